@@ -1,0 +1,124 @@
+"""What defines a model, as frozen records without torch: front end, encoder and normalisation.
+
+A :class:`ModelConfig` travels inside every checkpoint, so a file alone fixes its vectors (``docs/checkpoints.md``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from hear_byols.errors import OptionError
+
+NORMALIZATION_MODES = ("dataset", "clip", "original")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """Log-mel front end (paper, section 2): 64 HTK mel bands from 60 to 7800 Hz, 25 ms windows every 10 ms.
+
+    Args:
+        sample_rate: input rate in Hz.
+        n_fft: FFT size in samples.
+        win_length: length of the Hann window in samples, centred in the FFT frame.
+        hop_length: distance of two spectrogram frames in samples.
+        n_mels: number of mel bands.
+        f_min: lower edge of the lowest band in Hz.
+        f_max: upper edge of the highest band in Hz.
+    """
+
+    sample_rate: int = 16000
+    n_fft: int = 1024
+    win_length: int = 400
+    hop_length: int = 160
+    n_mels: int = 64
+    f_min: float = 60.0
+    f_max: float = 7800.0
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value <= 0:
+                raise OptionError(f"frontend.{name} must be a positive integer, got {value!r}")
+        if self.win_length > self.n_fft:
+            raise OptionError(f"frontend.win_length ({self.win_length}) must not exceed n_fft ({self.n_fft})")
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise OptionError(
+                f"frontend frequencies must satisfy 0 <= f_min < f_max <= {self.sample_rate / 2:g} Hz, "
+                f"got f_min={self.f_min!r}, f_max={self.f_max!r}"
+            )
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which encoder (paper, Table 1).
+
+    Args:
+        name: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
+        embedding_size: size of the embedding; free (512, 1024, 2048, ...) for ``"cnn"``, fixed for the others.
+    """
+
+    name: str
+    embedding_size: int
+
+
+@dataclass(frozen=True)
+class NormalizationConfig:
+    """How log-mel spectrograms are standardised before the encoder.
+
+    Args:
+        mode: ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics) or
+            ``"original"`` (the original's statistics over the whole call; depends on batch-mates, only for
+            reproducing published figures).
+        mean: data-set mean of the log-mel values, in nepers of power; needed by ``"dataset"``.
+        std: data-set standard deviation, same unit.
+    """
+
+    mode: str = "clip"
+    mean: float | None = None
+    std: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in NORMALIZATION_MODES:
+            raise OptionError(f"normalization must be one of {', '.join(NORMALIZATION_MODES)}; got {self.mode!r}")
+        if (self.mean is None) != (self.std is None):
+            raise OptionError("normalization needs both mean and std, or neither")
+        if self.std is not None and not (math.isfinite(self.std) and self.std > 0 and math.isfinite(self.mean)):
+            raise OptionError(f"normalization needs finite mean and std > 0, got mean={self.mean!r}, std={self.std!r}")
+        if self.mode == "dataset" and self.mean is None:
+            raise OptionError(
+                "normalization 'dataset' needs the data set's mean and std, which this checkpoint does not hold; "
+                "use normalization='clip'"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that turns a waveform into a vector, apart from the weights."""
+
+    encoder: EncoderConfig
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain dictionaries, JSON-able."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
+        """Build from :meth:`to_dict`'s form.
+
+        Raises:
+            OptionError: unknown or missing fields, or values out of range.
+        """
+        parts = {"encoder": EncoderConfig, "frontend": FrontendConfig, "normalization": NormalizationConfig}
+        if not isinstance(data, dict) or set(data) != set(parts):
+            got = sorted(data) if isinstance(data, dict) else type(data).__name__
+            raise OptionError(f"a model configuration has the parts {sorted(parts)}, got {got}")
+        try:
+            return cls(**{name: part(**data[name]) for name, part in parts.items()})
+        except TypeError as error:
+            raise OptionError(f"model configuration: {error}") from error

@@ -1,0 +1,47 @@
+"""Convolutional LSTM (paper, section 2.1.2; Passricha and Aggarwal 2020)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hear_byols.encoders.pooling import time_major
+
+FILTERS = 256
+
+
+class ConvBlock(nn.Module):
+    """Convolution with padding 1, batch norm, ReLU, 2x2 max pooling."""
+
+    def __init__(self, in_channels: int, kernel: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, FILTERS, kernel, padding=1)
+        self.norm = nn.BatchNorm2d(FILTERS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
+
+
+class CLSTM(nn.Module):
+    """Two 256-filter convolutions (9x9, 4x3), one bidirectional LSTM of 512, one linear layer of 1024.
+
+    Only the last time step of the LSTM is used, so the embedding leans towards the end of a clip.
+
+    Args:
+        n_mels: mel bands of the input.
+    """
+
+    min_frames = 10
+
+    def __init__(self, n_mels: int = 64) -> None:
+        super().__init__()
+        self.embedding_size = 1024
+        self.blocks = nn.Sequential(ConvBlock(1, (9, 9)), ConvBlock(FILTERS, (4, 3)))
+        mels = ((n_mels - 6) // 2 - 1) // 2
+        self.lstm = nn.LSTM(FILTERS * mels, 512, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(1024, self.embedding_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 10) -> (batch, 1024)."""
+        sequence, _ = self.lstm(time_major(self.blocks(x)))  # (batch, time / 4, 1024)
+        return F.relu(self.fc(sequence[:, -1]))

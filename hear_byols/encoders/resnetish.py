@@ -1,0 +1,63 @@
+"""ResNetish-34 (paper, section 2.1.1; Hershey et al. 2017): a 34-layer residual network with a stride-1 stem."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hear_byols.encoders.pooling import mean_max, time_major
+
+DEPTHS = (3, 4, 6, 3)
+WIDTHS = (64, 128, 256, 512)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm around a shortcut, projected by 1x1 where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+
+
+def _stage(in_channels: int, out_channels: int, depth: int, stride: int) -> nn.Sequential:
+    blocks = [BasicBlock(in_channels, out_channels, stride)]
+    blocks += [BasicBlock(out_channels, out_channels, 1) for _ in range(depth - 1)]
+    return nn.Sequential(*blocks)
+
+
+class ResNetish34(nn.Module):
+    """Residual network of [3, 4, 6, 3] basic blocks without classifier.
+
+    Args:
+        n_mels: mel bands of the input; 64 give the paper's embedding size 2048.
+    """
+
+    min_frames = 1
+
+    def __init__(self, n_mels: int = 64) -> None:
+        super().__init__()
+        self.embedding_size = WIDTHS[-1] * (n_mels // 16)
+        self.conv1 = nn.Conv2d(1, WIDTHS[0], 7, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        inputs = (WIDTHS[0], *WIDTHS[:-1])
+        for i, (n_in, n_out, depth) in enumerate(zip(inputs, WIDTHS, DEPTHS, strict=True)):
+            self.add_module(f"layer{i + 1}", _stage(n_in, n_out, depth, stride=1 if i == 0 else 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, 2048)."""
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        for i in range(len(WIDTHS)):
+            x = getattr(self, f"layer{i + 1}")(x)
+        return mean_max(time_major(x))

@@ -1,0 +1,36 @@
+"""The package's error family: every fault a user can cause or meet is a :class:`HearByolsError`.
+
+Each message says what was got, what is accepted and what to do. The subclasses also derive from the built-in a
+reader would expect (``ValueError``, ``OSError``, ``ImportError``), so generic handlers keep working.
+"""
+
+
+class HearByolsError(Exception):
+    """Base class of all errors raised on purpose by this package."""
+
+
+class InputError(HearByolsError, ValueError):
+    """Audio that cannot be embedded: wrong rank, dtype, device, values or an unreadable file."""
+
+
+class OptionError(HearByolsError, ValueError):
+    """An unknown option, or a value an option does not accept."""
+
+
+class CheckpointError(HearByolsError, ValueError):
+    """A file that is not a checkpoint of this package or of the original, or one that contradicts itself."""
+
+
+class WeightsNotFoundError(HearByolsError, FileNotFoundError):
+    """Weights that are neither a path, nor shipped, nor cached, nor downloadable under the present settings."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class DownloadError(HearByolsError, OSError):
+    """A download that failed or whose content is not what the record promises. Nothing is left in the cache."""
+
+
+class MissingDependencyError(HearByolsError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

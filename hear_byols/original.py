@@ -1,0 +1,100 @@
+"""Reading state dicts of the original implementation: its parameter names and ours.
+
+The published files are bare state dicts, recognised by their keys. The names on the left are interface facts of those
+files; values are taken over unchanged, only ``ChannelNorm``'s gain and bias lose their singleton axes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from hear_byols.config import EncoderConfig
+
+# Per encoder: (the original's prefix, ours). \1 etc. carry indices over.
+_RENAMES: dict[str, tuple[tuple[str, str], ...]] = {
+    "cnn": (
+        (r"features\.0\.", "blocks.0.conv."),
+        (r"features\.1\.", "blocks.0.norm."),
+        (r"features\.4\.", "blocks.1.conv."),
+        (r"features\.5\.", "blocks.1.norm."),
+        (r"features\.8\.", "blocks.2.conv."),
+        (r"features\.9\.", "blocks.2.norm."),
+        (r"fc\.0\.", "fc1."),
+        (r"fc\.3\.", "fc2."),
+    ),
+    "resnetish34": ((r"(conv1|bn1|layer\d)\.", r"\1."),),
+    "clstm": (
+        (r"conv\.0\.", "blocks.0.conv."),
+        (r"conv\.1\.", "blocks.0.norm."),
+        (r"conv\.4\.", "blocks.1.conv."),
+        (r"conv\.5\.", "blocks.1.norm."),
+        (r"bilstm\.", "lstm."),
+        (r"fc_final\.0\.", "fc."),
+    ),
+    "cvt": (
+        (r"layers\.(\d)\.0\.", r"stages.\1.embed."),
+        (r"layers\.(\d)\.1\.", r"stages.\1.embed_norm."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.norm\.", r"stages.\1.attention_norm."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_q\.net\.0\.", r"stages.\1.attention.query.depthwise."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_q\.net\.1\.", r"stages.\1.attention.query.norm."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_q\.net\.2\.", r"stages.\1.attention.query.pointwise."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_kv\.net\.0\.", r"stages.\1.attention.key_value.depthwise."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_kv\.net\.1\.", r"stages.\1.attention.key_value.norm."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_kv\.net\.2\.", r"stages.\1.attention.key_value.pointwise."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_out\.0\.", r"stages.\1.attention.output."),
+        (r"layers\.(\d)\.2\.layers\.0\.1\.norm\.", r"stages.\1.feed_forward_norm."),
+        (r"layers\.(\d)\.2\.layers\.0\.1\.fn\.net\.0\.", r"stages.\1.feed_forward.expand."),
+        (r"layers\.(\d)\.2\.layers\.0\.1\.fn\.net\.3\.", r"stages.\1.feed_forward.contract."),
+    ),
+}
+# A key that only this encoder has, with the dimension of it that tells the embedding size.
+_SIGNATURES = {
+    "cnn": "fc.3.weight",
+    "resnetish34": "layer4.2.bn2.weight",
+    "clstm": "fc_final.0.weight",
+    "cvt": "layers.2.2.layers.0.1.fn.net.3.weight",
+}
+
+
+def recognise(state: Mapping[str, Tensor]) -> EncoderConfig | None:
+    """Tell which encoder of the original a state dict belongs to, or None if it is none of them."""
+    for name, key in _SIGNATURES.items():
+        if key in state:
+            rows = state[key].shape[0]
+            return EncoderConfig(name, rows if name in ("cnn", "clstm") else 2048)
+    return None
+
+
+def strip_wrapping(data: Mapping) -> Mapping:
+    """Undo what published files wrap around the dict: a ``state_dict`` key and one prefix common to all names."""
+    state = data["state_dict"] if isinstance(data.get("state_dict"), Mapping) else data
+    for key in _SIGNATURES.values():
+        for name in state:
+            if isinstance(name, str) and name.endswith("." + key):
+                prefix = name[: -len(key)]
+                return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+    return state
+
+
+def convert(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
+    """Rename a state dict of the original to this package's parameter names.
+
+    Names that match no rule are kept as they are, so that strict loading reports them.
+    """
+    return {_rename(key, encoder): _squeeze(key, value) for key, value in state.items()}
+
+
+def _rename(key: str, encoder: str) -> str:
+    for pattern, ours in _RENAMES[encoder]:
+        renamed, hits = re.subn("^" + pattern, ours, key)
+        if hits:
+            key = renamed
+            break
+    return re.sub(r"_norm\.g$", "_norm.weight", re.sub(r"_norm\.b$", "_norm.bias", key))
+
+
+def _squeeze(key: str, value: Tensor) -> Tensor:
+    return value.flatten() if key.endswith((".g", ".b")) else value
