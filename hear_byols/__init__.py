@@ -1,1 +1,44 @@
-"""BYOL-S audio embeddings."""
+"""Small, fast, trustworthy audio embeddings: BYOL-S (HEAR 2021) and beyond.
+
+Public names load on first use, so that ``import hear_byols`` itself is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load_model": "hear",
+    "get_scene_embeddings": "hear",
+    "get_timestamp_embeddings": "hear",
+    "list_models": "zoo",
+    "find_record": "zoo",
+    "load_audio": "audio",
+    "EmbeddingModel": "model",
+    "save_checkpoint": "checkpoint",
+    "HearByolsError": "errors",
+}
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from hear_byols.audio import load_audio
+    from hear_byols.checkpoint import save_checkpoint
+    from hear_byols.errors import HearByolsError
+    from hear_byols.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from hear_byols.model import EmbeddingModel
+    from hear_byols.zoo import find_record, list_models
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,117 @@
+"""The HEAR API: ``load_model``, ``get_scene_embeddings``, ``get_timestamp_embeddings``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from hear_byols.checkpoint import Checkpoint, read_checkpoint
+from hear_byols.config import EncoderConfig, ModelConfig
+from hear_byols.errors import InputError
+from hear_byols.inputs import BatchLike
+from hear_byols.model import EmbeddingModel
+from hear_byols.weights import Source, locate
+
+RANDOM_SEED = 0  # of the untrained "random_*" baselines
+
+
+def load_model(
+    model_file_path: str | os.PathLike[str] = "",
+    *,
+    frame_ms: float = 1000,
+    hop_ms: float = 50,
+    normalization: str | None = None,
+    batch_size: int | None = None,
+    precision: str = "float32",
+    win_length: int | None = None,
+) -> EmbeddingModel:
+    """Load a model, ready to embed, on the CPU and in evaluation mode.
+
+    Args:
+        model_file_path: empty for the default model; a path; a shipped file's name such as ``"cvt_hybrid.pth"``; a name
+            of ``list_models()``; or ``"hf://owner/repo/file.pth@revision"``.
+        frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
+        hop_ms: distance of two timestamps in milliseconds (HEAR advises at most 50).
+        normalization: ``"dataset"``, ``"clip"`` or ``"original"``; by default the checkpoint's own mode.
+        batch_size: most windows or clips in one encoder call; by default chosen by device and length.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder.
+        win_length: analysis window in samples for bare state dicts, which do not say it (NTT's BYOL-A: 1024).
+
+    Returns:
+        A ``torch.nn.Module`` with ``sample_rate``, ``scene_embedding_size`` and ``timestamp_embedding_size``.
+
+    Raises:
+        OptionError: an option is out of range.
+        WeightsNotFoundError: no such weights.
+        DownloadError: the weights could not be fetched whole.
+        CheckpointError: the file is not a checkpoint, or contradicts itself.
+    """
+    source = locate(model_file_path)
+    checkpoint = _random(source) if source.path is None else read_checkpoint(source.path, win_length)
+    model = EmbeddingModel(
+        checkpoint.config,
+        frame_ms=frame_ms,
+        hop_ms=hop_ms,
+        normalization=normalization,
+        batch_size=batch_size,
+        precision=precision,
+        provenance=checkpoint.provenance,
+    )
+    checkpoint.load_into(model.encoder, str(source.path or model_file_path))
+    return model
+
+
+def _random(source: Source) -> Checkpoint:
+    """Untrained weights, the same on every machine and without touching the caller's random state."""
+    from hear_byols.encoders import build_encoder
+
+    record = source.record
+    config = EncoderConfig(record.encoder, record.embedding_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        encoder = build_encoder(config)
+    provenance = {"name": record.name, "description": f"untrained weights, seed {RANDOM_SEED}"}
+    return Checkpoint(ModelConfig(config), encoder.state_dict(), provenance)
+
+
+def get_scene_embeddings(audio: BatchLike, model: Any) -> torch.Tensor:
+    """Embed whole clips.
+
+    Args:
+        audio: mono float32 samples in [-1, 1] at ``model.sample_rate`` [shape=(n_clips, n_samples)], on the model's
+            device; or a list of clips of any lengths, each [shape=(n_samples,)].
+        model: from :func:`load_model`.
+
+    Returns:
+        float32 [shape=(n_clips, model.scene_embedding_size)].
+
+    Raises:
+        InputError: the audio cannot be embedded; the message names the clip, what was got and what is accepted.
+    """
+    return _embedder(model).scene_embeddings(audio)
+
+
+def get_timestamp_embeddings(audio: BatchLike, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embed windows centred every ``hop_ms``.
+
+    Args:
+        audio: as for :func:`get_scene_embeddings`.
+        model: from :func:`load_model`.
+
+    Returns:
+        Embeddings, float32 [shape=(n_clips, n_windows, model.timestamp_embedding_size)], and window centres in
+        milliseconds, float32 [shape=(n_clips, n_windows)]; n_windows = floor(n_samples / hop) + 1. For a list of clips,
+        two lists of such, one a clip and without the first axis.
+
+    Raises:
+        InputError: as for :func:`get_scene_embeddings`.
+    """
+    return _embedder(model).timestamp_embeddings(audio)
+
+
+def _embedder(model: Any) -> Any:
+    if not (hasattr(model, "scene_embeddings") and hasattr(model, "timestamp_embeddings")):
+        raise InputError(f"model must come from hear_byols.load_model, got {type(model).__name__}")
+    return model

@@ -1,0 +1,129 @@
+"""Checking audio at the door: every fault gets one clear error that names the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hear_byols.errors import InputError
+
+MAX_PEAK = 10.0  # float audio beyond this was not scaled to [-1, 1]; clipping and resampling stay well below
+
+ClipLike = Tensor | np.ndarray
+BatchLike = Tensor | np.ndarray | Sequence[ClipLike]
+
+
+def to_tensor(audio: object, label: str = "audio") -> Tensor:
+    """Take a tensor or array of floating-point samples as float32, without copying where possible.
+
+    Raises:
+        InputError: neither tensor nor array, or not of a floating-point type.
+    """
+    if isinstance(audio, np.ndarray):
+        if audio.dtype.kind not in "fiub":
+            raise InputError(f"{label} must hold float32 samples in [-1, 1], got an array of dtype {audio.dtype}")
+        audio = torch.from_numpy(np.ascontiguousarray(audio))
+    if not isinstance(audio, Tensor):
+        raise InputError(
+            f"{label} must be a torch.Tensor or numpy.ndarray of float32 samples, got {type(audio).__name__}; "
+            "read files with hear_byols.load_audio(path)"
+        )
+    if not audio.is_floating_point():
+        raise InputError(f"{label} must be float32 in [-1, 1], got {audio.dtype}. {_scaling(audio.dtype)}")
+    return audio.detach() if audio.dtype == torch.float32 else audio.detach().float()
+
+
+def _scaling(dtype: torch.dtype) -> str:
+    if dtype in (torch.int16, torch.int32):
+        bits = torch.iinfo(dtype).bits
+        return f"Scale integer samples first: audio.float() / {2 ** (bits - 1)}"
+    if dtype == torch.uint8:
+        return "Scale unsigned bytes first: (audio.float() - 128) / 128"
+    return "Convert it to float32 samples first"
+
+
+def check_batch(audio: BatchLike, device: torch.device) -> Tensor:
+    """Check clips of equal length.
+
+    Args:
+        audio: mono clips [shape=(n_clips, n_samples)].
+        device: where the model is.
+
+    Returns:
+        float32 [shape=(n_clips, n_samples)].
+
+    Raises:
+        InputError: wrong rank, dtype or device, no clips, no samples, NaN, infinity or a peak above 10.
+    """
+    audio = to_tensor(audio)
+    if audio.ndim != 2:
+        hint = {1: "for one clip pass audio[None]", 3: "mix channels down first: audio.mean(dim=1)"}.get(audio.ndim, "")
+        raise InputError(
+            f"audio must have the shape (n_clips, n_samples), got {tuple(audio.shape)}" + (f"; {hint}" if hint else "")
+        )
+    if audio.shape[0] == 0:
+        raise InputError(f"audio holds no clips, got shape {tuple(audio.shape)}; at least one is needed")
+    if audio.shape[1] == 0:
+        raise InputError(f"the clips hold no samples, got shape {tuple(audio.shape)}; at least one is needed")
+    if audio.device != device:
+        raise InputError(
+            f"audio is on {audio.device} but the model is on {device}; move one: audio.to(model.device) or model.to(...)"
+        )
+    check_values(audio, [f"clip {i}" for i in range(audio.shape[0])])
+    return audio
+
+
+def check_clips(clips: Sequence[ClipLike], device: torch.device) -> list[Tensor]:
+    """Check a list of clips of any lengths, each [shape=(n_samples,)]; errors name the clip by its place.
+
+    Raises:
+        InputError: as :func:`check_batch`.
+    """
+    if len(clips) == 0:
+        raise InputError("the list holds no clips; at least one is needed")
+    checked = []
+    for i, clip in enumerate(clips):
+        tensor = to_tensor(clip, f"clip {i}")
+        if tensor.ndim != 1:
+            raise InputError(f"clip {i} of a list must have the shape (n_samples,), got {tuple(tensor.shape)}")
+        if tensor.numel() == 0:
+            raise InputError(f"clip {i} holds no samples; at least one is needed")
+        if tensor.device != device:
+            raise InputError(f"clip {i} is on {tensor.device} but the model is on {device}; move one of them")
+        check_values(tensor[None], [f"clip {i}"])
+        checked.append(tensor)
+    return checked
+
+
+def check_values(audio: Tensor, labels: Sequence[str]) -> None:
+    """Refuse NaN, infinity and samples far outside [-1, 1] in any row of [shape=(n_clips, n_samples)].
+
+    Raises:
+        InputError: naming the clip by its label, and the first bad sample.
+    """
+    peaks = torch.maximum(audio.amax(1), -audio.amin(1))  # NaN where a clip holds one
+    fine = peaks <= MAX_PEAK
+    if bool(fine.all()):
+        return
+    row = int(torch.nonzero(~fine)[0])
+    peak = float(peaks[row])
+    if not np.isfinite(peak):
+        bad = ~torch.isfinite(audio[row])
+        place = int(torch.nonzero(bad)[0])
+        raise InputError(
+            f"{labels[row]} holds {int(bad.sum())} samples that are NaN or infinite, the first at sample {place}; "
+            "only finite samples in [-1, 1] are accepted"
+        )
+    raise InputError(
+        f"{labels[row]} peaks at {peak:g}; samples must lie in [-1, 1]. If they are integers cast to float, divide "
+        "16-bit samples by 32768"
+    )
+
+
+def pad_short(audio: Tensor, min_samples: int) -> Tensor:
+    """Follow clips [shape=(n_clips, n_samples)] that are shorter than ``min_samples`` by zeros up to that length."""
+    return F.pad(audio, (0, max(0, min_samples - audio.shape[1])))

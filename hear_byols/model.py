@@ -1,0 +1,264 @@
+"""The model object: waveform -> log-mel -> standardisation -> encoder, batched and windowed.
+
+:class:`EmbeddingModel` owns everything that fixes a vector. Memory beyond the input and the result is bounded: windows
+are made lazily from stretches of the signal, and batches hold a limited number of spectrogram frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hear_byols.config import PRECISIONS, ModelConfig, NormalizationConfig
+from hear_byols.encoders import build_encoder
+from hear_byols.errors import InputError, OptionError
+from hear_byols.framing import Framing
+from hear_byols.frontend import LogMel, SharedSpectrogram
+from hear_byols.inputs import BatchLike, ClipLike, check_batch, check_clips, pad_short
+from hear_byols.normalization import Moments, standardise
+from hear_byols.precision import autocast
+
+MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
+# Spectrogram frames that one encoder call takes by default: enough to keep the device busy, few enough to stay small.
+_FRAMES_PER_BATCH = {"cpu": 2048}
+_FRAMES_PER_BATCH_GPU = 65536
+
+
+class EmbeddingModel(nn.Module):
+    """An audio embedding model that satisfies the HEAR contract.
+
+    The module is in evaluation mode when made. :meth:`scene_embeddings` and :meth:`timestamp_embeddings` always compute
+    in evaluation mode without gradients; calling the module computes scene embeddings differentiably and honours
+    ``train()`` and ``eval()``, for fine-tuning.
+
+    Args:
+        config: encoder, front end and normalisation.
+        frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
+        hop_ms: distance of two timestamps in milliseconds (the paper: 50).
+        normalization: mode that replaces the configuration's: ``"dataset"``, ``"clip"`` or ``"original"``.
+        batch_size: most windows or clips in one encoder call; by default as many as hold a fixed number of frames.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder; results are float32.
+        provenance: where the weights come from, as stored in the checkpoint.
+
+    Raises:
+        OptionError: an option is out of range.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        frame_ms: float = 1000,
+        hop_ms: float = 50,
+        normalization: str | None = None,
+        batch_size: int | None = None,
+        precision: str = "float32",
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if normalization is not None:
+            norm = config.normalization
+            norm = NormalizationConfig(normalization, norm.mean, norm.std)
+            config = ModelConfig(config.encoder, config.frontend, norm)
+        if precision not in PRECISIONS:
+            raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+        if batch_size is not None and (
+            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
+        ):
+            raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
+        self.config = config
+        self.provenance = dict(provenance or {})
+        self.sample_rate: int = config.frontend.sample_rate
+        self.framing = Framing(frame_ms, hop_ms, self.sample_rate)
+        self.batch_size = batch_size
+        self.precision = precision
+        self.log_mel = LogMel(config.frontend)
+        self.encoder = build_encoder(config.encoder, config.frontend.n_mels)
+        self.scene_embedding_size: int = self.encoder.embedding_size
+        self.timestamp_embedding_size: int = self.encoder.embedding_size
+        fewest = max(self.log_mel.min_samples, (self.encoder.min_frames - 1) * config.frontend.hop_length)
+        if self.framing.frame_samples < fewest:
+            raise OptionError(
+                f"frame_ms must be at least {1000 * fewest / self.sample_rate:g} for this encoder, got {frame_ms!r}"
+            )
+        self._min_clip = max(fewest, MIN_CLIP_MS * self.sample_rate // 1000)
+        self._spectrogram = SharedSpectrogram(self.log_mel, self.framing.frame_samples)
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where it expects audio."""
+        return self.log_mel.window.device
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Embed whole clips, differentiably: (n_clips, n_samples) -> (n_clips, scene_embedding_size).
+
+        Raises:
+            InputError: the audio has the wrong rank, dtype, device or values.
+        """
+        return self._embed_clips(check_batch(audio, self.device))
+
+    def scene_embeddings(self, audio: BatchLike) -> Tensor:
+        """Embed whole clips (paper, section 2.4).
+
+        Args:
+            audio: mono float32 samples in [-1, 1] at ``sample_rate`` [shape=(n_clips, n_samples)], or a list of clips of
+                any lengths, each [shape=(n_samples,)]. Clips under 100 ms are followed by zeros up to 100 ms.
+
+        Returns:
+            float32 [shape=(n_clips, scene_embedding_size)], on the audio's device.
+
+        Raises:
+            InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
+        """
+        with self._inference():
+            if not _is_list(audio):
+                return self._embed_clips(check_batch(audio, self.device))
+            clips = check_clips(audio, self.device)
+            if self.config.normalization.mode == "original":
+                raise InputError("normalization 'original' takes one tensor of equal lengths; got a list of clips")
+            result = torch.empty(len(clips), self.scene_embedding_size, device=self.device)
+            for places in _by_length(clips):
+                result[places] = self._embed_clips(torch.stack([clips[i] for i in places]))
+            return result
+
+    def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
+        """Embed windows of ``frame_ms`` centred every ``hop_ms`` (paper, sections 2.4 and 3.5).
+
+        A clip is padded by half a window of zeros on both sides, so the first centre is at 0 ms and a clip of
+        ``n_samples`` has floor(n_samples / hop) + 1 windows.
+
+        Args:
+            audio: as in :meth:`scene_embeddings`; of any length from one sample.
+
+        Returns:
+            Embeddings, float32 [shape=(n_clips, n_windows, timestamp_embedding_size)], and window centres in
+            milliseconds, float32 [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and
+            without the first axis.
+
+        Raises:
+            InputError: as in :meth:`scene_embeddings`.
+        """
+        with self._inference():
+            if not _is_list(audio):
+                return self._embed_windows(check_batch(audio, self.device))
+            clips = check_clips(audio, self.device)
+            pairs = [self._embed_windows(clip[None]) for clip in clips]
+            return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Evaluation mode without gradients; the caller's mode comes back afterwards."""
+        modes = [(module, module.training) for module in self.modules() if module.training]
+        try:
+            self.eval()
+            with torch.no_grad():
+                yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _encode(self, spectrograms: Tensor) -> Tensor:
+        """(batch, n_mels, n_frames), standardised -> (batch, size), float32."""
+        with autocast(self.precision, self.device):
+            return self.encoder(spectrograms[:, None]).float()
+
+    def _batch(self, n_frames: int) -> int:
+        """Windows or clips of ``n_frames`` spectrogram frames that go into one encoder call."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
+
+    def _embed_clips(self, audio: Tensor) -> Tensor:
+        audio = pad_short(audio, self._min_clip)
+        batches = audio.split(self._batch(self.log_mel.n_frames(audio.shape[1])))
+        norm = self.config.normalization
+        call = self._call_statistics(batches) if norm.mode == "original" else None
+        results = []
+        for batch in batches:
+            spectrograms = self.log_mel(batch)
+            if norm.mode == "dataset":
+                mean, std = norm.mean, norm.std
+            elif norm.mode == "clip":
+                mean, std = _clip_statistics(spectrograms)
+            else:
+                mean, std = call
+            results.append(self._encode(standardise(spectrograms, mean, std)))
+        return torch.cat(results)
+
+    def _call_statistics(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The original's scene statistics: means over the call of each clip's mean and of each clip's std."""
+        pairs = [_clip_statistics(self.log_mel(batch)) for batch in batches]
+        return torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
+
+    def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        n_clips, n_samples = audio.shape
+        n_windows = self.framing.n_windows(n_samples)
+        result = audio.new_empty(n_clips, n_windows, self.timestamp_embedding_size)
+        norm = self.config.normalization
+        n_batch = self._batch(self.log_mel.n_frames(self.framing.frame_samples))
+        if norm.mode == "original":
+            mean, std = self._window_statistics(audio, n_batch).pooled()
+            # The original divides the statistics of a call once more by its number of frames.
+            call = mean / (n_clips * n_windows), std / (n_clips * n_windows)
+        n_together = max(1, n_batch // n_windows)
+        for first in range(0, n_clips, n_together):
+            clips = audio[first : first + n_together]
+            if norm.mode == "dataset":
+                mean, std = norm.mean, norm.std
+            elif norm.mode == "clip":
+                mean, std = self._window_statistics(clips, n_batch).mean_std()
+            else:
+                mean, std = call
+            for i, spectrograms in self._windows(clips, n_batch):
+                vectors = self._encode(standardise(spectrograms, mean, std).flatten(0, 1))
+                n = spectrograms.shape[1]
+                result[first : first + n_together, i : i + n] = vectors.view(len(clips), n, -1)
+        times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
+        return result, times.repeat(n_clips, 1)
+
+    def _window_statistics(self, audio: Tensor, n_batch: int) -> Moments:
+        moments = Moments(len(audio), audio.device)
+        for _, spectrograms in self._windows(audio, n_batch):
+            moments.update(spectrograms)
+        return moments
+
+    def _windows(self, audio: Tensor, n_batch: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield (index of the first window, spectrograms [shape=(n_clips, n, n_mels, n_frames)]), lazily.
+
+        Only the stretch of signal that a batch of windows covers is padded and transformed.
+        """
+        before, _ = self.framing.padding
+        n_samples = audio.shape[1]
+        n_windows = self.framing.n_windows(n_samples)
+        step = max(1, n_batch // len(audio))
+        for i in range(0, n_windows, step):
+            starts = torch.tensor(self.framing.starts(i, min(i + step, n_windows)))
+            first = int(starts[0]) - before  # in the clip's own samples
+            stop = int(starts[-1]) - before + self.framing.frame_samples
+            stretch = audio[:, max(first, 0) : max(stop, 0)]
+            stretch = F.pad(stretch, (max(-first, 0), stop - max(first, 0) - stretch.shape[1]))
+            yield i, self._spectrogram(stretch, starts - starts[0])
+
+
+def _clip_statistics(spectrograms: Tensor) -> tuple[Tensor, Tensor]:
+    moments = Moments(len(spectrograms), spectrograms.device)
+    moments.update(spectrograms.detach())
+    return moments.mean_std()
+
+
+def _is_list(audio: object) -> bool:
+    return isinstance(audio, (list, tuple))
+
+
+def _by_length(clips: Sequence[ClipLike]) -> list[list[int]]:
+    """Group the places of clips of equal length."""
+    groups: dict[int, list[int]] = {}
+    for i, clip in enumerate(clips):
+        groups.setdefault(clip.shape[0], []).append(i)
+    return list(groups.values())

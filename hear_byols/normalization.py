@@ -1,0 +1,68 @@
+"""Standardisation of log-mel spectrograms: statistics in double precision, so that batches cannot change them.
+
+The three modes are described in ``docs/normalization.md``; only ``original`` lets clips of one call influence each other.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MIN_STD = 1e-5  # silence has no spread; its standardised spectrogram is 0
+
+
+class Moments:
+    """Running count, sum and sum of squares of several groups of values (one group a clip).
+
+    Args:
+        n_groups: number of clips.
+        device: where the spectrograms are.
+    """
+
+    def __init__(self, n_groups: int, device: torch.device) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no double precision
+        self.count = 0
+        self._shift: Tensor | None = None
+        self._sum = torch.zeros(n_groups, dtype=dtype, device=device)
+        self._sum_squares = torch.zeros(n_groups, dtype=dtype, device=device)
+
+    def update(self, values: Tensor) -> None:
+        """Add values [shape=(n_groups, ...)], the same number to every group."""
+        values = values.flatten(1)
+        if self._shift is None:  # the variance of a constant is then exactly 0
+            self._shift = values[:, :1].to(self._sum.dtype)
+        shifted = values.to(self._sum.dtype) - self._shift
+        self.count += values.shape[1]
+        self._sum += shifted.sum(1)
+        self._sum_squares += shifted.square().sum(1)
+
+    def mean_std(self) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased standard deviation of each group, float32 [shape=(n_groups,)]."""
+        mean = self._sum / self.count
+        variance = (self._sum_squares - self._sum * mean) / max(self.count - 1, 1)
+        return (mean + self._shift[:, 0]).float(), variance.clamp_min(0).sqrt().float()
+
+    def pooled(self) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased standard deviation over all groups together, float32 scalars."""
+        count = self.count * len(self._sum)
+        shift = self._shift[:, 0]
+        mean = (self._sum + self.count * shift).sum() / count
+        centred = shift - mean
+        squares = self._sum_squares + 2 * centred * self._sum + self.count * centred.square()
+        return mean.float(), (squares.sum() / max(count - 1, 1)).sqrt().float()
+
+
+def standardise(spectrograms: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+    """Subtract the mean and divide by the spread.
+
+    Args:
+        spectrograms: [shape=(n_clips, ...)].
+        mean: a number, or one a clip [shape=(n_clips,)].
+        std: likewise; spreads under 1e-5 count as 1e-5.
+    """
+    if isinstance(mean, Tensor) and mean.ndim:
+        trailing = (1,) * (spectrograms.ndim - 1)
+        mean, std = mean.view(-1, *trailing), std.view(-1, *trailing)
+    if isinstance(std, Tensor):
+        std = std.clamp_min(MIN_STD)
+    return (spectrograms - mean) / std

@@ -1,0 +1,37 @@
+"""Arithmetic of the encoder: exact float32, or half precision by autocast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+
+def autocast(precision: str, device: torch.device) -> Any:
+    """Context in which the encoder runs at ``precision``; ``"float32"`` really is float32 (no TF32 on GPUs)."""
+    if precision != "float32":
+        return torch.autocast(device.type, dtype=getattr(torch, precision))
+    return _no_tf32() if device.type == "cuda" else nullcontext()
+
+
+def _switches() -> list[tuple[Any, str, object]]:
+    """The settings that let CUDA round float32 operands, with the value that forbids it."""
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9
+        owners = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+        return [(owner, "fp32_precision", "ieee") for owner in owners]
+    return [(torch.backends.cuda.matmul, "allow_tf32", False), (torch.backends.cudnn, "allow_tf32", False)]
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    switches = _switches()
+    before = [getattr(owner, name) for owner, name, _ in switches]
+    try:
+        for owner, name, value in switches:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name, _), value in zip(switches, before, strict=True):
+            setattr(owner, name, value)

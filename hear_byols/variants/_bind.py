@@ -1,0 +1,26 @@
+"""How a variant module fixes its model and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hear_byols.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+
+Api = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+
+
+def bind(name: str, **defaults: Any) -> Api:
+    """Return the three HEAR functions with ``name`` and options as defaults.
+
+    Args:
+        name: a model that ``hear_byols.load_model`` knows.
+        **defaults: options of ``hear_byols.load_model`` that the caller may still override.
+    """
+
+    def load_variant(model_file_path: str = "", **options: Any) -> Any:
+        """Load this variant; a path replaces its weights, options replace its defaults (``hear_byols.load_model``)."""
+        return load_model(model_file_path or name, **{**defaults, **options})
+
+    load_variant.__name__ = "load_model"
+    return load_variant, get_scene_embeddings, get_timestamp_embeddings

@@ -1,0 +1,5 @@
+"""Hybrid BYOL-S/CvT, the default model."""
+
+from hear_byols.variants._bind import bind
+
+load_model, get_scene_embeddings, get_timestamp_embeddings = bind("cvt_hybrid")

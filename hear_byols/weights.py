@@ -1,0 +1,225 @@
+"""From a model's name to a verified local file: path, shipped, cache, download, in this order.
+
+Downloads go to a temporary file, are verified and only then take their place, so that neither an interruption nor a
+concurrent download leaves a bad file. With ``HEAR_BYOLS_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` no socket is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from hear_byols.checkpoint import atomic_path, file_digest
+from hear_byols.errors import CheckpointError, DownloadError, OptionError, WeightsNotFoundError
+from hear_byols.zoo import DEFAULT_MODEL, WeightRecord, find_record, list_models
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_S = 30
+_HUB_PATTERN = re.compile(
+    r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@#]+)(@(?P<revision>[^#]+))?(#sha256=(?P<sha256>[0-9a-f]{64}))?"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights were found.
+
+    Args:
+        path: the file, or None for untrained weights.
+        record: the zoo's record, if the weights have one.
+    """
+
+    path: Path | None
+    record: WeightRecord | None = None
+
+
+def cache_dir() -> Path:
+    """Folder of downloaded weights: ``HEAR_BYOLS_HOME``, by default ``~/.cache/hear_byols``.
+
+    Files from the Hugging Face Hub stay in the Hub's own cache (``HF_HOME``).
+    """
+    return Path(os.environ.get("HEAR_BYOLS_HOME") or Path.home() / ".cache" / "hear_byols")
+
+
+def offline() -> bool:
+    """Whether the environment forbids the network (``HEAR_BYOLS_OFFLINE`` or ``HF_HUB_OFFLINE`` set to 1/true/yes/on)."""
+    values = (os.environ.get(name, "") for name in ("HEAR_BYOLS_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(value.strip().lower() in ("1", "true", "yes", "on") for value in values)
+
+
+def shipped_dir() -> Path:
+    """Folder of the weights that travel with the package: beside its modules, or in a source checkout's top level."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent
+    return checkout / "checkpoints" if (checkout / "setup.py").is_file() else package / "checkpoints"
+
+
+def locate(spec: str | os.PathLike[str] = "") -> Source:
+    """Find weights, downloading them if they are neither local nor cached.
+
+    Args:
+        spec: empty for the default model; a path; the name of a shipped file (``"cvt_hybrid.pth"``); a name of
+            :func:`~hear_byols.zoo.list_models`; or ``hf://owner/repo/file.pth@revision``, optionally followed by
+            ``#sha256=<64 hex digits>``. A file that exists under the path goes first.
+
+    Raises:
+        WeightsNotFoundError: nothing by this name, or not local while offline.
+        DownloadError: the download failed, or its content is not what was promised.
+        CheckpointError: a shipped or cached file is not what the zoo's record says.
+    """
+    spec = os.fspath(spec)
+    if not isinstance(spec, str):
+        raise OptionError(f"a model is named by a string or a path, got {type(spec).__name__}")
+    if spec.startswith("hf://"):
+        return Source(_from_hub(spec))
+    path = Path(spec).expanduser()
+    if spec and path.is_file():
+        return Source(path)
+    if spec and path.is_dir():
+        raise WeightsNotFoundError(f"{spec!r} is a folder; give the checkpoint file in it")
+    record = find_record(spec or DEFAULT_MODEL)
+    if record is None:
+        shipped = shipped_dir() / spec
+        if path.name == spec and shipped.is_file():
+            return Source(shipped)
+        raise WeightsNotFoundError(_unknown(spec))
+    if record.source == "random":
+        return Source(None, record)
+    if record.source == "hub":
+        return Source(_from_hub(record.location), record)
+    return Source(_shipped(record) if record.source == "shipped" else _cached(record), record)
+
+
+def _unknown(spec: str) -> str:
+    shipped = [path.name for path in sorted(shipped_dir().glob("*.pth"))]
+    near = difflib.get_close_matches(spec, [*list_models(), *shipped], n=3)
+    advice = f"did you mean {' or '.join(near)}? " if near else ""
+    return (
+        f"no weights {spec!r}: not an existing file, not shipped, not a known name. {advice}"
+        f"Known names: {', '.join(list_models())}; shipped files: {', '.join(shipped) or 'none'}; or hf://owner/repo/file"
+    )
+
+
+def _shipped(record: WeightRecord) -> Path:
+    path = shipped_dir() / record.file
+    if not path.is_file():
+        raise WeightsNotFoundError(f"{record.file} should be shipped in {path.parent} but is not there; reinstall")
+    _verify(path, record)
+    return path
+
+
+def _verify(path: Path, record: WeightRecord) -> None:
+    fault = _fault(path, record)
+    if fault:
+        raise CheckpointError(f"{path} is not the file of record {record.name!r}: {fault}; delete it and try again")
+
+
+def _fault(path: Path, record: WeightRecord) -> str:
+    """Compare a file with its record; an empty string means that all agrees."""
+    size = path.stat().st_size
+    if record.size is not None and size != record.size:
+        return f"it has {size} bytes instead of {record.size}"
+    if record.sha256 and (digest := file_digest(path)) != record.sha256:
+        return f"its sha256 is {digest} instead of {record.sha256}"
+    if record.git_blob and (blob := git_blob_id(path)) != record.git_blob:
+        return f"its git blob id is {blob} instead of {record.git_blob} ({size} bytes)"
+    return ""
+
+
+def git_blob_id(path: Path) -> str:
+    """Git's identifier of a file's content: sha1 of ``blob <size>\\0`` and the bytes."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _cached(record: WeightRecord) -> Path:
+    path = cache_dir() / record.file
+    if path.is_file():
+        _verify(path, record)
+        return path
+    if offline():
+        raise WeightsNotFoundError(
+            f"{record.name!r} is not cached ({path} is missing) and the environment says offline; unset "
+            f"HEAR_BYOLS_OFFLINE and HF_HUB_OFFLINE once, or put the file of {record.location} there"
+        )
+    with atomic_path(path) as part:
+        _download(record.location, part)
+        fault = _fault(part, record)
+        if fault:
+            raise DownloadError(f"the download of {record.location} is not the file of {record.name!r}: {fault}")
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    """Fetch a URL into a file, whole or not at all."""
+    logger.info("downloading %s", url)
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, open(path, "wb") as file:
+            shutil.copyfileobj(response, file)
+            announced = response.headers.get("Content-Length")
+    except urllib.error.HTTPError as error:
+        raise DownloadError(f"{url} answered {error.code} {error.reason}; nothing was kept") from error
+    except (OSError, HTTPException) as error:
+        raise DownloadError(f"{url} could not be fetched ({error}); nothing was kept, try again") from error
+    size = path.stat().st_size
+    if announced is not None and size != int(announced):
+        raise DownloadError(f"{url} broke off after {size} of {announced} bytes; nothing was kept, try again")
+
+
+def _from_hub(spec: str) -> Path:
+    """Fetch ``hf://owner/repo/file@revision#sha256=...`` through the Hub's client and cache."""
+    match = _HUB_PATTERN.fullmatch(spec)
+    if match is None:
+        raise OptionError(f"a Hub file is written hf://owner/repo/file.pth@revision, got {spec!r}")
+    import httpx
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        path = hf_hub_download(
+            match["repo"],
+            match["file"],
+            revision=match["revision"],
+            local_files_only=offline(),
+            etag_timeout=_TIMEOUT_S,
+        )
+    except errors.LocalEntryNotFoundError as error:
+        if offline():
+            raise WeightsNotFoundError(
+                f"{spec} is not in the Hub's cache and the environment says offline; download it once online"
+            ) from error
+        raise DownloadError(f"{spec} is not cached and the Hub could not be reached ({_cause(error)})") from error
+    except errors.RepositoryNotFoundError as error:
+        raise WeightsNotFoundError(
+            f"{spec}: the Hub knows no repository {match['repo']!r}, or it is private (log in with `hf auth login`)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise WeightsNotFoundError(f"{spec}: the repository has no revision {match['revision']!r}") from error
+    except errors.EntryNotFoundError as error:
+        raise WeightsNotFoundError(f"{spec}: the repository has no file {match['file']!r}") from error
+    except (errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+        raise DownloadError(f"{spec} could not be fetched ({_cause(error)}); nothing was kept, try again") from error
+    path = Path(path)
+    if match["sha256"] and (digest := file_digest(path)) != match["sha256"]:
+        path.resolve().unlink()  # the cached content behind the snapshot's link
+        path.unlink(missing_ok=True)
+        raise DownloadError(f"{spec}: the file's sha256 is {digest}; it was removed from the Hub's cache")
+    return path
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,114 @@
+"""The weight records: one frozen entry a named model, with everything needed to get and to trust its file."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+
+DEFAULT_MODEL = "cvt_hybrid"
+ORIGINAL_SOURCE = (
+    "https://raw.githubusercontent.com/GasserElbanna/serab-byols/115fd81235d2c14ddab4bcf55ed79250711c2a2c/checkpoints/"
+)
+PAPER = "Elbanna et al. 2022, BYOL-S: Learning Self-supervised Speech Representations by Bootstrapping"
+
+
+@dataclass(frozen=True)
+class WeightRecord:
+    """A named model.
+
+    Args:
+        name: as given to ``load_model``.
+        encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
+        embedding_size: of scene and timestamp embeddings.
+        source: ``"shipped"`` (in the package), ``"url"`` (downloaded and cached), ``"hub"`` (Hugging Face Hub) or
+            ``"random"`` (untrained, made from a fixed seed; a baseline).
+        file: name of the file, shipped or cached.
+        location: where ``"url"`` and ``"hub"`` files come from.
+        sha256: digest of the file, where known.
+        size: of the file in bytes, where known.
+        git_blob: git blob id of the file (pins content and size), where that is what its publisher gives.
+        licence: of the weights.
+        data: what they were trained on.
+        reference: paper and table row.
+    """
+
+    name: str
+    encoder: str
+    embedding_size: int
+    source: str
+    file: str = ""
+    location: str = ""
+    sha256: str = ""
+    size: int | None = None
+    git_blob: str = ""
+    licence: str = ""
+    data: str = ""
+    reference: str = ""
+
+
+def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> WeightRecord:
+    return WeightRecord(
+        name=name,
+        encoder=encoder,
+        embedding_size=2048,
+        source="url",
+        file=file,
+        location=ORIGINAL_SOURCE + file,
+        git_blob=git_blob,
+        licence="MIT, as stated by the publishing repository",
+        data="AudioSet, speech subset, 2190 h (paper, Table 4)",
+        reference=f"{PAPER}, row {row}",
+    )
+
+
+_RECORDS = (
+    WeightRecord(
+        name="cvt_hybrid",
+        encoder="cvt",
+        embedding_size=2048,
+        source="shipped",
+        file="cvt_hybrid.pth",
+    ),
+    _original(
+        "original_cvt_hybrid",
+        "cvt",
+        "cvt_s1-d1-e64_s2-d1-e256_s3-d1-e512_BYOLAs64x96-osandbyolaloss6373-e100-bs256-lr0003-rs42.pth",
+        "74a0ba6607277e6afc57c444752735e974de0f80",
+        "Hybrid BYOL-S/CvT",
+    ),
+    _original(
+        "original_cnn_byols",
+        "cnn",
+        "default2048_BYOLAs64x96-2105311814-e100-bs256-lr0003-rs42.pth",
+        "04fb26805f52db1af541b2186d1fc1a9ce86e4c7",
+        "BYOL-S",
+    ),
+    _original(
+        "original_resnetish34_byols",
+        "resnetish34",
+        "resnetish34_BYOLAs64x96-2105271915-e100-bs256-lr0003-rs42.pth",
+        "5f5fc2d07aff90728c3d0e5b90051fe24aa55464",
+        "BYOL-S/ResNetish-34",
+    ),
+    *(
+        WeightRecord(name=f"random_{encoder}", encoder=encoder, embedding_size=size, source="random", data="none")
+        for encoder, size in (("cnn", 2048), ("resnetish34", 2048), ("clstm", 1024), ("cvt", 2048))
+    ),
+)
+_BY_NAME = {record.name: record for record in _RECORDS}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that ``load_model`` knows, in alphabetical order.
+
+    Args:
+        pattern: shell-style wildcard, for example ``"original_*"``.
+    """
+    return sorted(name for name in _BY_NAME if fnmatch.fnmatchcase(name, pattern))
+
+
+def find_record(name: str) -> WeightRecord | None:
+    """The record of a model's name, or of a shipped or cached file's name; None if there is none."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    return next((record for record in _RECORDS if record.file and record.file == name), None)

@@ -1,0 +1,61 @@
+"""Package metadata. Tool settings stand in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "hear_byols/__init__.py").read_text(), re.MULTILINE)[1]
+
+# torchaudio is compiled for exactly one torch; this pair is its newest.
+TORCHAUDIO = ["torch==2.11.0", "torchaudio==2.11.0"]
+SKLEARN = ["scikit-learn>=1.3"]
+PARQUET = ["pyarrow>=14"]
+OPENSMILE = ["opensmile>=2.5"]
+TRAIN = ["lightning>=2.2", "tensorboard>=2.14", "matplotlib>=3.8"]
+EVAL = [*TORCHAUDIO, *SKLEARN, "pandas>=2.0", "matplotlib>=3.8"]
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"]
+TEST = [*TORCHAUDIO, *SKLEARN, *PARQUET, *OPENSMILE, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
+
+setup(
+    name="hear_byols",
+    version=VERSION,
+    description="Small, fast, trustworthy audio embeddings: BYOL-S with the HEAR API",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["hear_byols", "hear_byols.*"]), "hear_byols.checkpoints"],
+    package_dir={"hear_byols.checkpoints": "checkpoints"},
+    package_data={"hear_byols": ["py.typed"], "hear_byols.checkpoints": ["*.pth", "*.safetensors", "*.md"]},
+    include_package_data=False,
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.24",
+        "huggingface_hub>=0.25",
+        "safetensors>=0.4",
+        "soundfile>=0.12.1",
+        "soxr>=0.3.7",
+        "tqdm>=4.64",
+    ],
+    extras_require={
+        "train": TRAIN,
+        "eval": EVAL,
+        "onnx": ONNX,
+        "opensmile": OPENSMILE,
+        "sklearn": SKLEARN,
+        "parquet": PARQUET,
+        "test": TEST,
+        "all": sorted({*TRAIN, *EVAL, *ONNX, *OPENSMILE, *SKLEARN, *PARQUET}),
+    },
+    entry_points={"console_scripts": ["hear-byols = hear_byols.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Operating System :: OS Independent",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
