@@ -21,7 +21,18 @@ _HOMES = {
     "save_checkpoint": "checkpoint",
     "HearByolsError": "errors",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "EmbeddingModel",
+    "HearByolsError",
+    "__version__",
+    "find_record",
+    "get_scene_embeddings",
+    "get_timestamp_embeddings",
+    "list_models",
+    "load_audio",
+    "load_model",
+    "save_checkpoint",
+]
 
 if TYPE_CHECKING:
     from hear_byols.audio import load_audio

@@ -1,7 +1,8 @@
 """Checkpoint files: self-describing (``.pth`` and ``.safetensors``), safe to read, atomic to write.
 
-A file holds a schema version, the model's configuration, the encoder's weights and their provenance (``docs/checkpoints.md``).
-Bare state dicts of the original are recognised by their keys. Nothing in a file is ever executed.
+A file holds a schema version, the model's configuration, the encoder's weights and their provenance
+(``docs/checkpoints.md``). Bare state dicts of the original are recognised by their keys. Nothing in a
+file is ever executed.
 """
 
 from __future__ import annotations
