@@ -71,7 +71,7 @@ def check_batch(audio: BatchLike, device: torch.device) -> Tensor:
         raise InputError(f"the clips hold no samples, got shape {tuple(audio.shape)}; at least one is needed")
     if audio.device != device:
         raise InputError(
-            f"audio is on {audio.device} but the model is on {device}; move one: audio.to(model.device) or model.to(...)"
+            f"audio is on {audio.device} but the model is on {device}; move one of them, e.g. audio.to(model.device)"
         )
     check_values(audio, [f"clip {i}" for i in range(audio.shape[0])])
     return audio

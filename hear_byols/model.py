@@ -67,9 +67,7 @@ class EmbeddingModel(nn.Module):
             config = ModelConfig(config.encoder, config.frontend, norm)
         if precision not in PRECISIONS:
             raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-        if batch_size is not None and (
-            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
-        ):
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
         self.config = config
         self.provenance = dict(provenance or {})
@@ -107,8 +105,8 @@ class EmbeddingModel(nn.Module):
         """Embed whole clips (paper, section 2.4).
 
         Args:
-            audio: mono float32 samples in [-1, 1] at ``sample_rate`` [shape=(n_clips, n_samples)], or a list of clips of
-                any lengths, each [shape=(n_samples,)]. Clips under 100 ms are followed by zeros up to 100 ms.
+            audio: mono float32 samples in [-1, 1] at ``sample_rate`` [shape=(n_clips, n_samples)], or a list of clips
+                of any lengths, each [shape=(n_samples,)]. Clips under 100 ms are followed by zeros up to 100 ms.
 
         Returns:
             float32 [shape=(n_clips, scene_embedding_size)], on the audio's device.

@@ -1,6 +1,7 @@
 """Standardisation of log-mel spectrograms: statistics in double precision, so that batches cannot change them.
 
-The three modes are described in ``docs/normalization.md``; only ``original`` lets clips of one call influence each other.
+The three modes are described in ``docs/normalization.md``; only ``original`` lets clips of one call influence each
+other.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def cache_dir() -> Path:
 
 
 def offline() -> bool:
-    """Whether the environment forbids the network (``HEAR_BYOLS_OFFLINE`` or ``HF_HUB_OFFLINE`` set to 1/true/yes/on)."""
+    """Whether ``HEAR_BYOLS_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network (1, true, yes or on)."""
     values = (os.environ.get(name, "") for name in ("HEAR_BYOLS_OFFLINE", "HF_HUB_OFFLINE"))
     return any(value.strip().lower() in ("1", "true", "yes", "on") for value in values)
 
