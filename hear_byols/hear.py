@@ -50,15 +50,16 @@ def load_model(
     """
     source = locate(model_file_path)
     checkpoint = _random(source) if source.path is None else read_checkpoint(source.path, win_length)
-    model = EmbeddingModel(
-        checkpoint.config,
-        frame_ms=frame_ms,
-        hop_ms=hop_ms,
-        normalization=normalization,
-        batch_size=batch_size,
-        precision=precision,
-        provenance=checkpoint.provenance,
-    )
+    with torch.random.fork_rng(devices=[]):  # making an encoder draws weights, which the checkpoint's then replace
+        model = EmbeddingModel(
+            checkpoint.config,
+            frame_ms=frame_ms,
+            hop_ms=hop_ms,
+            normalization=normalization,
+            batch_size=batch_size,
+            precision=precision,
+            provenance=checkpoint.provenance,
+        )
     checkpoint.load_into(model.encoder, str(source.path or model_file_path))
     return model
 

@@ -1,0 +1,383 @@
+"""The HEAR contract, rule by rule and for every encoder, without the kits and their TensorFlow.
+
+The rules are those that hear-validator checks, that hear-eval-kit relies on and that hear-baseline sets an example for.
+``tests/kits`` runs the real kits; here the same rules are plain, quick tests that also run where the kits cannot.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import math
+import pkgutil
+import random
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import hear_byols
+from hear_byols import variants
+
+ENCODERS = {"random_cnn": 2048, "random_resnetish34": 2048, "random_clstm": 1024, "random_cvt": 2048}
+SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
+TOLERANCE = 1e-4  # of the largest component
+ADVISED_HOP_MS = 50
+
+
+def noise(n_clips: int, n_samples: int, seed: int = 0) -> torch.Tensor:
+    """White noise in [-1, 1], [shape=(n_clips, n_samples)]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n_clips, n_samples, generator=generator) * 2 - 1
+
+
+def assert_same(got: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal within the package's promise: 1e-4 of the largest component."""
+    assert got.shape == expected.shape
+    assert (got - expected).abs().max() <= TOLERANCE * expected.abs().max()
+
+
+def expected_centres_ms(n_samples: int, hop_ms: float, sample_rate: int = 16000) -> list[Fraction]:
+    """The contract's rule, in exact arithmetic: centres 0, hop, 2 hop ... while they lie within the clip."""
+    hop, centres = Fraction(hop_ms), []
+    while (centre := len(centres) * hop) <= Fraction(1000 * n_samples, sample_rate):
+        centres.append(centre)
+    return centres
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def model(request: pytest.FixtureRequest) -> torch.nn.Module:
+    """Each encoder as ``load_model`` returns it, without ``.eval()``."""
+    return hear_byols.load_model(request.param)
+
+
+@pytest.fixture(scope="module")
+def small() -> torch.nn.Module:
+    """The quickest encoder, for rules that do not depend on the encoder."""
+    return hear_byols.load_model("random_cnn")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, small: torch.nn.Module) -> Path:
+    """A checkpoint file on disk, as the kit's ``--model`` wants it."""
+    path = tmp_path / "some model.pth"
+    hear_byols.save_checkpoint(path, small.config, small.encoder.state_dict(), {"name": "test"})
+    return path
+
+
+# ---- load_model
+
+
+def test_load_model_takes_a_path_first_and_then_only_json_keywords() -> None:
+    path, *options = inspect.signature(hear_byols.load_model).parameters.values()
+    assert path.name == "model_file_path"
+    assert path.kind is path.POSITIONAL_OR_KEYWORD
+    assert path.default == ""
+    assert {option.kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
+    assert {"frame_ms", "hop_ms", "normalization", "batch_size", "precision"} <= {option.name for option in options}
+    for option in options:
+        assert json.loads(json.dumps(option.default)) == option.default
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["{}", '{"frame_ms": 500}', '{"frame_ms": 640.0, "hop_ms": 25}', '{"batch_size": 2, "normalization": "clip"}'],
+)
+def test_options_arrive_as_json(checkpoint: Path, options: str) -> None:
+    keywords = json.loads(options)
+    model = hear_byols.load_model(str(checkpoint), **keywords)
+    vectors, centres = hear_byols.get_timestamp_embeddings(noise(1, 3200), model)
+    assert vectors.shape[1] == len(expected_centres_ms(3200, keywords.get("hop_ms", 50)))
+    assert centres.shape == vectors.shape[:2]
+
+
+def test_a_file_gives_the_model_that_was_saved(checkpoint: Path, small: torch.nn.Module) -> None:
+    audio = noise(2, 4000)
+    loaded = hear_byols.load_model(str(checkpoint))
+    assert torch.equal(hear_byols.get_scene_embeddings(audio, loaded), hear_byols.get_scene_embeddings(audio, small))
+
+
+def test_loading_twice_gives_the_same_model() -> None:
+    audio = noise(1, 4000)
+    first, second = (hear_byols.get_scene_embeddings(audio, hear_byols.load_model("random_cnn")) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_the_model_is_a_torch_module_in_evaluation_mode(model: torch.nn.Module) -> None:
+    assert isinstance(model, torch.nn.Module)
+    assert not any(module.training for module in model.modules())
+
+
+def test_attributes_are_plain_integers(model: torch.nn.Module, request: pytest.FixtureRequest) -> None:
+    for name in ("sample_rate", "scene_embedding_size", "timestamp_embedding_size"):
+        assert type(getattr(model, name)) is int
+    assert model.sample_rate in SAMPLE_RATES
+    assert (
+        model.scene_embedding_size == model.timestamp_embedding_size == ENCODERS[request.node.callspec.params["model"]]
+    )
+
+
+# ---- shapes, types, values
+
+
+@pytest.mark.parametrize("n_samples", [1, 1600, 12345])
+def test_scene_embeddings(model: torch.nn.Module, n_samples: int) -> None:
+    vectors = hear_byols.get_scene_embeddings(noise(3, n_samples), model)
+    assert vectors.shape == (3, model.scene_embedding_size)
+    assert vectors.dtype == torch.float32
+    assert torch.isfinite(vectors).all()
+    assert not vectors.requires_grad
+
+
+@pytest.mark.parametrize("n_samples", [1, 800, 2399])
+def test_timestamp_embeddings(model: torch.nn.Module, n_samples: int) -> None:
+    vectors, centres = hear_byols.get_timestamp_embeddings(noise(2, n_samples), model)
+    assert vectors.shape == (*centres.shape, model.timestamp_embedding_size)
+    assert centres.shape == (2, n_samples // 800 + 1)
+    assert vectors.dtype == centres.dtype == torch.float32
+    assert torch.isfinite(vectors).all()
+    assert not vectors.requires_grad
+    assert not centres.requires_grad
+
+
+def test_different_sounds_get_different_vectors(model: torch.nn.Module) -> None:
+    vectors = hear_byols.get_scene_embeddings(torch.cat([noise(1, 8000), noise(1, 8000).cumsum(1) / 100]), model)
+    assert not torch.allclose(vectors[0], vectors[1], rtol=1e-2)
+
+
+def test_silence_is_finite(model: torch.nn.Module) -> None:
+    silence = torch.zeros(1, 1600)
+    assert torch.isfinite(hear_byols.get_scene_embeddings(silence, model)).all()
+    assert torch.isfinite(hear_byols.get_timestamp_embeddings(silence, model)[0]).all()
+
+
+# ---- timestamps
+
+
+@pytest.mark.parametrize("n_samples", [1, 799, 800, 801, 8000])
+@pytest.mark.parametrize("hop_ms", [50, 20, 12.5, 33.3])
+def test_timestamps_are_regular_milliseconds_within_the_clip(n_samples: int, hop_ms: float) -> None:
+    model = hear_byols.load_model("random_cnn", hop_ms=hop_ms, frame_ms=200)
+    _, centres = hear_byols.get_timestamp_embeddings(noise(2, n_samples), model)
+    duration_ms = 1000 * n_samples / model.sample_rate
+    expected = torch.tensor([float(centre) for centre in expected_centres_ms(n_samples, hop_ms)])
+    assert torch.equal(centres[0], centres[1])
+    assert torch.allclose(centres[0], expected, rtol=1e-6)
+    assert centres[0, 0] == 0
+    assert centres.max() <= duration_ms
+    assert centres[0, -1] > duration_ms - hop_ms
+    spacing = centres.diff()
+    if spacing.numel():
+        # The real validator is stricter than its message: it allows 0.001 ms, not 1 ms.
+        assert (spacing - spacing.mean()).abs().max() < 1e-3
+
+
+def test_the_default_hop_is_what_hear_advises(model: torch.nn.Module) -> None:
+    _, centres = hear_byols.get_timestamp_embeddings(noise(1, 1600), model)
+    assert centres.tolist() == [[0, 50, 100]]
+    assert centres.diff().max() <= ADVISED_HOP_MS
+
+
+@pytest.mark.parametrize("hop_ms", [50, 25, 33.3, 1000 / 44.1])
+def test_timestamps_do_not_drift_from_the_windows(hop_ms: float) -> None:
+    """A hop rounded to samples before the loop would be 25 ms off after 37 minutes (hear-contract)."""
+    framing = hear_byols.load_model("random_cnn", hop_ms=hop_ms).framing
+    n_samples = 37 * 60 * 16000
+    centres = framing.timestamps_ms(n_samples)
+    starts = framing.starts(0, len(centres))
+    assert len(centres) == math.floor(n_samples / (Fraction(hop_ms) * 16)) + 1
+    worst = max(abs(start - 16 * centre) for start, centre in zip(starts, centres, strict=True))
+    assert worst <= 0.5 + 1e-6  # samples
+
+
+def test_a_vector_belongs_to_its_timestamp(model: torch.nn.Module) -> None:
+    """A burst of noise moves the vectors of the windows that contain it, and no others."""
+    audio = torch.zeros(2, 32000)
+    audio[1, 22400:23200] = noise(1, 800)[0]  # from 1400 to 1450 ms
+    windows = hear_byols.EmbeddingModel(model.config, frame_ms=500, hop_ms=250)
+    windows.encoder.load_state_dict(model.encoder.state_dict())
+    windows.config = _fixed_normalisation(model)  # clip statistics would let the burst reach every window
+    vectors, centres = hear_byols.get_timestamp_embeddings(audio, windows)
+    moved = (vectors[0] - vectors[1]).abs().amax(1) > TOLERANCE * vectors.abs().max()
+    assert centres[0][moved].tolist() == [1250, 1500]
+
+
+def _fixed_normalisation(model: torch.nn.Module) -> Any:
+    from hear_byols.config import ModelConfig, NormalizationConfig
+
+    return ModelConfig(model.config.encoder, model.config.frontend, NormalizationConfig("dataset", -10.0, 5.0))
+
+
+# ---- the same audio gives the same vector
+
+
+def test_alone_and_in_a_batch(model: torch.nn.Module) -> None:
+    audio = noise(4, 4800) * torch.tensor([1.0, 0.1, 0.5, 0.01])[:, None]
+    scenes = hear_byols.get_scene_embeddings(audio, model)
+    windows, centres = hear_byols.get_timestamp_embeddings(audio, model)
+    for i in (0, 3):
+        assert_same(scenes[i : i + 1], hear_byols.get_scene_embeddings(audio[i : i + 1], model))
+        alone, alone_centres = hear_byols.get_timestamp_embeddings(audio[i : i + 1], model)
+        assert_same(windows[i : i + 1], alone)
+        assert torch.equal(centres[i : i + 1], alone_centres)
+
+
+def test_repeated_calls_are_bitwise_equal(model: torch.nn.Module) -> None:
+    audio = noise(2, 3200)
+    calls = [
+        (hear_byols.get_scene_embeddings(audio, model), *hear_byols.get_timestamp_embeddings(audio, model))
+        for _ in range(2)
+    ]
+    assert all(torch.equal(first, second) for first, second in zip(*calls, strict=True))
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_the_gradient_mode_does_not_matter(model: torch.nn.Module, context: Any) -> None:
+    """hear-eval-kit wraps calls in ``no_grad``, hear-validator does not."""
+    audio = noise(1, 1600)
+    outside = (hear_byols.get_scene_embeddings(audio, model), hear_byols.get_timestamp_embeddings(audio, model)[0])
+    with context():
+        inside = (hear_byols.get_scene_embeddings(audio, model), hear_byols.get_timestamp_embeddings(audio, model)[0])
+        assert not any(vectors.requires_grad for vectors in inside)
+    assert all(torch.equal(a, b) for a, b in zip(outside, inside, strict=True))
+
+
+def test_the_training_mode_does_not_matter(model: torch.nn.Module) -> None:
+    """The kits never call ``.eval()``; dropout and batch statistics must stay out all the same."""
+    audio = noise(3, 3200)
+    expected = (hear_byols.get_scene_embeddings(audio, model), hear_byols.get_timestamp_embeddings(audio, model)[0])
+    model.train()
+    try:
+        got = (hear_byols.get_scene_embeddings(audio, model), hear_byols.get_timestamp_embeddings(audio, model)[0])
+    finally:
+        model.eval()
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+# ---- devices
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_model_moves_and_answers_on_its_device(model: torch.nn.Module, device: str) -> None:
+    audio = noise(2, 3200)
+    expected = hear_byols.get_scene_embeddings(audio, model)
+    try:
+        model.to(device)  # in place, as the kits do it
+        scenes = hear_byols.get_scene_embeddings(audio.to(device), model)
+        vectors, centres = hear_byols.get_timestamp_embeddings(audio.to(device), model)
+        assert {scenes.device.type, vectors.device.type, centres.device.type} == {device}
+        assert_same(scenes.cpu(), expected)
+    finally:
+        model.to("cpu")
+
+
+# ---- nothing of the caller's is changed
+
+
+@pytest.fixture
+def half_trained(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """A model as a caller may hold it: some parts in training mode, some parameters frozen."""
+    for i, module in enumerate(model.modules()):
+        module.training = i % 2 == 0
+    for i, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(i % 2 == 0)
+    yield model
+    model.eval()
+    model.requires_grad_(True)
+
+
+def test_the_model_is_left_as_it_was(half_trained: torch.nn.Module) -> None:
+    def snapshot() -> tuple[list[bool], list[bool], list[Any]]:
+        return (
+            [module.training for module in half_trained.modules()],
+            [parameter.requires_grad for parameter in half_trained.parameters()],
+            [parameter.grad for parameter in half_trained.parameters()],
+        )
+
+    weights = {name: value.clone() for name, value in half_trained.state_dict().items()}
+    before = snapshot()
+    hear_byols.get_scene_embeddings(noise(2, 1600), half_trained)
+    hear_byols.get_timestamp_embeddings(noise(2, 1600), half_trained)
+    assert snapshot() == before
+    for name, value in half_trained.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_the_audio_is_left_as_it_was(model: torch.nn.Module) -> None:
+    audio = noise(2, 1601).requires_grad_()
+    copy = audio.detach().clone()
+    hear_byols.get_scene_embeddings(audio, model)
+    hear_byols.get_timestamp_embeddings(audio, model)
+    assert torch.equal(audio, copy)
+    assert audio.requires_grad
+    assert audio.grad is None
+
+
+def test_the_process_is_left_as_it_was(model: torch.nn.Module, request: pytest.FixtureRequest) -> None:
+    """Random states, number of threads, default type, gradient mode and deterministic mode."""
+
+    def snapshot() -> tuple[Any, ...]:
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            np.random.get_state()[2:],
+            random.getstate(),
+            torch.get_num_threads(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+
+    before = snapshot()
+    loaded = hear_byols.load_model(request.node.callspec.params["model"])
+    hear_byols.get_scene_embeddings(noise(1, 1600), loaded)
+    hear_byols.get_timestamp_embeddings(noise(1, 1600), loaded)
+    assert snapshot() == before
+
+
+# ---- modules: the package itself, and one per named variant
+
+
+def test_the_package_is_a_hear_module() -> None:
+    for name in ("load_model", "get_scene_embeddings", "get_timestamp_embeddings"):
+        assert hasattr(hear_byols, name)
+        assert callable(getattr(hear_byols, name))
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> ModuleType:
+    """Every module that can be handed to the kits by name."""
+    return importlib.import_module(f"hear_byols.variants.{request.param}")
+
+
+def test_a_variant_is_named_as_the_kit_will_name_its_folder(variant: ModuleType) -> None:
+    assert variant.__name__.rsplit(".", 1)[1] in VARIANTS
+    assert variant.__doc__
+    for name in ("load_model", "get_scene_embeddings", "get_timestamp_embeddings"):
+        assert callable(getattr(variant, name))
+
+
+def test_a_variant_takes_other_weights_and_options(variant: ModuleType, checkpoint: Path) -> None:
+    model = variant.load_model(str(checkpoint), hop_ms=100)
+    assert model.framing.frame_ms == (500 if variant.__name__.endswith("_500ms") else 1000)
+    vectors, centres = variant.get_timestamp_embeddings(noise(1, 1600), model)
+    assert centres.tolist() == [[0, 100]]
+    assert variant.get_scene_embeddings(noise(1, 1600), model).shape == (1, vectors.shape[2])
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_variant_needs_no_file(name: str) -> None:
+    model = importlib.import_module(f"hear_byols.variants.{name}").load_model()
+    assert model.scene_embedding_size == ENCODERS[name]
+
+
+def test_every_known_model_has_a_variant() -> None:
+    assert set(hear_byols.list_models()) <= set(VARIANTS)
