@@ -1,0 +1,1 @@
+"""Pre-training of BYOL-S and Hybrid BYOL-S (extra ``train``). No module of the core imports this package."""

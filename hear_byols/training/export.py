@@ -1,0 +1,112 @@
+"""What leaves a run: the online encoder as a self-describing checkpoint, with its provenance."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hear_byols
+from hear_byols.checkpoint import save_checkpoint
+from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
+from hear_byols.errors import InputError
+from hear_byols.training.data import AudioPool
+from hear_byols.training.pretrain import Pretrainer
+
+FEATURE_LICENCE = (
+    "ComParE 2016 targets were extracted with openSMILE, whose licence permits private, research and educational use "
+    "only; the weights contain no openSMILE code."
+)
+
+
+def read_manifest(path: str | os.PathLike) -> dict[str, dict[str, str]]:
+    """Read licences and descriptions of the sources.
+
+    Args:
+        path: CSV file with the columns ``shard``, ``licence`` and ``content``.
+
+    Returns:
+        For each shard's name without its suffix, licence and content.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    with open(path, newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    try:
+        return {Path(r["shard"]).stem: {"licence": r["licence"], "content": r["content"]} for r in rows}
+    except KeyError as error:
+        raise InputError(f"{path} needs the columns shard, licence and content; {error} is missing") from error
+
+
+def describe_data(pool: AudioPool, manifest: dict[str, dict[str, str]] | None = None) -> list[dict[str, Any]]:
+    """Sources with their hours, and licence and content where a manifest has them."""
+    manifest = manifest or {}
+    return [
+        {"name": name, "hours": round(hours, 3), **manifest.get(name, {})}
+        for name, hours in pool.source_hours().items()
+    ]
+
+
+def describe_run(trainer: Pretrainer, last: dict[str, float]) -> dict[str, Any]:
+    """Settings, length, cost and final losses of a run, JSON-able."""
+    config = trainer.config
+    hybrid = {"alpha": config.alpha, "n_features": config.projection_size} if config.hybrid else {}
+    return {
+        "method": "Hybrid BYOL-S" if config.hybrid else "BYOL-S",
+        "steps": trainer.n_steps,
+        "batch_size": config.batch_size,
+        "crops_seen": trainer.n_steps * config.batch_size,
+        "crop_frames": config.crop_frames,
+        "learning_rate": config.learning_rate,
+        "ema_decay": config.ema_decay,
+        "head_hidden": config.head_hidden,
+        "mixup_ratio": config.mixup_ratio,
+        "beta": config.beta,
+        **hybrid,
+        "seed": config.seed,
+        "hours": round(trainer.seconds / 3600, 3),
+        "hardware": describe_hardware(trainer.device),
+        "final": {k: float(f"{v:.5g}") for k, v in last.items() if k != "learning_rate" and math.isfinite(v)},
+        "torch": str(torch.__version__),
+        "hear_byols": hear_byols.__version__,
+    }
+
+
+def describe_hardware(device: torch.device) -> str:
+    """Name the device in plain words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} {platform.machine()} CPU core{'s' if threads > 1 else ''}"
+
+
+def export_encoder(
+    trainer: Pretrainer,
+    path: str | os.PathLike,
+    provenance: dict[str, Any],
+    normalization: str = "dataset",
+    half: bool = False,
+) -> None:
+    """Write the online encoder as a checkpoint.
+
+    Args:
+        trainer: the run.
+        path: ends in ``.pth`` or ``.safetensors``.
+        provenance: see :func:`describe_run` and :func:`describe_data`.
+        normalization: mode written into the checkpoint, ``"dataset"`` or ``"clip"``; the data-set statistics are stored
+            with either.
+        half: store float16.
+    """
+    encoder = trainer.byol.online.encoder
+    config = ModelConfig(
+        encoder=EncoderConfig(trainer.config.encoder, encoder.embedding_size),
+        frontend=FrontendConfig(),
+        normalization=NormalizationConfig(normalization, trainer.mean, trainer.std),
+    )
+    save_checkpoint(path, config, trainer.encoder_state(), provenance, half=half)

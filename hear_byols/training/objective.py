@@ -1,0 +1,137 @@
+"""BYOL and hybrid objectives (paper, section 2 and equation 1)."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hear_byols.training.heads import BYOL_HIDDEN, BYOL_PROJECTION, mlp_head
+
+
+class Outputs(NamedTuple):
+    """What :class:`Byol` computes; rows are the first views followed by the second views.
+
+    Args:
+        embeddings: of the online encoder, without gradient [shape=(2 * batch, embedding_size)].
+        predictions: of the online predictor [shape=(2 * batch, projection_size)].
+        projections: of the target for the *other* view, without gradient [shape=(2 * batch, projection_size)].
+    """
+
+    embeddings: Tensor
+    predictions: Tensor
+    projections: Tensor
+
+
+def self_supervised_loss(predictions: Tensor, projections: Tensor) -> Tensor:
+    """L_ss: mean of 2 - 2 cos, the squared distance of the normalised vectors (Grill et al. 2020, equation 2).
+
+    Args:
+        predictions: of the online network [shape=(n, size)].
+        projections: of the target network; no gradient flows into them [shape=(n, size)].
+
+    Returns:
+        A scalar from 0 (same direction) to 4. Both directions of a pair count as two rows, so the symmetrised loss is
+        their mean, on the same scale as :func:`supervised_loss`.
+    """
+    return (2 - 2 * F.cosine_similarity(predictions, projections.detach(), dim=-1)).mean()
+
+
+def supervised_loss(predictions: Tensor, features: Tensor) -> Tensor:
+    """L_sup: mean squared error against standardised hand-crafted features (paper, section 2.2).
+
+    Args:
+        predictions: of both views [shape=(2 * batch, size)].
+        features: of the crops the views were made from [shape=(batch, size)].
+
+    Returns:
+        A scalar; 1 for a prediction of 0 if the features have unit variance.
+    """
+    return F.mse_loss(predictions, torch.cat([features, features]))
+
+
+class Branch(nn.Module):
+    """Encoder and projector.
+
+    Args:
+        encoder: (batch, 1, mel, time) -> (batch, embedding_size), with the attribute ``embedding_size``.
+        projection_size: size of the projection.
+        hidden: width of the projector's hidden layer.
+    """
+
+    def __init__(self, encoder: nn.Module, projection_size: int, hidden: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = mlp_head(encoder.embedding_size, projection_size, hidden)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings and projections of log-mels [shape=(batch, 1, mel, time)]."""
+        embeddings = self.encoder(x)
+        return embeddings, self.projector(embeddings)
+
+
+class Byol(nn.Module):
+    """Online encoder, projector and predictor, and the target that follows them (paper, figure 1).
+
+    Both networks run in train mode, each with the batch statistics of its own activations, on the two views of a batch
+    together. The target's batch-norm buffers are averaged like its parameters (the original leaves them out), so the
+    target is a complete network at every moment.
+
+    Args:
+        encoder: the online encoder; the target starts as its copy.
+        projection_size: 256, or the number of hand-crafted features for the hybrid.
+        hidden: width of the heads' hidden layers.
+    """
+
+    def __init__(self, encoder: nn.Module, projection_size: int = BYOL_PROJECTION, hidden: int = BYOL_HIDDEN) -> None:
+        super().__init__()
+        self.online = Branch(encoder, projection_size, hidden)
+        self.predictor = mlp_head(projection_size, projection_size, hidden)
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+
+    def forward(self, first: Tensor, second: Tensor) -> Outputs:
+        """Predict each view's target projection from the other view.
+
+        Args:
+            first: one view of every crop [shape=(batch, 1, mel, time)].
+            second: another view of the same crops, same shape.
+        """
+        embeddings, projections = self.online(torch.cat([first, second]))
+        predictions = self.predictor(projections)
+        with torch.no_grad():
+            _, other = self.target(torch.cat([second, first]))
+        return Outputs(embeddings.detach(), predictions, other)
+
+
+@torch.no_grad()
+def update_target(target: nn.Module, online: nn.Module, decay: float) -> None:
+    """Move the target towards the online network: t <- decay * t + (1 - decay) * o.
+
+    Floating-point buffers (batch-norm statistics) are averaged too; integer buffers (batch counts) are copied.
+
+    Args:
+        target: changed in place.
+        online: a module of the same structure.
+        decay: 0 copies the online network, 1 leaves the target as it is.
+    """
+    pairs = list(zip(target.state_dict().values(), online.state_dict().values(), strict=True))
+    floats = [(t, o) for t, o in pairs if t.is_floating_point()]
+    torch._foreach_lerp_([t for t, _ in floats], [o for _, o in floats], 1 - decay)
+    for t, o in pairs:
+        if not t.is_floating_point():
+            t.copy_(o)
+
+
+def embedding_spread(embeddings: Tensor) -> Tensor:
+    """How far embeddings are from collapse: the mean over dimensions of the standard deviation of unit vectors.
+
+    Args:
+        embeddings: [shape=(n, size)].
+
+    Returns:
+        A scalar: 0 if all directions are the same, about 1 / sqrt(size) if they are uniform on the sphere.
+    """
+    return F.normalize(embeddings, dim=1).std(dim=0).mean()
