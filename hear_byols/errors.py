@@ -32,5 +32,9 @@ class DownloadError(HearByolsError, OSError):
     """A download that failed or whose content is not what the record promises. Nothing is left in the cache."""
 
 
+class OutputError(HearByolsError, OSError):
+    """Embeddings that cannot be written: no room, no right to, or an output folder that belongs to another run."""
+
+
 class MissingDependencyError(HearByolsError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""

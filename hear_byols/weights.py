@@ -100,6 +100,19 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
     return Source(_shipped(record) if record.source == "shipped" else _cached(record), record)
 
 
+def local_file(record: WeightRecord) -> Path | None:
+    """The file of a record if it is on this machine, unverified and without touching the network; None otherwise."""
+    if record.source == "hub":
+        match = _HUB_PATTERN.fullmatch(record.location)
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(match["repo"], match["file"], revision=match["revision"])
+        return Path(cached) if isinstance(cached, str) else None
+    folder = {"shipped": shipped_dir, "url": cache_dir}.get(record.source)
+    path = folder() / record.file if folder else None
+    return path if path is not None and path.is_file() else None
+
+
 def _unknown(spec: str) -> str:
     shipped = [path.name for path in sorted(shipped_dir().glob("*.pth"))]
     near = difflib.get_close_matches(spec, [*list_models(), *shipped], n=3)
