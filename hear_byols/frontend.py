@@ -81,9 +81,11 @@ class LogMel(nn.Module):
         Returns:
             [shape=(..., n_mels)].
         """
-        # A window of 400 samples centred in the 1024-point frame has the power spectrum of the same 400 samples
-        # padded behind, so the zeros before it are left out.
-        spectrum = torch.fft.rfft(segments * self.window, n=self.config.n_fft)
+        # Centred in the FFT frame: the power spectrum would be the same anywhere in it, but not its rounding, which
+        # shows in the quiet bands of pure tones.
+        before = (self.config.n_fft - self.config.win_length) // 2
+        after = self.config.n_fft - self.config.win_length - before
+        spectrum = torch.fft.rfft(F.pad(segments * self.window, (before, after)))
         power = spectrum.real.square() + spectrum.imag.square()
         return torch.log(power @ self.bank + LOG_OFFSET)
 

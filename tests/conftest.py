@@ -1,0 +1,26 @@
+"""Settings shared by all tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # helper modules of the tests
+
+
+@pytest.fixture(autouse=True)
+def _no_network_by_accident(monkeypatch):
+    """No test downloads by chance: those of the downloader lift this themselves."""
+    monkeypatch.setenv("HEAR_BYOLS_OFFLINE", "1")
+
+
+@pytest.fixture
+def one_thread():
+    """Run on one thread, and give the threads back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,83 @@
+"""The log-mel front end: equal to the library the paper used, and shared between windows without a difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hear_byols.config import FrontendConfig
+from hear_byols.errors import OptionError
+from hear_byols.frontend import LogMel, SharedSpectrogram
+
+
+def noise(n_clips: int, n_samples: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.RandomState(seed).uniform(-1, 1, (n_clips, n_samples)).astype(np.float32))
+
+
+@pytest.mark.parametrize("win_length", [400, 1024])
+def test_equals_torchaudio(win_length):
+    torchaudio = pytest.importorskip("torchaudio", reason="the reference front end comes with the extra 'test'")
+    config = FrontendConfig(win_length=win_length)
+    reference = torchaudio.transforms.MelSpectrogram(
+        sample_rate=16000, n_fft=1024, win_length=win_length, hop_length=160, f_min=60, f_max=7800, n_mels=64
+    )
+    seconds = torch.arange(48000) / 16000
+    chirp = 0.5 * torch.sin(2 * torch.pi * (100 * seconds + 1000 * seconds**2))
+    audio = torch.stack([noise(1, 48000)[0], chirp, 1e-3 * noise(1, 48000, 1)[0]])
+    expected = torch.log(reference(audio) + torch.finfo(torch.float32).eps)
+    difference = (LogMel(config)(audio) - expected).abs()
+    assert difference.max() < 1e-4
+    assert difference.mean() < 1e-6
+
+
+@pytest.mark.parametrize("n_samples", [201, 319, 320, 4800, 16000])
+def test_frame_count(n_samples):
+    log_mel = LogMel()
+    assert log_mel(noise(1, n_samples)).shape == (1, 64, 1 + n_samples // 160)
+    assert log_mel.n_frames(n_samples) == 1 + n_samples // 160
+
+
+def test_long_clips_in_blocks_equal_one_block(monkeypatch):
+    audio = noise(2, 30000)
+    whole = LogMel()(audio)
+    monkeypatch.setattr("hear_byols.frontend._MAX_SEGMENTS", 34)
+    torch.testing.assert_close(LogMel()(audio), whole, atol=1e-5, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    frame=st.integers(201, 20000),
+    hop=st.integers(1, 3000),
+    n_windows=st.integers(1, 12),
+    win_length=st.sampled_from([400, 401, 1024]),
+)
+def test_shared_windows_equal_window_by_window(frame, hop, n_windows, win_length):
+    log_mel = LogMel(FrontendConfig(win_length=win_length))
+    frame = max(frame, log_mel.min_samples)
+    starts = torch.arange(n_windows) * hop
+    audio = noise(2, int(starts[-1]) + frame, seed=frame)
+    shared = SharedSpectrogram(log_mel, frame)(audio, starts)
+    alone = torch.stack([log_mel(audio[:, start : start + frame]) for start in starts.tolist()], dim=1)
+    torch.testing.assert_close(shared, alone, atol=1e-4, rtol=0)
+
+
+def test_sharing_computes_each_frame_once(monkeypatch):
+    counted = []
+    compute = LogMel.segments_log_mel
+    monkeypatch.setattr(
+        LogMel, "segments_log_mel", lambda self, x: counted.append(x[..., 0].numel()) or compute(self, x)
+    )
+    starts = torch.arange(100) * 800  # 1 s windows every 50 ms
+    SharedSpectrogram(LogMel(), 16000)(noise(1, 99 * 800 + 16000), starts)
+    assert sum(counted) < 0.12 * 100 * 101  # window by window would be 100 x 101
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("sample_rate", 0), ("win_length", 2000), ("f_max", 9000.0), ("n_mels", 1.5), ("f_min", -1.0)]
+)
+def test_impossible_front_ends_are_refused(field, value):
+    with pytest.raises(OptionError, match=field.split("_")[0]):
+        FrontendConfig(**{field: value})

@@ -1,0 +1,86 @@
+"""The published weights give the published vectors: parity with the original (paper, sections 2 and 2.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from golden import ENCODER_OF, array, assert_equal_to, needs_golden, original_state_dict, write_original_file
+
+import hear_byols
+from hear_byols.config import FrontendConfig
+from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
+from hear_byols.frontend import LogMel
+from hear_byols.original import convert, recognise
+
+pytestmark = needs_golden
+
+
+@pytest.mark.parametrize(("n_frames", "seed", "batch"), [(96, 3, 3), (251, 4, 1)])
+@pytest.mark.parametrize("name", ENCODER_OF)
+def test_encoder_equals_the_original(name, n_frames, seed, batch):
+    state = original_state_dict(name)
+    config = recognise(state)
+    assert config.name == ENCODER_OF[name]
+    encoder = build_encoder(config).eval()
+    encoder.load_state_dict(convert(state, config.name))
+    spectrograms = np.random.RandomState(seed).standard_normal((batch, 1, 64, n_frames)).astype(np.float32)
+    with torch.no_grad():
+        vectors = encoder(torch.from_numpy(spectrograms))
+    assert_equal_to(vectors, array(f"{name}_encoder_{n_frames}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "size"),
+    [("cnn", 5.3, 2048), ("resnetish34", 21.3, 2048), ("clstm", 18.6, 1024), ("cvt", 5.0, 2048)],
+)
+def test_sizes_of_table_1(name, millions, size):
+    encoder = build_encoder(name)
+    assert round(sum(p.numel() for p in encoder.parameters()) / 1e6, 1) == millions
+    assert encoder.embedding_size == size == EMBEDDING_SIZES[name]
+
+
+@pytest.mark.parametrize(("win_length", "name"), [(400, "logmel"), (1024, "logmel_win1024")])
+def test_log_mel_equals_the_original(win_length, name):
+    log_mel = LogMel(FrontendConfig(win_length=win_length))
+    difference = np.abs(log_mel(torch.from_numpy(array("audio"))).numpy() - array(name))
+    assert difference.max() < 1e-4
+    assert difference.mean() < 1e-6
+
+
+@pytest.fixture(scope="module", params=["default", "cvt"])
+def published(request, tmp_path_factory):
+    """A file as the original publishes them, and the name of its golden arrays."""
+    return write_original_file(request.param, tmp_path_factory.mktemp("published")), request.param
+
+
+def test_scene_embeddings_of_single_clips(published):
+    path, name = published
+    audio = torch.from_numpy(array("audio"))
+    model = hear_byols.load_model(path, normalization="original")
+    alone = torch.cat([hear_byols.get_scene_embeddings(clip[None], model) for clip in audio])
+    assert_equal_to(alone, array(f"{name}_scene_single"))
+
+
+def test_clip_mode_gives_every_batch_what_the_original_gives_single_clips(published):
+    path, name = published
+    model = hear_byols.load_model(path)
+    assert model.config.normalization.mode == "clip"
+    vectors = hear_byols.get_scene_embeddings(torch.from_numpy(array("audio")), model)
+    assert_equal_to(vectors, array(f"{name}_scene_single"))
+
+
+def test_original_mode_reproduces_the_dependence_on_batch_mates(published):
+    path, name = published
+    model = hear_byols.load_model(path, normalization="original", batch_size=1)
+    vectors = hear_byols.get_scene_embeddings(torch.from_numpy(array("audio")), model)
+    assert_equal_to(vectors, array(f"{name}_scene_batch2"))
+
+
+@pytest.mark.parametrize(("mode", "golden"), [("clip", "clipnorm"), ("original", "original")])
+def test_timestamp_embeddings(published, mode, golden):
+    path, name = published
+    model = hear_byols.load_model(path, normalization=mode, batch_size=7)
+    vectors, times = hear_byols.get_timestamp_embeddings(torch.from_numpy(array("audio")[:1]), model)
+    np.testing.assert_array_equal(times[0].numpy(), array("timestamps_ms"))
+    assert_equal_to(vectors[0, ::10], array(f"{name}_timestamp_{golden}"))
