@@ -6,7 +6,6 @@ A :class:`ModelConfig` travels inside every checkpoint, so a file alone fixes it
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,17 @@ from hear_byols.errors import OptionError
 
 NORMALIZATION_MODES = ("dataset", "clip", "original")
 PRECISIONS = ("float32", "bfloat16", "float16")
+# Far beyond any sensible model; a configuration in a bad file must not claim gigabytes.
+_MOST = {"sample_rate": 384_000, "n_fft": 32_768, "n_mels": 512, "embedding_size": 65_536}
+
+
+def _check_count(name: str, value: object, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise OptionError(f"{name} must be an integer from 1 to {most}, got {value!r}")
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 @dataclass(frozen=True)
@@ -40,14 +50,11 @@ class FrontendConfig:
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value <= 0:
-                raise OptionError(f"frontend.{name} must be a positive integer, got {value!r}")
-        if self.win_length > self.n_fft:
-            raise OptionError(f"frontend.win_length ({self.win_length}) must not exceed n_fft ({self.n_fft})")
-        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            _check_count(f"frontend.{name}", getattr(self, name), _MOST.get(name, self.n_fft))
+        nyquist = self.sample_rate / 2
+        if not (_is_number(self.f_min, 0, nyquist) and _is_number(self.f_max, 0, nyquist) and self.f_min < self.f_max):
             raise OptionError(
-                f"frontend frequencies must satisfy 0 <= f_min < f_max <= {self.sample_rate / 2:g} Hz, "
+                f"frontend frequencies must satisfy 0 <= f_min < f_max <= {nyquist:g} Hz, "
                 f"got f_min={self.f_min!r}, f_max={self.f_max!r}"
             )
 
@@ -63,6 +70,11 @@ class EncoderConfig:
 
     name: str
     embedding_size: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise OptionError(f"encoder.name must be a string, got {self.name!r}")
+        _check_count("encoder.embedding_size", self.embedding_size, _MOST["embedding_size"])
 
 
 @dataclass(frozen=True)
@@ -86,8 +98,11 @@ class NormalizationConfig:
             raise OptionError(f"normalization must be one of {', '.join(NORMALIZATION_MODES)}; got {self.mode!r}")
         if (self.mean is None) != (self.std is None):
             raise OptionError("normalization needs both mean and std, or neither")
-        if self.std is not None and not (math.isfinite(self.std) and self.std > 0 and math.isfinite(self.mean)):
-            raise OptionError(f"normalization needs finite mean and std > 0, got mean={self.mean!r}, std={self.std!r}")
+        if self.std is not None and not (_is_number(self.mean, -1e3, 1e3) and _is_number(self.std, 1e-3, 1e3)):
+            raise OptionError(
+                "normalization needs a mean in [-1000, 1000] and a std in [0.001, 1000], "
+                f"got mean={self.mean!r}, std={self.std!r}"
+            )
         if self.mode == "dataset" and self.mean is None:
             raise OptionError(
                 "normalization 'dataset' needs the data set's mean and std, which this checkpoint does not hold; "
@@ -118,6 +133,9 @@ class ModelConfig:
         if not isinstance(data, dict) or set(data) != set(parts):
             got = sorted(data) if isinstance(data, dict) else type(data).__name__
             raise OptionError(f"a model configuration has the parts {sorted(parts)}, got {got}")
+        for name in parts:
+            if not isinstance(data[name], dict):
+                raise OptionError(f"the part {name!r} of a model configuration is a dictionary, got {data[name]!r}")
         try:
             return cls(**{name: part(**data[name]) for name, part in parts.items()})
         except TypeError as error:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from hear_byols.config import EncoderConfig
+from hear_byols.errors import CheckpointError
 
 # Per encoder: (the original's prefix, ours). \1 etc. carry indices over.
 _RENAMES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -59,24 +60,38 @@ _SIGNATURES = {
 }
 
 
-def recognise(state: Mapping[str, Tensor]) -> EncoderConfig | None:
+def recognise(state: Mapping) -> EncoderConfig | None:
     """Tell which encoder of the original a state dict belongs to, or None if it is none of them."""
     for name, key in _SIGNATURES.items():
-        if key in state:
-            rows = state[key].shape[0]
+        value = state.get(key)
+        if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] > 0:
+            rows = value.shape[0]
             return EncoderConfig(name, rows if name in ("cnn", "clstm") else 2048)
     return None
 
 
 def strip_wrapping(data: Mapping) -> Mapping:
-    """Undo what published files wrap around the dict: a ``state_dict`` key and one prefix common to all names."""
+    """Undo what files in circulation wrap around the dict: a ``state_dict`` key and the encoder's prefix.
+
+    Entries without the prefix (heads of the pre-training, for example) are left out.
+
+    Raises:
+        CheckpointError: several prefixes hold an encoder each.
+    """
     state = data["state_dict"] if isinstance(data.get("state_dict"), Mapping) else data
-    for key in _SIGNATURES.values():
-        for name in state:
-            if isinstance(name, str) and name.endswith("." + key):
-                prefix = name[: -len(key)]
-                return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-    return state
+    prefixes = sorted({name[: -len(key)] for key in _SIGNATURES.values() for name in state if _ends_with(name, key)})
+    if not prefixes or "" in prefixes:
+        return state
+    if len(prefixes) > 1:
+        raise CheckpointError(
+            f"the state dict holds several encoders, under {prefixes}; save the one to use as a state dict of its own"
+        )
+    prefix = prefixes[0]
+    return {name[len(prefix) :]: value for name, value in state.items() if str(name).startswith(prefix)}
+
+
+def _ends_with(name: object, key: str) -> bool:
+    return isinstance(name, str) and (name == key or name.endswith("." + key))
 
 
 def convert(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
@@ -97,4 +112,7 @@ def _rename(key: str, encoder: str) -> str:
 
 
 def _squeeze(key: str, value: Tensor) -> Tensor:
-    return value.flatten() if key.endswith((".g", ".b")) else value
+    """(1, C, 1, 1) -> (C,) for a channel norm's gain and bias; strict loading reports any other shape."""
+    if key.endswith((".g", ".b")) and value.ndim == 4 and value.shape[0] == value.shape[2] == value.shape[3] == 1:
+        return value[0, :, 0, 0]
+    return value

@@ -1,0 +1,590 @@
+"""Checkpoint files: what is written is read back, and nothing bad is read, executed or left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import zipfile
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import hear_byols
+from hear_byols.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
+from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
+from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
+from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ModelConfig(
+    EncoderConfig("cnn", 8), FrontendConfig(win_length=1024), NormalizationConfig("dataset", mean=-7.5, std=4.25)
+)
+PROVENANCE = {"name": "tiny", "licence": "MIT", "steps": 3, "nested": {"µ": [1, None, 0.5]}}
+SUFFIXES = (".pth", ".safetensors")
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return build_encoder(CONFIG.encoder).state_dict()
+
+
+@pytest.fixture(scope="module")
+def good(weights, tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("good")
+    for suffix in SUFFIXES:
+        save_checkpoint(folder / f"good{suffix}", CONFIG, weights, PROVENANCE)
+    return {suffix: (folder / f"good{suffix}").read_bytes() for suffix in SUFFIXES}
+
+
+def content(weights, **changes) -> dict:
+    """What a .pth file holds, with changes to its top level."""
+    plain = {"schema": SCHEMA, "config": CONFIG.to_dict(), "provenance": PROVENANCE, "state_dict": dict(weights)}
+    return {**plain, **changes}
+
+
+def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointError) -> str:
+    """Both readers raise our error, on one line that names the file and holds the words."""
+    with pytest.raises(error) as caught:
+        read_checkpoint(path)
+    message = str(caught.value)
+    assert type(caught.value) is error
+    assert str(path) in message
+    assert "\n" not in message
+    assert len(message) < 800
+    for word in words:
+        assert word in message
+    if path.is_file():
+        with pytest.raises(error):
+            hear_byols.load_model(path)
+    return message
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_round_trip_is_exact(tmp_path, weights, suffix):
+    path = tmp_path / f"new folder/tiny{suffix}"
+    save_checkpoint(path, CONFIG, weights, PROVENANCE)
+    read = read_checkpoint(path)
+    assert read.config == CONFIG
+    assert read.provenance == PROVENANCE
+    assert read.schema == SCHEMA
+    assert list(path.parent.iterdir()) == [path]
+    assert read.state_dict.keys() == weights.keys()
+    for key, value in weights.items():
+        assert read.state_dict[key].dtype == value.dtype
+        assert torch.equal(read.state_dict[key], value), key
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, weights, good, suffix):
+    path = tmp_path / f"half{suffix}"
+    save_checkpoint(path, CONFIG, weights, PROVENANCE, half=True)
+    assert path.stat().st_size < 0.55 * len(good[suffix])
+    for key, value in read_checkpoint(path).state_dict.items():
+        assert value.dtype == weights[key].dtype
+        torch.testing.assert_close(value, weights[key], rtol=2**-11, atol=2**-24)
+
+
+@pytest.mark.parametrize("name", EMBEDDING_SIZES)
+def test_every_encoder_gives_the_same_vectors_from_both_kinds_of_file(tmp_path, name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        encoder = build_encoder(name).eval()
+    config = ModelConfig(EncoderConfig(name, EMBEDDING_SIZES[name]))
+    spectrogram = torch.linspace(-1, 1, 64 * 32).reshape(1, 1, 64, 32)
+    with torch.no_grad():
+        expected = encoder(spectrogram)
+        for suffix in SUFFIXES:
+            save_checkpoint(tmp_path / f"w{suffix}", config, encoder.state_dict(), PROVENANCE)
+            model = hear_byols.load_model(tmp_path / f"w{suffix}")
+            assert torch.equal(model.encoder(spectrogram), expected)
+
+
+def test_mode_of_a_new_file_follows_the_umask_and_the_umask_is_untouched(tmp_path, weights):
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(tmp_path / "w.pth", CONFIG, weights, PROVENANCE)
+    finally:
+        after = os.umask(before)
+    assert after == 0o027
+    assert (tmp_path / "w.pth").stat().st_mode & 0o777 == 0o640
+
+
+def test_saving_does_not_touch_the_weights(tmp_path, weights):
+    leaf = {key: value.clone().requires_grad_(value.is_floating_point()) for key, value in weights.items()}
+    save_checkpoint(tmp_path / "w.pth", CONFIG, leaf, PROVENANCE, half=True)
+    assert all(torch.equal(leaf[key], weights[key]) and leaf[key].dtype == weights[key].dtype for key in weights)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_views_of_shared_memory_are_saved(tmp_path, weights, suffix):
+    shared = dict(weights)
+    storage = torch.randn(64 * 4)
+    shared["blocks.0.norm.weight"], shared["blocks.1.norm.weight"] = storage[::4], storage[:64]
+    save_checkpoint(tmp_path / f"w{suffix}", CONFIG, shared, PROVENANCE)
+    assert torch.equal(read_checkpoint(tmp_path / f"w{suffix}").state_dict["blocks.0.norm.weight"], storage[::4])
+
+
+# Refusing to write
+
+
+@pytest.mark.parametrize("provenance", [{"x": float("nan")}, {"x": object()}, {"x": torch.ones(1)}, {(1, 2): 3}])
+def test_provenance_must_be_json(tmp_path, weights, provenance):
+    with pytest.raises(OptionError, match="JSON"):
+        save_checkpoint(tmp_path / "w.pth", CONFIG, weights, provenance)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["w.bin", "w", "w.pt"])
+def test_other_suffixes_are_refused(tmp_path, weights, name):
+    with pytest.raises(OptionError, match=r"\.pth or \.safetensors"):
+        save_checkpoint(tmp_path / name, CONFIG, weights, PROVENANCE)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("value", "half"), [(float("nan"), False), (float("inf"), False), (1e6, True)])
+def test_weights_that_could_not_be_loaded_are_not_written(tmp_path, weights, value, half):
+    path = tmp_path / "w.pth"
+    save_checkpoint(path, CONFIG, weights, PROVENANCE)
+    old = path.read_bytes()
+    bad = {**weights, "fc1.bias": torch.full_like(weights["fc1.bias"], value)}
+    with pytest.raises(CheckpointError, match=r"fc1\.bias holds NaN or infinite"):
+        save_checkpoint(path, CONFIG, bad, PROVENANCE, half=half)
+    assert path.read_bytes() == old
+
+
+def test_weights_of_another_encoder_are_not_written(tmp_path, weights):
+    config = ModelConfig(EncoderConfig("cvt", 2048))
+    with pytest.raises(CheckpointError, match="'cvt'"):
+        save_checkpoint(tmp_path / "w.pth", config, weights, PROVENANCE)
+    assert not any(tmp_path.iterdir())
+
+
+def test_kill_while_saving_leaves_the_old_file(tmp_path, good):
+    """The child stops in the middle of writing, says so, and is killed there."""
+    path = tmp_path / "w.pth"
+    path.write_bytes(good[".pth"])
+    script = textwrap.dedent(f"""
+        import sys, time
+        import torch
+        from hear_byols import checkpoint
+        read = checkpoint.read_checkpoint({str(path)!r})
+        def stuck(content, target, **_):
+            with open(target, "wb") as file:
+                file.write(b"half a file")
+                file.flush()
+                print("writing", flush=True)
+                time.sleep(60)
+        torch.save = stuck
+        checkpoint.save_checkpoint({str(path)!r}, read.config, read.state_dict, {{"name": "new"}})
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "writing\n"
+        child.send_signal(signal.SIGKILL)
+    assert path.read_bytes() == good[".pth"]
+    assert read_checkpoint(path).provenance == PROVENANCE
+
+
+def test_failure_while_saving_leaves_the_old_file_and_nothing_else(tmp_path, weights, monkeypatch):
+    path = tmp_path / "w.pth"
+    save_checkpoint(path, CONFIG, weights, PROVENANCE)
+    old = path.read_bytes()
+
+    def full(content, target):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(path, CONFIG, weights, PROVENANCE)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Files that are no checkpoints
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"",
+        b"\0",
+        b"not a checkpoint at all\n" * 50,
+        b"<!DOCTYPE html><html><body>404</body></html>",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 20\n",
+        b"\x80\x02.",
+        b"PK\x03\x04",
+        b"\xff" * 4096,
+        (2**60).to_bytes(8, "little") + b"{}",
+        (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32",',
+    ],
+    ids=["empty", "one byte", "text", "html", "git-lfs pointer", "pickle", "zip head", "ones", "huge", "bad header"],
+)
+def test_junk(tmp_path, suffix, junk):
+    path = tmp_path / f"junk{suffix}"
+    path.write_bytes(junk)
+    assert_refused(path, "empty" if not junk else "hear_byols.save_checkpoint")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_truncation(tmp_path, good, suffix):
+    """Dense at both ends, where the headers and the zip's directory are; sparse between."""
+    whole = good[suffix]
+    n = len(whole)
+    lengths = [*range(1, 40), *range(40, n - 40, n // 60), *range(n - 40, n)]
+    path = tmp_path / f"cut{suffix}"
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=f"cut{suffix}"):
+            read_checkpoint(path)
+    path.write_bytes(whole)
+    read_checkpoint(path)  # the loop would also pass if nothing could be read
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(junk=st.binary(min_size=1, max_size=400))
+def test_random_bytes(tmp_path, suffix, junk):
+    path = tmp_path / f"random{suffix}"
+    path.write_bytes(junk)
+    with pytest.raises(CheckpointError, match=f"random{suffix}"):
+        read_checkpoint(path)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), suffix=st.sampled_from(SUFFIXES))
+def test_damaged_bytes_are_refused_or_give_finite_weights(tmp_path, good, data, suffix):
+    """A flipped byte in a weight cannot be seen without a hash, but nothing may crash otherwise."""
+    damaged = bytearray(good[suffix])
+    ends = st.one_of(st.integers(0, 3000), st.integers(len(damaged) - 3000, len(damaged) - 1))
+    for place in data.draw(st.lists(ends, min_size=1, max_size=8)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(bytes(damaged))
+    with contextlib.suppress(CheckpointError):
+        read = read_checkpoint(path)
+        assert all(bool(torch.isfinite(value).all()) for value in read.state_dict.values())
+
+
+def test_zip_that_is_not_torchs(tmp_path):
+    path = tmp_path / "archive.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert_refused(path, "not a checkpoint")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript(tmp_path):
+    path = tmp_path / "script.pth"
+    torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(1)), path)
+    assert_refused(path)
+
+
+def test_folder_and_missing_file(tmp_path):
+    assert_refused(tmp_path, "folder")
+    assert_refused(tmp_path / "none.pth", "no such file", error=WeightsNotFoundError)
+
+
+def test_file_without_read_permission(tmp_path, good):
+    path = tmp_path / "secret.pth"
+    path.write_bytes(good[".pth"])
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:  # root reads everything; be nobody for a moment
+        os.seteuid(65534)
+    try:
+        with pytest.raises(CheckpointError, match=r"secret\.pth: cannot be read .*permission"):
+            read_checkpoint(path)
+    finally:
+        os.seteuid(user)
+
+
+# Code in a file is never executed
+
+
+class Bomb:
+    """Unpickling this would create a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def _zip_torch(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _legacy_torch(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("dump", [_zip_torch, _legacy_torch, pickle.dumps], ids=["zip", "legacy", "plain pickle"])
+@pytest.mark.parametrize("place", ["alone", "provenance", "weight", "list"])
+def test_pickled_code_is_never_executed(tmp_path, weights, dump, place):
+    target = tmp_path / "executed"
+    bomb = Bomb(target)
+    value = {
+        "alone": bomb,
+        "provenance": content(weights, provenance={"name": bomb}),
+        "weight": content(weights, state_dict={**weights, "fc1.bias": bomb}),
+        "list": [bomb, bomb],
+    }[place]
+    path = tmp_path / "bomb.pth"
+    path.write_bytes(dump(value))
+    message = assert_refused(path)
+    if dump is not pickle.dumps:
+        assert "refused without running anything" in message
+    assert not target.exists()
+    if dump is not pickle.dumps:  # the bomb is live: an unsafe load does execute it
+        torch.load(path, weights_only=False)
+        assert target.exists()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_pickled_code_under_another_suffix(tmp_path, suffix):
+    target = tmp_path / "executed"
+    path = tmp_path / f"bomb{suffix}"
+    path.write_bytes(_zip_torch(Bomb(target)))
+    assert_refused(path)
+    assert not target.exists()
+
+
+def test_whole_pickled_module(tmp_path):
+    path = tmp_path / "module.pth"
+    torch.save(build_encoder(CONFIG.encoder), path)
+    assert_refused(path, "refused without running anything")
+
+
+# Dictionaries that are no checkpoints
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.ones(3), [1, 2], "text", 7, None, (torch.ones(1),), {}, {"epoch": 3}, {1: torch.ones(1)}, {"a": {"b": 1}}],
+    ids=repr,
+)
+def test_other_content(tmp_path, value):
+    path = tmp_path / "other.pth"
+    torch.save(value, path)
+    assert_refused(path, "neither" if isinstance(value, dict) else "expected a dictionary")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"fc.3.weight": 5},
+        {"fc.3.weight": torch.tensor(1.0)},
+        {"fc.3.weight": torch.ones(0, 3)},
+        {"fc.3.weight": torch.ones(8, 8)},
+        {"fc.3.weight": torch.ones(8, 8), "fc.0.bias": "text"},
+        {"fc.3.weight": torch.ones(8, 8), 3: torch.ones(1)},
+        {"state_dict": {"x.fc.3.weight": torch.ones(8, 8), 3: torch.ones(1)}},
+        {"fc.3.weight": torch.ones(1).expand(10**9, 3)},
+        {"layers.2.2.layers.0.1.fn.net.3.weight": torch.ones(1), "layers.0.1.g": torch.ones(1).expand(2, 10**12, 1, 1)},
+        {"online.fc.3.weight": torch.ones(8, 8), "target.fc.3.weight": torch.ones(8, 8)},
+    ],
+)
+def test_bare_state_dicts_that_only_look_like_the_originals(tmp_path, state):
+    path = tmp_path / "bare.pth"
+    torch.save(state, path)
+    assert_refused(path)
+
+
+@pytest.mark.parametrize("part", ["config", "provenance", "state_dict"])
+@pytest.mark.parametrize("value", ["missing", None, 3, "text", [1]])
+def test_parts_of_a_wrong_kind(tmp_path, weights, part, value):
+    data = content(weights, **{part: value})
+    if value == "missing":
+        del data[part]
+    torch.save(data, tmp_path / "w.pth")
+    assert_refused(tmp_path / "w.pth", "lacks", part)
+
+
+@pytest.mark.parametrize("schema", ["hear_byols/2", "", 1, None, ["hear_byols/1"], torch.ones(2), "x" * 5000])
+def test_unknown_schema(tmp_path, weights, schema):
+    torch.save(content(weights, schema=schema), tmp_path / "w.pth")
+    assert_refused(tmp_path / "w.pth", "schema", "'hear_byols/1'", "upgrade hear_byols")
+
+
+@pytest.mark.parametrize("value", [{"a": torch.ones(1)}, {"a": float("nan")}, {torch.ones(1): 1}])
+def test_provenance_that_is_not_plain_data(tmp_path, weights, value):
+    torch.save(content(weights, provenance=value), tmp_path / "w.pth")
+    assert_refused(tmp_path / "w.pth", "provenance")
+
+
+def _changed(config: dict, place: str, value: object) -> dict:
+    changed = json.loads(json.dumps(config))
+    *parents, last = place.split(".")
+    target = changed
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    return changed
+
+
+NONSENSE = [
+    ("encoder.name", "transformer", "transformer"),
+    ("encoder.name", 3, "encoder.name"),
+    ("encoder.name", ["cnn"], "encoder.name"),
+    ("encoder.name", "cvt", "cvt"),
+    ("encoder.embedding_size", "8", "embedding_size"),
+    ("encoder.embedding_size", 8.0, "embedding_size"),
+    ("encoder.embedding_size", True, "embedding_size"),
+    ("encoder.embedding_size", 0, "embedding_size"),
+    ("encoder.embedding_size", -8, "embedding_size"),
+    ("encoder.embedding_size", 16, "fc1"),
+    ("encoder.embedding_size", 60_000, "fc1"),
+    ("encoder.embedding_size", 10**9, "embedding_size"),
+    ("encoder.embedding_size", 10**40, "embedding_size"),
+    ("encoder.depth", 3, "depth"),
+    ("frontend.n_mels", 80, "fc1"),
+    ("frontend.n_mels", 60, "multiple of 8"),
+    ("frontend.n_mels", 10**9, "n_mels"),
+    ("frontend.n_mels", "64", "n_mels"),
+    ("frontend.n_fft", 2**40, "n_fft"),
+    ("frontend.n_fft", None, "n_fft"),
+    ("frontend.win_length", 4096, "win_length"),
+    ("frontend.hop_length", 10**9, "hop_length"),
+    ("frontend.hop_length", 0, "hop_length"),
+    ("frontend.sample_rate", 10**12, "sample_rate"),
+    ("frontend.sample_rate", 16000.0, "sample_rate"),
+    ("frontend.f_min", "60", "f_min"),
+    ("frontend.f_min", float("nan"), "f_min"),
+    ("frontend.f_max", 9000.0, "f_max"),
+    ("frontend.f_max", 60.0, "f_max"),
+    ("frontend.colour", "blue", "colour"),
+    ("normalization.mode", "none", "none"),
+    ("normalization.mode", ["clip"], "clip"),
+    ("normalization.mean", "0", "mean"),
+    ("normalization.mean", None, "mean"),
+    ("normalization.std", 0.0, "std"),
+    ("normalization.std", -1.0, "std"),
+    ("normalization.std", float("inf"), "std"),
+    ("normalization.std", 1e-300, "std"),
+    ("encoder", {"name": "cnn"}, "embedding_size"),
+    ("encoder", "cnn", "encoder"),
+    ("frontend", [1], "frontend"),
+    ("normalization", None, "normalization"),
+    ("extra", {}, "extra"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "word"), NONSENSE, ids=[f"{p}={str(v)[:12]}" for p, v, _ in NONSENSE])
+def test_nonsense_in_the_configuration(tmp_path, weights, place, value, word):
+    torch.save(content(weights, config=_changed(CONFIG.to_dict(), place, value)), tmp_path / "w.pth")
+    assert_refused(tmp_path / "w.pth", word)
+
+
+def test_huge_claims_cost_no_memory(tmp_path, weights):
+    """A file of 300 kB that announces a model of 17 GB is refused at once."""
+    torch.save(
+        content(weights, config=_changed(CONFIG.to_dict(), "encoder.embedding_size", 65_000)), tmp_path / "w.pth"
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.monotonic()
+    assert_refused(tmp_path / "w.pth", "fc1")
+    assert time.monotonic() - start < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize("name", EMBEDDING_SIZES)
+def test_announcing_another_encoder(tmp_path, weights, name):
+    size = EMBEDDING_SIZES[name] if name != "cnn" else 16
+    config = replace(CONFIG, encoder=EncoderConfig(name, size))
+    torch.save(content(weights, config=config.to_dict()), tmp_path / "w.pth")
+    assert_refused(tmp_path / "w.pth", f"{name!r}")
+
+
+def _without(weights, key):
+    return {k: v for k, v in weights.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: _without(w, "fc2.bias"), ("1 missing", "fc2.bias")),
+        (lambda w: {**w, "fc3.bias": torch.ones(8)}, ("1 unknown", "fc3.bias")),
+        (lambda w: {**_without(w, "fc2.bias"), "fc2.bais": w["fc2.bias"]}, ("1 missing", "1 unknown", "fc2.bais")),
+        (lambda w: {**w, "fc2.bias": torch.ones(9)}, ("fc2.bias", "(9,)", "(8,)")),
+        (lambda w: {**w, "fc2.bias": torch.ones(8, 1)}, ("fc2.bias", "(8, 1)")),
+        (lambda w: {**w, "fc2.bias": torch.ones(1).expand(10**10)}, ("fc2.bias", "10000000000")),
+        (lambda w: {**w, "fc2.bias": torch.tensor([1.0] * 7 + [float("nan")])}, ("fc2.bias", "NaN")),
+        (lambda w: {**w, "fc2.bias": torch.full((8,), 1e300, dtype=torch.float64)}, ("fc2.bias", "infinite")),
+        (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.int32)}, ("fc2.bias", "int32", "float32")),
+        (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.complex64)}, ("fc2.bias", "complex64")),
+        (lambda w: {**w, "fc2.bias": torch.ones(8).to_sparse()}, ("fc2.bias", "sparse")),
+        (lambda w: {**w, "fc2.bias": [1.0] * 8}, ("fc2.bias", "named tensors")),
+        (lambda w: {**w, 7: torch.ones(8)}, ("7", "named tensors")),
+        (lambda w: {}, ("missing",)),
+        (lambda w: {"x" * 10**5: torch.ones(1)}, ("unknown",)),
+    ],
+)
+def test_wrong_weights(tmp_path, weights, change, words):
+    torch.save(content(weights, state_dict=change(weights)), tmp_path / "w.pth")
+    assert_refused(tmp_path / "w.pth", *words)
+
+
+def test_every_float_type_is_taken(tmp_path, weights):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
+        torch.save(content(OrderedDict(state)), tmp_path / "w.pth")
+        assert read_checkpoint(tmp_path / "w.pth").state_dict["fc1.weight"].dtype == torch.float32
+
+
+# safetensors of others
+
+
+@pytest.mark.parametrize(
+    ("metadata", "word"),
+    [
+        (None, "neither a checkpoint of this package"),
+        ({"format": "pt"}, "neither a checkpoint of this package"),
+        ({"hear_byols": "{}"}, "neither a checkpoint of this package"),
+        ({"hear_byols": "{"}, "not a checkpoint"),
+        ({"hear_byols": "[" * 10**5}, "not a checkpoint"),
+        ({"hear_byols": "[1]"}, "not a checkpoint"),
+        ({"hear_byols": '{"schema": "hear_byols/1"}'}, "lacks config"),
+        ({"hear_byols": '{"schema": "hear_byols/9"}'}, "schema"),
+    ],
+)
+def test_safetensors_without_our_metadata(tmp_path, weights, metadata, word):
+    save_file(dict(weights), tmp_path / "w.safetensors", metadata=metadata)
+    message = assert_refused(tmp_path / "w.safetensors", word)
+    if word.startswith("neither"):
+        assert "blocks.0.conv" in message
+
+
+# Options
+
+
+def test_win_length_is_for_bare_state_dicts_only(tmp_path, good):
+    path = tmp_path / "w.pth"
+    path.write_bytes(good[".pth"])
+    with pytest.raises(OptionError, match="states its own front end"):
+        hear_byols.load_model(path, win_length=1024)
