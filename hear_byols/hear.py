@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hear_byols.checkpoint import Checkpoint, read_checkpoint
+from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.config import EncoderConfig, ModelConfig
-from hear_byols.errors import InputError
+from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import BatchLike
 from hear_byols.model import EmbeddingModel
 from hear_byols.weights import Source, locate
 
+if TYPE_CHECKING:
+    from hear_byols.opensmile import OpenSmileModel
+
 RANDOM_SEED = 0  # of the untrained "random_*" baselines
+_IDLE = {"precision": "float32"}  # what openSMILE's results are anyway
 
 
 def load_model(
@@ -26,12 +31,16 @@ def load_model(
     batch_size: int | None = None,
     precision: str = "float32",
     win_length: int | None = None,
-) -> EmbeddingModel:
+) -> EmbeddingModel | OpenSmileModel | ConcatenatedModel:
     """Load a model, ready to embed, on the CPU and in evaluation mode.
+
+    openSMILE has no use for ``normalization``, ``precision`` and ``win_length``: in a concatenation they go to the
+    other parts; for ``"opensmile"`` alone they are refused. It works clip by clip, whatever the ``batch_size``.
 
     Args:
         model_file_path: empty for the default model; a path; a shipped file's name such as ``"cvt_hybrid.pth"``; a name
-            of ``list_models()``; or ``"hf://owner/repo/file.pth@revision"``.
+            of ``list_models()``; ``"hf://owner/repo/file.pth@revision"``; or several of these joined by ``+``, such as
+            ``"cvt_hybrid+opensmile"``, whose embeddings are concatenated.
         frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
         hop_ms: distance of two timestamps in milliseconds (HEAR advises at most 50).
         normalization: ``"dataset"``, ``"clip"`` or ``"original"``; by default the checkpoint's own mode.
@@ -43,24 +52,65 @@ def load_model(
         A ``torch.nn.Module`` with ``sample_rate``, ``scene_embedding_size`` and ``timestamp_embedding_size``.
 
     Raises:
-        OptionError: an option is out of range.
+        OptionError: an option is out of range, or of no use to the model.
+        MissingDependencyError: ``"opensmile"`` without the package opensmile.
         WeightsNotFoundError: no such weights.
         DownloadError: the weights could not be fetched whole.
         CheckpointError: the file is not a checkpoint, or contradicts itself.
     """
-    source = locate(model_file_path)
+    sources = {spec: locate(spec) for spec in split_spec(model_file_path)}
+    common = {"frame_ms": frame_ms, "hop_ms": hop_ms, "batch_size": batch_size}
+    own = {"normalization": normalization, "precision": precision, "win_length": win_length}
+    if all(map(_is_opensmile, sources.values())):
+        _refuse_options(own)
+    models = [
+        _load_opensmile(**common) if _is_opensmile(source) else _load_encoder(source, spec, **common, **own)
+        for spec, source in sources.items()
+    ]
+    return models[0] if len(models) == 1 else ConcatenatedModel(models)
+
+
+def split_spec(spec: str | os.PathLike[str]) -> list[str]:
+    """Split ``"a+b"`` into the models it joins; a ``+`` within the path of an existing file separates nothing.
+
+    Raises:
+        OptionError: a part is empty or occurs twice.
+    """
+    if not isinstance(spec, (str, os.PathLike)) or "+" not in str(spec):
+        return [spec]
+    pieces = os.fspath(spec).split("+")
+    parts = []
+    while pieces:
+        longest = range(len(pieces), 1, -1)
+        n = next((n for n in longest if os.path.isfile(os.path.expanduser("+".join(pieces[:n])))), 1)
+        parts.append("+".join(pieces[:n]))
+        pieces = pieces[n:]
+    if "" in parts or len(set(parts)) < len(parts):
+        raise OptionError(f"models joined by + must be named and different, got {str(spec)[:200]!r}")
+    return parts
+
+
+def _is_opensmile(source: Source) -> bool:
+    return source.record is not None and source.record.source == "opensmile"
+
+
+def _refuse_options(options: dict[str, Any]) -> None:
+    given = [f"{name}={value!r}" for name, value in options.items() if value not in (None, _IDLE.get(name))]
+    if given:
+        raise OptionError(f"openSMILE takes the options frame_ms, hop_ms and batch_size; got {', '.join(given)}")
+
+
+def _load_opensmile(**options: Any) -> OpenSmileModel:
+    from hear_byols.opensmile import OpenSmileModel
+
+    return OpenSmileModel(**options)
+
+
+def _load_encoder(source: Source, spec: str, *, win_length: int | None, **options: Any) -> EmbeddingModel:
     checkpoint = _random(source) if source.path is None else read_checkpoint(source.path, win_length)
     with torch.random.fork_rng(devices=[]):  # making an encoder draws weights, which the checkpoint's then replace
-        model = EmbeddingModel(
-            checkpoint.config,
-            frame_ms=frame_ms,
-            hop_ms=hop_ms,
-            normalization=normalization,
-            batch_size=batch_size,
-            precision=precision,
-            provenance=checkpoint.provenance,
-        )
-    checkpoint.load_into(model.encoder, str(source.path or model_file_path))
+        model = EmbeddingModel(checkpoint.config, provenance=checkpoint.provenance, **options)
+    checkpoint.load_into(model.encoder, str(source.path or spec))
     return model
 
 

@@ -35,7 +35,7 @@ class Source:
     """Where weights were found.
 
     Args:
-        path: the file, or None for untrained weights.
+        path: the file, or None for models without one (untrained, openSMILE).
         record: the zoo's record, if the weights have one.
     """
 
@@ -93,7 +93,7 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
         if path.name == spec and shipped.is_file():
             return Source(shipped)
         raise WeightsNotFoundError(_unknown(spec))
-    if record.source == "random":
+    if record.source in ("random", "opensmile"):
         return Source(None, record)
     if record.source == "hub":
         return Source(_from_hub(record.location), record)

@@ -18,10 +18,11 @@ class WeightRecord:
 
     Args:
         name: as given to ``load_model``.
-        encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
+        encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``; empty for ``"opensmile"``.
         embedding_size: of scene and timestamp embeddings.
-        source: ``"shipped"`` (in the package), ``"url"`` (downloaded and cached), ``"hub"`` (Hugging Face Hub) or
-            ``"random"`` (untrained, made from a fixed seed; a baseline).
+        source: ``"shipped"`` (in the package), ``"url"`` (downloaded and cached), ``"hub"`` (Hugging Face Hub),
+            ``"random"`` (untrained, made from a fixed seed; a baseline) or ``"opensmile"`` (no weights: the features
+            of the optional opensmile package).
         file: name of the file, shipped or cached.
         location: where ``"url"`` and ``"hub"`` files come from.
         sha256: digest of the file, where known.
@@ -93,6 +94,18 @@ _RECORDS = (
     *(
         WeightRecord(name=f"random_{encoder}", encoder=encoder, embedding_size=size, source="random", data="none")
         for encoder, size in (("cnn", 2048), ("resnetish34", 2048), ("clstm", 1024), ("cvt", 2048))
+    ),
+    WeightRecord(
+        name="opensmile",
+        encoder="",
+        embedding_size=6373,
+        source="opensmile",
+        licence=(
+            "openSMILE, audEERING Research License Agreement: private, research and educational use; commercial use of "
+            "the software or of features extracted with it needs a licence from audEERING GmbH"
+        ),
+        data="none",
+        reference=f"{PAPER}, row openSMILE (OS) only",
     ),
 )
 _BY_NAME = {record.name: record for record in _RECORDS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,17 +11,19 @@ from hear_byols.hear import get_scene_embeddings, get_timestamp_embeddings, load
 Api = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 
 
-def bind(name: str, **defaults: Any) -> Api:
+def bind(name: str, beside: str = "", **defaults: Any) -> Api:
     """Return the three HEAR functions with ``name`` and options as defaults.
 
     Args:
         name: a model that ``hear_byols.load_model`` knows.
+        beside: a model whose embeddings follow those of ``name``, or of the path given instead of it.
         **defaults: options of ``hear_byols.load_model`` that the caller may still override.
     """
 
     def load_variant(model_file_path: str = "", **options: Any) -> Any:
         """Load this variant; a path replaces its weights, options replace its defaults (``hear_byols.load_model``)."""
-        return load_model(model_file_path or name, **{**defaults, **options})
+        spec = os.fspath(model_file_path) or name
+        return load_model(f"{spec}+{beside}" if beside else spec, **{**defaults, **options})
 
     load_variant.__name__ = "load_model"
     return load_variant, get_scene_embeddings, get_timestamp_embeddings

@@ -1,0 +1,93 @@
+"""Several models as one: their embeddings side by side (paper, section 3.4 and the "+" rows of Tables 5 to 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hear_byols.errors import OptionError
+from hear_byols.inputs import BatchLike
+
+
+class ConcatenatedModel(nn.Module):
+    """Embeds with every part and joins the embeddings along the last axis, in the order of the parts.
+
+    The parts' values are joined as they are; parts of different scale want standardising before a classifier.
+
+    Args:
+        models: two or more models with the interface of ``EmbeddingModel``, on one device, equal in ``sample_rate`` and
+            ``framing``.
+
+    Raises:
+        OptionError: fewer than two parts, or parts that disagree in sample rate or framing.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if len(models) < 2:
+            raise OptionError(f"a concatenation needs two or more models, got {len(models)}")
+        for name in ("sample_rate", "framing"):
+            values = [getattr(model, name) for model in models]
+            if any(value != values[0] for value in values):
+                raise OptionError(f"the parts of a concatenation must agree in {name}, got {values}")
+        self.parts = nn.ModuleList(models)
+        self.sample_rate: int = models[0].sample_rate
+        self.framing = models[0].framing
+        self.scene_embedding_size: int = sum(model.scene_embedding_size for model in models)
+        self.timestamp_embedding_size: int = sum(model.timestamp_embedding_size for model in models)
+        parts = [dict(model.provenance) for model in models]
+        self.provenance = {"name": "+".join(str(part.get("name", "unnamed")) for part in parts), "parts": parts}
+        self.training = self.parts.training = any(model.training for model in models)  # leaves the parts' modes alone
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where it expects audio."""
+        return self.parts[0].device
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Embed whole clips, differentiably in the parts that can be: (n_clips, n_samples) -> (n_clips, size)."""
+        return torch.cat([part(audio) for part in self.parts], -1)
+
+    def scene_embeddings(self, audio: BatchLike) -> Tensor:
+        """Embed whole clips with every part.
+
+        Args:
+            audio: as the parts take it.
+
+        Returns:
+            float32 [shape=(n_clips, scene_embedding_size)].
+
+        Raises:
+            InputError: the audio cannot be embedded.
+        """
+        return torch.cat([part.scene_embeddings(audio) for part in self.parts], -1)
+
+    def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
+        """Embed windows with every part.
+
+        Args:
+            audio: as the parts take it.
+
+        Returns:
+            Embeddings, float32 [shape=(n_clips, n_windows, timestamp_embedding_size)], and window centres in
+            milliseconds, float32 [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and
+            without the first axis.
+
+        Raises:
+            InputError: the audio cannot be embedded.
+        """
+        if isinstance(audio, (list, tuple)):
+            pairs = [part.timestamp_embeddings(audio) for part in self.parts]
+            joined = [torch.cat(vectors, -1) for vectors in zip(*(part for part, _ in pairs), strict=True)]
+            return joined, pairs[0][1]
+        result, times, place = None, None, 0
+        for part in self.parts:  # one after the other: besides the result, only one part's embeddings are held
+            vectors, times = part.timestamp_embeddings(audio)
+            if result is None:
+                result = vectors.new_empty(*vectors.shape[:-1], self.timestamp_embedding_size)
+            result[..., place : place + vectors.shape[-1]] = vectors
+            place += vectors.shape[-1]
+        return result, times

@@ -1,0 +1,162 @@
+"""openSMILE's ComParE 2016 functionals as a model with the HEAR interface (paper, sections 2.2 and 3.4).
+
+openSMILE is source-available software of audEERING GmbH. Its licence allows private, research and educational use; a
+commercial product that uses the software, or features extracted with it, needs a licence from audEERING
+(https://www.audeering.com). It is not part of this package and comes with the extra ``hear_byols[opensmile]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hear_byols.errors import MissingDependencyError, OptionError
+from hear_byols.framing import Framing
+from hear_byols.inputs import BatchLike, check_batch, check_clips
+from hear_byols.zoo import find_record
+
+N_FEATURES = 6373
+SAMPLE_RATE = 16000
+MIN_SAMPLES = 960  # 60 ms, the shortest input for which openSMILE yields ComParE functionals at 16 kHz
+_HIGHEST = np.float32(32767 / 32768)  # opensmile casts 32768 * sample to int16, where 1.0 would wrap around to -1.0
+
+
+class OpenSmileModel(nn.Module):
+    """ComParE 2016 functionals, 6373 hand-crafted features, with the interface of ``EmbeddingModel``.
+
+    The values are openSMILE's own, neither scaled nor standardised: they reach 1e13, so a classifier needs them
+    standardised over its training set (the paper standardises per fold, section 3.4). Clips and windows shorter than
+    60 ms are followed by zeros up to 60 ms; samples outside [-1, 1) are clipped; a feature that is NaN or infinite
+    becomes 0. Extraction runs on the CPU, one clip or window at a time, wherever the model and the audio are, and has
+    no gradient.
+
+    openSMILE's licence covers research and private use only; see this module's first lines.
+
+    Args:
+        frame_ms: window of timestamp embeddings in milliseconds.
+        hop_ms: distance of two timestamps in milliseconds.
+        batch_size: most clips or windows at a time; one, whatever it is.
+
+    Raises:
+        MissingDependencyError: opensmile is not installed.
+        OptionError: an option is out of range.
+    """
+
+    def __init__(self, *, frame_ms: float = 1000, hop_ms: float = 50, batch_size: int | None = None) -> None:
+        super().__init__()
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
+        self.sample_rate = SAMPLE_RATE
+        self.framing = Framing(frame_ms, hop_ms, SAMPLE_RATE)
+        self.scene_embedding_size = N_FEATURES
+        self.timestamp_embedding_size = N_FEATURES
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # follows .to(device)
+        self._smile = _make_smile()
+        self.provenance = {
+            "name": "opensmile",
+            "description": _description(),
+            "licence": find_record("opensmile").licence,
+        }
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model expects audio and returns embeddings; the work itself is done on the CPU."""
+        return self._place.device
+
+    def forward(self, audio: BatchLike) -> Tensor:
+        """The same as :meth:`scene_embeddings`: nothing here can be trained."""
+        return self.scene_embeddings(audio)
+
+    def scene_embeddings(self, audio: BatchLike) -> Tensor:
+        """Compute the functionals of whole clips.
+
+        Args:
+            audio: mono float32 samples in [-1, 1] at 16 kHz [shape=(n_clips, n_samples)], or a list of clips of any
+                lengths, each [shape=(n_samples,)].
+
+        Returns:
+            float32 [shape=(n_clips, 6373)], on the audio's device.
+
+        Raises:
+            InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
+        """
+        clips, _ = self._check(audio)
+        features = np.stack([self._features(clip.cpu().numpy()) for clip in clips])
+        return torch.from_numpy(features).to(self.device)
+
+    def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
+        """Compute the functionals of windows of ``frame_ms`` centred every ``hop_ms``.
+
+        Windows and padding are those of ``EmbeddingModel.timestamp_embeddings``: half a window of zeros on both sides,
+        the first centre at 0 ms, floor(n_samples / hop) + 1 windows.
+
+        Args:
+            audio: as in :meth:`scene_embeddings`.
+
+        Returns:
+            Embeddings, float32 [shape=(n_clips, n_windows, 6373)], and window centres in milliseconds, float32
+            [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and without the first axis.
+
+        Raises:
+            InputError: as in :meth:`scene_embeddings`.
+        """
+        clips, is_list = self._check(audio)
+        if is_list:
+            return [self._embed_windows(clip) for clip in clips], [self._times(len(clip)) for clip in clips]
+        result = torch.empty(len(clips), self.framing.n_windows(clips[0].shape[0]), N_FEATURES, device=self.device)
+        for row, clip in zip(result, clips, strict=True):
+            row.copy_(self._embed_windows(clip))
+        return result, self._times(clips[0].shape[0]).repeat(len(clips), 1)
+
+    def _check(self, audio: BatchLike) -> tuple[list[Tensor], bool]:
+        """The clips, each [shape=(n_samples,)], and whether they came as a list."""
+        if isinstance(audio, (list, tuple)):
+            return check_clips(audio, self.device), True
+        return list(check_batch(audio, self.device)), False
+
+    def _times(self, n_samples: int) -> Tensor:
+        return torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=self.device)
+
+    def _embed_windows(self, clip: Tensor) -> Tensor:
+        """(n_samples,) -> (n_windows, 6373)."""
+        result = torch.empty(self.framing.n_windows(clip.shape[0]), N_FEATURES, device=self.device)
+        for row, window in zip(result, self._windows(clip.cpu().numpy()), strict=True):
+            row.copy_(torch.from_numpy(self._features(window)))
+        return result
+
+    def _windows(self, clip: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the windows of a clip lazily, each [shape=(frame_samples,)], zeros outside the clip."""
+        length, (before, _) = self.framing.frame_samples, self.framing.padding
+        for i in range(self.framing.n_windows(clip.size)):
+            first = self.framing.starts(i, i + 1)[0] - before
+            window = np.zeros(length, np.float32)
+            inside = clip[max(first, 0) : max(first + length, 0)]
+            window[max(-first, 0) : max(-first, 0) + inside.size] = inside
+            yield window
+
+    def _features(self, samples: np.ndarray) -> np.ndarray:
+        """Float32 (n_samples,) -> float32 (6373,), finite."""
+        samples = np.pad(samples, (0, max(0, MIN_SAMPLES - samples.size))).clip(-1, _HIGHEST)
+        values = self._smile(samples, self.sample_rate).reshape(-1)
+        return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
+
+
+def _make_smile() -> Any:
+    try:
+        import opensmile
+    except ImportError as error:
+        raise MissingDependencyError(
+            'openSMILE (free for research, not for products) is not installed: pip install "hear_byols[opensmile]"'
+        ) from error
+    return opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+
+
+def _description() -> str:
+    from importlib.metadata import version
+
+    return f"ComParE 2016 functionals of the opensmile package {version('opensmile')}; nothing is trained"
