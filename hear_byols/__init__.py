@@ -17,6 +17,8 @@ _HOMES = {
     "list_models": "zoo",
     "find_record": "zoo",
     "load_audio": "audio",
+    "embed_files": "extract",
+    "embed_to_folder": "extract",
     "EmbeddingModel": "model",
     "save_checkpoint": "checkpoint",
     "HearByolsError": "errors",
@@ -25,6 +27,8 @@ __all__ = [
     "EmbeddingModel",
     "HearByolsError",
     "__version__",
+    "embed_files",
+    "embed_to_folder",
     "find_record",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from hear_byols.audio import load_audio
     from hear_byols.checkpoint import save_checkpoint
     from hear_byols.errors import HearByolsError
+    from hear_byols.extract import embed_files, embed_to_folder
     from hear_byols.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
     from hear_byols.model import EmbeddingModel
     from hear_byols.zoo import find_record, list_models

@@ -1,0 +1,7 @@
+"""``python -m hear_byols`` is ``hear-byols``."""
+
+import sys
+
+from hear_byols.cli import main
+
+sys.exit(main())

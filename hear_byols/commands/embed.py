@@ -1,0 +1,84 @@
+"""``hear-byols embed``: audio files to embedding files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from hear_byols.config import NORMALIZATION_MODES, PRECISIONS
+
+if TYPE_CHECKING:
+    from hear_byols.extract import Report
+
+_DESCRIPTION = """\
+Embed audio files (wav, flac, ogg, opus, mp3 ...; any rate and number of channels) into files below DIR/embeddings.
+Killed at any moment and started again with the same command, it continues where it was. Files that cannot be read are
+listed at the end and do not stop the rest.
+
+exit status: 0 all embedded; 1 some files could not be; 2 nothing could start or be written; 130 interrupted"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "embed",
+        help="embed audio files",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="audio file, folder to search, or - for a list on standard input (one path a line, or ended by NUL)",
+    )
+    parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the embeddings")
+    parser.add_argument("--format", "-f", default="npz", metavar="npz|npy|parquet|csv", help="default: npz")
+    parser.add_argument("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")
+    parser.add_argument("--model", "-m", default="", help="name, file or hf://owner/repo/file (default: cvt_hybrid)")
+    parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
+    parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
+    parser.add_argument("--normalization", choices=NORMALIZATION_MODES, help="default: the checkpoint's own")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="default: float32")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="most clips or windows in one call of the encoder")
+    parser.add_argument(
+        "--relative-to", metavar="DIR", help="name outputs relative to this folder instead of the one searched"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="remove the embeddings of an earlier run first")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed, and report on standard error."""
+    from hear_byols.extract import embed_to_folder
+
+    report = embed_to_folder(
+        args.paths,
+        args.output,
+        model=args.model,
+        format=args.format,
+        timestamps=args.timestamps,
+        device=args.device,
+        relative_to=args.relative_to,
+        overwrite=args.overwrite,
+        progress=not args.quiet,
+        frame_ms=args.frame_ms,
+        hop_ms=args.hop_ms,
+        normalization=args.normalization,
+        precision=args.precision,
+        batch_size=args.batch_size,
+    )
+    _print_report(report, args.output, args.quiet)
+    return 1 if report.failures else 0
+
+
+def _print_report(report: Report, output: str, quiet: bool) -> None:
+    for failure in report.failures:
+        print(f"hear-byols: not embedded: {failure.name}: {failure.reason}", file=sys.stderr)
+    if not quiet:
+        present = f", {report.n_present} were there already" if report.n_present else ""
+        failed = f", {len(report.failures)} could not be" if report.failures else ""
+        print(f"embedded {report.n_embedded} files into {output}{present}{failed}", file=sys.stderr)

@@ -1,0 +1,65 @@
+"""``hear-byols info``: what a checkpoint is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "info", help="describe a checkpoint", description="Show a checkpoint's configuration, provenance and digest."
+    )
+    parser.add_argument("checkpoint", help="name, file or hf://owner/repo/file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description."""
+    description = describe(args.checkpoint)
+    if args.json:
+        print(json.dumps(description, indent=2))
+        return 0
+    for name, value in _lines(description):
+        print(f"{name:<36}{value}")
+    return 0
+
+
+def describe(spec: str) -> dict[str, Any]:
+    """Load a model and describe it, JSON-able.
+
+    Raises:
+        HearByolsError: as ``hear_byols.load_model``.
+    """
+    from hear_byols.checkpoint import file_digest
+    from hear_byols.hear import load_model
+    from hear_byols.weights import locate
+
+    source = locate(spec)
+    model = load_model(spec)
+    config = getattr(model, "config", None)
+    return {
+        "name": source.record.name if source.record else None,
+        "file": str(source.path) if source.path else None,
+        "bytes": source.path.stat().st_size if source.path else None,
+        "sha256": file_digest(source.path) if source.path else None,
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "sample_rate": model.sample_rate,
+        "scene_embedding_size": model.scene_embedding_size,
+        "timestamp_embedding_size": model.timestamp_embedding_size,
+        "config": config.to_dict() if config else None,
+        "provenance": model.provenance,
+    }
+
+
+def _lines(content: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines = []
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            lines += _lines(value, f"{prefix}{key}.")
+        else:
+            lines.append((prefix + key, "-" if value is None else str(value)))
+    return lines

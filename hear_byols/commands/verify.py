@@ -1,0 +1,91 @@
+"""``hear-byols verify``: whether the weights on this machine are what they should be, and work."""
+
+from __future__ import annotations
+
+import argparse
+
+from hear_byols.errors import HearByolsError, WeightsNotFoundError
+from hear_byols.zoo import WeightRecord, find_record, list_models
+
+_DESCRIPTION = """\
+Compare shipped and cached weights with their records (size and digest), load them and embed a second of noise. Nothing
+is downloaded.
+
+exit status: 0 all is well; 1 weights are faulty, or asked for by name and not on this machine; 2 no such name"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="check the weights on this machine",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all shipped and cached weights")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line a model."""
+    unknown = [name for name in args.names if find_record(name) is None]
+    if unknown:
+        raise WeightsNotFoundError(f"no model is called {unknown[0]!r}; known: {', '.join(list_models())}")
+    records = [find_record(name) for name in args.names] or _with_files()
+    verdicts = []
+    for record in records:
+        verdict, message = _check(record, asked_for=bool(args.names))
+        verdicts.append(verdict)
+        print(f"{verdict:<8}{record.name}: {message}", flush=True)
+    return 1 if "FAULT" in verdicts else 0
+
+
+def _with_files() -> list[WeightRecord]:
+    records = [find_record(name) for name in list_models()]
+    return [record for record in records if record.file or record.location]
+
+
+def _check(record: WeightRecord, asked_for: bool) -> tuple[str, str]:
+    """A verdict ("ok", "absent" or "FAULT") and its reason."""
+    from hear_byols.weights import local_file
+
+    if (record.file or record.location) and local_file(record) is None:
+        if record.source == "shipped":
+            return "FAULT", f"{record.file} is missing from the installation; reinstall hear_byols"
+        return "FAULT" if asked_for else "absent", "not on this machine"
+    try:
+        message = _size_and_digest(record)
+        _probe(record.name)
+    except HearByolsError as error:
+        return "FAULT", str(error)
+    return "ok", message
+
+
+def _size_and_digest(record: WeightRecord) -> str:
+    from hear_byols.checkpoint import file_digest
+    from hear_byols.weights import locate
+
+    path = locate(record.name).path  # compares with the record
+    if path is None:
+        return "made here, no file"
+    pinned = (
+        "as recorded" if record.sha256 or record.git_blob or "#sha256=" in record.location else "no digest recorded"
+    )
+    return f"{path} ({path.stat().st_size} bytes, sha256 {file_digest(path)}, {pinned})"
+
+
+def _probe(name: str) -> None:
+    """Load a model and embed noise.
+
+    Raises:
+        HearByolsError: it cannot be loaded, or gives NaN or infinite values.
+    """
+    import torch
+
+    from hear_byols.errors import CheckpointError
+    from hear_byols.hear import load_model
+
+    model = load_model(name)
+    noise = 0.1 * torch.randn(1, model.sample_rate, generator=torch.Generator().manual_seed(0))
+    if not bool(torch.isfinite(model.scene_embeddings(noise)).all()):
+        raise CheckpointError(f"{name}: the embedding of a second of noise is not finite")

@@ -1,0 +1,323 @@
+"""From audio files to embeddings: :func:`embed_files` into arrays, :func:`embed_to_folder` into files.
+
+Files are decoded ahead in threads and embedded in groups; clips of equal length in a group share a call of the model.
+Groups depend on the order and lengths of the files alone, so a run that was killed and started again forms the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from hear_byols import __version__
+from hear_byols.checkpoint import file_digest
+from hear_byols.errors import InputError, OptionError
+from hear_byols.formats import Embedded, find_format
+from hear_byols.hear import load_model, split_spec
+from hear_byols.outfolder import OutputFolder, open_output
+from hear_byols.readahead import Clip, read_ahead
+from hear_byols.sources import AudioFile, PathLike, collect
+from hear_byols.weights import locate
+
+
+@dataclass(frozen=True)
+class GroupLimits:
+    """How many clips are embedded, written and recorded together: what a kill can cost.
+
+    Args:
+        clips: most clips in a group.
+        seconds: most audio in a group; a longer clip is a group of its own.
+    """
+
+    clips: int
+    seconds: float
+
+
+GROUPS = GroupLimits(clips=64, seconds=600)
+TABLE_GROUPS = GroupLimits(clips=512, seconds=1800)  # one group is one part of a table
+TABLE_GROUPS_TIMESTAMPS = GroupLimits(clips=512, seconds=600)  # 98 MB of vectors at 50 ms
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be embedded, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`embed_to_folder` did.
+
+    Args:
+        n_embedded: files embedded now.
+        n_present: files that an earlier run had recorded.
+        failures: files that could not be embedded.
+    """
+
+    n_embedded: int
+    n_present: int
+    failures: tuple[Failure, ...]
+
+
+def embed_files(
+    paths: PathLike | Sequence[PathLike], model: Any = None, *, timestamps: bool = False
+) -> np.ndarray | tuple[Any, Any]:
+    """Embed audio files of any format, rate and number of channels, into arrays.
+
+    Args:
+        paths: a file, or a list of files.
+        model: from ``hear_byols.load_model``, or what it takes; by default the default model. Load it yourself to
+            use it more than once.
+        timestamps: embed windows instead of whole files.
+
+    Returns:
+        Scene embeddings, float32 [shape=(n_files, scene_embedding_size)], for a single path without the first axis.
+        With ``timestamps`` a pair instead, for a single path: embeddings, float32
+        [shape=(n_windows, timestamp_embedding_size)], and window centres in milliseconds, float32
+        [shape=(n_windows,)]; for a list: two lists of such.
+
+    Raises:
+        InputError: a file cannot be read or embedded; the message names it.
+    """
+    single = isinstance(paths, (str, os.PathLike))
+    files = [AudioFile(os.fspath(path), Path(path)) for path in ([paths] if single else paths)]
+    if not files:
+        raise InputError("the list holds no files; at least one is needed")
+    if model is None or isinstance(model, (str, os.PathLike)):
+        model = load_model(model or "")
+    items: list[Embedded] = []
+    with closing(read_ahead(files, model.sample_rate)) as clips:
+        for group in _groups(map(_must_be_fine, clips), GROUPS, model.sample_rate):
+            items += map(_must_be_embedded, _embed_group(model, group, timestamps))
+    vectors, times = [item.vectors for item in items], [item.timestamps_ms for item in items]
+    if not timestamps:
+        return vectors[0] if single else np.stack(vectors)
+    return (vectors[0], times[0]) if single else (vectors, times)
+
+
+def _must_be_fine(clip: Clip) -> Clip:
+    if clip.error:
+        raise InputError(clip.error)
+    return clip
+
+
+def _must_be_embedded(result: Embedded | InputError) -> Embedded:
+    if isinstance(result, InputError):
+        raise result
+    return result
+
+
+def embed_to_folder(
+    paths: Iterable[PathLike],
+    output: PathLike,
+    *,
+    model: PathLike = "",
+    format: str = "npz",
+    timestamps: bool = False,
+    device: str = "auto",
+    relative_to: PathLike | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> Report:
+    """Embed audio files and folders into files; what ``hear-byols embed`` does (``docs/command-line.md``).
+
+    Killed at any moment and called again with the same arguments, it continues where it was.
+
+    Args:
+        paths: files, folders, or ``"-"`` for a list on standard input.
+        output: folder for ``manifest.json``, ``index.jsonl`` and ``embeddings/``.
+        model: what ``load_model`` takes.
+        format: ``"npz"``, ``"npy"``, ``"parquet"`` or ``"csv"``.
+        timestamps: embed windows instead of whole files.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        relative_to: folder that outputs are named relative to; by default the folder that a file was found in.
+        overwrite: remove the embeddings of an earlier run in ``output`` first.
+        progress: show a progress bar when standard error is a terminal.
+        **options: of ``load_model``.
+
+    Raises:
+        OptionError: an option is out of range, there are no files, or two have one name.
+        OutputError: the folder cannot be written, or holds embeddings made with other settings.
+    """
+    form = find_format(format)
+    files = collect(paths, relative_to)
+    target = find_device(device)
+    loaded = load_model(model, **options)
+    settings = _settings(loaded, model, format, timestamps, target, options)
+    loaded = loaded.to(target)
+    limits = (TABLE_GROUPS_TIMESTAMPS if timestamps else TABLE_GROUPS) if form.is_table else GROUPS
+    with open_output(Path(output), form, settings, overwrite) as folder:
+        pending = folder.pending(files)
+        bar = tqdm(total=len(files), initial=len(files) - len(pending), unit="file", disable=None if progress else True)
+        with bar:
+            failures = _embed_pending(loaded, pending, folder, timestamps, limits, bar.update)
+        folder.write_manifest({"complete": True, "n_failed": len(failures), "failed": [vars(f) for f in failures]})
+    return Report(len(pending) - len(failures), len(files) - len(pending), tuple(failures))
+
+
+def find_device(name: str) -> torch.device:
+    """Choose a device: ``"auto"`` is CUDA, else Apple's GPU, else the CPU.
+
+    Raises:
+        OptionError: not a device, or not present on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionError(
+            f"device {name!r} is not available here ({reason}); accepted: auto, cpu, cuda, cuda:N, mps"
+        ) from error
+    return device
+
+
+def parameters_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and values of a model's state, wherever they were loaded from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _settings(
+    model: Any, spec: PathLike, format: str, timestamps: bool, device: torch.device, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What the vectors depend on; under ``about``, what is worth knowing and may change between runs."""
+    return {
+        "hear_byols": __version__,
+        "parameters_sha256": parameters_digest(model),
+        "normalization": _normalization(model),
+        "precision": options.get("precision", "float32"),
+        "sample_rate": model.sample_rate,
+        "embedding_size": model.timestamp_embedding_size if timestamps else model.scene_embedding_size,
+        "format": format,
+        "timestamps": timestamps,
+        "frame_ms": model.framing.frame_ms if timestamps else None,
+        "hop_ms": model.framing.hop_ms if timestamps else None,
+        "about": {
+            "model": [_weights(part) for part in split_spec(spec)],
+            "provenance": model.provenance,
+            "torch": torch.__version__,
+            "device": str(device),
+            "batch_size": options.get("batch_size"),
+        },
+    }
+
+
+def _weights(spec: PathLike) -> dict[str, Any]:
+    source = locate(spec)
+    name = source.record.name if source.record else source.path.name
+    if source.path is None:
+        return {"name": name, "file": None, "sha256": None}
+    return {"name": name, "file": source.path.name, "sha256": file_digest(source.path)}
+
+
+def _normalization(model: Any) -> Any:
+    if hasattr(model, "parts"):
+        return [_normalization(part) for part in model.parts]
+    return model.config.normalization.mode if hasattr(model, "config") else None
+
+
+def _embed_pending(
+    model: Any,
+    files: Sequence[AudioFile],
+    folder: OutputFolder,
+    timestamps: bool,
+    limits: GroupLimits,
+    advance: Callable[[int], Any],
+) -> list[Failure]:
+    """Embed, write and record group by group."""
+    failures: list[Failure] = []
+
+    def readable(clips: Iterable[Clip]) -> Iterator[Clip]:
+        for clip in clips:
+            if not clip.error:
+                yield clip
+                continue
+            failures.append(Failure(clip.file.name, clip.error))
+            advance(1)
+
+    with closing(read_ahead(files, model.sample_rate)) as clips:
+        for group in _groups(readable(clips), limits, model.sample_rate):
+            results = list(zip(group, _embed_group(model, group, timestamps, advance), strict=True))
+            failures += [Failure(clip.file.name, str(result)) for clip, result in results if _is_error(result)]
+            done = [(clip, result) for clip, result in results if not _is_error(result)]
+            if done:
+                folder.record(*zip(*done, strict=True))
+    return failures
+
+
+def _is_error(result: Embedded | InputError) -> bool:
+    return isinstance(result, InputError)
+
+
+def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Iterator[list[Clip]]:
+    """Cut a sequence of clips into groups within the limits."""
+    group: list[Clip] = []
+    n_samples = 0
+    for clip in clips:
+        if group and (len(group) >= limits.clips or n_samples + len(clip.samples) > limits.seconds * sample_rate):
+            yield group
+            group, n_samples = [], 0
+        group.append(clip)
+        n_samples += len(clip.samples)
+    if group:
+        yield group
+
+
+def _embed_group(
+    model: Any, clips: Sequence[Clip], timestamps: bool, advance: Callable[[int], Any] = lambda n: None
+) -> list[Embedded | InputError]:
+    """Embed clips, those of equal length in one call; the result has their order."""
+    by_length: dict[int, list[int]] = {}
+    for i, clip in enumerate(clips):
+        by_length.setdefault(len(clip.samples), []).append(i)
+    if "original" in str(_normalization(model)):  # clips of one call would influence each other
+        by_length = {i: [i] for i in range(len(clips))}
+    results: dict[int, Embedded | InputError] = {}
+    for places in by_length.values():
+        results.update(zip(places, _embed_equal(model, [clips[i] for i in places], timestamps), strict=True))
+        advance(len(places))
+    return [results[i] for i in range(len(clips))]
+
+
+def _embed_equal(model: Any, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
+    """Embed clips of equal length in one call; if the model refuses it, each alone, to learn which one it refuses."""
+    try:
+        vectors, times = _call(model, np.stack([clip.samples for clip in clips]), timestamps)
+    except InputError as error:
+        if len(clips) == 1:
+            return [InputError(f"{clips[0].file.path}: {error}")]
+        return [result for clip in clips for result in _embed_equal(model, [clip], timestamps)]
+    return [Embedded(clip.file.name, *pair) for clip, *pair in zip(clips, vectors, times, strict=True)]
+
+
+def _call(model: Any, audio: np.ndarray, timestamps: bool) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
+    """Embed [shape=(n_clips, n_samples)]: vectors, and a row of timestamps or None for each clip."""
+    tensor = torch.from_numpy(audio).to(model.device)
+    try:
+        if not timestamps:
+            return model.scene_embeddings(tensor).cpu().numpy(), [None] * len(audio)
+        vectors, times = model.timestamp_embeddings(tensor)
+        return vectors.cpu().numpy(), times.cpu().numpy()
+    except torch.cuda.OutOfMemoryError as error:
+        raise OptionError(
+            f"the device has no memory left for {len(audio)} clips of {audio.shape[1] / model.sample_rate:.1f} s; "
+            "use a smaller batch_size (--batch-size) or device='cpu' (--device cpu)"
+        ) from error

@@ -1,0 +1,128 @@
+"""The files that embeddings are written to: npz and npy, one a source; parquet and csv, tables of many sources."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hear_byols.checkpoint import atomic_path
+from hear_byols.errors import MissingDependencyError, OptionError
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embeddings of one source.
+
+    Args:
+        source: its name.
+        vectors: float32, one vector [shape=(size,)], or one a window [shape=(n_windows, size)].
+        timestamps_ms: centres of the windows in milliseconds, float32 [shape=(n_windows,)]; None for one vector.
+    """
+
+    source: str
+    vectors: np.ndarray
+    timestamps_ms: np.ndarray | None = None
+
+    def rows(self) -> Iterator[tuple[float | None, np.ndarray]]:
+        """Yield (timestamp or None, vector)."""
+        if self.timestamps_ms is None:
+            yield None, self.vectors
+        else:
+            yield from zip(self.timestamps_ms.tolist(), self.vectors, strict=True)
+
+
+def _write_npz(items: Sequence[Embedded], path: Path) -> list[Path]:
+    (item,) = items
+    with atomic_path(path) as part:
+        if item.timestamps_ms is None:
+            np.savez(part, embedding=item.vectors, source=item.source)
+        else:
+            np.savez(part, embeddings=item.vectors, timestamps_ms=item.timestamps_ms, source=item.source)
+    return [path]
+
+
+def _write_npy(items: Sequence[Embedded], path: Path) -> list[Path]:
+    (item,) = items
+    arrays = {path: item.vectors}
+    if item.timestamps_ms is not None:
+        arrays[path.with_suffix(".timestamps_ms.npy")] = item.timestamps_ms
+    for place, array in arrays.items():
+        with atomic_path(place) as part:
+            np.save(part, array)
+    return list(arrays)
+
+
+def _write_parquet(items: Sequence[Embedded], path: Path) -> list[Path]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    size = items[0].vectors.shape[-1]
+    vectors = np.concatenate([item.vectors.reshape(-1, size) for item in items])
+    counts = [item.vectors.size // size for item in items]
+    names = [os.fsencode(item.source).decode("utf-8", "replace") for item in items]
+    columns = {"source": pa.array(np.repeat(np.array(names, object), counts), pa.string())}
+    if items[0].timestamps_ms is not None:
+        columns["timestamp_ms"] = pa.array(np.concatenate([item.timestamps_ms for item in items]))
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), size)
+    with atomic_path(path) as part:
+        parquet.write_table(pa.table(columns), part)
+    return [path]
+
+
+def _write_csv(items: Sequence[Embedded], path: Path) -> list[Path]:
+    times = [] if items[0].timestamps_ms is None else ["timestamp_ms"]
+    header = ["source", *times, *(f"e{i}" for i in range(items[0].vectors.shape[-1]))]
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for item in items:
+            for time, vector in item.rows():
+                values = (f"{value:.9g}" for value in vector.tolist())  # 9 digits give a float32 back exactly
+                writer.writerow([item.source, *([f"{time:.9g}"] if times else []), *values])
+    return [path]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Args:
+        suffix: of its files.
+        is_table: whether a file holds many sources.
+        write: writes sources (exactly one unless ``is_table``) to a path, atomically, and returns the files it made.
+        needs: a module that it needs, and the extra that brings it.
+    """
+
+    suffix: str
+    is_table: bool
+    write: Callable[[Sequence[Embedded], Path], list[Path]]
+    needs: str = ""
+
+
+FORMATS = {
+    "npz": Format(".npz", False, _write_npz),
+    "npy": Format(".npy", False, _write_npy),
+    "parquet": Format(".parquet", True, _write_parquet, needs="pyarrow"),
+    "csv": Format(".csv", True, _write_csv),
+}
+
+
+def find_format(name: str) -> Format:
+    """A format by its name.
+
+    Raises:
+        OptionError: no such format.
+        MissingDependencyError: it needs a package that is not installed.
+    """
+    if name not in FORMATS:
+        raise OptionError(f"format must be one of {', '.join(FORMATS)}; got {name!r}")
+    found = FORMATS[name]
+    if found.needs and importlib.util.find_spec(found.needs) is None:
+        raise MissingDependencyError(f"format {name!r} needs {found.needs}: pip install 'hear_byols[{name}]'")
+    return found

@@ -1,0 +1,128 @@
+"""Decoding audio in threads while the model works, in order and with a bounded amount of audio in memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Condition
+
+import numpy as np
+import torch
+
+from hear_byols.audio import audio_seconds, load_audio
+from hear_byols.errors import InputError
+from hear_byols.inputs import check_values
+from hear_byols.sources import AudioFile
+
+MAX_SECONDS = 600.0  # of decoded audio that waits for the model: 38 MB at 16 kHz
+MAX_CLIPS = 256  # that wait
+_MAX_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A decoded file, or why it could not be decoded.
+
+    Args:
+        file: which file.
+        samples: mono float32 [shape=(n_samples,)]; empty when there is an error.
+        size: of the file in bytes, before it was decoded.
+        mtime_ns: its time of modification, likewise.
+        error: why it cannot be embedded; empty if it can.
+    """
+
+    file: AudioFile
+    samples: np.ndarray
+    size: int = 0
+    mtime_ns: int = 0
+    error: str = ""
+
+
+def read_ahead(files: Iterable[AudioFile], sample_rate: int, max_seconds: float = MAX_SECONDS) -> Iterator[Clip]:
+    """Decode files in threads, in order.
+
+    Args:
+        files: what to read.
+        sample_rate: wanted rate in Hz.
+        max_seconds: of audio that may be decoded before it is asked for; a longer file is read alone.
+    """
+    budget = _Budget(round(max_seconds * sample_rate))
+    waiting: deque[Future[tuple[Clip, int]]] = deque()
+    pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="hear_byols-reader")
+    try:
+        for ticket, file in enumerate(files):
+            waiting.append(pool.submit(_read_within, budget, ticket, file, sample_rate))
+            if len(waiting) >= MAX_CLIPS:
+                yield _next(waiting, budget)
+        while waiting:
+            yield _next(waiting, budget)
+    finally:
+        budget.close()
+        pool.shutdown(cancel_futures=True)
+
+
+def _next(waiting: deque[Future[tuple[Clip, int]]], budget: _Budget) -> Clip:
+    clip, samples = waiting.popleft().result()
+    budget.release(samples)
+    return clip
+
+
+def _read_within(budget: _Budget, ticket: int, file: AudioFile, sample_rate: int) -> tuple[Clip, int]:
+    samples = round(audio_seconds(file.path) * sample_rate) if file.path.is_file() else 0
+    budget.acquire(ticket, samples)
+    return read_clip(file, sample_rate), samples
+
+
+def read_clip(file: AudioFile, sample_rate: int) -> Clip:
+    """Decode and check one file; whatever is wrong with it is in the result's ``error``."""
+    nothing = np.empty(0, np.float32)
+    if not file.path.is_file():  # a pipe would be waited for without end
+        return Clip(file, nothing, error=f"{file.path}: {'is not a file' if file.path.exists() else 'no such file'}")
+    try:
+        status = file.path.stat()
+        samples = load_audio(file.path, sample_rate)
+        check_values(torch.from_numpy(samples)[None], [str(file.path)])
+    except (InputError, OSError) as error:
+        return Clip(file, nothing, error=str(error))
+    return Clip(file, samples, status.st_size, status.st_mtime_ns)
+
+
+class _Budget:
+    """Admits requests in the order of their tickets while their sum stays below a limit.
+
+    The order rules out a deadlock: the request that the consumer waits for is never behind one that it does not yet
+    wait for.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._turn = 0
+        self._closed = False
+        self._changed = Condition()
+
+    def acquire(self, ticket: int, amount: int) -> None:
+        """Wait for the ticket's turn and for room; anything fits when nothing else is held."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (ticket == self._turn and self._fits(amount)))
+            self._used += amount
+            self._turn += 1
+            self._changed.notify_all()
+
+    def _fits(self, amount: int) -> bool:
+        return self._used == 0 or self._used + amount <= self._limit
+
+    def release(self, amount: int) -> None:
+        """Give room back."""
+        with self._changed:
+            self._used -= amount
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let everybody through: nobody waits for the results any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
