@@ -287,9 +287,9 @@ def _show(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
+def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
+    """Digest of a file, in hexadecimal."""
+    digest = hashlib.new(algorithm, usedforsecurity=algorithm == "sha256")
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

@@ -1,7 +1,8 @@
 """From a model's name to a verified local file: path, shipped, cache, download, in this order.
 
 Downloads go to a temporary file, are verified and only then take their place, so that neither an interruption nor a
-concurrent download leaves a bad file. With ``HEAR_BYOLS_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` no socket is opened.
+concurrent download leaves a bad file. With ``HEAR_BYOLS_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` no socket is opened
+(``docs/checkpoints.md``).
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import IO
 
 from hear_byols.checkpoint import atomic_path, file_digest
-from hear_byols.errors import CheckpointError, DownloadError, OptionError, WeightsNotFoundError
-from hear_byols.zoo import DEFAULT_MODEL, WeightRecord, find_record, list_models
+from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
+from hear_byols.zoo import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30
+_PART = r"(?!\.{1,2}(?:[/@#]|$))[^/@#\s]+"  # of a path: neither empty nor . nor ..
 _HUB_PATTERN = re.compile(
-    r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@#]+)(@(?P<revision>[^#]+))?(#sha256=(?P<sha256>[0-9a-f]{64}))?"
+    rf"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>{_PART}(/{_PART})*)(@(?P<revision>{_PART}(/{_PART})*))?"
+    r"(#sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
 )
 
 
@@ -60,8 +63,8 @@ def offline() -> bool:
 def shipped_dir() -> Path:
     """Folder of the weights that travel with the package: beside its modules, or in a source checkout's top level."""
     package = Path(__file__).resolve().parent
-    checkout = package.parent
-    return checkout / "checkpoints" if (checkout / "setup.py").is_file() else package / "checkpoints"
+    inside = package / "checkpoints"
+    return inside if inside.is_dir() else package.parent / "checkpoints"
 
 
 def locate(spec: str | os.PathLike[str] = "") -> Source:
@@ -77,26 +80,25 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
         DownloadError: the download failed, or its content is not what was promised.
         CheckpointError: a shipped or cached file is not what the zoo's record says.
     """
-    spec = os.fspath(spec)
-    if not isinstance(spec, str):
+    if not isinstance(spec, (str, os.PathLike)) or not isinstance(spec := os.fspath(spec), str):
         raise OptionError(f"a model is named by a string or a path, got {type(spec).__name__}")
     if spec.startswith("hf://"):
         return Source(_from_hub(spec))
-    path = Path(spec).expanduser()
-    if spec and path.is_file():
-        return Source(path)
-    if spec and path.is_dir():
-        raise WeightsNotFoundError(f"{spec!r} is a folder; give the checkpoint file in it")
+    path = os.path.expanduser(spec)
+    if os.path.isfile(path):
+        return Source(Path(path))
     record = find_record(spec or DEFAULT_MODEL)
     if record is None:
         shipped = shipped_dir() / spec
-        if path.name == spec and shipped.is_file():
+        if os.path.basename(spec) == spec and os.path.isfile(shipped):
             return Source(shipped)
+        if os.path.isdir(path):
+            raise WeightsNotFoundError(f"{spec!r} is a folder; give the checkpoint file in it")
         raise WeightsNotFoundError(_unknown(spec))
     if record.source in ("random", "opensmile"):
         return Source(None, record)
     if record.source == "hub":
-        return Source(_from_hub(record.location), record)
+        return Source(_verified(_from_hub(record.location), record), record)
     return Source(_shipped(record) if record.source == "shipped" else _cached(record), record)
 
 
@@ -114,11 +116,11 @@ def local_file(record: WeightRecord) -> Path | None:
 
 
 def _unknown(spec: str) -> str:
-    shipped = [path.name for path in sorted(shipped_dir().glob("*.pth"))]
+    shipped = [path.name for path in sorted(shipped_dir().glob("[!.]*.pth"))]
     near = difflib.get_close_matches(spec, [*list_models(), *shipped], n=3)
     advice = f"did you mean {' or '.join(near)}? " if near else ""
     return (
-        f"no weights {spec!r}: not an existing file, not shipped, not a known name. {advice}"
+        f"no weights {spec[:200]!r}: not an existing file, not shipped, not a known name. {advice}"
         f"Known names: {', '.join(list_models())}; shipped files: {', '.join(shipped) or 'none'}; or hf://owner/repo/file"
     )
 
@@ -127,14 +129,14 @@ def _shipped(record: WeightRecord) -> Path:
     path = shipped_dir() / record.file
     if not path.is_file():
         raise WeightsNotFoundError(f"{record.file} should be shipped in {path.parent} but is not there; reinstall")
-    _verify(path, record)
-    return path
+    return _verified(path, record)
 
 
-def _verify(path: Path, record: WeightRecord) -> None:
+def _verified(path: Path, record: WeightRecord) -> Path:
     fault = _fault(path, record)
     if fault:
         raise CheckpointError(f"{path} is not the file of record {record.name!r}: {fault}; delete it and try again")
+    return path
 
 
 def _fault(path: Path, record: WeightRecord) -> str:
@@ -158,21 +160,37 @@ def git_blob_id(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _url(record: WeightRecord) -> str:
+    """Where a record's file is downloaded from; a mirror may stand in for the original's source."""
+    mirror = os.environ.get("HEAR_BYOLS_ORIGINAL_MIRROR")
+    if mirror and record.location.startswith(ORIGINAL_SOURCE):
+        return mirror.rstrip("/") + "/" + record.location[len(ORIGINAL_SOURCE) :]
+    return record.location
+
+
 def _cached(record: WeightRecord) -> Path:
-    path = cache_dir() / record.file
+    path, url = cache_dir() / record.file, _url(record)
     if path.is_file():
-        _verify(path, record)
-        return path
+        return _verified(path, record)
     if offline():
         raise WeightsNotFoundError(
             f"{record.name!r} is not cached ({path} is missing) and the environment says offline; unset "
-            f"HEAR_BYOLS_OFFLINE and HF_HUB_OFFLINE once, or put the file of {record.location} there"
+            f"HEAR_BYOLS_OFFLINE and HF_HUB_OFFLINE once, or put the file of {url} there"
         )
-    with atomic_path(path) as part:
-        _download(record.location, part)
-        fault = _fault(part, record)
-        if fault:
-            raise DownloadError(f"the download of {record.location} is not the file of {record.name!r}: {fault}")
+    try:
+        with atomic_path(path) as part:
+            _download(url, part)
+            fault = _fault(part, record)
+            if fault:
+                raise DownloadError(
+                    f"the download of {url} is not the file of {record.name!r}: {fault}; nothing was kept"
+                )
+    except HearByolsError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"{path} cannot be written ({error.strerror or error}); set HEAR_BYOLS_HOME to a folder for such files"
+        ) from error
     return path
 
 
@@ -180,24 +198,36 @@ def _download(url: str, path: Path) -> None:
     """Fetch a URL into a file, whole or not at all."""
     logger.info("downloading %s", url)
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, open(path, "wb") as file:
-            shutil.copyfileobj(response, file)
-            announced = response.headers.get("Content-Length")
+        response = urllib.request.urlopen(url, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        raise DownloadError(f"{url} answered {error.code} {error.reason}; nothing was kept") from error
-    except (OSError, HTTPException) as error:
+        kind = WeightsNotFoundError if error.code in (404, 410) else DownloadError
+        raise kind(f"{url} answered {error.code} {error.reason}; nothing was kept") from error
+    except (OSError, HTTPException, ValueError) as error:
         raise DownloadError(f"{url} could not be fetched ({error}); nothing was kept, try again") from error
-    size = path.stat().st_size
-    if announced is not None and size != int(announced):
+    with response, open(path, "wb") as file:
+        announced = response.headers.get("Content-Length")
+        size = 0
+        while block := _read_block(response, url):
+            size += file.write(block)
+    if (announced or "").isdigit() and size != int(announced):
         raise DownloadError(f"{url} broke off after {size} of {announced} bytes; nothing was kept, try again")
+
+
+def _read_block(response: IO[bytes], url: str) -> bytes:
+    try:
+        return response.read(1 << 16)
+    except (OSError, HTTPException) as error:
+        raise DownloadError(f"{url} broke off ({error}); nothing was kept, try again") from error
 
 
 def _from_hub(spec: str) -> Path:
     """Fetch ``hf://owner/repo/file@revision#sha256=...`` through the Hub's client and cache."""
     match = _HUB_PATTERN.fullmatch(spec)
     if match is None:
-        raise OptionError(f"a Hub file is written hf://owner/repo/file.pth@revision, got {spec!r}")
-    import httpx
+        raise OptionError(
+            "a Hub file is written hf://owner/repo/file.pth@revision, optionally followed by #sha256= and 64 hex "
+            f"digits; got {spec!r}"
+        )
     from huggingface_hub import errors, hf_hub_download
 
     try:
@@ -206,7 +236,7 @@ def _from_hub(spec: str) -> Path:
             match["file"],
             revision=match["revision"],
             local_files_only=offline(),
-            etag_timeout=_TIMEOUT_S,
+            library_name="hear_byols",
         )
     except errors.LocalEntryNotFoundError as error:
         if offline():
@@ -214,6 +244,10 @@ def _from_hub(spec: str) -> Path:
                 f"{spec} is not in the Hub's cache and the environment says offline; download it once online"
             ) from error
         raise DownloadError(f"{spec} is not cached and the Hub could not be reached ({_cause(error)})") from error
+    except errors.GatedRepoError as error:
+        raise WeightsNotFoundError(
+            f"{spec}: access to {match['repo']!r} must be asked for on its page, then log in with `hf auth login`"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise WeightsNotFoundError(
             f"{spec}: the Hub knows no repository {match['repo']!r}, or it is private (log in with `hf auth login`)"
@@ -222,14 +256,35 @@ def _from_hub(spec: str) -> Path:
         raise WeightsNotFoundError(f"{spec}: the repository has no revision {match['revision']!r}") from error
     except errors.EntryNotFoundError as error:
         raise WeightsNotFoundError(f"{spec}: the repository has no file {match['file']!r}") from error
-    except (errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except errors.HFValidationError as error:
+        raise OptionError(f"{spec}: {_cause(error)}") from error
+    except Exception as error:  # the client's transport has its own errors, of another library in each major version
         raise DownloadError(f"{spec} could not be fetched ({_cause(error)}); nothing was kept, try again") from error
-    path = Path(path)
-    if match["sha256"] and (digest := file_digest(path)) != match["sha256"]:
-        path.resolve().unlink()  # the cached content behind the snapshot's link
-        path.unlink(missing_ok=True)
-        raise DownloadError(f"{spec}: the file's sha256 is {digest}; it was removed from the Hub's cache")
+    return _verified_hub_file(Path(path), spec, (match["sha256"] or "").lower())
+
+
+def _verified_hub_file(path: Path, spec: str, sha256: str) -> Path:
+    """Check a file of the Hub's cache against the given digest, and against the name the cache files it under."""
+    digest, blob = file_digest(path), path.resolve()
+    if _is_damaged(blob, digest):
+        blob.unlink()
+        path.unlink(missing_ok=True)  # the snapshot's link to it
+        raise DownloadError(
+            f"{spec}: the content, with sha256 {digest}, is not what the Hub announced; it was removed from the Hub's "
+            "cache, try again"
+        )
+    if sha256 and digest != sha256:
+        raise DownloadError(f"{spec}: the file's sha256 is {digest}; check the digest and the revision")
     return path
+
+
+def _is_damaged(blob: Path, digest: str) -> bool:
+    """Whether content contradicts its name in the Hub's cache: a sha256, a git blob id, or whatever a mirror sends."""
+    if re.fullmatch("[0-9a-f]{64}", blob.name):
+        return blob.name != digest
+    if re.fullmatch("[0-9a-f]{40}", blob.name):
+        return blob.name not in (git_blob_id(blob), file_digest(blob, "sha1"))
+    return False
 
 
 def _cause(error: BaseException) -> str:

@@ -124,4 +124,4 @@ def find_record(name: str) -> WeightRecord | None:
     """The record of a model's name, or of a shipped or cached file's name; None if there is none."""
     if name in _BY_NAME:
         return _BY_NAME[name]
-    return next((record for record in _RECORDS if record.file and record.file == name), None)
+    return next((record for record in _BY_NAME.values() if record.file and record.file == name), None)
