@@ -1,0 +1,118 @@
+"""An environment of its own for the real HEAR kits, with this package installed in it by ``pip install``.
+
+The kits date from 2021: their own pins cannot be installed any more, so they come without dependencies and with those
+packages that they import. The environment is kept between runs under the user's cache (``HEAR_BYOLS_KITS_ENV`` names
+another folder; CI starts from nothing), but the package is installed anew in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from checkout import plain_environment, run
+
+KITS = ("heareval==2021.1.3", "hearvalidator==2021.0.2")
+# What the kits import. Lightning 1 needs pkg_resources, which setuptools 81 dropped.
+IMPORTS = (
+    "torch==2.13.0",
+    "tensorflow-cpu==2.21.0",
+    "pytorch-lightning==1.9.5",
+    "setuptools<81",
+    "click",
+    "dcase_util",
+    "intervaltree",
+    "more-itertools",
+    "pandas",
+    "python-slugify",
+    "scikit-learn",
+    "scipy",
+    "sed_eval",
+    "soundfile",
+    "torchinfo",
+    "tqdm",
+)
+
+
+@dataclass(frozen=True)
+class Kits:
+    """The kits' environment.
+
+    Args:
+        folder: of the virtual environment.
+        checkout: the copy of this project that is installed in it.
+    """
+
+    folder: Path
+    checkout: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def weights(self) -> Path:
+        """The shipped weights, as a file: hear-eval-kit's ``--model`` must exist on disk."""
+        return self.checkout / "checkpoints" / "cvt_hybrid.pth"
+
+    def start(self, command: list[str | Path], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment in ``cwd``, whatever its exit status."""
+        program = self.folder / "bin" / command[0]
+        return subprocess.run(
+            [program, *command[1:]],
+            cwd=cwd,
+            env=plain_environment(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", **environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def validate(self, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run ``hear-validator``."""
+        return self.start(["hear-validator", *arguments], cwd, **environment)
+
+    def embed(self, *arguments: str | Path, cwd: Path) -> None:
+        """Run hear-eval-kit's embeddings; an error shows its output."""
+        self._module("heareval.embeddings.runner", *arguments, cwd=cwd)
+
+    def predict(self, *arguments: str | Path, cwd: Path) -> None:
+        """Run hear-eval-kit's predictions; it unpickles checkpoints of its own."""
+        self._module("heareval.predictions.runner", *arguments, cwd=cwd, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
+
+    def _module(self, name: str, *arguments: str | Path, cwd: Path, **environment: str) -> None:
+        result = self.start(["python", "-m", name, *arguments], cwd, **environment)
+        assert result.returncode == 0, f"{name} {arguments}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+
+
+def environment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if "HEAR_BYOLS_KITS_ENV" in os.environ:
+        return Path(os.environ["HEAR_BYOLS_KITS_ENV"]).resolve()
+    if "CI" in os.environ:
+        return tmp_path_factory.mktemp("kits") / "environment"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256("\n".join([_python(), *KITS, *IMPORTS]).encode()).hexdigest()[:12]
+    return cache / "hear_byols-tests" / f"kits-{key}"
+
+
+def create_environment(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    run([_python(), "-m", "venv", folder], cwd=folder.parent)
+    pip = [folder / "bin" / "pip", "install", "-q"]
+    run([*pip, *IMPORTS], cwd=folder)
+    run([*pip, "--no-deps", *KITS], cwd=folder)
+    (folder / "ready").touch()
+
+
+def _python() -> str:
+    """Python 3.11, the newest that the kits' dependencies agree on, or else this one."""
+    if sys.version_info[:2] != (3, 11) and (found := shutil.which("python3.11")):
+        working = subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+        return found if working else sys.executable
+    return sys.executable

@@ -1,0 +1,150 @@
+"""The real hear-eval-kit embeds a benchmark task with this package and trains its classifiers on the result.
+
+3000 one-second clips through the CvT take about a minute of processor time, the classifiers 10 seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from kits_environment import Kits
+
+import hear_byols
+
+N_CLASSES = 10
+ACCURACY = 0.3  # chance is 0.1; the kit's smallest grid and two short trainings
+TOLERANCE = 1e-4  # of the largest component
+N_CHECKED = 5
+
+
+def names_and_states(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file of a folder with its size and time of change."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def tasks_folder(parent: Path, task: Path) -> Path:
+    """A folder with one task in it, because the kit embeds everything it finds."""
+    folder = parent / "tasks"
+    folder.mkdir()
+    (folder / task.name).symlink_to(task, target_is_directory=True)
+    return folder
+
+
+def subset(parent: Path, task: Path, n_clips: int) -> Path:
+    """The same task with only the first clips of each split."""
+    folder = parent / task.name
+    folder.mkdir()
+    (folder / "16000").symlink_to(task / "16000", target_is_directory=True)
+    for path in task.glob("*.*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    for split in ("train", "valid", "test"):
+        labels = json.loads((task / f"{split}.json").read_text())
+        (folder / f"{split}.json").write_text(json.dumps(dict(list(labels.items())[:n_clips])))
+    return folder
+
+
+def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
+    """Equal within the package's promise: 1e-4 of the largest component."""
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.fixture(scope="module")
+def embedded(kits: Kits, task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kit's embeddings of the whole task with the shipped weights."""
+    home = tmp_path_factory.mktemp("embedded")
+    before = names_and_states(task)
+    arguments = ["--tasks-dir", tasks_folder(home, task), "--embeddings-dir", home / "embeddings"]
+    kits.embed("hear_byols", "--model", kits.weights, *arguments, cwd=home)
+    assert names_and_states(task) == before
+    return home / "embeddings" / "hear_byols" / task.name
+
+
+def test_the_kit_stores_the_vectors_that_python_gives(kits: Kits, embedded: Path, task: Path) -> None:
+    model = hear_byols.load_model(kits.weights)
+    for split in ("train", "valid", "test"):
+        names = sorted(json.loads((task / f"{split}.json").read_text()))
+        for name in names[:: math.ceil(len(names) / N_CHECKED)]:
+            audio, _ = soundfile.read(task / "16000" / split / name, dtype="float32")
+            ours = hear_byols.get_scene_embeddings(torch.from_numpy(audio)[None], model)[0].numpy()
+            assert_same(np.load(embedded / split / f"{name}.embedding.npy"), ours)
+
+
+def test_the_kit_predicts_digits_well_above_chance(kits: Kits, embedded: Path) -> None:
+    kits.predict(embedded, "--grid-points", "2", "--grid", "faster", cwd=embedded.parents[2])
+    scores = json.loads((embedded / "test.predicted-scores.json").read_text())
+    assert scores["test"]["test_score"] == scores["test"]["test_top1_acc"]
+    assert scores["test"]["test_top1_acc"] > ACCURACY > 2 / N_CLASSES
+
+
+def test_a_variant_needs_no_model_and_names_its_folder(kits: Kits, embedded: Path, task: Path, tmp_path: Path) -> None:
+    """The same weights, in other batches, give the same vectors."""
+    part = subset(tmp_path, task, n_clips=30)
+    arguments = ["--tasks-dir", tasks_folder(tmp_path, part), "--embeddings-dir", tmp_path / "embeddings"]
+    kits.embed("hear_byols.variants.cvt_hybrid", *arguments, cwd=tmp_path)
+    (folder,) = (tmp_path / "embeddings").iterdir()
+    assert folder.name == "hear_byols.variants.cvt_hybrid"
+    stored = sorted((folder / task.name).rglob("*.embedding.npy"))
+    assert len(stored) == 90
+    for path in stored:
+        assert_same(np.load(path), np.load(embedded / path.parent.name / path.name))
+
+
+EVENTS = [{"label": "tone", "start": 400.0, "end": 900.0}]
+
+
+@pytest.fixture
+def event_task(tmp_path: Path) -> Path:
+    """A task of a few synthetic clips with a tone that starts and ends, made up like the public ones."""
+    folder = tmp_path / "tones-v1-test"
+    metadata: dict[str, Any] = {
+        "task_name": "tones",
+        "version": "v1",
+        "embedding_type": "event",
+        "prediction_type": "multilabel",
+        "split_mode": "trainvaltest",
+        "sample_duration": 1.5,
+        "evaluation": ["event_onset_200ms_fms"],
+        "evaluation_params": {"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]}},
+        "splits": ["train", "valid", "test"],
+    }
+    time = np.arange(24000) / 16000
+    tone = 0.3 * np.sin(2 * np.pi * 440 * time) * ((time >= 0.4) & (time < 0.9))
+    for seed, split in enumerate(metadata["splits"]):
+        os.makedirs(folder / "16000" / split)
+        noise = np.random.default_rng(seed).normal(size=(3, 24000)) * 0.01
+        for i, clip in enumerate(noise):
+            soundfile.write(folder / "16000" / split / f"{split}{i}.wav", tone + clip, 16000)
+        (folder / f"{split}.json").write_text(json.dumps({f"{split}{i}.wav": EVENTS for i in range(3)}))
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    (folder / "labelvocabulary.csv").write_text("idx,label\n0,tone\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "suffix"), [({}, ""), ({"frame_ms": 500, "hop_ms": 25}, "-frame-ms=500-hop-ms=25")]
+)
+def test_timestamps_reach_the_kit(
+    kits: Kits, event_task: Path, tmp_path: Path, options: dict[str, float], suffix: str
+) -> None:
+    arguments = ["--tasks-dir", tasks_folder(tmp_path, event_task), "--embeddings-dir", tmp_path / "embeddings"]
+    module = "hear_byols.variants.random_cvt"
+    kits.embed(module, *arguments, "--model-options", json.dumps(options), cwd=tmp_path)
+    stored = tmp_path / "embeddings" / f"{module}{suffix}" / event_task.name / "test" / "test1.wav"
+    audio, _ = soundfile.read(event_task / "16000" / "test" / "test1.wav", dtype="float32")
+    model = hear_byols.load_model("random_cvt", **options)
+    vectors, centres = hear_byols.get_timestamp_embeddings(torch.from_numpy(audio)[None], model)
+    assert_same(np.load(f"{stored}.embedding.npy"), vectors[0].numpy())
+    assert json.loads(Path(f"{stored}.timestamps.json").read_text()) == centres[0].tolist()
+    labels = json.loads(Path(f"{stored}.target-labels.json").read_text())
+    hop_ms = options.get("hop_ms", 50)
+    assert [bool(label) for label in labels] == [400 <= i * hop_ms <= 900 for i in range(len(labels))]

@@ -1,0 +1,89 @@
+"""The real ``hear-validator`` accepts the package, every encoder and every named variant.
+
+On one busy core a run costs 15 s of processor time for the CNN and the CvT and 55 s for ResNetish-34 and CLSTM; 10 s of
+each are the start of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from pathlib import Path
+
+import golden
+import pytest
+from kits_environment import Kits
+
+from hear_byols import variants
+
+VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
+# Weights under the original's names for the variants whose files are published elsewhere.
+ORIGINALS = {
+    "original_cnn_byols": "default",
+    "original_resnetish34_byols": "resnetish34",
+    "original_cvt_hybrid": "cvt",
+    "original_cvt_hybrid_500ms": "cvt",
+}
+SIZES = {"random_clstm": 1024}  # every other embedding has 2048 components
+
+
+def assert_accepted(output: str, size: int = 2048) -> None:
+    """The validator went through all its checks and had nothing to advise."""
+    assert output.rstrip().endswith("Looks good!")
+    assert "Model sample rate is: 16000" in output
+    assert "Interval between timestamps is 50.0ms" in output
+    shapes = re.findall(r"Received embedding of shape: torch.Size\((.*)\)", output)
+    assert shapes == [f"[16, 41, {size}]", f"[8, {size}]"]
+
+
+@pytest.mark.parametrize("arguments", [["--model", "cvt_hybrid.pth"], []], ids=["with the shipped file", "without"])
+def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
+    result = kits.validate("hear_byols", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert ("weights file: cvt_hybrid.pth" if arguments else "No weight file provided") in result.stdout
+    assert_accepted(result.stdout)
+    assert "UserWarning" not in result.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ORIGINALS])
+def test_variants_that_need_no_download(kits: Kits, tmp_path: Path, name: str) -> None:
+    result = kits.validate(f"hear_byols.variants.{name}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_accepted(result.stdout, SIZES.get(name, 2048))
+
+
+@golden.needs_golden
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_variants_of_the_original(kits: Kits, tmp_path: Path, name: str) -> None:
+    weights = golden.write_original_file(ORIGINALS[name], tmp_path)
+    result = kits.validate(f"hear_byols.variants.{name}", "--model", weights, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_accepted(result.stdout)
+
+
+def test_every_variant_of_the_original_is_named_here() -> None:
+    assert [name for name in VARIANTS if name.startswith("original_")] == sorted(ORIGINALS)
+
+
+FAULTS = {
+    "uneven timestamps": "times[:, 1] += 2",
+    "another size": "vectors = vectors[:, :, 1:]",
+    "another type": "vectors = vectors.double()",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_would_refuse_a_broken_module(kits: Kits, tmp_path: Path, fault: str) -> None:
+    """The exit status that the tests above rely on does tell."""
+    (tmp_path / "broken.py").write_text(
+        "from hear_byols import get_scene_embeddings, get_timestamp_embeddings as good\n"
+        "from hear_byols.variants.random_cnn import load_model\n\n"
+        "def get_timestamp_embeddings(audio, model):\n"
+        "    vectors, times = good(audio[:, :4000], model)\n"
+        f"    {FAULTS[fault]}\n"
+        "    return vectors, times\n"
+    )
+    result = kits.validate("broken", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert result.returncode != 0
+    assert "ModelError" in result.stderr
+    assert "Looks good!" not in result.stdout

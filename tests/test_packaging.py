@@ -1,0 +1,245 @@
+"""What users install: contents of wheel and sdist, their metadata, and the installed package far from this checkout."""
+
+from __future__ import annotations
+
+import email.message
+import email.parser
+import functools
+import json
+import re
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from checkout import copy_checkout, run
+
+CORE = {"torch", "numpy", "huggingface_hub", "safetensors", "soundfile", "soxr", "tqdm"}
+EXTRAS = {"train", "eval", "onnx", "opensmile", "test", "all"}
+# Optional or slow to import: nothing of these may come along with the core.
+FOREIGN = [
+    "torchaudio",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "tensorflow",
+    "lightning",
+    "pytorch_lightning",
+    "huggingface_hub",
+]
+FOREIGN += ["pyarrow", "opensmile", "matplotlib", "onnx", "onnxruntime", "requests", "httpx", "httpx2"]
+IMPORT_SECONDS = 1.0  # beyond torch's own; 0.1 where nothing else runs
+
+
+@dataclass(frozen=True)
+class Built:
+    """The files that a release consists of.
+
+    Args:
+        checkout: the clean copy they were built from.
+        sdist: the source archive.
+        wheel: built from the checkout, as ``pip install .`` does.
+        wheel_of_sdist: built from the source archive, as ``pip install hear_byols`` may do.
+    """
+
+    checkout: Path
+    sdist: Path
+    wheel: Path
+    wheel_of_sdist: Path
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build everything with the newest setuptools, in clean folders."""
+    home = tmp_path_factory.mktemp("packaging")
+    checkout = copy_checkout(home / "checkout")
+    run([sys.executable, "-m", "pip", "install", "-q", "--target", home / "setuptools", "setuptools"], cwd=home)
+    make_sdist = f"from setuptools import build_meta; build_meta.build_sdist({str(home / 'sdist')!r})"
+    source = copy_checkout(home / "source")
+    built = run([sys.executable, "-c", make_sdist], cwd=source, PYTHONPATH=str(home / "setuptools"))
+    assert "deprecat" not in (built.stdout + built.stderr).lower()
+    (sdist,) = (home / "sdist").iterdir()
+    wheels = []
+    for name, what in (("wheel", checkout), ("wheel_of_sdist", sdist)):
+        run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", home / name, what], cwd=home)
+        wheels += (home / name).glob("*.whl")
+    return Built(checkout, sdist, *wheels)
+
+
+@functools.cache
+def contents(wheel: Path) -> dict[str, bytes]:
+    """Every file of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def metadata(built: Built) -> email.message.Message:
+    """The wheel's METADATA."""
+    files = contents(built.wheel)
+    (name,) = (name for name in files if name.endswith(".dist-info/METADATA"))
+    return email.parser.Parser().parsestr(files[name].decode())
+
+
+def requirements(built: Built, extra: str = "") -> dict[str, str]:
+    """Name -> version specifier of the core's requirements, or of an extra's own."""
+    found = {}
+    for line in metadata(built).get_all("Requires-Dist"):
+        requirement, _, marker = (part.strip() for part in line.partition(";"))
+        own = re.search(r"extra == ['\"](.+?)['\"]", marker)
+        if (own[1] if own else "") == extra:
+            name, specifier = re.fullmatch(r"([\w.-]+)\s*\(?(.*?)\)?", requirement).groups()
+            found[name.replace("-", "_")] = specifier
+    return found
+
+
+# ---- contents
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
+    files = contents(built.wheel)
+    assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == {"hear_byols"}
+    sources = {str(path.relative_to(built.checkout)) for path in (built.checkout / "hear_byols").rglob("*.py")}
+    assert {name for name in files if name.endswith(".py")} == sources
+    assert "hear_byols/py.typed" in files
+    assert "hear_byols/variants/cvt_hybrid.py" in files
+
+
+def test_the_weights_travel_in_the_wheel_and_the_sdist(built: Built) -> None:
+    shipped = {path.name: path.read_bytes() for path in (built.checkout / "checkpoints").iterdir()}
+    assert "cvt_hybrid.pth" in shipped
+    wheel = contents(built.wheel)
+    with tarfile.open(built.sdist) as archive:
+        root = archive.getnames()[0].split("/")[0]
+        for name, content in shipped.items():
+            assert wheel[f"hear_byols/checkpoints/{name}"] == content
+            assert archive.extractfile(f"{root}/checkpoints/{name}").read() == content
+
+
+def test_the_sdist_holds_everything_that_is_needed_to_work_on_it(built: Built) -> None:
+    with tarfile.open(built.sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "MANIFEST.in", "setup.py", "pyproject.toml"} <= names
+    for folder in ("hear_byols", "checkpoints", "tests", "docs", "examples", "benchmarks"):
+        of_the_checkout = (path for path in (built.checkout / folder).rglob("*") if path.is_file())
+        assert {str(path.relative_to(built.checkout)) for path in of_the_checkout} <= names, folder
+
+
+def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(built: Built) -> None:
+    ours, theirs = contents(built.wheel), contents(built.wheel_of_sdist)
+    assert sorted(ours) == sorted(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+# ---- metadata
+
+
+def test_core_requirements_are_few_and_have_lower_bounds_only(built: Built) -> None:
+    core = requirements(built)
+    assert set(core) == CORE
+    assert all(re.fullmatch(r">=[\d.]+", specifier) for specifier in core.values()), core
+    assert metadata(built)["Requires-Python"] == ">=3.10"
+
+
+def test_extras(built: Built) -> None:
+    extras = set(metadata(built).get_all("Provides-Extra"))
+    assert extras >= EXTRAS
+    everything = {name for extra in extras - {"all", "test"} for name in requirements(built, extra)}
+    assert set(requirements(built, "all")) == everything
+    for extra in extras:
+        for name, specifier in requirements(built, extra).items():
+            # Only torchaudio, compiled for exactly one torch, needs a pair of exact versions.
+            exact = name in ("torch", "torchaudio")
+            assert re.fullmatch(r"==[\d.]+" if exact else r">=[\d.]+", specifier), (extra, name, specifier)
+    assert requirements(built, "eval")["torch"] == requirements(built, "eval")["torchaudio"]
+
+
+def test_licence_and_command(built: Built) -> None:
+    files = contents(built.wheel)
+    fields = metadata(built)
+    assert (fields["License-Expression"] or fields["License"]) == "MIT"
+    assert fields.get_all("License-File") == ["LICENSE"]
+    assert any(name.endswith("LICENSE") and ".dist-info/" in name for name in files)
+    (entry_points,) = (content for name, content in files.items() if name.endswith("entry_points.txt"))
+    assert "hear-byols = hear_byols.cli:main" in entry_points.decode()
+
+
+# ---- the installed package
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The wheel, installed into a folder of its own; commands run in an empty folder elsewhere."""
+
+    site: Path
+    elsewhere: Path
+
+    def python(self, code: str) -> str:
+        """Run Python code with the installed package; returns standard output, standard error must be empty."""
+        result = run([sys.executable, "-W", "error", "-c", code], self.elsewhere, PYTHONPATH=str(self.site))
+        assert result.stderr == ""
+        return result.stdout
+
+
+@pytest.fixture(scope="session")
+def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    site, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
+    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, built.wheel], cwd=elsewhere)
+    return Installed(site, elsewhere)
+
+
+EMBED = """
+import hear_byols, torch
+model = hear_byols.load_model(%s)
+vectors = hear_byols.get_scene_embeddings(torch.zeros(2, 8000), model)
+print(hear_byols.__file__, tuple(vectors.shape), bool(torch.isfinite(vectors).all()))
+"""
+
+
+@pytest.mark.parametrize("argument", ["", "'cvt_hybrid.pth'", "'cvt_hybrid'"])
+def test_the_shipped_weights_load_far_from_the_checkout(installed: Installed, argument: str) -> None:
+    module, *values = installed.python(EMBED % argument).split(maxsplit=1)
+    assert Path(module) == installed.site / "hear_byols" / "__init__.py"
+    assert values == ["(2, 2048) True\n"]
+
+
+def test_the_command_is_installed(installed: Installed) -> None:
+    command = [sys.executable, installed.site / "bin" / "hear-byols", "--version"]
+    assert run(command, installed.elsewhere, PYTHONPATH=str(installed.site)).stdout.startswith("hear_byols ")
+
+
+WATCHED = """
+import json, sys
+events = []
+sys.addaudithook(lambda name, _: events.append(name) if name.startswith("socket.") else None)
+import hear_byols
+lazy = "torch" not in sys.modules
+model = hear_byols.load_model(%r)
+import torch
+hear_byols.get_timestamp_embeddings(torch.zeros(1, 1600), model)
+hear_byols.list_models()
+print(json.dumps({"sockets": events, "lazy": lazy, "modules": sorted({name.split(".")[0] for name in sys.modules})}))
+"""
+
+
+@pytest.mark.parametrize("name", ["cvt_hybrid", "random_clstm"])
+def test_importing_loading_and_embedding_are_quiet(installed: Installed, name: str) -> None:
+    """Nothing is printed (``python`` checks standard error, JSON is all of standard output), nothing is connected."""
+    seen = json.loads(installed.python(WATCHED % name))
+    assert seen["sockets"] == []
+    assert seen["lazy"], "importing hear_byols alone must not import torch"
+    assert sorted(set(FOREIGN) & set(seen["modules"])) == []
+
+
+TIMED = """
+import time, torch, numpy
+start = time.perf_counter()
+import hear_byols
+hear_byols.load_model, hear_byols.get_scene_embeddings, hear_byols.EmbeddingModel
+print(time.perf_counter() - start)
+"""
+
+
+def test_importing_takes_well_under_a_second_beyond_torch(installed: Installed) -> None:
+    assert min(float(installed.python(TIMED)) for _ in range(3)) < IMPORT_SECONDS
