@@ -1,0 +1,130 @@
+"""The examples run as their docstrings say, and learn; what they rely on in the model holds."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import hear_byols
+
+pytest.importorskip("sklearn", reason='needs pip install "hear_byols[sklearn]"')
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+TASK = Path(__file__).resolve().parents[2] / "shared/data/tasks/fsdd_digits-v1-full/16000/test"
+CHANCE = 1 / 3
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """Run an example as a script and return its accuracies by the words before them."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+    def run_example(name: str, *arguments: str) -> dict[str, float]:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with torch.random.fork_rng(devices=[]):
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return {words: float(value) for words, value in re.findall(r"(\w[\w ]*): ([\d.]+)\n", capsys.readouterr().out)}
+
+    return run_example
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """FOLDER/<class>/*.wav with files of different rates, lengths and channels."""
+    rng = np.random.default_rng(0)
+    for name, pitch in (("low", 200), ("high", 1500)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(8):
+            rate = (8000, 16000, 44100)[i % 3]
+            time = np.arange(int(rate * rng.uniform(0.2, 0.6))) / rate
+            tone = 0.3 * np.sin(2 * np.pi * pitch * rng.uniform(0.9, 1.1) * time) + 0.01 * rng.normal(size=time.size)
+            soundfile.write(tmp_path / "data" / name / f"{i}.wav", np.stack([tone] * (1 + i % 2), 1), rate)
+    return tmp_path / "data"
+
+
+def test_the_frozen_probe_learns(run) -> None:
+    accuracies = run("frozen_probe.py", "--model", "random_cnn")
+    assert accuracies["test accuracy"] > 2 * CHANCE
+
+
+def test_fine_tuning_learns_and_its_checkpoint_loads(run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    accuracies = run("fine_tune.py", "--model", "random_cnn", "--epochs", "2", "--save", str(path))
+    assert accuracies["test accuracy"] > max(2 * CHANCE, accuracies["test accuracy before"])
+    tuned, untrained = hear_byols.load_model(path), hear_byols.load_model("random_cnn")
+    assert tuned.provenance["fine_tuned"]["classes"] == ["clicks", "hum", "sweep"]
+    changed = [not torch.equal(a, b) for a, b in zip(tuned.parameters(), untrained.parameters(), strict=True)]
+    assert all(changed)
+
+
+def test_the_frozen_mode_learns_and_leaves_the_encoder(run, tmp_path: Path) -> None:
+    path = tmp_path / "same.pth"
+    accuracies = run("fine_tune.py", "--model", "random_cnn", "--frozen", "--save", str(path))
+    assert accuracies["test accuracy"] > 2 * CHANCE
+    after, before = hear_byols.load_model(path).state_dict(), hear_byols.load_model("random_cnn").state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_both_take_folders_of_files(run, folder: Path) -> None:
+    assert run("frozen_probe.py", "--model", "random_cnn", "--data", str(folder))["test accuracy"] > 0.7
+    options = ["--data", str(folder), "--seconds", "0.5", "--epochs", "10", "--frozen"]
+    assert run("fine_tune.py", "--model", "random_cnn", *options)["test accuracy"] > 0.7
+
+
+def test_real_digits(run, tmp_path: Path) -> None:
+    if not TASK.is_dir():
+        pytest.skip(f"no real audio: the task fsdd_digits is not at {TASK}")
+    for digit in "06":
+        (tmp_path / digit).mkdir()
+        for path in sorted(TASK.glob(f"{digit}_*"))[:20]:
+            (tmp_path / digit / path.name).symlink_to(path)
+    assert run("frozen_probe.py", "--model", "random_cnn", "--data", str(tmp_path))["test accuracy"] > 0.7
+
+
+def test_one_class_is_refused(run, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="two or more folders"):
+        run("frozen_probe.py", "--model", "random_cnn", "--data", str(tmp_path))
+
+
+# ---- what the examples rely on
+
+
+@pytest.mark.parametrize("name", ["random_cnn", "random_resnetish34", "random_clstm", "random_cvt"])
+def test_gradients_reach_every_parameter_through_a_call(name: str) -> None:
+    model = hear_byols.load_model(name).train()
+    torch.manual_seed(0)
+    model(torch.rand(3, 16000) - 0.5).square().mean().backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # The embedding is the last step, where the CLSTM's backward direction has only its zero state behind it.
+    assert without == (["encoder.lstm.weight_hh_l0_reverse"] if name == "random_clstm" else [])
+
+
+def test_embedding_uses_evaluation_mode_and_leaves_modes_flags_and_gradients() -> None:
+    model = hear_byols.load_model("random_cnn")
+    audio = torch.rand(3, 8000, generator=torch.Generator().manual_seed(0)) - 0.5
+    expected, (windows, _) = model.scene_embeddings(audio), model.timestamp_embeddings(audio[:1, :1000])
+    model.train()
+    frozen = next(iter(model.encoder.children()))
+    frozen.eval().requires_grad_(False)
+    modes = {name: module.training for name, module in model.named_modules()}
+    flags = {name: p.requires_grad for name, p in model.named_parameters()}
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+
+    vectors = hear_byols.get_scene_embeddings(audio, model)
+    assert torch.equal(vectors, expected)
+    assert torch.equal(hear_byols.get_timestamp_embeddings(audio[:1, :1000], model)[0], windows)
+
+    assert not vectors.requires_grad
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
+    assert len(set(flags.values())) == 2
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert model(audio).requires_grad
+    assert not torch.equal(model(audio), expected)  # in training mode it does differ
