@@ -1,0 +1,72 @@
+"""Run the core's tests where no extra is installed: proof that the core needs nothing but its own requirements.
+
+Run as a script (``python tests/lean.py [pytest's arguments]``) in an environment with the package, pytest and
+hypothesis. The tests see the installed package, not this checkout. Tests of the extras skip themselves; those of the core
+must pass.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from importlib import metadata, util
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+# Whatever an extra brings. None of it may be importable here.
+OF_EXTRAS = ["torchaudio", "sklearn", "scipy", "pandas", "pyarrow", "opensmile", "lightning", "pytorch_lightning"]
+OF_EXTRAS += ["tensorflow", "tensorboard", "matplotlib", "onnx", "onnxruntime", "onnxscript"]
+# Of extras as a whole, or about environments other than this one.
+LEFT_OUT = ["kits", "training", "evaluation", "analysis", "test_packaging.py"]
+CORE = [
+    "test_audio.py",
+    "test_checkpoint.py",
+    "test_cli.py",
+    "test_extract.py",
+    "test_framing.py",
+    "test_frontend.py",
+    "test_hear_contract.py",
+    "test_inputs.py",
+    "test_invariance.py",
+    "test_memory.py",
+    "test_weights.py",
+]
+
+
+class Passed:
+    """Counts passed tests by file."""
+
+    def __init__(self) -> None:
+        self.by_file: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self.by_file[Path(report.fspath).name] += 1
+
+
+def main(arguments: list[str]) -> int:
+    """Return pytest's exit status, or 1 if the environment is not lean or a file of the core ran no test."""
+    present = [name for name in OF_EXTRAS if util.find_spec(name)]
+    if present:
+        print(f"this environment is not lean: {', '.join(present)} can be imported")
+        return 1
+    import hear_byols
+
+    if Path(hear_byols.__file__).resolve().parents[1] == TESTS.parent:
+        print(f"not the installed package: {hear_byols.__file__}")
+        return 1
+    print(f"torch {metadata.version('torch')}, and none of {', '.join(OF_EXTRAS)}")
+    passed = Passed()
+    ignored = [f"--ignore={TESTS / name}" for name in LEFT_OUT]
+    status = pytest.main([str(TESTS), *ignored, *arguments], plugins=[passed])
+    idle = [name for name in CORE if not passed.by_file[name]]
+    if idle and status == 0:
+        print(f"tests of the core that did not run here: {', '.join(idle)}")
+        return 1
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
