@@ -121,7 +121,14 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def find_record(name: str) -> WeightRecord | None:
-    """The record of a model's name, or of a shipped or cached file's name; None if there is none."""
+    """Look a weight record up.
+
+    Args:
+        name: a model's name, or the name of its shipped or cached file.
+
+    Returns:
+        The record, or None if there is none.
+    """
     if name in _BY_NAME:
         return _BY_NAME[name]
     return next((record for record in _BY_NAME.values() if record.file and record.file == name), None)

@@ -22,8 +22,8 @@ RUNGS = [
     {"model", "checkpoint"},
     {"weights", "opensmile", "concatenated", "sources"},
     {"hear", "formats", "readahead"},
-    {"variants._bind", "outfolder", "sklearn", "publish"},
-    {"variants", "extract"},
+    {"variants._bind", "outfolder", "sklearn", "model_card"},
+    {"variants", "extract", "publish"},
     {"commands"},
     {"cli"},
     {"__main__"},
@@ -64,8 +64,7 @@ def imports(path: Path, known: set[str]) -> set[str]:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 names.add(inner if inner.removeprefix("hear_byols.") in known else node.module)
-    ours = {name.removeprefix("hear_byols").removeprefix(".") for name in names if name.split(".")[0] == "hear_byols"}
-    return ours
+    return {name.removeprefix("hear_byols").removeprefix(".") for name in names if name.split(".")[0] == "hear_byols"}
 
 
 GRAPH = {name: imports(path, set(modules())) - {name} for name, path in modules().items()}
