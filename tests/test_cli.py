@@ -1,0 +1,298 @@
+"""The command: exit statuses, what goes to which stream, and each subcommand."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from extraction import MODEL, noise, recorded, write_corpus
+
+import hear_byols
+from hear_byols import zoo
+from hear_byols.cli import COMMANDS, main
+from hear_byols.demo import write_examples
+from hear_byols.zoo import WeightRecord
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    write_corpus(tmp_path / "in", 3)
+    return tmp_path / "in"
+
+
+def embed(*args: object) -> int:
+    return main(["embed", *map(str, args), "--model", MODEL])
+
+
+# Starting
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from hear_byols.cli import build_parser, COMMANDS\n"
+        "for arguments in [['--help'], *([name, '--help'] for name in COMMANDS)]:\n"
+        "    try:\n"
+        "        build_parser().parse_args(arguments)\n"
+        "    except SystemExit as status:\n"
+        "        assert status.code == 0\n"
+        "heavy = {'torch', 'soundfile', 'soxr', 'huggingface_hub', 'tqdm', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for name in COMMANDS:
+        assert f"usage: hear-byols {name}" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["embed"], ["embed", "x.wav"]])
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: hear-byols" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"hear_byols {hear_byols.__version__}\n"
+
+
+# embed
+
+
+def test_embed_writes_what_python_gives_and_says_so_on_standard_error(corpus, tmp_path, capsys):
+    assert embed(corpus, "--output", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"embedded 3 files into {tmp_path / 'out'}\n"  # no progress bar without a terminal
+    for name in recorded(tmp_path / "out"):
+        vector = np.load(tmp_path / "out" / "embeddings" / f"{name}.npz")["embedding"]
+        np.testing.assert_allclose(vector, hear_byols.embed_files(corpus / name, MODEL), atol=1e-6)
+    assert embed(corpus, "--output", tmp_path / "out") == 0
+    assert capsys.readouterr().err == f"embedded 0 files into {tmp_path / 'out'}, 3 were there already\n"
+
+
+def test_all_options_of_embed_reach_the_model(corpus, tmp_path):
+    options = "--timestamps --frame-ms 500 --hop-ms 100 --normalization original --precision bfloat16 --batch-size 2"
+    arguments = [*options.split(), "--device", "cpu", "--format", "npy", "--relative-to", tmp_path, "--quiet"]
+    assert embed(corpus, "--output", tmp_path / "out", *arguments) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    wanted = {"timestamps": True, "frame_ms": 500, "hop_ms": 100, "normalization": "original", "precision": "bfloat16"}
+    assert wanted.items() <= manifest.items()
+    assert (manifest["format"], manifest["about"]["batch_size"], manifest["about"]["device"]) == ("npy", 2, "cpu")
+    assert recorded(tmp_path / "out")[0] == "in/a/clip00.flac"
+    assert embed(corpus, "--output", tmp_path / "out") == 2  # other settings
+    assert embed(corpus, "--output", tmp_path / "out", "--overwrite") == 0
+    assert len(recorded(tmp_path / "out")) == 3
+
+
+def test_unreadable_files_are_listed_at_the_end_with_status_1_even_when_quiet(corpus, tmp_path, capsys):
+    (corpus / "bad.wav").write_text("not audio")
+    for quiet in ([], ["--quiet"]):
+        assert embed(corpus, "--output", tmp_path / "out", *quiet) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0].startswith(f"hear-byols: not embedded: bad.wav: {corpus / 'bad.wav'}: cannot be read as audio")
+        assert len(lines) == (1 if quiet else 2)
+        assert len(recorded(tmp_path / "out")) == 3
+
+
+def test_errors_are_one_line_with_status_2(corpus, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for arguments, message in [
+        ([corpus, "-o", tmp_path / "file" / "out"], "Not a directory"),
+        (
+            [corpus, "-o", tmp_path / "out", "--format", "mat"],
+            "format must be one of npz, npy, parquet, csv; got 'mat'",
+        ),
+        ([corpus, "-o", tmp_path / "out", "--device", "toaster"], "device 'toaster' is not available"),
+        ([corpus, "-o", tmp_path / "out", "--batch-size", 0], "batch_size must be a positive integer"),
+        ([tmp_path / "file" / "..", "-o", tmp_path / "out", "--relative-to", corpus / "a"], "does not lie in"),
+    ]:
+        assert embed(*arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("hear-byols: error: ")
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+    assert main(["embed", str(corpus), "-o", str(tmp_path / "out"), "--model", "cvt_hybird"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_progress_bar_unless_quiet(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert embed(corpus, "--output", tmp_path / "one") == 0
+    assert "3/3" in sys.stderr.getvalue()
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert embed(corpus, "--output", tmp_path / "two", "--quiet") == 0
+    assert sys.stderr.getvalue() == ""
+
+
+def test_a_list_comes_from_standard_input(corpus, tmp_path, monkeypatch):
+    listing = f"{corpus / 'b' / 'clip01.wav'}\n{corpus / 'a'}\n".encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(listing)))
+    assert embed("-", "--output", tmp_path / "out") == 0
+    assert recorded(tmp_path / "out") == ["clip01.wav", "clip00.flac", "clip02.wav"]
+
+
+def test_ctrl_c_is_status_130_at_once_and_the_same_command_continues(tmp_path):
+    for i in range(80):  # more than a group
+        (tmp_path / "in").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "in" / f"{i:02}.wav", noise(2, seed=i), 16000)
+    command = [sys.executable, "-m", "hear_byols", "embed", tmp_path / "in", "-o", tmp_path / "out", "-m", MODEL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while not (tmp_path / "out" / "index.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "hear-byols: interrupted; the same command continues from what is recorded\n"
+    assert len(recorded(tmp_path / "out")) == 64
+    assert embed(tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert len(recorded(tmp_path / "out")) == 80
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    command = f"{sys.executable} -m hear_byols models | true"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+
+
+# models, info, verify, demo
+
+
+def test_models_lists_the_zoo(capsys):
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "encoder", "size", "source", "local", "licence"]
+    assert [line.split()[0] for line in lines[1:]] == hear_byols.list_models()
+    assert main(["models", "random_c*"]) == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["random_clstm", "clstm", "1024"],
+        ["random_cnn", "cnn", "2048"],
+        ["random_cvt", "cvt", "2048"],
+    ]
+    assert main(["models", "nothing*"]) == 2
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "mine.pth"
+    model = hear_byols.load_model(MODEL)
+    hear_byols.save_checkpoint(path, model.config, model.encoder.state_dict(), {"name": "mine", "steps": 7})
+    return path
+
+
+def test_info_describes_a_checkpoint(checkpoint, capsys):
+    assert main(["info", str(checkpoint), "--json"]) == 0
+    description = json.loads(capsys.readouterr().out)
+    model = hear_byols.load_model(checkpoint)
+    assert description == {
+        "name": None,
+        "file": str(checkpoint),
+        "bytes": checkpoint.stat().st_size,
+        "sha256": hear_byols.checkpoint.file_digest(checkpoint),
+        "n_parameters": sum(parameter.numel() for parameter in model.encoder.parameters()),
+        "sample_rate": 16000,
+        "scene_embedding_size": 2048,
+        "timestamp_embedding_size": 2048,
+        "config": model.config.to_dict(),
+        "provenance": {"name": "mine", "steps": 7},
+    }
+    assert main(["info", str(checkpoint)]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (lines["sha256"], lines["provenance.steps"]) == (description["sha256"], "7")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert main(["info", str(checkpoint)]) == 2
+
+
+@pytest.fixture
+def cached(checkpoint, tmp_path, monkeypatch):
+    """A zoo of one downloadable file, which lies in the cache."""
+    monkeypatch.setenv("HEAR_BYOLS_HOME", str(tmp_path))
+    digest, size = hear_byols.checkpoint.file_digest(checkpoint), checkpoint.stat().st_size
+    record = WeightRecord("mine", "cnn", 2048, "url", "mine.pth", "http://localhost/mine.pth", digest, size)
+    monkeypatch.setattr(zoo, "_RECORDS", (record,))
+    monkeypatch.setattr(zoo, "_BY_NAME", {"mine": record})
+    return checkpoint
+
+
+def test_verify_passes_good_weights(cached, capsys):
+    assert main(["verify"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"ok      mine: {cached} ({cached.stat().st_size} bytes, sha256 ")
+    assert main(["verify", "mine"]) == 0
+    assert main(["verify", "yours"]) == 2
+
+
+def test_verify_finds_wrong_bytes(cached, capsys):
+    data = bytearray(cached.read_bytes())
+    data[len(data) // 2] ^= 1
+    cached.write_bytes(data)
+    assert main(["verify"]) == 1
+    assert capsys.readouterr().out.startswith(f"FAULT   mine: {cached} is not the file of record 'mine': its sha256 is")
+
+
+def test_verify_counts_absent_weights_as_faults_only_when_asked_for(cached, capsys):
+    cached.unlink()
+    assert main(["verify"]) == 0
+    assert capsys.readouterr().out == "absent  mine: not on this machine\n"
+    assert main(["verify", "mine"]) == 1
+
+
+def test_verify_finds_weights_that_give_no_numbers(cached, monkeypatch, capsys):
+    monkeypatch.setattr("hear_byols.model.EmbeddingModel.scene_embeddings", lambda self, audio: audio * torch.nan)
+    assert main(["verify"]) == 1
+    assert "not finite" in capsys.readouterr().out
+
+
+def test_demo_makes_embeds_and_compares(tmp_path, capsys):
+    for _ in range(2):  # again over its own output
+        assert main(["demo", "--output", str(tmp_path / "demo"), "--model", MODEL]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit() and "." in line.split()[1]]
+    names = [row[1] for row in rows[:6]]
+    assert names == [
+        path.name for path in sorted((tmp_path / "demo" / "audio").iterdir(), key=lambda p: names.index(p.name))
+    ]
+    similarities = np.array([[float(value) for value in row[2:]] for row in rows[:6]])
+    np.testing.assert_array_equal(np.diag(similarities), 1)
+    np.testing.assert_array_equal(similarities, similarities.T)
+    assert (similarities[~np.eye(6, dtype=bool)] < 1).all()
+    vectors = [np.load(tmp_path / "demo" / "embeddings" / f"{name}.npz")["embedding"] for name in names[:2]]
+    cosine = vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1])
+    assert similarities[0, 1] == pytest.approx(cosine, abs=6e-4)
+    assert str(tmp_path / "demo" / "embeddings") in out
+
+
+def test_example_audio_is_audible_and_the_same_every_time(tmp_path):
+    first, second = write_examples(tmp_path / "one"), write_examples(tmp_path / "two")
+    shapes = set()
+    for path, again in zip(first, second, strict=True):
+        audio, rate = soundfile.read(path, always_2d=True)
+        shapes.add((path.suffix, rate, audio.shape[1]))
+        assert 1.5 <= len(audio) / rate <= 3
+        assert 0.1 < np.abs(audio).max() < 0.999
+        np.testing.assert_array_equal(audio, soundfile.read(again, always_2d=True)[0])
+    assert len(shapes) == len(first) == 6
+    assert (".wav", 44100, 2) in shapes
