@@ -36,5 +36,9 @@ class OutputError(HearByolsError, OSError):
     """Embeddings that cannot be written: no room, no right to, or an output folder that belongs to another run."""
 
 
+class PublishError(HearByolsError, OSError):
+    """Weights that cannot be uploaded: no token, no right to, no such repository, or no connection."""
+
+
 class MissingDependencyError(HearByolsError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""

@@ -243,7 +243,7 @@ def _from_hub(spec: str) -> Path:
             raise WeightsNotFoundError(
                 f"{spec} is not in the Hub's cache and the environment says offline; download it once online"
             ) from error
-        raise DownloadError(f"{spec} is not cached and the Hub could not be reached ({_cause(error)})") from error
+        raise DownloadError(f"{spec} is not cached and the Hub could not be reached ({root_cause(error)})") from error
     except errors.GatedRepoError as error:
         raise WeightsNotFoundError(
             f"{spec}: access to {match['repo']!r} must be asked for on its page, then log in with `hf auth login`"
@@ -257,9 +257,11 @@ def _from_hub(spec: str) -> Path:
     except errors.EntryNotFoundError as error:
         raise WeightsNotFoundError(f"{spec}: the repository has no file {match['file']!r}") from error
     except errors.HFValidationError as error:
-        raise OptionError(f"{spec}: {_cause(error)}") from error
+        raise OptionError(f"{spec}: {root_cause(error)}") from error
     except Exception as error:  # the client's transport has its own errors, of another library in each major version
-        raise DownloadError(f"{spec} could not be fetched ({_cause(error)}); nothing was kept, try again") from error
+        raise DownloadError(
+            f"{spec} could not be fetched ({root_cause(error)}); nothing was kept, try again"
+        ) from error
     return _verified_hub_file(Path(path), spec, (match["sha256"] or "").lower())
 
 
@@ -287,7 +289,9 @@ def _is_damaged(blob: Path, digest: str) -> bool:
     return False
 
 
-def _cause(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
+    """First line of what an error ultimately comes from."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return line if line and isinstance(error, OSError) else f"{type(error).__name__}: {line}".rstrip(": ")

@@ -276,7 +276,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         name = f"{owner}/{wish['name']}"
         if name in self.hub.repos:
-            return self._send_error(409, "", "You already created this model repo")
+            answer = {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
+            return self._send_json(answer, 409)
         repo = Repo(private=wish.get("visibility") == "private" or bool(wish.get("private")))
         repo.commit({".gitattributes": b"*.pth filter=lfs\n"})
         self.hub.repos[name] = repo

@@ -1,0 +1,110 @@
+"""The model card that goes with published weights: a README with the Hub's metadata on top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hear_byols.checkpoint import Checkpoint, file_digest
+
+# Licences the Hub knows by an identifier of its own; others are "other" with their name.
+_HUB_LICENCES = {
+    "mit",
+    "apache-2.0",
+    "bsd-3-clause",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-nc-nd-4.0",
+    "gpl-3.0",
+    "openrail",
+}
+_TAGS = ("audio", "speech", "audio-embeddings", "self-supervised", "hear", "byol-s")
+
+
+def model_card(checkpoint: Checkpoint, files: Sequence[Path], repo: str, revision: str = "main") -> str:
+    """Write a model card.
+
+    Args:
+        checkpoint: the content of the files.
+        files: the weights as they are uploaded, the one to recommend first.
+        repo: ``owner/name`` on the Hub.
+        revision: branch.
+
+    Returns:
+        Markdown, with a YAML block on top.
+    """
+    provenance, config = checkpoint.provenance, checkpoint.config
+    at = "" if revision == "main" else f"@{revision}"
+    spec = f"hf://{repo}/{files[0].name}{at}#sha256={file_digest(files[0])}"
+    n_parameters = sum(value.numel() for value in checkpoint.state_dict.values())
+    notice = [f"> {_one_line(provenance['notice'])}", ""] if provenance.get("notice") else []
+    lines = [
+        *_metadata(str(provenance["licence"]), config.encoder.name),
+        f"# {_one_line(provenance.get('name') or files[0].stem)}",
+        "",
+        _one_line(provenance.get("description") or "Audio embeddings in the BYOL-S family."),
+        "",
+        *notice,
+        f"Encoder `{config.encoder.name}`, {n_parameters / 1e6:.1f} M values. Embeddings of "
+        f"{config.encoder.embedding_size} values from mono audio at {config.frontend.sample_rate} Hz, "
+        f"normalisation `{config.normalization.mode}`.",
+        "",
+        "## Use",
+        "```python",
+        "import hear_byols",
+        "",
+        f'model = hear_byols.load_model("{spec}")',
+        "vectors = hear_byols.get_scene_embeddings(audio, model)  # audio: float32, (n_clips, n_samples)",
+        "```",
+        "",
+        "## Files",
+        "| file | bytes | sha256 |",
+        "|---|---|---|",
+        *(f"| {file.name} | {file.stat().st_size} | `{file_digest(file)}` |" for file in files),
+        "",
+        "## Provenance",
+        *_bullets(provenance),
+        "",
+        "## Configuration",
+        "```json",
+        json.dumps(config.to_dict(), indent=2),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _metadata(licence: str, encoder: str) -> list[str]:
+    """The Hub's YAML block; JSON strings are YAML strings."""
+    identifier = "-".join(licence.lower().split())
+    known = identifier in _HUB_LICENCES
+    return [
+        "---",
+        f"license: {identifier if known else 'other'}",
+        *([] if known else [f"license_name: {json.dumps(_one_line(licence)[:100])}"]),
+        "library_name: hear_byols",
+        "pipeline_tag: feature-extraction",
+        "tags:",
+        *(f"- {tag}" for tag in (*_TAGS, encoder)),
+        "---",
+    ]
+
+
+def _bullets(content: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}- {_one_line(key)}:"
+            yield from _bullets(value, indent + "  ")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{indent}- {_one_line(key)}: {_one_line(text) or '-'}"
+
+
+def _one_line(text: object) -> str:
+    """Foreign text that cannot end a line, and so not start a heading, a table or another YAML entry."""
+    return " ".join(str(text).split())

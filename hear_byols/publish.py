@@ -1,0 +1,193 @@
+"""Uploading a checkpoint with its model card to the Hugging Face Hub.
+
+Only self-describing checkpoints with a licence are published, after they have been loaded and have embedded something.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from hear_byols.checkpoint import SCHEMA, file_digest, read_checkpoint, save_checkpoint
+from hear_byols.errors import CheckpointError, OptionError, PublishError
+from hear_byols.hear import load_model
+from hear_byols.model_card import model_card
+from hear_byols.weights import locate, offline, root_cause
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+logger = logging.getLogger(__name__)
+
+_NAME = r"[A-Za-z0-9][\w.-]*"
+_SUFFIXES = (".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was, or on a dry run would be, uploaded.
+
+    Args:
+        spec: what ``load_model`` takes to get exactly this file; pinned to the commit unless it was a dry run.
+        files: names in the repository and sizes in bytes.
+        card: the model card.
+        commit: the commit's id; None on a dry run.
+    """
+
+    spec: str
+    files: dict[str, int]
+    card: str
+    commit: str | None
+
+
+def publish(
+    checkpoint: str | os.PathLike[str],
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str = "main",
+    message: str = "",
+    dry_run: bool = False,
+) -> Publication:
+    """Check a checkpoint and upload it, its twin in the other file format and a model card, in one commit.
+
+    The repository and the branch are made if they do not exist; the repository's ``README.md`` is replaced.
+
+    Args:
+        checkpoint: as for :func:`hear_byols.load_model`; a file that this package wrote, with a licence.
+        repo: ``owner/name`` on the Hub.
+        private: make the repository private; an existing one must be private.
+        revision: branch.
+        message: of the commit.
+        dry_run: check and write the card, but upload nothing and open no socket.
+
+    Raises:
+        OptionError: ``repo``, ``revision`` or the file's name is not one the Hub takes, or there is no file to upload.
+        CheckpointError: the checkpoint is faulty, not self-describing, without licence, or its vectors are useless.
+        WeightsNotFoundError: there is no such checkpoint.
+        PublishError: no token, no right to write, no connection, or the Hub refused.
+    """
+    if not re.fullmatch(rf"{_NAME}/{_NAME}", repo):
+        raise OptionError(f"a repository is written owner/name, got {repo!r}")
+    if not re.fullmatch(r"[A-Za-z0-9][\w./-]*", revision):
+        raise OptionError(f"revision must be a branch's name, got {revision!r}")
+    path = _publishable(checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [path, _twin(path, Path(folder))]
+        card = model_card(read_checkpoint(path), files, repo, revision)
+        commit = None
+        if not dry_run:
+            message = message or f"Add {path.name}"
+            commit = _upload(
+                repo, {"README.md": card.encode(), **{f.name: f for f in files}}, revision, message, private
+            )
+        sizes = {"README.md": len(card.encode()), **{file.name: file.stat().st_size for file in files}}
+    spec = f"hf://{repo}/{path.name}@{commit or revision}#sha256={file_digest(path)}"
+    return Publication(spec, sizes, card, commit)
+
+
+def _publishable(checkpoint: str | os.PathLike[str]) -> Path:
+    """The file to publish, after everything about it has been checked."""
+    path = locate(checkpoint).path
+    if path is None:
+        raise OptionError(f"{checkpoint!r} has no file that could be published")
+    if path.suffix not in _SUFFIXES or not re.fullmatch(_NAME, path.name):
+        raise OptionError(f"the file must be called *.pth or *.safetensors in plain letters, got {path.name!r}")
+    content = read_checkpoint(path)
+    if content.schema != SCHEMA:
+        raise CheckpointError(
+            f"{path}: a bare state dict says neither its front end nor its licence; if you may publish it, write it "
+            "with hear_byols.save_checkpoint first"
+        )
+    if not content.provenance.get("licence"):
+        raise CheckpointError(
+            f"{path}: the provenance states no licence; write the checkpoint again with provenance={{'licence': ...}}"
+        )
+    _check_vectors(path)
+    return path
+
+
+def _check_vectors(path: Path) -> None:
+    """Embed silence and two noises: all must be finite, and the noises must not look the same."""
+    model = load_model(path)
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(2, model.sample_rate, generator=generator)
+    audio = torch.cat([noise * torch.tensor([[1.0], [0.01]]), torch.zeros(1, model.sample_rate)])
+    scenes, (frames, _) = model.scene_embeddings(audio), model.timestamp_embeddings(audio[:1])
+    if not (bool(torch.isfinite(scenes).all()) and bool(torch.isfinite(frames).all())):
+        raise CheckpointError(f"{path}: the model gives vectors with NaN or infinite values")
+    if torch.allclose(scenes[0], scenes[1], rtol=1e-5, atol=0):
+        raise CheckpointError(f"{path}: the model gives the same vector for different sounds; it has collapsed")
+
+
+def _twin(path: Path, folder: Path) -> Path:
+    """Write the same checkpoint in the other file format, as small as that goes without loss."""
+    content = read_checkpoint(path)
+    twin = folder / (path.stem + _SUFFIXES[1 - _SUFFIXES.index(path.suffix)])
+    half = all(torch.equal(value, value.half().to(value.dtype)) for value in content.state_dict.values())
+    save_checkpoint(twin, content.config, content.state_dict, content.provenance, half=half)
+    return twin
+
+
+def _upload(repo: str, files: Mapping[str, bytes | Path], revision: str, message: str, private: bool) -> str:
+    """Upload in one commit and return its id."""
+    if offline():
+        raise PublishError("nothing was published: HEAR_BYOLS_OFFLINE or HF_HUB_OFFLINE is set")
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+
+    if not get_token():
+        raise PublishError("nothing was published: no token; run `hf auth login` or set HF_TOKEN to one that may write")
+    api = HfApi(library_name="hear_byols")
+    with _hub_errors(repo):
+        _open_repo(api, repo, revision, private)
+        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
+        commit = api.create_commit(repo, operations, commit_message=message, revision=revision)
+    logger.info("published %s", commit.commit_url)
+    return commit.oid
+
+
+def _open_repo(api: HfApi, repo: str, revision: str, private: bool) -> None:
+    """Make the repository and the branch where they do not exist."""
+    api.create_repo(repo, private=private or None, exist_ok=True)
+    if private and not api.model_info(repo).private:
+        raise PublishError(f"nothing was published: {repo} exists and is public; make it private on its page first")
+    if revision != "main":
+        api.create_branch(repo, branch=revision, exist_ok=True)
+
+
+@contextmanager
+def _hub_errors(repo: str) -> Iterator[None]:
+    """Turn whatever the Hub's client raises into one clear error."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except PublishError:
+        raise
+    except errors.HFValidationError as error:
+        raise OptionError(f"the Hub does not take the name {repo!r}: {root_cause(error)}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise PublishError(
+            f"nothing was published: the Hub knows no repository {repo!r} that this token may see; make it on the Hub "
+            "or use a token that may make repositories"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        advice = {
+            401: "the token is not valid; run `hf auth login` again",
+            403: f"the token may not write to {repo!r}; use one with write access to it",
+        }.get(status, "try again later")
+        raise PublishError(
+            f"nothing was published: the Hub answered {status} ({root_cause(error)}); {advice}"
+        ) from error
+    except Exception as error:  # the client's transport has its own errors, of another library in each major version
+        raise PublishError(f"nothing was published: {root_cause(error)}") from error
