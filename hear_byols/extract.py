@@ -299,8 +299,10 @@ def _embed_group(
 
 def _embed_equal(model: Any, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
     """Embed clips of equal length in one call; if the model refuses it, each alone, to learn which one it refuses."""
+    first = clips[0].samples
+    audio = first[None] if len(clips) == 1 else np.stack([clip.samples for clip in clips])  # hours are not copied
     try:
-        vectors, times = _call(model, np.stack([clip.samples for clip in clips]), timestamps)
+        vectors, times = _call(model, audio, timestamps)
     except InputError as error:
         if len(clips) == 1:
             return [InputError(f"{clips[0].file.path}: {error}")]

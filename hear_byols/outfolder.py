@@ -65,7 +65,8 @@ class OutputFolder:
             raise OutputError(f"{self.path} holds embeddings or an index but no manifest.json; choose another folder")
         if overwrite or known is None:
             self.write_manifest({"complete": False})
-        self._embeddings.mkdir(exist_ok=True)
+        with writing(self._embeddings):
+            self._embeddings.mkdir(exist_ok=True)
         self._entries = self._read_index()
 
     def pending(self, files: Sequence[AudioFile]) -> list[AudioFile]:
