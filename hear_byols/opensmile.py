@@ -1,7 +1,7 @@
 """openSMILE's ComParE 2016 functionals as a model with the HEAR interface (paper, sections 2.2 and 3.4).
 
-openSMILE is source-available software of audEERING GmbH. Its licence allows private, research and educational use; a
-commercial product that uses the software, or features extracted with it, needs a licence from audEERING
+openSMILE is source-available software of audEERING GmbH. Its licence allows private, research and educational use;
+commercial use of the software, or of features or models made with it, needs a licence from audEERING
 (https://www.audeering.com). It is not part of this package and comes with the extra ``hear_byols[opensmile]``.
 """
 
@@ -85,7 +85,7 @@ class OpenSmileModel(nn.Module):
         Raises:
             InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
         """
-        clips, _ = self._check(audio)
+        clips = check_clips(audio, self.device) if _is_list(audio) else check_batch(audio, self.device)
         features = np.stack([self._features(clip.cpu().numpy()) for clip in clips])
         return torch.from_numpy(features).to(self.device)
 
@@ -105,29 +105,19 @@ class OpenSmileModel(nn.Module):
         Raises:
             InputError: as in :meth:`scene_embeddings`.
         """
-        clips, is_list = self._check(audio)
-        if is_list:
-            return [self._embed_windows(clip) for clip in clips], [self._times(len(clip)) for clip in clips]
-        result = torch.empty(len(clips), self.framing.n_windows(clips[0].shape[0]), N_FEATURES, device=self.device)
-        for row, clip in zip(result, clips, strict=True):
-            row.copy_(self._embed_windows(clip))
-        return result, self._times(clips[0].shape[0]).repeat(len(clips), 1)
+        if not _is_list(audio):
+            return self._embed_windows(check_batch(audio, self.device))
+        pairs = [self._embed_windows(clip[None]) for clip in check_clips(audio, self.device)]
+        return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
 
-    def _check(self, audio: BatchLike) -> tuple[list[Tensor], bool]:
-        """The clips, each [shape=(n_samples,)], and whether they came as a list."""
-        if isinstance(audio, (list, tuple)):
-            return check_clips(audio, self.device), True
-        return list(check_batch(audio, self.device)), False
-
-    def _times(self, n_samples: int) -> Tensor:
-        return torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=self.device)
-
-    def _embed_windows(self, clip: Tensor) -> Tensor:
-        """(n_samples,) -> (n_windows, 6373)."""
-        result = torch.empty(self.framing.n_windows(clip.shape[0]), N_FEATURES, device=self.device)
-        for row, window in zip(result, self._windows(clip.cpu().numpy()), strict=True):
-            row.copy_(torch.from_numpy(self._features(window)))
-        return result
+    def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        n_clips, n_samples = audio.shape
+        result = audio.new_empty(n_clips, self.framing.n_windows(n_samples), N_FEATURES)
+        for rows, clip in zip(result, audio.cpu().numpy(), strict=True):
+            for row, window in zip(rows, self._windows(clip), strict=True):
+                row.copy_(torch.from_numpy(self._features(window)))
+        times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
+        return result, times.repeat(n_clips, 1)
 
     def _windows(self, clip: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the windows of a clip lazily, each [shape=(frame_samples,)], zeros outside the clip."""
@@ -144,6 +134,10 @@ class OpenSmileModel(nn.Module):
         samples = np.pad(samples, (0, max(0, MIN_SAMPLES - samples.size))).clip(-1, _HIGHEST)
         values = self._smile(samples, self.sample_rate).reshape(-1)
         return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
+
+
+def _is_list(audio: object) -> bool:
+    return isinstance(audio, (list, tuple))
 
 
 def _make_smile() -> Any:

@@ -101,8 +101,8 @@ _RECORDS = (
         embedding_size=6373,
         source="opensmile",
         licence=(
-            "openSMILE, audEERING Research License Agreement: private, research and educational use; commercial use of "
-            "the software or of features extracted with it needs a licence from audEERING GmbH"
+            "Research, private and educational use only (audEERING Research License Agreement); commercial use of "
+            "openSMILE, or of features or models made with it, needs a licence from audEERING GmbH"
         ),
         data="none",
         reference=f"{PAPER}, row openSMILE (OS) only",
