@@ -1,7 +1,7 @@
 """Run the core's tests where no extra is installed: proof that the core needs nothing but its own requirements.
 
 Run as a script (``python tests/lean.py [pytest's arguments]``) where the package, pytest and hypothesis are installed.
-The tests see the installed package, not this checkout. Tests of the extras skip themselves; those of the core must pass.
+Tests see the installed package, not this checkout. Tests of the extras skip themselves; those of the core must pass.
 """
 
 from __future__ import annotations
