@@ -155,9 +155,9 @@ def test_a_list_comes_from_standard_input(corpus, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_is_status_130_at_once_and_the_same_command_continues(tmp_path):
-    for i in range(80):  # more than a group
-        (tmp_path / "in").mkdir(exist_ok=True)
-        soundfile.write(tmp_path / "in" / f"{i:02}.wav", noise(2, seed=i), 16000)
+    (tmp_path / "in").mkdir()
+    for i in range(80):  # a group of 64 short ones, and one that takes a while
+        soundfile.write(tmp_path / "in" / f"{i:02}.wav", noise(0.3 if i < 64 else 4, seed=i), 16000)
     command = [sys.executable, "-m", "hear_byols", "embed", tmp_path / "in", "-o", tmp_path / "out", "-m", MODEL]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

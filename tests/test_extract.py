@@ -239,6 +239,16 @@ def write_levels(folder: Path, lengths: list[int]) -> list[AudioFile]:
     return files
 
 
+def in_time(function, seconds: float = 20):
+    """The function's result; a failure instead of a hang when readers wait for each other."""
+    result = []
+    thread = threading.Thread(target=lambda: result.append([function()]), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert result, f"nothing after {seconds} s"
+    return result[0][0]
+
+
 def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
     files = write_levels(tmp_path, [8000] * 30)
     held, most, lock = [0], [0], threading.Lock()
@@ -264,8 +274,8 @@ def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
 
 def test_files_longer_than_the_bound_are_read_all_the_same(tmp_path):
     files = write_levels(tmp_path, [800, 800, 80000, 800, 80000, 80000, 800])
-    lengths = [len(clip.samples) for clip in read_ahead(files, 16000, max_seconds=0.1)]
-    assert lengths == [800, 800, 80000, 800, 80000, 80000, 800]
+    clips = in_time(lambda: list(read_ahead(files, 16000, max_seconds=0.1)))
+    assert [len(clip.samples) for clip in clips] == [800, 800, 80000, 800, 80000, 80000, 800]
 
 
 def test_reading_ahead_ends_its_threads_when_nobody_asks_any_more(tmp_path):
@@ -274,7 +284,8 @@ def test_reading_ahead_ends_its_threads_when_nobody_asks_any_more(tmp_path):
         soundfile.write(file.path, np.zeros(16000), 16000)
     clips = read_ahead(files, 16000, max_seconds=1)
     next(clips)
-    clips.close()
+    time.sleep(0.2)  # the readers now wait for room
+    in_time(clips.close)
     assert not [thread for thread in threading.enumerate() if "hear_byols-reader" in thread.name]
 
 
