@@ -82,15 +82,15 @@ def read_back(output: Path, format: str, timestamps: bool) -> dict[str, tuple[np
 
 
 def _read_parquet(folder: Path, timestamps: bool):
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
-    table = pandas.read_parquet(folder)  # the folder as one table
-    result = {}
-    for name, rows in table.groupby("source"):
-        vectors = np.stack(rows["embedding"].to_numpy())
-        result[name] = (vectors, rows["timestamp_ms"].to_numpy()) if timestamps else (vectors[0], None)
-        assert timestamps or len(rows) == 1
-    return result
+    table = pytest.importorskip("pyarrow.parquet").read_table(folder)  # the folder as one table
+    names = np.array(table["source"].to_pylist())
+    vectors = np.stack(table["embedding"].to_numpy())
+    assert table.column_names == (["source", "timestamp_ms", "embedding"] if timestamps else ["source", "embedding"])
+    if not timestamps:
+        assert len(set(names)) == len(names)
+        return {name: (vector, None) for name, vector in zip(names, vectors, strict=True)}
+    times = table["timestamp_ms"].to_numpy()
+    return {name: (vectors[names == name], times[names == name]) for name in set(names)}
 
 
 def _read_csv(folder: Path, timestamps: bool):
