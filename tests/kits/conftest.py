@@ -28,7 +28,7 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Kits:
     if not (folder / "ready").is_file():
         create_environment(folder)
     run([folder / "bin" / "pip", "uninstall", "-qy", "hear_byols"], cwd=checkout)
-    run([folder / "bin" / "pip", "install", "-q", "."], cwd=checkout)
+    run([folder / "bin" / "pip", "install", "-q", ".[opensmile]"], cwd=checkout)
     return Kits(folder, checkout)
 
 
