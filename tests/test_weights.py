@@ -628,38 +628,42 @@ def test_eight_processes_want_one_hub_file(hub):
     assert Path(client.value("locate", spec=spec)).read_bytes() == content
 
 
-def test_hub_without_the_network(hub):
-    """Offline by our variable: cached files are found by any revision that was resolved, without a socket."""
+def _check_offline(offline, server, cached: str) -> None:
+    """What is cached is found by any revision that was resolved, the rest is a clear error; all without a socket."""
+    offline.value("forbid_sockets")
+    for spec in (cached, f"{cached}#sha256={sha256(server.first)}", "hf://lab/models/w.pth@v1"):
+        assert Path(offline.value("locate", spec=spec)).read_bytes() == server.first
+    for spec in ("hf://lab/models/w.pth@v7", "hf://lab/other/w.pth"):
+        kind, message = offline.error("locate", spec=spec)
+        assert kind == "WeightsNotFoundError"
+        assert spec in message
+        assert "offline" in message
+
+
+def test_offline_by_the_clients_variable(hub):
     server, client, folder = hub
     cached = f"hf://lab/models/w.pth@{server.old}"
     client.value("locate", spec=cached)
     client.value("locate", spec="hf://lab/models/w.pth@v1")
     n = server.count()
     with HubClient(folder, server.url, HF_HUB_OFFLINE="1") as offline:  # the client reads this one when imported
-        offline.value("forbid_sockets")
-        for spec in (cached, f"{cached}#sha256={sha256(server.first)}", "hf://lab/models/w.pth@v1"):
-            assert Path(offline.value("locate", spec=spec)).read_bytes() == server.first
-        offline.value("set_env", HF_HUB_OFFLINE=None, HEAR_BYOLS_OFFLINE="1")
-        assert Path(offline.value("locate", spec=cached)).read_bytes() == server.first
-        for spec in ("hf://lab/models/w.pth@v7", "hf://lab/other/w.pth"):
-            kind, message = offline.error("locate", spec=spec)
-            assert kind == "WeightsNotFoundError"
-            assert spec in message
-            assert "offline" in message
+        _check_offline(offline, server, cached)
     assert server.count() == n
 
 
-def test_unreachable_hub(hub):
-    """Cached files are used, others are a clear error."""
+def test_unreachable_hub_and_offline_by_our_variable(hub):
+    """Without a Hub, cached files are used and others are a clear error; with our variable nobody even tries."""
     server, client, folder = hub
+    cached = f"hf://lab/models/w.pth@{server.old}"
+    client.value("locate", spec=cached)
     client.value("locate", spec="hf://lab/models/w.pth@v1")
-    content = server.first + b"killed"
-    name = _fresh(hub, content)
     with HubClient(folder, "http://127.0.0.1:1") as lost:
         assert Path(lost.value("locate", spec="hf://lab/models/w.pth@v1")).read_bytes() == server.first
-        kind, message = lost.error("locate", spec=f"hf://{name}/w.pth")
+        kind, message = lost.error("locate", spec=f"hf://{_fresh(hub, server.first)}/w.pth")
         assert kind == "DownloadError"
         assert "could not be reached" in message
+        lost.value("set_env", HEAR_BYOLS_OFFLINE="1")
+        _check_offline(lost, server, cached)
 
 
 def test_killed_hub_download_leaves_nothing_that_is_taken(hub, hub_faults):
