@@ -321,23 +321,34 @@ def test_the_audio_is_left_as_it_was(model: torch.nn.Module) -> None:
     assert audio.grad is None
 
 
-def test_the_process_is_left_as_it_was(model: torch.nn.Module, request: pytest.FixtureRequest) -> None:
+@pytest.fixture(params=[1, 2])
+def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A number of threads that the caller chose; an earlier call may have left any other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_process_is_left_as_it_was(name: str, n_threads: int) -> None:
     """Random states, number of threads, default type, gradient mode and deterministic mode."""
 
     def snapshot() -> tuple[Any, ...]:
         return (
+            torch.get_num_threads(),
             torch.get_rng_state().tolist(),
             np.random.get_state()[1].tolist(),
             np.random.get_state()[2:],
             random.getstate(),
-            torch.get_num_threads(),
             torch.get_default_dtype(),
             torch.is_grad_enabled(),
             torch.are_deterministic_algorithms_enabled(),
         )
 
     before = snapshot()
-    loaded = hear_byols.load_model(request.node.callspec.params["model"])
+    assert before[0] == n_threads
+    loaded = hear_byols.load_model(name)
     hear_byols.get_scene_embeddings(noise(1, 1600), loaded)
     hear_byols.get_timestamp_embeddings(noise(1, 1600), loaded)
     assert snapshot() == before
