@@ -17,40 +17,46 @@ class Outputs(NamedTuple):
 
     Args:
         embeddings: of the online encoder, without gradient [shape=(2 * batch, embedding_size)].
+        projections: of the online projector [shape=(2 * batch, projection_size)].
         predictions: of the online predictor [shape=(2 * batch, projection_size)].
-        projections: of the target for the *other* view, without gradient [shape=(2 * batch, projection_size)].
+        targets: the target's projections of the *other* view, without gradient [shape=(2 * batch, projection_size)].
     """
 
     embeddings: Tensor
-    predictions: Tensor
     projections: Tensor
+    predictions: Tensor
+    targets: Tensor
 
 
-def self_supervised_loss(predictions: Tensor, projections: Tensor) -> Tensor:
+def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """L_ss: mean of 2 - 2 cos, the squared distance of the normalised vectors (Grill et al. 2020, equation 2).
 
     Args:
         predictions: of the online network [shape=(n, size)].
-        projections: of the target network; no gradient flows into them [shape=(n, size)].
+        targets: projections of the target network; no gradient flows into them [shape=(n, size)].
 
     Returns:
         A scalar from 0 (same direction) to 4. Both directions of a pair count as two rows, so the symmetrised loss is
         their mean, on the same scale as :func:`supervised_loss`.
     """
-    return (2 - 2 * F.cosine_similarity(predictions, projections.detach(), dim=-1)).mean()
+    return (2 - 2 * F.cosine_similarity(predictions, targets.detach(), dim=-1)).mean()
 
 
-def supervised_loss(predictions: Tensor, features: Tensor) -> Tensor:
+def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     """L_sup: mean squared error against standardised hand-crafted features (paper, section 2.2).
 
+    The paper leaves open which output of the online network is meant. Here it is the projector's: the target's
+    projections then come to predict the features too, so both losses pull the same way. On the predictor's output they
+    oppose each other (its direction cannot be that of the features and of an unrelated projection), and neither falls.
+
     Args:
-        predictions: of both views [shape=(2 * batch, size)].
+        projections: of both views [shape=(2 * batch, size)].
         features: of the crops the views were made from [shape=(batch, size)].
 
     Returns:
-        A scalar; 1 for a prediction of 0 if the features have unit variance.
+        A scalar; 1 for projections of 0 if the features have unit variance.
     """
-    return F.mse_loss(predictions, torch.cat([features, features]))
+    return F.mse_loss(projections, torch.cat([features, features]))
 
 
 class Branch(nn.Module):
@@ -103,7 +109,7 @@ class Byol(nn.Module):
         predictions = self.predictor(projections)
         with torch.no_grad():
             _, other = self.target(torch.cat([second, first]))
-        return Outputs(embeddings.detach(), predictions, other)
+        return Outputs(embeddings.detach(), projections, predictions, other)
 
 
 @torch.no_grad()

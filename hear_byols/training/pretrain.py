@@ -25,7 +25,7 @@ from hear_byols.training.views import MixupMemory, ViewMaker
 logger = logging.getLogger(__name__)
 
 LOG_FIELDS = ("step", "minutes", "learning_rate", "loss", "loss_supervised", "loss_self_supervised", "spread")
-_STATISTICS_CROPS = 2048  # crops behind the data-set mean and std
+STATISTICS_CROPS = 2048  # crops behind the data-set mean and std
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PretrainConfig:
 
     Args:
         encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
-        hybrid: whether hand-crafted features supervise the predictor.
+        hybrid: whether hand-crafted features supervise the projector.
         alpha: weight of the supervised loss (hybrid only).
         beta: weight of the self-supervised loss.
         crop_frames: spectrogram frames of a crop.
@@ -135,7 +135,7 @@ class Pretrainer:
         trained = [p for p in self.byol.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate)
         self.draws = torch.Generator().manual_seed(config.seed)
-        log_mels, _ = crops.draw(_STATISTICS_CROPS, torch.Generator().manual_seed(config.seed))
+        log_mels, _ = crops.draw(STATISTICS_CROPS, torch.Generator().manual_seed(config.seed))
         self.mean, self.std = log_mels.mean().item(), log_mels.std().item()
         memory = MixupMemory(config.mixup_memory, tuple(log_mels.shape[1:]), self.device)
         generator = torch.Generator(self.device).manual_seed(config.seed + 1)
@@ -165,11 +165,11 @@ class Pretrainer:
             group["lr"] = rate
         log_mels, features = self.crops.draw(config.batch_size, self.draws)
         outputs = self.byol(*self.views(log_mels.to(self.device)))
-        self_supervised = self_supervised_loss(outputs.predictions, outputs.projections)
+        self_supervised = self_supervised_loss(outputs.predictions, outputs.targets)
         loss = config.beta * self_supervised
         supervised: Tensor | None = None
         if config.hybrid:
-            supervised = supervised_loss(outputs.predictions, features.to(self.device))
+            supervised = supervised_loss(outputs.projections, features.to(self.device))
             loss = loss + config.alpha * supervised
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,0 +1,104 @@
+"""Losses and target update against slow, obvious versions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hear_byols.training.heads import mlp_head
+from hear_byols.training.objective import (
+    Byol,
+    embedding_spread,
+    self_supervised_loss,
+    supervised_loss,
+    update_target,
+)
+
+
+class TinyEncoder(nn.Module):
+    embedding_size = 6
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+
+    def forward(self, x):
+        return self.net(x).mean((2, 3))
+
+
+def test_self_supervised_loss_equals_squared_distance_of_unit_vectors():
+    rng = np.random.default_rng(0)
+    p, t = rng.standard_normal((5, 7)), rng.standard_normal((5, 7))
+    expected = 0.0
+    for a, b in zip(p, t, strict=True):
+        difference = a / math.sqrt(sum(a * a)) - b / math.sqrt(sum(b * b))
+        expected += sum(difference**2) / 5
+    assert self_supervised_loss(torch.tensor(p), torch.tensor(t)).item() == pytest.approx(expected)
+
+
+def test_self_supervised_loss_sends_no_gradient_into_the_targets():
+    p, t = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    self_supervised_loss(p, t).backward()
+    assert p.grad is not None
+    assert t.grad is None
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(2.0, 0.0), (-3.0, 4.0)])
+def test_self_supervised_loss_ignores_length(factor, expected):
+    p = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    assert self_supervised_loss(p, factor * p).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_supervised_loss_compares_both_views_with_the_same_features():
+    rng = np.random.default_rng(1)
+    z, y = rng.standard_normal((6, 4)), rng.standard_normal((3, 4))
+    expected = np.mean([(z[row, i] - y[row % 3, i]) ** 2 for row in range(6) for i in range(4)])
+    assert supervised_loss(torch.tensor(z), torch.tensor(y)).item() == pytest.approx(expected)
+
+
+def test_target_update_averages_parameters_and_float_buffers_and_copies_counts():
+    online, target = mlp_head(3, 2, 4), mlp_head(3, 2, 4)
+    online(torch.randn(8, 3))  # moves the batch-norm buffers
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    update_target(target, online, 0.9)
+    for name, value in online.state_dict().items():
+        expected = 0.9 * before[name] + 0.1 * value if value.is_floating_point() else value
+        torch.testing.assert_close(target.state_dict()[name], expected)
+    assert target[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_target_update_at_its_ends(decay):
+    online, target = nn.Linear(3, 3), nn.Linear(3, 3)
+    expected = (target if decay else online).weight.detach().clone()
+    update_target(target, online, decay)
+    torch.testing.assert_close(target.weight.detach(), expected)
+
+
+def test_byol_crosses_the_views_and_trains_only_the_online_network():
+    torch.manual_seed(0)
+    byol = Byol(TinyEncoder(), projection_size=5, hidden=8)
+    first, second = torch.randn(4, 1, 8, 9), torch.randn(4, 1, 8, 9)
+    out = byol(first, second)
+    # At the start the target is a copy of the online network: swapped halves (batch statistics do not see the order).
+    torch.testing.assert_close(out.targets, out.projections.detach().roll(4, 0), rtol=1e-4, atol=1e-5)
+    self_supervised_loss(out.predictions, out.targets).backward()
+    assert all(p.grad is None and not p.requires_grad for p in byol.target.parameters())
+    assert all(p.grad is not None for p in byol.online.parameters())
+    assert all(p.grad is not None for p in byol.predictor.parameters())
+    assert not out.embeddings.requires_grad
+
+
+def test_spread_is_zero_after_collapse_and_full_on_the_sphere():
+    generator = torch.Generator().manual_seed(0)
+    assert embedding_spread(torch.ones(10, 4) * torch.arange(1, 11)[:, None]).item() == pytest.approx(0, abs=1e-6)
+    uniform = torch.randn(4000, 64, generator=generator)
+    assert embedding_spread(uniform).item() == pytest.approx(1 / 8, rel=0.02)
+
+
+def test_head_is_linear_norm_relu_linear():
+    head = mlp_head(3, 2, 4)
+    assert [type(layer) for layer in head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert mlp_head(2048, 256)[0].out_features == 4096

@@ -1,0 +1,106 @@
+"""Each view against a slow version that treats one crop at a time."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hear_byols.training.views import MixupMemory, ViewMaker, mixup, normalise_batch, resize_crop
+
+
+def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):
+    """Paste on an empty canvas, cut, interpolate."""
+    n_mels, n_frames = crop.shape
+    canvas = torch.zeros(n_mels, n_frames + 2 * margin)
+    canvas[:, margin : margin + n_frames] = crop
+    start = first_frame + margin
+    cut = canvas[first_mel : first_mel + height, start : start + width]
+    return F.interpolate(cut[None, None], (n_mels, n_frames), mode="bicubic", align_corners=False)[0, 0]
+
+
+def test_resize_crop_equals_interpolation_of_the_cut():
+    generator = torch.Generator().manual_seed(0)
+    crops = torch.randn(40, 1, 16, 24, generator=generator)
+    margin = 6
+    height = torch.randint(9, 17, (40,), generator=generator)
+    width = torch.randint(14, 37, (40,), generator=generator)
+    first_mel = (torch.rand(40, generator=generator) * (16 - height + 1)).long()
+    first_frame = (torch.rand(40, generator=generator) * (36 - width + 1)).long() - margin
+    fast = resize_crop(crops, (first_mel, height), (first_frame, width))
+    for i in range(40):
+        place = (int(v[i]) for v in (first_mel, height, first_frame, width))
+        torch.testing.assert_close(fast[i, 0], slow_resize_crop(crops[i, 0], *place, margin), rtol=1e-4, atol=1e-4)
+
+
+def test_resize_crop_of_everything_changes_nothing():
+    crops = torch.randn(3, 1, 8, 10)
+    zeros = torch.zeros(3, dtype=torch.long)
+    same = resize_crop(crops, (zeros, zeros + 8), (zeros, zeros + 10))
+    torch.testing.assert_close(same, crops)
+
+
+def test_mixup_adds_in_the_linear_domain():
+    crops, others = torch.randn(3, 1, 4, 5), torch.randn(3, 1, 4, 5)
+    ratios = torch.tensor([0.0, 0.1, 0.4])
+    mixed = mixup(crops, others, ratios)
+    for i in range(3):
+        r = ratios[i].item()
+        for x, y, m in zip(crops[i].flatten(), others[i].flatten(), mixed[i].flatten(), strict=True):
+            assert m.item() == pytest.approx(math.log((1 - r) * math.exp(x) + r * math.exp(y)), abs=1e-5)
+
+
+def test_memory_keeps_the_newest_entries():
+    memory = MixupMemory(4, (1, 1, 1))
+    for start in (0, 3):
+        memory.push(torch.arange(start, start + 3).float().reshape(3, 1, 1, 1))
+    assert sorted(memory.take(torch.arange(4)).flatten().tolist()) == [2, 3, 4, 5]
+    memory.push(torch.arange(10, 20).float().reshape(10, 1, 1, 1))
+    assert sorted(memory.take(torch.arange(4)).flatten().tolist()) == [16, 17, 18, 19]
+    assert len(memory) == 4
+
+
+def test_normalise_batch_uses_one_mean_and_std():
+    crops = torch.randn(3, 1, 4, 5) * torch.tensor([1.0, 5.0, 0.1])[:, None, None, None] + 2
+    torch.testing.assert_close(normalise_batch(crops), (crops - crops.mean()) / crops.std())
+    assert normalise_batch(torch.full((2, 1, 4, 5), -16.0)).abs().max() == 0  # silence
+
+
+def make_views(seed, mixup_ratio=0.4):
+    generator = torch.Generator().manual_seed(seed)
+    return ViewMaker(-5.0, 5.0, generator, MixupMemory(8, (1, 64, 96)), mixup_ratio)
+
+
+def test_views_differ_are_standardised_and_follow_the_generator_alone():
+    log_mels = torch.randn(6, 1, 64, 96) * 5 - 5
+    state = torch.random.get_rng_state()
+    views, again = make_views(0), make_views(0)
+    for _ in range(2):  # the second round mixes
+        (first, second), repeated = views(log_mels), again(log_mels)
+        assert first.shape == log_mels.shape
+        assert not torch.allclose(first, second)
+        torch.testing.assert_close(first, repeated[0])
+        assert first.mean().item() == pytest.approx(0, abs=1e-5)
+        assert first.std().item() == pytest.approx(1, abs=1e-3)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_drawn_rectangles_stay_on_the_canvas_and_cover_the_scales():
+    views = make_views(1)
+    crops = torch.zeros(2000, 1, 64, 96)
+    start, size = views._stretch(crops, (0.6, 1.5), 64, 64)
+    assert int(start.min()) >= 0
+    assert int((start + size).max()) <= 64
+    assert int(size.min()) in (38, 39)
+    assert int(size.max()) == 64
+    start, size = views._stretch(crops, (0.6, 1.5), 96, 144)
+    assert int((start + size).max()) <= 144
+    assert int(size.max()) >= 142
+    assert int(start.max()) > 60
+
+
+def test_without_mixup_the_memory_is_not_heard():
+    views = make_views(2, mixup_ratio=0.0)
+    crops = torch.randn(4, 1, 64, 96)
+    views(crops)
+    torch.testing.assert_close(views._mixup(crops), crops)
