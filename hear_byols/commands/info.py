@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(description, indent=2))
         return 0
     for name, value in _lines(description):
-        print(f"{name:<36}{value}")
+        print(f"{name:<40}  {value}")
     return 0
 
 
