@@ -9,6 +9,7 @@ import os
 import random
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ from hear_byols.sources import AudioFile, collect
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5  # of the largest component
+HAS_PYARROW = find_spec("pyarrow") is not None
+needs_pyarrow = pytest.mark.skipif(not HAS_PYARROW, reason='needs pip install "hear_byols[parquet]"')
+PARQUET = pytest.param("parquet", marks=needs_pyarrow)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +112,7 @@ def _read_csv(folder: Path, timestamps: bool):
 
 
 @pytest.mark.parametrize("timestamps", [False, True], ids=["scene", "timestamps"])
-@pytest.mark.parametrize("format", ["npz", "npy", "parquet", "csv"])
+@pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
 def test_every_format_gives_the_models_own_vectors_back(tmp_path, corpus, expected, format, timestamps):
     report = embed_to_folder([corpus], tmp_path, model=MODEL, format=format, timestamps=timestamps)
     assert (report.n_embedded, report.n_present, report.failures) == (len(expected), 0, ())
@@ -355,7 +359,7 @@ def embedded_names(monkeypatch):
     return names
 
 
-@pytest.mark.parametrize("format", ["npz", "npy", "parquet", "csv"])
+@pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
 def test_a_second_run_does_nothing_and_a_third_only_what_is_new(tmp_path, embedded_names, format):
     names = write_corpus(tmp_path / "in", 4)
     embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
@@ -371,7 +375,7 @@ def test_a_second_run_does_nothing_and_a_third_only_what_is_new(tmp_path, embedd
     assert before.items() < contents(tmp_path / "out").items()
 
 
-@pytest.mark.parametrize(("format", "again"), [("npz", 1), ("parquet", 3), ("csv", 3)])
+@pytest.mark.parametrize(("format", "again"), [("npz", 1), pytest.param("parquet", 3, marks=needs_pyarrow), ("csv", 3)])
 def test_a_changed_source_or_a_damaged_output_is_embedded_anew(tmp_path, embedded_names, monkeypatch, format, again):
     for limits in ("GROUPS", "TABLE_GROUPS"):
         monkeypatch.setattr(extract, limits, GroupLimits(3, 600))
@@ -536,7 +540,7 @@ def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
     names = write_corpus(folder / "in", 30)
     whole = {}
-    for format in ("npz", "parquet"):
+    for format in ("npz", "parquet") if HAS_PYARROW else ("npz",):
         process = start(folder / "log", [folder / "in"], folder / format, format=format)
         process.join()
         assert process.exitcode == 0
@@ -558,7 +562,7 @@ def finish_and_check(tmp_path, many, format):
     assert contents(tmp_path / "out") == whole[format]  # bit by bit
 
 
-@pytest.mark.parametrize("format", ["npz", "parquet"])
+@pytest.mark.parametrize("format", ["npz", PARQUET])
 def test_killed_at_random_and_started_again(tmp_path, many, format):
     corpus, names, _ = many
     chance = random.Random(format)
@@ -580,7 +584,7 @@ def test_killed_at_random_and_started_again(tmp_path, many, format):
 
 
 @pytest.mark.parametrize("moment", ["within a file", "before the record", "within the record"])
-@pytest.mark.parametrize("format", ["npz", "parquet"])
+@pytest.mark.parametrize("format", ["npz", PARQUET])
 def test_killed_at_the_worst_moments_and_started_again(tmp_path, many, format, moment):
     process = start(tmp_path / "log", [many[0]], tmp_path / "out", format=format, die=moment)
     process.join()
@@ -590,7 +594,7 @@ def test_killed_at_the_worst_moments_and_started_again(tmp_path, many, format, m
     finish_and_check(tmp_path, many, format)
 
 
-@pytest.mark.parametrize("format", ["npz", "npy", "parquet", "csv"])
+@pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
 def test_no_room_for_a_file_gives_one_clear_error_and_leaves_nothing_half_done(tmp_path, many, format):
     process = start(tmp_path / "log", [many[0]], tmp_path / "out", format=format, room=4096)
     process.join()
