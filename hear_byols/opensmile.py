@@ -7,7 +7,12 @@ commercial use of the software, or of features or models made with it, needs a l
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +146,7 @@ def _is_list(audio: object) -> bool:
 
 
 def _make_smile() -> Any:
+    _load_library_apart()
     try:
         import opensmile
     except ImportError as error:
@@ -148,6 +154,20 @@ def _make_smile() -> Any:
             'openSMILE (free for research, not for products) is not installed: pip install "hear_byols[opensmile]"'
         ) from error
     return opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+
+
+def _load_library_apart() -> None:
+    """Load openSMILE's library so that it prefers its own symbols, before opensmile itself loads it.
+
+    Where TensorFlow is in the process already, as in the HEAR kits, openSMILE would call into it and crash.
+    """
+    own_symbols_first = getattr(os, "RTLD_DEEPBIND", None)  # Linux only
+    spec = find_spec("opensmile")
+    if own_symbols_first is None or spec is None or spec.origin is None:
+        return
+    for library in Path(spec.origin).parent.glob("core/bin/*/libSMILEapi.so"):
+        with suppress(OSError):  # of another platform
+            ctypes.CDLL(str(library), mode=os.RTLD_NOW | own_symbols_first)
 
 
 def _description() -> str:
