@@ -69,6 +69,11 @@ _RECORDS = (
         embedding_size=2048,
         source="shipped",
         file="cvt_hybrid.pth",
+        sha256="38b788b7a070e712af65593353539782b043b215db1b0720ee50962182bbe179",
+        size=10065419,
+        licence="CC BY-SA 4.0; trained on openSMILE features, whose licence reserves commercial use",
+        data="15 h of openly licensed speech, vocal sounds, music and ambience; a short run on one CPU core",
+        reference=f"{PAPER}, the method of row Hybrid BYOL-S/CvT",
     ),
     _original(
         "original_cvt_hybrid",

@@ -20,7 +20,8 @@ from hear_byols.training.pretrain import Pretrainer
 
 FEATURE_LICENCE = (
     "ComParE 2016 targets were extracted with openSMILE, whose licence permits private, research and educational use "
-    "only; the weights contain no openSMILE code."
+    "only, and asks for a licence of audEERING for commercial use of models made with it. The weights contain no "
+    "openSMILE code."
 )
 
 
