@@ -160,7 +160,8 @@ def test_ctrl_c_is_status_130_at_once_and_the_same_command_continues(tmp_path):
         soundfile.write(tmp_path / "in" / f"{i:02}.wav", noise(0.3 if i < 64 else 4, seed=i), 16000)
     command = [sys.executable, "-m", "hear_byols", "embed", tmp_path / "in", "-o", tmp_path / "out", "-m", MODEL]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells start background jobs deaf to Ctrl-C
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)
     while not (tmp_path / "out" / "index.jsonl").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
