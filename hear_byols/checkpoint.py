@@ -7,13 +7,10 @@ file is ever executed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from hear_byols import original
 from hear_byols.config import FrontendConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
+from hear_byols.files import atomic_path
 
 SCHEMA = "hear_byols/1"
 _METADATA_KEY = "hear_byols"
@@ -60,20 +58,6 @@ class Checkpoint:
         """
         _match(self.state_dict, encoder.state_dict(), self.config, origin)
         encoder.load_state_dict(self.state_dict)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
-    # Not tempfile: its files are private, and undoing that needs the process-wide umask, which threads share.
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def save_checkpoint(
@@ -285,12 +269,3 @@ def _show(value: object) -> str:
     """A foreign value, short and on one line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else text[:97] + "..."
-
-
-def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
-    """Digest of a file, in hexadecimal."""
-    digest = hashlib.new(algorithm, usedforsecurity=algorithm == "sha256")
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_byols.errors import OptionError
-from hear_byols.inputs import BatchLike
+from hear_byols.inputs import BatchLike, is_list
 
 
 class ConcatenatedModel(nn.Module):
@@ -79,7 +79,7 @@ class ConcatenatedModel(nn.Module):
         Raises:
             InputError: the audio cannot be embedded.
         """
-        if isinstance(audio, (list, tuple)):
+        if is_list(audio):
             pairs = [part.timestamp_embeddings(audio) for part in self.parts]
             joined = [torch.cat(vectors, -1) for vectors in zip(*(part for part, _ in pairs), strict=True)]
             return joined, pairs[0][1]

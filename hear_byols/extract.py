@@ -19,8 +19,8 @@ import torch
 from tqdm import tqdm
 
 from hear_byols import __version__
-from hear_byols.checkpoint import file_digest
 from hear_byols.errors import InputError, OptionError
+from hear_byols.files import file_digest
 from hear_byols.formats import Embedded, find_format
 from hear_byols.hear import load_model, split_spec
 from hear_byols.outfolder import OutputFolder, open_output

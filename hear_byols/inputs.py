@@ -46,6 +46,11 @@ def _scaling(dtype: torch.dtype) -> str:
     return "Convert it to float32 samples first"
 
 
+def is_list(audio: BatchLike) -> bool:
+    """Whether clips come as a list, of any lengths, rather than as one tensor or array."""
+    return isinstance(audio, (list, tuple))
+
+
 def check_batch(audio: BatchLike, device: torch.device) -> Tensor:
     """Check clips of equal length.
 

@@ -19,7 +19,7 @@ from hear_byols.encoders import build_encoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
-from hear_byols.inputs import BatchLike, ClipLike, check_batch, check_clips, pad_short
+from hear_byols.inputs import BatchLike, ClipLike, check_batch, check_clips, is_list, pad_short
 from hear_byols.normalization import Moments, standardise
 from hear_byols.precision import autocast
 
@@ -115,7 +115,7 @@ class EmbeddingModel(nn.Module):
             InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
         """
         with self._inference():
-            if not _is_list(audio):
+            if not is_list(audio):
                 return self._embed_clips(check_batch(audio, self.device))
             clips = check_clips(audio, self.device)
             if self.config.normalization.mode == "original":
@@ -143,7 +143,7 @@ class EmbeddingModel(nn.Module):
             InputError: as in :meth:`scene_embeddings`.
         """
         with self._inference():
-            if not _is_list(audio):
+            if not is_list(audio):
                 return self._embed_windows(check_batch(audio, self.device))
             clips = check_clips(audio, self.device)
             pairs = [self._embed_windows(clip[None]) for clip in clips]
@@ -248,10 +248,6 @@ def _clip_statistics(spectrograms: Tensor) -> tuple[Tensor, Tensor]:
     moments = Moments(len(spectrograms), spectrograms.device)
     moments.update(spectrograms.detach())
     return moments.mean_std()
-
-
-def _is_list(audio: object) -> bool:
-    return isinstance(audio, (list, tuple))
 
 
 def _by_length(clips: Sequence[ClipLike]) -> list[list[int]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hear_byols.checkpoint import Checkpoint, file_digest
+from hear_byols.checkpoint import Checkpoint
+from hear_byols.files import file_digest
 
 # Licences the Hub knows by an identifier of its own; others are "other" with their name.
 _HUB_LICENCES = {

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.framing import Framing
-from hear_byols.inputs import BatchLike, check_batch, check_clips
+from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
 from hear_byols.zoo import find_record
 
 N_FEATURES = 6373
@@ -90,7 +90,7 @@ class OpenSmileModel(nn.Module):
         Raises:
             InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
         """
-        clips = check_clips(audio, self.device) if _is_list(audio) else check_batch(audio, self.device)
+        clips = check_clips(audio, self.device) if is_list(audio) else check_batch(audio, self.device)
         features = np.stack([self._features(clip.cpu().numpy()) for clip in clips])
         return torch.from_numpy(features).to(self.device)
 
@@ -110,7 +110,7 @@ class OpenSmileModel(nn.Module):
         Raises:
             InputError: as in :meth:`scene_embeddings`.
         """
-        if not _is_list(audio):
+        if not is_list(audio):
             return self._embed_windows(check_batch(audio, self.device))
         pairs = [self._embed_windows(clip[None]) for clip in check_clips(audio, self.device)]
         return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
@@ -139,10 +139,6 @@ class OpenSmileModel(nn.Module):
         samples = np.pad(samples, (0, max(0, MIN_SAMPLES - samples.size))).clip(-1, _HIGHEST)
         values = self._smile(samples, self.sample_rate).reshape(-1)
         return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
-
-
-def _is_list(audio: object) -> bool:
-    return isinstance(audio, (list, tuple))
 
 
 def _make_smile() -> Any:

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hear_byols.checkpoint import atomic_path
 from hear_byols.errors import OutputError
+from hear_byols.files import atomic_path
 from hear_byols.formats import Embedded, Format
 from hear_byols.readahead import Clip
 from hear_byols.sources import AudioFile

@@ -19,8 +19,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from hear_byols.checkpoint import atomic_path, file_digest
 from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
+from hear_byols.files import atomic_path, file_digest
 from hear_byols.zoo import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
 
 logger = logging.getLogger(__name__)

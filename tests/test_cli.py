@@ -22,6 +22,7 @@ import hear_byols
 from hear_byols import zoo
 from hear_byols.cli import COMMANDS, main
 from hear_byols.demo import write_examples
+from hear_byols.files import file_digest
 from hear_byols.zoo import WeightRecord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -213,7 +214,7 @@ def test_info_describes_a_checkpoint(checkpoint, capsys):
         "name": None,
         "file": str(checkpoint),
         "bytes": checkpoint.stat().st_size,
-        "sha256": hear_byols.checkpoint.file_digest(checkpoint),
+        "sha256": file_digest(checkpoint),
         "n_parameters": sum(parameter.numel() for parameter in model.encoder.parameters()),
         "sample_rate": 16000,
         "scene_embedding_size": 2048,
@@ -232,7 +233,7 @@ def test_info_describes_a_checkpoint(checkpoint, capsys):
 def cached(checkpoint, tmp_path, monkeypatch):
     """A zoo of one downloadable file, which lies in the cache."""
     monkeypatch.setenv("HEAR_BYOLS_HOME", str(tmp_path))
-    digest, size = hear_byols.checkpoint.file_digest(checkpoint), checkpoint.stat().st_size
+    digest, size = file_digest(checkpoint), checkpoint.stat().st_size
     record = WeightRecord("mine", "cnn", 2048, "url", "mine.pth", "http://localhost/mine.pth", digest, size)
     monkeypatch.setattr(zoo, "_RECORDS", (record,))
     monkeypatch.setattr(zoo, "_BY_NAME", {"mine": record})

@@ -22,6 +22,7 @@ import hear_byols
 from hear_byols import extract, readahead
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, OutputError
 from hear_byols.extract import GroupLimits, embed_files, embed_to_folder
+from hear_byols.files import file_digest
 from hear_byols.readahead import read_ahead
 from hear_byols.sources import AudioFile, collect
 
@@ -470,7 +471,7 @@ def test_the_manifest_says_what_was_done(tmp_path):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     about = manifest.pop("about")
     sha256 = about["model"][0].pop("sha256")
-    assert sha256 == hear_byols.checkpoint.file_digest(path)
+    assert sha256 == file_digest(path)
     assert about.pop("torch") == torch.__version__
     assert about == {
         "model": [{"name": "weights.pth", "file": "weights.pth"}],

@@ -34,7 +34,7 @@ def describe(spec: str) -> dict[str, Any]:
     Raises:
         HearByolsError: as ``hear_byols.load_model``.
     """
-    from hear_byols.checkpoint import file_digest
+    from hear_byols.files import file_digest
     from hear_byols.hear import load_model
     from hear_byols.weights import locate
 

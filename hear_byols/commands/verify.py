@@ -62,7 +62,7 @@ def _check(record: WeightRecord, asked_for: bool) -> tuple[str, str]:
 
 
 def _size_and_digest(record: WeightRecord) -> str:
-    from hear_byols.checkpoint import file_digest
+    from hear_byols.files import file_digest
     from hear_byols.weights import locate
 
     path = locate(record.name).path  # compares with the record
