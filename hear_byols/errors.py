@@ -32,8 +32,16 @@ class DownloadError(HearByolsError, OSError):
     """A download that failed or whose content is not what the record promises. Nothing is left in the cache."""
 
 
+class TaskError(HearByolsError, ValueError):
+    """A task folder that is not in the HEAR format, contradicts itself, or cannot be evaluated."""
+
+
 class OutputError(HearByolsError, OSError):
     """Embeddings that cannot be written: no room, no right to, or an output folder that belongs to another run."""
+
+
+class TrainingError(HearByolsError, RuntimeError):
+    """A run that cannot go on: a loss that is not finite, or embeddings that have collapsed. The last state is kept."""
 
 
 class PublishError(HearByolsError, OSError):

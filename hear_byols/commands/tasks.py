@@ -1,0 +1,104 @@
+"""``hear-byols tasks``: check, resample and make task folders in HEAR format."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand and its own."""
+    parser = subparsers.add_parser(
+        "tasks", help="check, resample and make HEAR tasks", description="Work on task folders in HEAR format."
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check",
+        help="list everything that is wrong with task folders",
+        description="Check format, labels, audio and splits. Exit status: 0 nothing found, 1 something is wrong.",
+    )
+    check.add_argument("tasks", nargs="+", metavar="DIR", help="task folder, or folder of such")
+    check.add_argument("--rate", type=int, metavar="HZ", help="check this rate's audio (default: every rate there)")
+    check.set_defaults(run=run_check)
+
+    resample = actions.add_parser(
+        "resample",
+        help="make the 16 kHz version of a task",
+        description="Resample with torchaudio, as in the paper. A run that was killed continues where it was.",
+    )
+    resample.add_argument("tasks", nargs="+", metavar="DIR", help="task folder, or folder of such")
+    resample.add_argument("--rate", type=int, default=16000, metavar="HZ", help="wanted rate (default: 16000)")
+    resample.add_argument("--from-rate", type=int, metavar="HZ", help="rate to start from (default: the highest)")
+    resample.add_argument("--output", "-o", metavar="DIR", help="folder for the results (default: in place)")
+    resample.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
+    resample.set_defaults(run=run_resample)
+
+    synthesize = actions.add_parser(
+        "synthesize",
+        help="mix an event task from isolated sounds",
+        description=(
+            "office: sounds over a background, after DCASE 2016 task 2. notes: notes to transcribe, after MAESTRO. "
+            "Sounds are the clips of a scene task (--sources), or are made."
+        ),
+    )
+    synthesize.add_argument("kind", choices=("office", "notes"))
+    synthesize.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the task's folder")
+    synthesize.add_argument("--sources", metavar="DIR", help="scene task whose clips are mixed, at 16 kHz")
+    synthesize.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    synthesize.add_argument("--clips", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"), help="default: 24 8 16")
+    synthesize.add_argument("--seconds", type=float, metavar="S", help="length of a clip (default: 20)")
+    synthesize.add_argument("--level-db", type=float, nargs="+", metavar="DB", help="events over background")
+    synthesize.add_argument("--density", type=float, nargs="+", metavar="N", help="events a second")
+    synthesize.add_argument("--overlap", type=float, metavar="SHARE", help="of clips whose events may overlap")
+    synthesize.set_defaults(run=run_synthesize)
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Print findings."""
+    from hear_byols.evaluation.checks import check_task
+    from hear_byols.evaluation.tasks import find_tasks
+
+    n_findings = 0
+    for folder in find_tasks(args.tasks):
+        findings = check_task(folder, args.rate)
+        for finding in findings:
+            print(f"{folder.name}: {finding}")
+        print(f"{folder.name}: {len(findings) or 'no'} finding{'s' * (len(findings) != 1)}")
+        n_findings += len(findings)
+    return 1 if n_findings else 0
+
+
+def run_resample(args: argparse.Namespace) -> int:
+    """Resample tasks one after the other."""
+    from pathlib import Path
+
+    from hear_byols.evaluation.resampling import resample_task
+    from hear_byols.evaluation.tasks import find_tasks
+
+    failed = False
+    for folder in find_tasks(args.tasks):
+        output = Path(args.output) / folder.name if args.output else None
+        done = resample_task(folder, args.rate, source_rate=args.from_rate, output=output, progress=not args.quiet)
+        for failure in done.failures:
+            print(f"hear-byols: not resampled: {failure}", file=sys.stderr)
+        if not args.quiet:
+            print(f"{done.folder}: {done.n_written} files at {args.rate} Hz, {done.n_present} were there already")
+        failed = failed or bool(done.failures)
+    return 1 if failed else 0
+
+
+def run_synthesize(args: argparse.Namespace) -> int:
+    """Make a task and print where it is."""
+    from hear_byols.evaluation.synthesis import RECIPES, changed, synthesize
+
+    recipe = changed(
+        RECIPES[args.kind],
+        seed=args.seed,
+        n_clips=tuple(args.clips) if args.clips else None,
+        clip_seconds=args.seconds,
+        level_db=tuple(args.level_db) if args.level_db else None,
+        events_per_second=tuple(args.density) if args.density else None,
+        overlap=args.overlap,
+    )
+    print(synthesize(args.output, recipe, source=args.sources))
+    return 0

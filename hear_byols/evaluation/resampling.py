@@ -1,0 +1,123 @@
+"""The version of a task at another sample rate (paper, section 2.4: 48 kHz to 16 kHz with torchaudio)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from tqdm import tqdm
+
+from hear_byols.errors import InputError, MissingDependencyError, OutputError, TaskError
+from hear_byols.evaluation.tasks import Task, read_task
+from hear_byols.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What was done.
+
+    Args:
+        folder: the task that now has the rate.
+        n_written: files made.
+        n_present: files that were there already.
+        failures: what could not be resampled, and why.
+    """
+
+    folder: Path
+    n_written: int
+    n_present: int
+    failures: tuple[str, ...]
+
+
+def resample_task(
+    folder: str | os.PathLike[str],
+    sample_rate: int = 16000,
+    *,
+    source_rate: int | None = None,
+    output: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Resampled:
+    """Write ``<sample_rate>/<split>/<file>`` for every clip of a task, under the same names and in the same formats.
+
+    ``torchaudio.functional.resample`` with its defaults does the work, as in the paper. Files take their place whole,
+    so a run that was killed continues where it was; a file older than its source is made anew. Channels are averaged.
+
+    Args:
+        folder: the task.
+        sample_rate: wanted, in Hz.
+        source_rate: which of the folder's rates to start from, by default the highest.
+        output: another folder for the result, with the task's labels; by default the task itself.
+        progress: show a bar.
+
+    Raises:
+        TaskError: no task, or no audio at another rate.
+        OutputError: nothing can be written there.
+        MissingDependencyError: torchaudio is not installed.
+    """
+    task = read_task(folder)
+    source_rate = source_rate or _highest_rate(task, sample_rate)
+    target = Path(output) if output else task.folder
+    resample = _resampler(source_rate, sample_rate)
+    n_written, n_present, failures = 0, 0, []
+    for clip in tqdm(task.all_clips(), desc=f"{task.name} to {sample_rate} Hz", disable=not progress):
+        source = task.audio_path(clip, source_rate)
+        place = target / str(sample_rate) / clip.split / clip.name
+        if place.is_file() and source.is_file() and place.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+            n_present += 1
+            continue
+        try:
+            _resample_file(source, source_rate, place, sample_rate, resample)
+            n_written += 1
+        except InputError as error:
+            failures.append(str(error))
+        except OSError as error:
+            raise OutputError(f"{place} cannot be written ({error.strerror or error})") from error
+    if target != task.folder:
+        for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
+            shutil.copyfile(task.folder / name, target / name)
+    return Resampled(target, n_written, n_present, tuple(failures))
+
+
+def _highest_rate(task: Task, wanted: int) -> int:
+    rates = [int(path.name) for path in task.folder.iterdir() if path.is_dir() and path.name.isdigit()]
+    rates = [rate for rate in rates if rate != wanted]
+    if not rates:
+        raise TaskError(f"{task.folder} has no audio at a rate other than {wanted} Hz, such as 48000/")
+    return max(rates)
+
+
+def _resampler(source_rate: int, sample_rate: int) -> Callable[[np.ndarray], np.ndarray]:
+    try:
+        from torchaudio.functional import resample
+    except (ImportError, OSError) as error:  # OSError: compiled for another torch
+        raise MissingDependencyError(
+            f'torchaudio is needed, and fits one release of torch only ({error}): pip install "hear_byols[eval]"'
+        ) from error
+    return lambda mono: resample(torch.from_numpy(mono), source_rate, sample_rate).numpy()
+
+
+def _resample_file(
+    source: Path, source_rate: int, place: Path, sample_rate: int, resample: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    try:
+        audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
+        info = soundfile.info(source)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        raise InputError(f"{source}: cannot be read as audio ({error})") from error
+    if rate != source_rate or audio.size == 0:
+        raise InputError(f"{source}: holds {len(audio)} samples at {rate} Hz; expected {source_rate} Hz")
+    samples = resample(np.ascontiguousarray(audio.mean(axis=1)))
+    with atomic_path(place) as part:
+        try:
+            soundfile.write(part, samples, sample_rate, format=info.format, subtype=info.subtype)
+        except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+            raise InputError(f"{place}: {info.format} cannot be written at {sample_rate} Hz ({error})") from error

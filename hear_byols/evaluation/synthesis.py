@@ -1,0 +1,251 @@
+"""Event tasks mixed from isolated sounds, in HEAR format.
+
+``office`` follows DCASE 2016 task 2 (sounds over a background at -6, 0 and +6 dB, events overlap in some clips);
+``notes`` follows MAESTRO (transcription of overlapping notes). They are stand-ins: their names are not HEAR's, and
+scores on them are not HEAR scores.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from hear_byols.errors import OptionError, OutputError
+from hear_byols.evaluation.sounds import MADE, SAMPLE_RATE, SPLITS, Sounds, sounds_of_task
+from hear_byols.files import atomic_path
+
+_PEAK = 0.9  # of a mixture, at most
+_BACKGROUND_RMS = 0.02
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a synthesised task sounds like.
+
+    Args:
+        kind: ``"office"`` or ``"notes"``.
+        seed: of everything that is drawn.
+        n_clips: of training, validation and test.
+        clip_seconds: length of every clip.
+        level_db: of an event over the background, by mean power; one of these is drawn a clip (DCASE 2016: -6, 0, 6).
+        level_spread_db: by which events of a clip differ, up and down, drawn evenly.
+        events_per_second: density, the mean number of onsets; one of these is drawn a clip.
+        overlap: share of the clips whose events may overlap.
+        event_seconds: shortest and longest event; longer sounds are cut and faded out.
+        evaluation: names of scores, the criterion first.
+        postprocessing: ``event_postprocessing_grid`` of the kit.
+    """
+
+    kind: str
+    seed: int
+    n_clips: tuple[int, int, int]
+    clip_seconds: float
+    level_db: tuple[float, ...]
+    level_spread_db: float
+    events_per_second: tuple[float, ...]
+    overlap: float
+    event_seconds: tuple[float, float]
+    evaluation: tuple[str, ...]
+    postprocessing: Mapping[str, list[float]]
+
+    def __post_init__(self) -> None:
+        if len(self.n_clips) != 3 or min(self.n_clips) < 1:
+            raise OptionError(f"clips must be three positive numbers (train, valid, test), got {self.n_clips}")
+        if not 1 <= self.clip_seconds <= 3600:
+            raise OptionError(f"clips must last 1 to 3600 s, got {self.clip_seconds}")
+        if not self.level_db or not self.events_per_second or min(self.events_per_second) <= 0:
+            raise OptionError("at least one level and one positive density are needed")
+        if type(self.seed) is not int or self.seed < 0:
+            raise OptionError(f"the seed must be an integer from 0, got {self.seed!r}")
+
+
+RECIPES = {
+    "office": Recipe(
+        kind="office",
+        seed=0,
+        n_clips=(24, 8, 16),
+        clip_seconds=20.0,
+        level_db=(-6.0, 0.0, 6.0),
+        level_spread_db=0.0,
+        events_per_second=(0.25, 0.5),
+        overlap=0.5,
+        event_seconds=(0.2, 3.0),
+        evaluation=("event_onset_200ms_fms", "segment_1s_er"),
+        postprocessing={"median_filter_ms": [250], "min_duration": [125, 250]},
+    ),
+    "notes": Recipe(
+        kind="notes",
+        seed=0,
+        n_clips=(24, 8, 16),
+        clip_seconds=20.0,
+        level_db=(30.0,),
+        level_spread_db=6.0,
+        events_per_second=(2.0, 4.0),
+        overlap=1.0,
+        event_seconds=(0.2, 1.5),
+        evaluation=("event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms"),
+        postprocessing={"median_filter_ms": [150], "min_duration": [50]},
+    ),
+}
+_RELEASE = {"office": 0.01, "notes": 0.05}  # seconds of fading out where a sound is cut
+
+
+def synthesize(
+    output: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write a task in HEAR format; the same recipe and sounds give the same samples.
+
+    Clips are written whole and the metadata last, so a run that was killed starts over what is not there.
+
+    Args:
+        output: folder for the task's folder.
+        recipe: one of :data:`RECIPES`, or a changed one.
+        source: scene task in HEAR format whose clips are mixed; by default sounds are made.
+        progress: told the name of every clip that is written.
+
+    Returns:
+        The task's folder.
+
+    Raises:
+        TaskError: the source is not a scene task with usable clips.
+        OutputError: the folder holds another task, or cannot be written.
+    """
+    sounds = sounds_of_task(source) if source else MADE[recipe.kind]()
+    name = f"synthetic_{recipe.kind}_of_{sounds.task}" if sounds.task else f"synthetic_{recipe.kind}"
+    folder = Path(output) / f"{name}-v1-seed{recipe.seed}"
+    metadata = _metadata(name, recipe, sounds)
+    if _is_there(folder, metadata):
+        return folder
+    try:
+        for number, (split, n_clips) in enumerate(zip(SPLITS, recipe.n_clips, strict=True)):
+            labels = {}
+            for i in range(n_clips):
+                name = f"{split}-{i:04d}.wav"
+                mixture, labels[name] = mix(recipe, sounds, split, np.random.default_rng([recipe.seed, number, i]))
+                with atomic_path(folder / str(SAMPLE_RATE) / split / name) as part:
+                    soundfile.write(part, mixture, SAMPLE_RATE, subtype="PCM_16")
+                progress(name)
+            _write_text(folder / f"{split}.json", json.dumps(labels, indent=1))
+        _write_vocabulary(folder / "labelvocabulary.csv", sounds.labels)
+        _write_text(folder / "task_metadata.json", json.dumps(metadata, indent=1))
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise OutputError(f"{folder} cannot be written ({error})") from error
+    return folder
+
+
+def mix(
+    recipe: Recipe, sounds: Sounds, split: str, random: np.random.Generator
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """One clip: samples, float32 [shape=(n_samples,)], and its events in HEAR's form, in order of their onsets."""
+    n_samples = round(recipe.clip_seconds * SAMPLE_RATE)
+    background = _pink(n_samples, random) * _BACKGROUND_RMS
+    mixture, events = background.copy(), []
+    level = float(random.choice(recipe.level_db))
+    density = float(random.choice(recipe.events_per_second))
+    alone = random.uniform() >= recipe.overlap
+    taken = np.zeros(n_samples, bool)
+    for _ in range(max(1, random.poisson(density * recipe.clip_seconds))):
+        label = str(random.choice(sounds.labels))
+        sound = _cut(sounds.draw(label, split, random), recipe, random)[:n_samples]
+        first = int(random.integers(0, n_samples - len(sound) + 1))
+        place = slice(first, first + len(sound))
+        gain = level + random.uniform(-1, 1) * recipe.level_spread_db
+        same = [e for e in events if e["label"] == label and e["start"] < _ms(place.stop) and e["end"] > _ms(first)]
+        if same or (alone and taken[place].any()):
+            continue  # two of one label at a time cannot be told apart in the labels
+        taken[place] = True
+        mixture[place] += sound * (_rms(background[place]) * 10 ** (gain / 20) / max(_rms(sound), 1e-9))
+        events.append({"label": label, "start": _ms(first), "end": _ms(place.stop)})
+    mixture *= min(1.0, _PEAK / np.abs(mixture).max())
+    return mixture.astype(np.float32), sorted(events, key=lambda event: (event["start"], event["label"]))
+
+
+def changed(recipe: Recipe, **values: Any) -> Recipe:
+    """The recipe with other values; None keeps the old one."""
+    return replace(recipe, **{name: value for name, value in values.items() if value is not None})
+
+
+def _cut(sound: np.ndarray, recipe: Recipe, random: np.random.Generator) -> np.ndarray:
+    """Shorten to a drawn length (notes) or to the longest (office), and fade out where it was cut."""
+    shortest, longest = (round(seconds * SAMPLE_RATE) for seconds in recipe.event_seconds)
+    length = int(random.integers(shortest, longest + 1)) if recipe.kind == "notes" else longest
+    if len(sound) <= length:
+        return sound
+    sound = sound[:length].copy()
+    n_fade = min(length, round(_RELEASE[recipe.kind] * SAMPLE_RATE))
+    sound[-n_fade:] *= np.linspace(1, 0, n_fade, dtype=sound.dtype)
+    return sound
+
+
+def _pink(n_samples: int, random: np.random.Generator) -> np.ndarray:
+    """Noise whose power falls with frequency, of mean power 1."""
+    spectrum = np.fft.rfft(random.normal(size=n_samples))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[: max(1, 20 * n_samples // SAMPLE_RATE)] = 0  # below 20 Hz
+    noise = np.fft.irfft(spectrum, n_samples)
+    return noise / _rms(noise)
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def _ms(sample: int) -> float:
+    return 1000 * sample / SAMPLE_RATE
+
+
+def _metadata(name: str, recipe: Recipe, sounds: Sounds) -> dict[str, Any]:
+    stated = {name: value for name, value in asdict(recipe).items() if name not in ("evaluation", "postprocessing")}
+    content = {
+        "task_name": name,
+        "version": "v1",
+        "description": f"synthesised {recipe.kind} clips; a stand-in, not a HEAR task",
+        "embedding_type": "event",
+        "prediction_type": "multilabel",
+        "split_mode": "trainvaltest",
+        "sample_duration": recipe.clip_seconds,
+        "evaluation": list(recipe.evaluation),
+        "evaluation_params": {"event_postprocessing_grid": dict(recipe.postprocessing)},
+        "splits": list(SPLITS),
+        "nfolds": None,
+        "sample_rates": [SAMPLE_RATE],
+        "synthesis": {**stated, "sounds": sounds.origin, "background": "pink noise"},
+    }
+    return json.loads(json.dumps(content))
+
+
+def _is_there(folder: Path, metadata: dict[str, Any]) -> bool:
+    path = folder / "task_metadata.json"
+    if not path.is_file():
+        return False
+    try:
+        present = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        present = None
+    if present != metadata:
+        raise OutputError(f"{folder} holds a task of another recipe; choose another output folder or remove it")
+    return True
+
+
+def _write_vocabulary(path: Path, labels: tuple[str, ...]) -> None:
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["idx", "label"])
+        writer.writerows(enumerate(labels))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")

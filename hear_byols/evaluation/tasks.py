@@ -1,0 +1,304 @@
+"""HEAR task folders: metadata, label vocabulary, splits and the clips in them.
+
+A folder holds ``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json`` for every split and the audio in
+``<sample rate>/<split>/<file>``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_byols.errors import TaskError
+
+EMBEDDING_TYPES = ("scene", "event")
+PREDICTION_TYPES = ("multiclass", "multilabel")
+FOLD_MODES = ("new_split_kfold", "presplit_kfold")
+SPLIT_MODES = ("trainvaltest", *FOLD_MODES)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A labelled stretch of a clip.
+
+    Args:
+        label: of the vocabulary.
+        start: in milliseconds.
+        end: in milliseconds.
+    """
+
+    label: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A file of a task with its labels.
+
+    Args:
+        name: of the file, unique in its split.
+        split: the split it belongs to.
+        labels: of the whole clip (scene tasks).
+        events: in the clip (event tasks).
+    """
+
+    name: str
+    split: str
+    labels: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """Which splits train, select and test one predictor.
+
+    Args:
+        train: names of splits.
+        valid: names of splits.
+        test: names of splits.
+    """
+
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task in the HEAR format. Made by :func:`read_task`.
+
+    Args:
+        folder: where it lies.
+        name: of the task, as its metadata has it.
+        version: likewise.
+        embedding_type: ``"scene"`` or ``"event"``.
+        prediction_type: ``"multiclass"`` (one label a clip) or ``"multilabel"``.
+        split_mode: ``"trainvaltest"``, ``"new_split_kfold"`` or ``"presplit_kfold"``.
+        splits: names, in the metadata's order.
+        sample_duration: length of every clip in seconds; None if they differ.
+        evaluation: names of scores; the first is the criterion of model selection.
+        vocabulary: labels, each at its index.
+        clips: of every split, in the order of its file.
+        params: the metadata's ``evaluation_params``.
+        metadata: everything the metadata says.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    embedding_type: str
+    prediction_type: str
+    split_mode: str
+    splits: tuple[str, ...]
+    sample_duration: float | None
+    evaluation: tuple[str, ...]
+    vocabulary: tuple[str, ...]
+    clips: Mapping[str, tuple[Clip, ...]]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_event(self) -> bool:
+        """Whether events in time are asked for, not labels of whole clips."""
+        return self.embedding_type == "event"
+
+    @cached_property
+    def index_of(self) -> dict[str, int]:
+        """Index of every label."""
+        return {label: index for index, label in enumerate(self.vocabulary)}
+
+    def audio_path(self, clip: Clip, sample_rate: int) -> Path:
+        """Where a clip's audio at a rate lies."""
+        return self.folder / str(sample_rate) / clip.split / clip.name
+
+    def all_clips(self) -> list[Clip]:
+        """Every clip, split by split."""
+        return [clip for split in self.splits for clip in self.clips[split]]
+
+    def data_splits(self) -> list[DataSplit]:
+        """What to train, select and test on: once, or once a fold.
+
+        With k folds in alphabetical order, fold i is the test, fold i + 1 the validation and the rest the training.
+        """
+        if self.split_mode == "trainvaltest":
+            return [DataSplit(("train",), ("valid",), ("test",))]
+        folds = sorted(self.splits)
+        result = []
+        for i, test in enumerate(folds):
+            valid = folds[(i + 1) % len(folds)]
+            result.append(DataSplit(tuple(f for f in folds if f not in (test, valid)), (valid,), (test,)))
+        return result
+
+    def targets(self, labels: Iterable[str], where: str) -> np.ndarray:
+        """Labels as a binary vector, float32 [shape=(n_labels,)].
+
+        Raises:
+            TaskError: a label is not in the vocabulary.
+        """
+        vector = np.zeros(len(self.vocabulary), np.float32)
+        for label in labels:
+            if label not in self.index_of:
+                raise TaskError(
+                    f"{where}: the label {label!r} is not in {self.folder / 'labelvocabulary.csv'}; "
+                    f"'hear-byols tasks check {self.folder}' lists everything of the kind"
+                )
+            vector[self.index_of[label]] = 1
+        return vector
+
+
+def read_task(folder: str | os.PathLike[str]) -> Task:
+    """Read a task's metadata, vocabulary and labels; the audio is not touched.
+
+    Args:
+        folder: in HEAR format.
+
+    Raises:
+        TaskError: a file is missing or not in the format; the message names it.
+    """
+    folder = Path(folder)
+    path = folder / "task_metadata.json"
+    if not path.is_file():
+        raise TaskError(f"{folder} is not a task folder in HEAR format: it has no task_metadata.json")
+    metadata = read_json(path, dict)
+    splits = _strings(metadata, "splits", path)
+    mode = _one_of(metadata, "split_mode", SPLIT_MODES, path)
+    if mode == "trainvaltest" and not {"train", "valid", "test"} <= set(splits):
+        raise TaskError(f"{path}: split_mode trainvaltest needs the splits train, valid and test, got {splits}")
+    if mode in FOLD_MODES and len(set(splits)) < 3:
+        raise TaskError(f"{path}: {mode} needs at least three different folds, got {splits}")
+    embedding_type = _one_of(metadata, "embedding_type", EMBEDDING_TYPES, path)
+    read = _read_events if embedding_type == "event" else _read_labels
+    return Task(
+        folder=folder,
+        name=str(metadata.get("task_name") or folder.name),
+        version=str(metadata.get("version", "")),
+        embedding_type=embedding_type,
+        prediction_type=_one_of(metadata, "prediction_type", PREDICTION_TYPES, path),
+        split_mode=mode,
+        splits=splits,
+        sample_duration=_duration(metadata, path),
+        evaluation=_strings(metadata, "evaluation", path),
+        vocabulary=_read_vocabulary(folder / "labelvocabulary.csv"),
+        clips={split: read(folder / f"{split}.json", split) for split in splits},
+        params=metadata.get("evaluation_params") or {},
+        metadata=metadata,
+    )
+
+
+def find_tasks(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Task folders: each path is one, or a folder of such.
+
+    Raises:
+        TaskError: a path holds no task.
+    """
+    found = []
+    for path in map(Path, paths):
+        inner = [path] if (path / "task_metadata.json").is_file() else sorted(path.glob("*/task_metadata.json"))
+        if not inner:
+            raise TaskError(f"{path} is neither a task folder in HEAR format nor a folder of such")
+        found += [each if each == path else each.parent for each in inner]
+    return list(dict.fromkeys(found))
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        TaskError: it is missing, not JSON, or not of the kind that is expected.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TaskError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise TaskError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, kind):
+        raise TaskError(f"{path} must hold a JSON {'object' if kind is dict else kind.__name__}")
+    return content
+
+
+def _one_of(metadata: Mapping[str, Any], key: str, accepted: tuple[str, ...], path: Path) -> str:
+    value = metadata.get(key)
+    if value not in accepted:
+        raise TaskError(f"{path}: {key} must be one of {', '.join(accepted)}, got {value!r}")
+    return value
+
+
+def _strings(metadata: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    value = metadata.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+        raise TaskError(f"{path}: {key} must be a list of one or more names, got {value!r}")
+    return tuple(value)
+
+
+def _duration(metadata: Mapping[str, Any], path: Path) -> float | None:
+    value = metadata.get("sample_duration")
+    if value is None:
+        return None
+    if not _is_number(value) or value <= 0:
+        raise TaskError(f"{path}: sample_duration must be a positive number of seconds or null, got {value!r}")
+    return float(value)
+
+
+def _read_vocabulary(path: Path) -> tuple[str, ...]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [(int(row["idx"]), row["label"]) for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise TaskError(f"{path} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise TaskError(f"{path} must have the columns idx (a number) and label ({error})") from error
+    labels = dict(rows)
+    if not rows or sorted(index for index, _ in rows) != list(range(len(rows))):
+        raise TaskError(f"{path}: the column idx must hold every number from 0 to {max(len(rows) - 1, 0)} once")
+    if None in labels.values() or len(set(labels.values())) < len(rows):
+        raise TaskError(f"{path}: every label must occur once")
+    return tuple(labels[index] for index in range(len(rows)))
+
+
+def _read_labels(path: Path, split: str) -> tuple[Clip, ...]:
+    clips = []
+    for name, labels in _entries(path):
+        if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
+            raise TaskError(f"{path}: {name} must have a list of labels, got {labels!r}")
+        clips.append(Clip(name, split, labels=tuple(map(str, labels))))
+    return tuple(clips)
+
+
+def _read_events(path: Path, split: str) -> tuple[Clip, ...]:
+    clips = []
+    for name, events in _entries(path):
+        try:
+            read = tuple(Event(str(e["label"]), _number(e["start"]), _number(e["end"])) for e in events)
+        except (KeyError, TypeError, ValueError) as error:
+            raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
+        clips.append(Clip(name, split, events=read))
+    return tuple(clips)
+
+
+def _entries(path: Path) -> list[tuple[str, Any]]:
+    entries = list(read_json(path, dict).items())
+    for name, _ in entries:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise TaskError(f"{path}: {name!r} is not the name of a file")
+    return entries
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(value: object) -> float:
+    if not _is_number(value):
+        raise ValueError(value)
+    return float(value)

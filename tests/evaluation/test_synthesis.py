@@ -1,0 +1,159 @@
+"""Event tasks that are mixed from isolated sounds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from task_folders import scene_task, write_clip, write_task
+
+from hear_byols.cli import main
+from hear_byols.errors import OptionError, OutputError, TaskError
+from hear_byols.evaluation.checks import check_task
+from hear_byols.evaluation.sounds import Sounds, made_notes, made_office_sounds, sounds_of_task, trim
+from hear_byols.evaluation.synthesis import RECIPES, changed, mix, synthesize
+from hear_byols.evaluation.tasks import read_task
+
+SMALL = {"n_clips": (2, 1, 1), "clip_seconds": 4.0}
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["office", "notes"])
+def test_a_task_is_sound_and_the_same_every_time(kind, tmp_path):
+    recipe = changed(RECIPES[kind], **SMALL)
+    first, second = synthesize(tmp_path / "a", recipe), synthesize(tmp_path / "b", recipe)
+    assert check_task(first) == []
+    assert files(first) == files(second)
+    other = synthesize(tmp_path / "c", changed(recipe, seed=1))
+    assert files(other)[next(p for p in files(other) if p.suffix == ".wav")] not in files(first).values()
+    task = read_task(first)
+    assert task.is_event
+    assert task.prediction_type == "multilabel"
+    assert task.metadata["synthesis"]["level_db"] == list(recipe.level_db)
+
+
+def test_more_clips_leave_the_others_as_they_are(tmp_path):
+    few = synthesize(tmp_path / "few", changed(RECIPES["office"], **SMALL))
+    more = synthesize(tmp_path / "more", changed(RECIPES["office"], **{**SMALL, "n_clips": (3, 1, 1)}))
+    name = "16000/train/train-0001.wav"
+    assert (few / name).read_bytes() == (more / name).read_bytes()
+
+
+def constant(level=0.5, seconds=0.4):
+    return Sounds("constants", ("x", "y"), lambda *_: np.full(round(16000 * seconds), level, np.float32))
+
+
+@pytest.mark.parametrize("level_db", [-6.0, 0.0, 20.0])
+def test_events_lie_where_the_labels_say_at_the_stated_level(level_db):
+    recipe = changed(RECIPES["office"], level_db=(level_db,), clip_seconds=10.0, overlap=0.0)
+    mixture, events = mix(recipe, constant(), "train", np.random.default_rng(0))
+    without, _ = mix(changed(recipe, level_db=(-300.0,)), constant(), "train", np.random.default_rng(0))
+    assert len(events) > 1
+    scale = np.median(mixture[without != 0] / without[without != 0])  # the mixture is scaled to its peak
+    added = mixture / scale - without
+    inside = np.zeros(len(mixture), bool)
+    for event in events:
+        place = slice(round(event["start"] * 16), round(event["end"] * 16))
+        inside[place] = True
+        ratio = 10 * np.log10(np.mean(added[place] ** 2) / np.mean(without[place] ** 2))
+        assert abs(ratio - level_db) < 0.1
+    assert np.abs(added[~inside]).max() < 1e-4 * np.abs(mixture).max()
+
+
+def overlaps(events):
+    ordered = sorted(events, key=lambda event: event["start"])
+    return sum(b["start"] < a["end"] for a, b in itertools.pairwise(ordered))
+
+
+def test_density_and_overlap_are_as_asked():
+    dense = changed(RECIPES["office"], clip_seconds=60.0, events_per_second=(0.5,))
+    clips = [mix(changed(dense, overlap=1.0), constant(), "train", np.random.default_rng(i))[1] for i in range(20)]
+    assert 0.35 < np.mean([len(events) for events in clips]) / 60 <= 0.6
+    assert sum(map(overlaps, clips)) > 0
+    apart = [mix(changed(dense, overlap=0.0), constant(), "train", np.random.default_rng(i))[1] for i in range(20)]
+    assert sum(map(overlaps, apart)) == 0
+    for events in clips:  # one label never overlaps itself: the labels could not tell the two apart
+        assert overlaps([event for event in events if event["label"] == "x"]) == 0
+
+
+def test_splits_never_share_a_recording(tmp_path):
+    """Every clip of the source holds a constant of its own, so a mixture tells what it is made of."""
+    names = {split: {f"{split}{i}.wav": ["x"] for i in range(3)} for split in ("train", "valid", "test")}
+    folder = write_task(tmp_path / "source", names, ["x"])
+    levels = {}
+    for number, (split, clips) in enumerate(names.items()):
+        for i, name in enumerate(clips):
+            levels.setdefault(split, set()).add(round(0.1 * number + 0.03 * i + 0.02, 2))
+            write_clip(folder, split, name, np.full(8000, 0.1 * number + 0.03 * i + 0.02, np.float32))
+    sounds = sounds_of_task(folder)
+    for split, expected in levels.items():
+        drawn = {round(float(sounds.draw("x", split, np.random.default_rng(i))[0]), 2) for i in range(40)}
+        assert drawn == expected
+
+
+def test_folds_are_kept_apart_too(tmp_path):
+    folder = scene_task(tmp_path, splits=("fold00", "fold01", "fold02", "fold03"), split_mode="new_split_kfold", n=1)
+    assert sounds_of_task(folder).labels == ("low", "mid", "high")
+    recipe = changed(RECIPES["office"], **SMALL)
+    made = synthesize(tmp_path / "out", recipe, source=folder)
+    assert read_task(made).name == "synthetic_office_of_tones"
+    assert check_task(made) == []
+
+
+def test_silence_around_a_sound_is_trimmed():
+    sound = np.concatenate([np.zeros(1600), np.full(3200, 0.5), np.zeros(4000)]).astype(np.float32)
+    assert len(trim(sound)) == 3200
+
+
+@pytest.mark.parametrize("make", [made_office_sounds, made_notes])
+def test_made_sounds_are_audible_and_differ(make):
+    sounds = make()
+    for label in sounds.labels[::5]:
+        a, b = (sounds.draw(label, "train", np.random.default_rng(seed)) for seed in (0, 1))
+        assert np.isfinite(a).all()
+        assert np.abs(a).max() > 0.05
+        assert 0.05 < len(a) / 16000 < 3
+        assert not np.array_equal(a[:500], b[:500])
+
+
+def test_a_made_note_has_its_pitch():
+    note = made_notes().draw("69", "train", np.random.default_rng(0))
+    spectrum = np.abs(np.fft.rfft(note * np.hanning(len(note))))
+    strongest = spectrum.argmax() * 16000 / len(note)
+    assert min(abs(strongest / n - 440) for n in (1, 2, 3)) < 5
+
+
+def test_the_command_continues_and_keeps_other_tasks(tmp_path, capsys):
+    command = ["tasks", "synthesize", "office", "-o", str(tmp_path), "--clips", "1", "1", "1", "--seconds", "2"]
+    assert main(command) == 0
+    folder = capsys.readouterr().out.strip()
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip() == folder
+    assert main([*command, "--density", "1"]) == 2
+    assert "holds a task of another recipe" in capsys.readouterr().err
+    assert soundfile.info(f"{folder}/16000/test/test-0000.wav").frames == 32000
+
+
+def test_bad_recipes_and_sources_are_refused(tmp_path):
+    with pytest.raises(OptionError, match="three positive numbers"):
+        changed(RECIPES["office"], n_clips=(1, 0, 1))
+    with pytest.raises(OptionError, match="1 to 3600 s"):
+        changed(RECIPES["office"], clip_seconds=0.1)
+    made = synthesize(tmp_path, changed(RECIPES["notes"], **SMALL))
+    with pytest.raises(TaskError, match="is an event task"):
+        synthesize(tmp_path / "x", RECIPES["office"], source=made)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        synthesize(tmp_path / "file", changed(RECIPES["office"], **SMALL))
+
+
+def test_labels_are_those_of_the_vocabulary(tmp_path):
+    folder = synthesize(tmp_path, changed(RECIPES["notes"], **SMALL))
+    labels = {event["label"] for events in json.loads((folder / "train.json").read_text()).values() for event in events}
+    assert labels <= set(read_task(folder).vocabulary) == {str(pitch) for pitch in range(48, 84)}

@@ -1,0 +1,144 @@
+"""Reading and checking task folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from task_folders import scene_task, tone, write_clip, write_task
+
+from hear_byols.cli import main
+from hear_byols.errors import TaskError
+from hear_byols.evaluation.checks import check_task
+from hear_byols.evaluation.tasks import DataSplit, Event, find_tasks, read_task
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "tasks"
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    return scene_task(tmp_path)
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_scene_task_is_read(task):
+    read = read_task(task)
+    assert (read.name, read.embedding_type, read.evaluation) == ("tones", "scene", ("top1_acc",))
+    assert read.vocabulary == ("low", "mid", "high")
+    assert [clip.name for clip in read.clips["train"]][:2] == ["train_low0.wav", "train_low1.wav"]
+    assert read.data_splits() == [DataSplit(("train",), ("valid",), ("test",))]
+    assert read.targets(["mid"], "here").tolist() == [0, 1, 0]
+    assert read.audio_path(read.clips["test"][0], 16000).is_file()
+
+
+def test_an_event_task_is_read(tmp_path):
+    events = {"a.wav": [{"label": "x", "start": 10, "end": 200.5}], "b.wav": []}
+    folder = write_task(
+        tmp_path / "e", dict.fromkeys(("train", "valid", "test"), events), ["x"], embedding_type="event"
+    )
+    clips = read_task(folder).clips["train"]
+    assert [clip.events for clip in clips] == [(Event("x", 10.0, 200.5),), ()]
+
+
+def test_folds_rotate_as_in_the_kit(tmp_path):
+    splits = {name: {f"{name}.wav": ["x"]} for name in ("fold02", "fold00", "fold01", "fold03")}
+    folder = write_task(tmp_path / "k", splits, ["x"], split_mode="presplit_kfold")
+    first, *_, last = read_task(folder).data_splits()
+    assert first == DataSplit(("fold02", "fold03"), ("fold01",), ("fold00",))
+    assert last == DataSplit(("fold01", "fold02"), ("fold00",), ("fold03",))
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (lambda t: (t / "task_metadata.json").unlink(), "no task_metadata.json"),
+        (lambda t: (t / "task_metadata.json").write_text("{"), "cannot be read as JSON"),
+        (lambda t: edit(t / "task_metadata.json", split_mode="random"), "split_mode must be one of"),
+        (lambda t: edit(t / "task_metadata.json", splits=["train", "test"]), "needs the splits train, valid and test"),
+        (lambda t: edit(t / "task_metadata.json", sample_duration="5 s"), "sample_duration must be"),
+        (lambda t: edit(t / "task_metadata.json", evaluation=[]), "evaluation must be a list"),
+        (lambda t: (t / "valid.json").unlink(), "valid.json is missing"),
+        (lambda t: edit(t / "valid.json", **{"../x.wav": ["low"]}), "is not the name of a file"),
+        (lambda t: edit(t / "valid.json", **{"x.wav": "low"}), "must have a list of labels"),
+        (lambda t: (t / "labelvocabulary.csv").write_text("idx,label\n0,low\n2,high\n"), "every number from 0 to 1"),
+        (lambda t: (t / "labelvocabulary.csv").write_text("label\nlow\n"), "the columns idx"),
+        (lambda t: (t / "labelvocabulary.csv").write_text("idx,label\n0,low\n1,low\n"), "every label must occur once"),
+    ],
+)
+def test_a_malformed_folder_is_refused_by_name(task, fault, says):
+    fault(task)
+    with pytest.raises(TaskError, match=says):
+        read_task(task)
+    assert [finding.kind for finding in check_task(task)] == ["format"]
+
+
+def test_a_sound_task_has_no_findings(task):
+    assert check_task(task) == []
+
+
+def kinds(folder: Path) -> list[str]:
+    return sorted(finding.kind for finding in check_task(folder))
+
+
+def test_every_fault_is_listed_at_once(task):
+    (task / "16000/test/test_low0.wav").unlink()
+    (task / "16000/test/test_low1.wav").write_bytes(b"no audio")
+    write_clip(task, "test", "test_low2.wav", tone(300, rate=8000), rate=8000).rename(task / "16000/test/test_low2.wav")
+    write_clip(task, "test", "test_low3.wav", tone(300, seconds=0.4))
+    write_clip(task, "test", "stray.wav", tone(300))
+    edit(task / "valid.json", **{"valid_low0.wav": ["deep"], "valid_low1.wav": ["low", "mid"]})
+    shutil.rmtree(task / "8000")
+    assert kinds(task) == ["audio", "label", "label", "length", "missing", "rate", "unlisted"]
+
+
+def test_leaks_are_found_by_content_and_by_name(task):
+    shutil.copy(task / "16000/train/train_mid1.wav", task / "16000/test/test_high0.wav")
+    edit(task / "test.json", **{"train_low0.wav": ["low"]})
+    write_clip(task, "test", "train_low0.wav", tone(300, seed=7))
+    found = {str(finding) for finding in check_task(task)}
+    assert found == {
+        "leak: train_low0.wav: the name is in train and test",
+        "leak: 16000/: the same content in different splits: train/train_mid1.wav, test/test_high0.wav",
+    }
+
+
+def test_a_copy_within_a_split_is_no_leak(task):
+    shutil.copy(task / "16000/train/train_mid1.wav", task / "16000/train/train_mid2.wav")
+    assert kinds(task) == []
+
+
+def test_events_outside_their_clip_are_found(tmp_path):
+    splits = {split: {f"{split}.wav": []} for split in ("train", "valid", "test")}
+    times = [(100, 90), (-5, 50), (100, 520), (400, 900)]
+    splits["test"]["test.wav"] = [{"label": "x", "start": start, "end": end} for start, end in times]
+    folder = write_task(tmp_path / "e", splits, ["x"], embedding_type="event", prediction_type="multilabel")
+    for seed, split in enumerate(splits):
+        write_clip(folder, split, f"{split}.wav", tone(300, seed=seed))
+    assert kinds(folder) == ["event", "event", "event"]  # 520 ms in a clip of 500 ms is rounding
+
+
+def test_the_command_lists_findings_and_tells_by_its_exit_status(task, capsys):
+    assert main(["tasks", "check", str(task.parent)]) == 0
+    assert capsys.readouterr().out == "tones-v1-test: no findings\n"
+    (task / "16000/test/test_low0.wav").unlink()
+    assert main(["tasks", "check", str(task)]) == 1
+    out = capsys.readouterr().out
+    assert "missing: 16000/test/test_low0.wav: listed, but there is no such file" in out
+    assert out.endswith("1 finding\n")
+
+
+def test_a_folder_without_tasks_is_an_error_of_one_line(tmp_path, capsys):
+    assert main(["tasks", "check", str(tmp_path)]) == 2
+    assert "neither a task folder in HEAR format nor a folder of such" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no tasks in ../shared/data/tasks beside the project")
+def test_public_tasks_are_read():
+    read = [read_task(folder) for folder in find_tasks([SHARED])]
+    assert {len(task.data_splits()) for task in read} == {1, 5}
+    assert all(clip.labels[0] in task.index_of for task in read for clip in task.all_clips())
