@@ -15,8 +15,10 @@ PARQUET = ["pyarrow>=14"]
 OPENSMILE = ["opensmile>=2.5"]
 TRAIN = ["lightning>=2.2", "tensorboard>=2.14", "matplotlib>=3.8"]
 EVAL = [*TORCHAUDIO, *SKLEARN, "pandas>=2.0", "matplotlib>=3.8"]
+ANALYSIS = ["matplotlib>=3.8", *SKLEARN]
+UMAP = [*ANALYSIS, "umap-learn>=0.5.5"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"]
-TEST = [*TORCHAUDIO, *SKLEARN, *PARQUET, *OPENSMILE, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
+TEST = [*TORCHAUDIO, *ANALYSIS, *PARQUET, *OPENSMILE, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
 
 setup(
     name="hear_byols",
@@ -43,12 +45,14 @@ setup(
     extras_require={
         "train": TRAIN,
         "eval": EVAL,
+        "analysis": ANALYSIS,
+        "umap": UMAP,
         "onnx": ONNX,
         "opensmile": OPENSMILE,
         "sklearn": SKLEARN,
         "parquet": PARQUET,
         "test": TEST,
-        "all": sorted({*TRAIN, *EVAL, *ONNX, *OPENSMILE, *SKLEARN, *PARQUET}),
+        "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *OPENSMILE, *SKLEARN, *PARQUET}),
     },
     entry_points={"console_scripts": ["hear-byols = hear_byols.cli:main"]},
     classifiers=[

@@ -1,0 +1,1 @@
+"""Looking at models: similarity of layers (CKA), maps of embeddings, one file in pictures (``docs/analysis.md``)."""

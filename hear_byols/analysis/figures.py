@@ -1,0 +1,85 @@
+"""Making and writing figures: matplotlib without its global state, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from hear_byols.errors import MissingDependencyError, OptionError, OutputError
+from hear_byols.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 100
+
+
+def need(module: str, extra: str = "analysis") -> ModuleType:
+    """Import an optional module.
+
+    Raises:
+        MissingDependencyError: it is not installed; names the extra that brings it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as missing:
+        name = module.split(".")[0]
+        raise MissingDependencyError(f'{name} is needed for this: pip install "hear_byols[{extra}]"') from missing
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, which lays itself out.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    return need("matplotlib.figure").Figure((width, height), dpi=DPI, layout="constrained")
+
+
+def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = FIGURE_SUFFIXES) -> Path:
+    """Find out before any work is done whether a file can be written.
+
+    Raises:
+        OptionError: the name has another ending than those.
+        OutputError: its folder cannot be made or written, or it is a folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise OptionError(f"the output's name must end in {', '.join(suffixes)}; got {str(path)!r}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent} cannot be made ({error.strerror or error}); choose another output") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path} is a folder or lies in one that cannot be written; choose another output")
+    return path
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the path's ending says.
+
+    Raises:
+        OutputError: it cannot be written; what was there before stays.
+    """
+    with writing(path) as part:
+        figure.savefig(part)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path`` when it is whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with atomic_path(path) as part:
+            yield part
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}); choose another output") from error

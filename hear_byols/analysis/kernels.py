@@ -1,0 +1,127 @@
+"""Gram matrices, the unbiased HSIC estimator and CKA (Kornblith et al. 2019; Song et al. 2012), in double precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hear_byols.errors import OptionError
+
+KERNELS = ("linear", "rbf")
+MIN_EXAMPLES = 4  # of the unbiased estimator
+_BLOCK = 8192  # features that are held in double precision at a time
+
+
+def linear_gram(activations: Tensor) -> Tensor:
+    """Inner products of all pairs of examples, relative to the first example.
+
+    The shift changes neither distances nor CKA, and keeps a large common offset from eating the digits.
+
+    Args:
+        activations: [shape=(n_examples, ...)]; all but the first axis are flattened.
+
+    Returns:
+        float64 [shape=(n_examples, n_examples)].
+    """
+    features = activations.flatten(1)
+    if features.device.type == "mps":  # Apple's GPUs have no double precision
+        features = features.cpu()
+    gram = torch.zeros(len(features), len(features), dtype=torch.float64, device=features.device)
+    for block in features.split(_BLOCK, dim=1):
+        shifted = block.double()
+        shifted = shifted - shifted[:1]
+        gram += shifted @ shifted.T
+    return gram
+
+
+def squared_distances(gram: Tensor) -> Tensor:
+    """Squared Euclidean distances of all pairs of examples, from their inner products."""
+    norms = gram.diagonal()
+    return (norms[:, None] + norms - 2 * gram).clamp_min(0)
+
+
+def median_distance(gram: Tensor) -> float:
+    """Median Euclidean distance of two different examples, from their inner products."""
+    rows, columns = torch.triu_indices(*gram.shape, offset=1)
+    return float(squared_distances(gram)[rows, columns].sqrt().median())
+
+
+def rbf_gram(gram: Tensor, bandwidth: float) -> Tensor:
+    """Gaussian kernel exp(-distance^2 / (2 bandwidth^2)) of all pairs of examples, from their inner products.
+
+    A bandwidth of 0 (most examples are equal) gives a matrix of zeros: examples without variation.
+    """
+    if bandwidth == 0:
+        return torch.zeros_like(gram)
+    return torch.exp(squared_distances(gram) / (-2 * bandwidth**2))
+
+
+def u_centred(gram: Tensor) -> Tensor:
+    """Centre a kernel matrix for the unbiased estimator: zero diagonal, and all rows and columns sum to zero.
+
+    Raises:
+        OptionError: fewer than four examples.
+    """
+    n = len(gram)
+    if n < MIN_EXAMPLES:
+        raise OptionError(f"the unbiased estimator needs at least {MIN_EXAMPLES} examples, got {n}")
+    off = gram.clone().fill_diagonal_(0)
+    sums = off.sum(0)
+    centred = off - (sums[:, None] + sums) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    return centred.fill_diagonal_(0)
+
+
+def unbiased_hsic(centred_a: Tensor, centred_b: Tensor) -> Tensor:
+    """HSIC without bias (Song et al. 2012) of every pair, as inner products of U-centred kernel matrices.
+
+    Args:
+        centred_a: from :func:`u_centred`, stacked [shape=(n_a, n_examples, n_examples)].
+        centred_b: likewise, over the same examples [shape=(n_b, n_examples, n_examples)].
+
+    Returns:
+        float64 [shape=(n_a, n_b)].
+    """
+    n = centred_a.shape[-1]
+    return centred_a.flatten(1) @ centred_b.flatten(1).T / (n * (n - 3))
+
+
+def normalised(cross: Tensor, own_a: Tensor, own_b: Tensor) -> Tensor:
+    """CKA from HSIC: ``cross`` [shape=(n_a, n_b)] over the roots of ``own_a`` and ``own_b``; NaN where one is 0."""
+    values = cross / torch.sqrt(own_a[:, None] * own_b)
+    return torch.where(torch.isfinite(values), values, torch.nan)
+
+
+def cka(activations_a: Tensor, activations_b: Tensor, kernel: str = "linear", bandwidth: float = 1.0) -> float:
+    """Centred kernel alignment of two sets of activations, by the unbiased estimator over all examples at once.
+
+    Args:
+        activations_a: [shape=(n_examples >= 4, ...)].
+        activations_b: of the same examples [shape=(n_examples, ...)].
+        kernel: ``"linear"`` or ``"rbf"``.
+        bandwidth: of the RBF kernel, as a multiple of the median distance of two examples.
+
+    Returns:
+        1 for equal geometry, about 0 for independent activations (the estimate may fall a little below); NaN where
+        activations do not vary.
+
+    Raises:
+        OptionError: fewer than four examples, or an unknown kernel.
+    """
+    check_kernel(kernel, bandwidth)
+    grams = [linear_gram(activations) for activations in (activations_a, activations_b)]
+    if kernel == "rbf":
+        grams = [rbf_gram(gram, bandwidth * median_distance(gram)) for gram in grams]
+    a, b = (u_centred(gram)[None] for gram in grams)
+    return float(normalised(unbiased_hsic(a, b), unbiased_hsic(a, a)[0], unbiased_hsic(b, b)[0]))
+
+
+def check_kernel(kernel: str, bandwidth: float) -> None:
+    """Refuse what is no kernel.
+
+    Raises:
+        OptionError: an unknown kernel, or a bandwidth that is not positive.
+    """
+    if kernel not in KERNELS:
+        raise OptionError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}")
+    if not 0 < bandwidth < float("inf"):
+        raise OptionError(f"bandwidth must be a positive multiple of the median distance, got {bandwidth!r}")

@@ -1,0 +1,106 @@
+"""The layers of an encoder under readable names, and their activations as the encoder runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from hear_byols.errors import OptionError
+
+DETAILS = ("blocks", "all")
+EMBEDDING = "embedding"  # the encoder's output
+# One entry a step of the architecture: convolution blocks, residual blocks, parts of transformer blocks, linear layers.
+_BLOCKS = re.compile(
+    r"|blocks\.\d+|fc\d?|lstm|bn1|layer\d\.\d+|stages\.\d+(\.(embed_norm|attention|feed_forward))?"  # "": the encoder
+)
+# Modules whose output is the very tensor that another entry stands for.
+_REPEATS = re.compile(r".*\.attention\.output|.*\.feed_forward\.contract")
+_WORDS = {
+    "conv": "convolution",
+    "conv1": "convolution 1",
+    "conv2": "convolution 2",
+    "bn1": "batch norm 1",
+    "bn2": "batch norm 2",
+    "norm": "batch norm",
+    "fc": "linear",
+    "fc1": "linear 1",
+    "fc2": "linear 2",
+    "lstm": "LSTM",
+    "embed": "token embedding",
+    "embed_norm": "tokens",
+    "attention_norm": "attention norm",
+    "feed_forward_norm": "feed-forward norm",
+    "feed_forward": "feed-forward",
+    "key_value": "keys and values",
+    "expand": "expansion",
+}
+
+
+def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Module]:
+    """Find the layers of a model's encoder.
+
+    Args:
+        model: from ``hear_byols.load_model``, with one of the four encoders.
+        detail: ``"blocks"``, one layer a step of the architecture, or ``"all"``, every module that computes something
+            new. Activation functions and pooling are not modules of their own, so ``"all"`` shows convolutions, norms
+            and linear layers before, and blocks after them.
+
+    Returns:
+        Modules by readable names such as ``"stage 1 / attention"``; ``"embedding"`` is the encoder's output.
+
+    Raises:
+        OptionError: an unknown ``detail``, or a model without an encoder of its own (openSMILE, concatenations).
+    """
+    if detail not in DETAILS:
+        raise OptionError(f"layers must be one of {', '.join(DETAILS)}; got {detail!r}")
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise OptionError(
+            f"{type(model).__name__} has no encoder whose layers could be compared; name one encoder, such as "
+            "cvt_hybrid, and the parts of a concatenation one at a time"
+        )
+    modules = dict(encoder.named_modules())
+    chosen = [path for path in modules if (_BLOCKS.fullmatch(path) if detail == "blocks" else _computes(path, modules))]
+    return {readable_name(path): modules[path] for path in chosen}
+
+
+def _computes(path: str, modules: dict[str, nn.Module]) -> bool:
+    passive = isinstance(modules[path], (nn.Sequential, nn.Identity, nn.Dropout))
+    return not passive and not _REPEATS.fullmatch(path)
+
+
+def readable_name(path: str) -> str:
+    """Turn a module's path within an encoder, such as ``stages.0.attention``, into ``stage 1 / attention``."""
+    if path in ("conv1", "bn1"):  # ResNetish-34
+        return "stem / " + {"conv1": "convolution", "bn1": "batch norm"}[path]
+    if re.fullmatch(r"stages\.\d+", path):
+        path += ".output"
+    path = re.sub(r"^layer(\d)\.(\d+)", lambda match: f"stage {match[1]}.block {int(match[2]) + 1}", path)
+    path = re.sub(r"^(stage|block)s\.(\d+)", lambda match: f"{match[1]} {int(match[2]) + 1}", path)
+    path = path.replace("downsample.0", "shortcut.conv").replace("downsample.1", "shortcut.norm")
+    return " / ".join(_WORDS.get(part, part) for part in path.split(".")) or EMBEDDING
+
+
+@contextmanager
+def watching(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Hand each layer's activation to ``take(name, activation)`` as soon as it is computed, and keep none.
+
+    Args:
+        layers: modules by name.
+        take: gets the name and the detached activation [shape=(batch, ...)].
+    """
+    handles = [module.register_forward_hook(partial(_hand_over, name, take)) for name, module in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hand_over(name: str, take: Callable[[str, Tensor], None], module: nn.Module, inputs: Any, output: Any) -> None:
+    take(name, (output[0] if isinstance(output, tuple) else output).detach())  # an LSTM also gives its state

@@ -1,0 +1,181 @@
+"""Similarity of all layers of two models by minibatch CKA (paper, section 4.1 and Figure 3; Nguyen et al. 2021).
+
+A layer's activation over a window is flattened whole, as in the paper. It becomes a row of a Gram matrix as soon as it
+is computed and is then let go, so memory holds one minibatch's forward pass and its Gram matrices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hear_byols.analysis.kernels import (
+    MIN_EXAMPLES,
+    check_kernel,
+    linear_gram,
+    median_distance,
+    normalised,
+    rbf_gram,
+    u_centred,
+    unbiased_hsic,
+)
+from hear_byols.analysis.layers import named_layers, watching
+from hear_byols.errors import OptionError
+
+_FEW = 50  # windows, below which the estimate is rough
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """CKA of each layer of one model with each layer of another.
+
+    Args:
+        values: float64 [shape=(n_layers_a, n_layers_b)]; 1 is equal, 0 unrelated, NaN a layer without variation.
+        layers_a: names of the first model's layers, in the order in which they compute.
+        layers_b: of the second model's.
+        kernel: ``"linear"`` or ``"rbf"``.
+        n_windows: windows of audio they were compared over.
+    """
+
+    values: np.ndarray
+    layers_a: tuple[str, ...]
+    layers_b: tuple[str, ...]
+    kernel: str
+    n_windows: int
+
+
+class LayerGrams:
+    """U-centred kernel matrices of all layers of a model, a minibatch of audio at a time.
+
+    The bandwidth of the RBF kernel is set by the first minibatch and kept: one kernel for all minibatches.
+
+    Args:
+        model: from ``hear_byols.load_model``.
+        detail: which layers, as in ``named_layers``.
+        kernel: ``"linear"`` or ``"rbf"``.
+        bandwidth: of the RBF kernel, as a multiple of the median distance of two windows.
+
+    Raises:
+        OptionError: the model has no layers, or an option is out of range.
+    """
+
+    def __init__(self, model: Any, detail: str = "blocks", kernel: str = "linear", bandwidth: float = 1.0) -> None:
+        check_kernel(kernel, bandwidth)
+        self.model = model
+        self._layers: dict[str, nn.Module] = named_layers(model, detail)
+        self._rbf = kernel == "rbf"
+        self._multiple = bandwidth
+        self._bandwidths: dict[str, float] = {}
+        self.names: tuple[str, ...] = ()
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """Embed a minibatch and centre its kernel matrices.
+
+        Args:
+            audio: float32 [shape=(n_windows, n_samples)].
+
+        Returns:
+            float64 [shape=(n_layers, n_windows, n_windows)], on the CPU.
+        """
+        grams: dict[str, Tensor] = {}
+
+        def take(name: str, activation: Tensor) -> None:
+            grams[name] = u_centred(self._kernel(name, linear_gram(activation))).cpu()
+
+        batch_size = self.model.batch_size
+        try:
+            self.model.batch_size = len(audio)  # one call of the encoder for all of them
+            with watching(self._layers, take):
+                self.model.scene_embeddings(audio.to(self.model.device))
+        finally:
+            self.model.batch_size = batch_size
+        self.names = tuple(grams)
+        return torch.stack(list(grams.values()))
+
+    def _kernel(self, name: str, gram: Tensor) -> Tensor:
+        if not self._rbf:
+            return gram
+        if name not in self._bandwidths:
+            self._bandwidths[name] = self._multiple * median_distance(gram)
+        return rbf_gram(gram, self._bandwidths[name])
+
+
+def compare_layers(
+    model_a: Any,
+    model_b: Any,
+    windows: np.ndarray,
+    *,
+    detail: str = "blocks",
+    kernel: str = "linear",
+    bandwidth: float = 1.0,
+    batch_size: int = 64,
+    passes: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Similarity:
+    """Compare all layers of two models over windows of audio.
+
+    HSIC is estimated without bias in minibatches and averaged before the division, so the result approaches that of all
+    windows at once, whatever the size of the minibatches.
+
+    Args:
+        model_a: from ``hear_byols.load_model``; evaluated, never changed.
+        model_b: likewise, of the same sample rate; the same object compares a model's layers with one another.
+        windows: float32 [shape=(n_windows >= 4, n_samples)], from ``read_windows``.
+        detail: ``"blocks"`` or ``"all"`` layers.
+        kernel: ``"linear"`` or ``"rbf"``.
+        bandwidth: of the RBF kernel, as a multiple of each layer's median distance of two windows.
+        batch_size: most windows in a minibatch, 8 or more.
+        passes: how often all windows are gone through, each time in other minibatches.
+        seed: of the minibatches.
+        progress: show a progress bar when standard error is a terminal.
+
+    Raises:
+        OptionError: models without layers or of different sample rates, or an option is out of range.
+        InputError: the windows cannot be embedded.
+    """
+    if model_a.sample_rate != model_b.sample_rate:
+        raise OptionError(
+            f"the models take audio of different rates, {model_a.sample_rate} and {model_b.sample_rate} Hz"
+        )
+    grams_a = LayerGrams(model_a, detail, kernel, bandwidth)
+    grams_b = grams_a if model_b is model_a else LayerGrams(model_b, detail, kernel, bandwidth)
+    if len(windows) < _FEW:
+        _log.warning("%d windows are few; the similarities are rough below some hundreds", len(windows))
+    batches = list(_minibatches(len(windows), batch_size, passes, seed))
+    cross = own_a = own_b = 0
+    for places in tqdm(batches, unit="minibatch", disable=None if progress else True):
+        audio = torch.from_numpy(windows[places])
+        a = grams_a(audio)
+        b = a if grams_b is grams_a else grams_b(audio)
+        cross = cross + unbiased_hsic(a, b)
+        own_a, own_b = own_a + unbiased_hsic(a, a).diagonal(), own_b + unbiased_hsic(b, b).diagonal()
+    values = normalised(cross, own_a, own_b)
+    for names, own in ((grams_a.names, own_a), (grams_b.names, own_b)):
+        _tell_idle(names, own)
+    return Similarity(values.numpy(), grams_a.names, grams_b.names, kernel, len(windows))
+
+
+def _minibatches(n: int, size: int, passes: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield places in random order, every place once a pass, in minibatches of sizes that differ by at most one."""
+    if size < 2 * MIN_EXAMPLES:
+        raise OptionError(f"batch_size must be at least {2 * MIN_EXAMPLES} windows, got {size}")
+    if passes < 1:
+        raise OptionError(f"passes must be at least 1, got {passes}")
+    rng = np.random.default_rng(seed)
+    for _ in range(passes):
+        yield from np.array_split(rng.permutation(n), -(-n // size))
+
+
+def _tell_idle(names: Sequence[str], own: Tensor) -> None:
+    idle = [name for name, value in zip(names, own.tolist(), strict=True) if value == 0]
+    if idle:
+        _log.warning("these layers do not vary over the windows, so nothing is similar to them: %s", ", ".join(idle))

@@ -1,0 +1,98 @@
+"""Fixed windows of audio files, drawn at random from all of them: what layers are compared over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hear_byols.analysis.kernels import MIN_EXAMPLES
+from hear_byols.audio import audio_seconds
+from hear_byols.errors import InputError, OptionError
+from hear_byols.extract import Failure
+from hear_byols.readahead import read_clip
+from hear_byols.sources import AudioFile
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Stretches of audio of equal length.
+
+    Args:
+        samples: float32 [shape=(n_windows, n_samples)].
+        n_files: files that they come from.
+        failures: files that could not be read.
+    """
+
+    samples: np.ndarray
+    n_files: int
+    failures: tuple[Failure, ...]
+
+
+def read_windows(
+    files: Sequence[AudioFile], sample_rate: int, *, window_ms: float = 1000, most: int = 1024, seed: int = 0
+) -> Windows:
+    """Read windows of audio, at most ``most`` of them, drawn at random without replacement.
+
+    A file is cut into adjoining windows; what is left at its end is dropped. A file that is shorter than a window gives
+    one, followed by zeros. Files of which no window was drawn are not read; one file at a time is decoded.
+
+    Args:
+        files: which files.
+        sample_rate: wanted rate in Hz.
+        window_ms: length of a window in milliseconds.
+        most: windows; the memory this takes is ``most`` times a window.
+        seed: of the draw.
+
+    Returns:
+        The windows in the order of the files.
+
+    Raises:
+        OptionError: an option is out of range.
+        InputError: fewer than four windows could be read.
+    """
+    if not 0 < window_ms < float("inf") or round(window_ms * sample_rate / 1000) < 1:
+        raise OptionError(f"window_ms must be a positive number of milliseconds, got {window_ms!r}")
+    if most < MIN_EXAMPLES:
+        raise OptionError(f"at least {MIN_EXAMPLES} windows are needed, got {most}")
+    length = round(window_ms * sample_rate / 1000)
+    samples: list[np.ndarray] = []
+    failures, n_files = [], 0
+    for file, places in _draw(files, sample_rate, length, most, seed):
+        clip = read_clip(file, sample_rate)
+        if clip.error:
+            failures.append(Failure(file.name, clip.error))
+            continue
+        n_files += 1
+        # A header may promise more than there is; the copies let go of the rest of the file.
+        samples += [
+            _cut(clip.samples, place * length, length) for place in places if place * length < len(clip.samples)
+        ]
+    if len(samples) < MIN_EXAMPLES:
+        reason = f"; {failures[0].reason}" if failures else ""
+        raise InputError(
+            f"{len(files)} files gave {len(samples)} windows of {window_ms:g} ms, {MIN_EXAMPLES} are the fewest and "
+            f"some hundreds are sensible; add audio or take shorter windows{reason}"
+        )
+    return Windows(np.stack(samples), n_files, tuple(failures))
+
+
+def _draw(
+    files: Sequence[AudioFile], sample_rate: int, length: int, most: int, seed: int
+) -> Iterator[tuple[AudioFile, list[int]]]:
+    """Yield files with the places of their windows, counted in windows."""
+    counts = [max(1, int(audio_seconds(file.path) * sample_rate) // length) for file in files]
+    ends = np.cumsum(counts)
+    total = int(ends[-1])
+    drawn = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
+    owners = np.searchsorted(ends, drawn, side="right")
+    for owner in np.unique(owners):
+        yield files[owner], (drawn[owners == owner] - (ends[owner] - counts[owner])).tolist()
+
+
+def _cut(samples: np.ndarray, start: int, length: int) -> np.ndarray:
+    window = np.zeros(length, np.float32)
+    part = samples[start : start + length]
+    window[: len(part)] = part
+    return window

@@ -1,0 +1,83 @@
+"""``hear-byols cka``: how similar the layers of two models are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+_DESCRIPTION = """\
+Compare all layers of two models over audio by centred kernel alignment (CKA; 1 is equal geometry, 0 unrelated), and
+write a heat map and, beside it, the values as CSV. See docs/analysis.md for how to read it.
+
+exit status: 0 all audio was read; 1 some files could not be; 2 nothing could start or be written"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "cka",
+        help="compare the layers of two models",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model_a", metavar="A", help="name, file or hf://owner/repo/file")
+    parser.add_argument("model_b", metavar="B", help="likewise; may be A again")
+    parser.add_argument("--audio", "-a", nargs="+", required=True, metavar="PATH", help="audio files or folders")
+    parser.add_argument("--output", "-o", required=True, metavar="FILE", help="heat map: .png, .pdf or .svg")
+    parser.add_argument("--npz", action="store_true", help="also write the values as npz")
+    parser.add_argument("--kernel", "-k", default="linear", choices=("linear", "rbf"), help="default: linear")
+    parser.add_argument(
+        "--bandwidth", type=float, default=1, metavar="X", help="of rbf, times the median distance (default: 1)"
+    )
+    parser.add_argument("--layers", default="blocks", choices=("blocks", "all"), help="default: blocks")
+    parser.add_argument("--windows", type=int, default=1024, metavar="N", help="most windows (default: 1024)")
+    parser.add_argument("--window-ms", type=float, default=1000, metavar="MS", help="their length (default: 1000)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="windows in a minibatch (default: 64)")
+    parser.add_argument("--passes", type=int, default=1, metavar="N", help="over all windows (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of windows and minibatches (default: 0)")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, write, and say what was written."""
+    from hear_byols.analysis.figures import check_output, need, save_figure
+    from hear_byols.analysis.heatmap import draw_similarity, write_arrays, write_table
+    from hear_byols.analysis.similarity import compare_layers
+    from hear_byols.analysis.windows import read_windows
+    from hear_byols.extract import find_device
+    from hear_byols.hear import load_model
+    from hear_byols.sources import collect
+
+    need("matplotlib")
+    output = check_output(args.output)
+    device = find_device(args.device)
+    files = collect(args.audio)
+    model_a = load_model(args.model_a).to(device)
+    model_b = model_a if args.model_b == args.model_a else load_model(args.model_b).to(device)
+    windows = read_windows(files, model_a.sample_rate, window_ms=args.window_ms, most=args.windows, seed=args.seed)
+    similarity = compare_layers(
+        model_a,
+        model_b,
+        windows.samples,
+        detail=args.layers,
+        kernel=args.kernel,
+        bandwidth=args.bandwidth,
+        batch_size=args.batch_size,
+        passes=args.passes,
+        seed=args.seed,
+        progress=not args.quiet,
+    )
+    written = [output, output.with_suffix(".csv")]
+    write_table(similarity, written[1])
+    if args.npz:
+        written.append(output.with_suffix(".npz"))
+        write_arrays(similarity, written[2])
+    save_figure(draw_similarity(similarity, args.model_a, args.model_b), output)
+    for failure in windows.failures:
+        print(f"hear-byols: not read: {failure.name}: {failure.reason}", file=sys.stderr)
+    if not args.quiet:
+        done = f"compared {similarity.n_windows} windows of {windows.n_files} files"
+        print(f"{done}; wrote {', '.join(map(str, written))}", file=sys.stderr)
+    return 1 if windows.failures else 0
