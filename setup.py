@@ -17,8 +17,8 @@ TRAIN = ["lightning>=2.2", "tensorboard>=2.14", "matplotlib>=3.8"]
 EVAL = [*TORCHAUDIO, *SKLEARN, "pandas>=2.0", "matplotlib>=3.8"]
 ANALYSIS = ["matplotlib>=3.8", *SKLEARN]
 UMAP = [*ANALYSIS, "umap-learn>=0.5.5"]
-ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"]
-TEST = [*TORCHAUDIO, *ANALYSIS, *PARQUET, *OPENSMILE, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
+ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
+TEST = [*TORCHAUDIO, *ANALYSIS, *PARQUET, *OPENSMILE, *ONNX, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
 
 setup(
     name="hear_byols",
@@ -31,7 +31,11 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["hear_byols", "hear_byols.*"]), "hear_byols.checkpoints"],
     package_dir={"hear_byols.checkpoints": "checkpoints"},
-    package_data={"hear_byols": ["py.typed"], "hear_byols.checkpoints": ["*.pth", "*.safetensors", "*.md"]},
+    package_data={
+        "hear_byols": ["py.typed"],
+        "hear_byols.analysis": ["*.html"],
+        "hear_byols.checkpoints": ["*.pth", "*.safetensors", "*.md"],
+    },
     include_package_data=False,
     install_requires=[
         "torch>=2.4",

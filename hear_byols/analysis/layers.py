@@ -16,7 +16,7 @@ DETAILS = ("blocks", "all")
 EMBEDDING = "embedding"  # the encoder's output
 # One entry a step of the architecture: convolution blocks, residual blocks, parts of transformer blocks, linear layers.
 _BLOCKS = re.compile(
-    r"|blocks\.\d+|fc\d?|lstm|bn1|layer\d\.\d+|stages\.\d+(\.(embed_norm|attention|feed_forward))?"  # "": the encoder
+    r"|blocks\.\d+|fc\d?|lstm|layer\d\.\d+|stages\.\d+(\.(embed_norm|attention|feed_forward))?"  # "": the encoder
 )
 # Modules whose output is the very tensor that another entry stands for.
 _REPEATS = re.compile(r".*\.attention\.output|.*\.feed_forward\.contract")
@@ -46,12 +46,13 @@ def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Modul
 
     Args:
         model: from ``hear_byols.load_model``, with one of the four encoders.
-        detail: ``"blocks"``, one layer a step of the architecture, or ``"all"``, every module that computes something
-            new. Activation functions and pooling are not modules of their own, so ``"all"`` shows convolutions, norms
-            and linear layers before, and blocks after them.
+        detail: ``"blocks"``, one layer a step of the architecture, or ``"all"``, also the modules within them: norms,
+            projections, shortcuts. What an encoder computes in one go (activation functions, pooling, and in evaluation
+            mode convolutions with their batch norms) is no layer of its own.
 
     Returns:
-        Modules by readable names such as ``"stage 1 / attention"``; ``"embedding"`` is the encoder's output.
+        Modules by readable names such as ``"stage 1 / attention"``; ``"embedding"`` is the encoder's output. With
+        ``"all"`` some of them may never be called, and so never seen by ``watching``.
 
     Raises:
         OptionError: an unknown ``detail``, or a model without an encoder of its own (openSMILE, concatenations).

@@ -13,7 +13,7 @@ from extraction import noise, write_corpus
 
 from hear_byols import load_model
 from hear_byols.analysis.kernels import cka, linear_gram, median_distance, rbf_gram, u_centred, unbiased_hsic
-from hear_byols.analysis.layers import named_layers, watching
+from hear_byols.analysis.layers import named_layers, readable_name, watching
 from hear_byols.analysis.similarity import LayerGrams, _minibatches, compare_layers
 from hear_byols.analysis.windows import read_windows
 from hear_byols.cli import main
@@ -124,28 +124,51 @@ def test_wrong_arguments_of_cka(arguments, message):
 # ---- layers
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("detail", ["blocks", "all"])
-def test_layers_have_readable_names_and_each_its_own_activation(name, detail):
-    model = load_model(name)
-    layers = named_layers(model, detail)
-    seen = {}
-    with watching(layers, lambda layer, activation: seen.setdefault(layer, activation)):
+def seen_by(model, detail: str) -> dict[str, torch.Tensor]:
+    """Activations by layer, in the order in which they come."""
+    seen: dict[str, torch.Tensor] = {}
+    with watching(named_layers(model, detail), seen.__setitem__):
         model.scene_embeddings(torch.from_numpy(clips(1)))
-    assert set(seen) == set(layers)
-    assert list(seen)[-1] == "embedding"
-    assert len({activation.data_ptr() for activation in seen.values()}) == len(seen)
-    for layer in layers:
+    return seen
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_layers_have_readable_names_and_each_its_own_activation(name):
+    model = load_model(name)
+    blocks, everything = seen_by(model, "blocks"), seen_by(model, "all")
+    assert set(blocks) == set(named_layers(model))
+    assert set(blocks) <= set(everything)
+    assert list(blocks)[-1] == list(everything)[-1] == "embedding"
+    for seen in (blocks, everything):
+        assert len({activation.data_ptr() for activation in seen.values()}) == len(seen)
+    for layer in named_layers(model, "all"):
         assert "_" not in layer
         assert "." not in layer
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_names_that_the_documentation_promises():
-    assert "stage 1 / attention" in named_layers(load_model("random_cvt"))
-    assert "stage 3 / attention / keys and values / depthwise" in named_layers(load_model("random_cvt"), "all")
-    assert "stage 2 / block 1 / shortcut / convolution" in named_layers(load_model("random_resnetish34"), "all")
-    assert list(named_layers(load_model("random_clstm")))[1:] == ["block 1", "block 2", "LSTM", "linear"]
+def test_the_layers_of_each_encoder():
+    layers = {name: list(seen_by(load_model(name), "blocks")) for name in ENCODERS}
+    assert layers["random_cnn"] == ["block 1", "block 2", "block 3", "linear 1", "linear 2", "embedding"]
+    assert layers["random_clstm"] == ["block 1", "block 2", "LSTM", "linear", "embedding"]
+    parts = ["tokens", "attention", "feed-forward", "output"]
+    assert layers["random_cvt"] == [f"stage {i} / {part}" for i in (1, 2, 3) for part in parts] + ["embedding"]
+    assert len(layers["random_resnetish34"]) == 3 + 4 + 6 + 3 + 1
+    assert layers["random_resnetish34"][3] == "stage 2 / block 1"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("conv1", "stem / convolution"),
+        ("layer2.0.downsample.0", "stage 2 / block 1 / shortcut / convolution"),
+        ("layer4.2.bn1", "stage 4 / block 3 / batch norm 1"),
+        ("stages.2.attention.key_value", "stage 3 / attention / keys and values"),
+        ("blocks.0.norm", "block 1 / batch norm"),
+    ],
+)
+def test_names(path, name):
+    assert readable_name(path) == name
 
 
 def test_what_has_no_layers_is_refused():

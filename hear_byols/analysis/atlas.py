@@ -1,0 +1,91 @@
+"""A map of embeddings: which point is which file, and how each label is drawn."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hear_byols.analysis.projection import Projection
+
+# Okabe and Ito's colours, told apart with all common kinds of colour blindness; without yellow, pale on white.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#d55e00")
+# By their names in matplotlib; the page draws the same.
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY = "#a0a0a0"
+NO_LABEL = "(no label)"
+MOST_CLASSES = len(COLOURS) * len(SHAPES)  # 7 and 8 have no common divisor, so each pair comes once
+
+
+@dataclass(frozen=True)
+class Class:
+    """Files of one label, and their mark on the map.
+
+    Args:
+        label: as the legend shows it.
+        colour: #rrggbb.
+        shape: one of ``SHAPES``.
+        places: of its files.
+    """
+
+    label: str
+    colour: str
+    shape: str
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Everything that a picture or page of a map shows.
+
+    Args:
+        title: of the map.
+        projection: the points.
+        names: of the files [n].
+        labels: of the files, ``"(no label)"`` where there is none [n].
+        classes: marks; every file belongs to exactly one.
+    """
+
+    title: str
+    projection: Projection
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    classes: tuple[Class, ...]
+
+
+def make_atlas(title: str, projection: Projection, names: Sequence[str], labels: Sequence[str | None]) -> Atlas:
+    """Give every label a mark; neighbours in the legend differ in colour and in shape.
+
+    Labels beyond the 56 that have a mark of their own, the rarest, share one in grey; files without a label another.
+    """
+    title, labels = _printable(title), [own and _printable(own) for own in labels]
+    known = Counter(label for label in labels if label is not None)
+    kept = [label for label, _ in known.most_common(MOST_CLASSES)]
+    rest = set(known) - set(kept)
+    marks = [
+        (label, COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], {label})
+        for i, label in enumerate(sorted(kept, key=natural_key))
+    ]
+    if rest:
+        marks.append((f"({len(rest)} rarer labels)", GREY, "o", rest))
+    if None in labels:
+        marks.append((NO_LABEL, *((GREY, "X") if known else (COLOURS[0], SHAPES[0])), {None}))
+    classes = tuple(
+        Class(label, colour, shape, tuple(np.flatnonzero([own in members for own in labels]).tolist()))
+        for label, colour, shape, members in marks
+    )
+    shown = map(_printable, names)
+    return Atlas(title, projection, tuple(shown), tuple(NO_LABEL if own is None else own for own in labels), classes)
+
+
+def natural_key(label: str) -> list[tuple[int, int, str]]:
+    """Sort key under which "9" comes before "10"."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", label) if part]
+
+
+def _printable(text: str) -> str:
+    """Replace the bytes of a file's name that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")

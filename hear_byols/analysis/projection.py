@@ -1,0 +1,76 @@
+"""Embeddings in two dimensions, by PCA or UMAP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hear_byols.analysis.figures import need
+from hear_byols.errors import InputError, OptionError
+
+METHODS = ("pca", "umap")
+_FEWEST = {"pca": 3, "umap": 5}
+_NEIGHBOURS = 15
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points of a map.
+
+    Args:
+        points: float64 [shape=(n, 2)].
+        axes: names of the two axes.
+    """
+
+    points: np.ndarray
+    axes: tuple[str, str]
+
+
+def project(vectors: np.ndarray, method: str = "pca", seed: int = 0) -> Projection:
+    """Project standardised embeddings (each component with mean 0 and variance 1 over the files) onto a plane.
+
+    Args:
+        vectors: embeddings [shape=(n, size)], n at least 3 (PCA) or 5 (UMAP).
+        method: ``"pca"``: the two directions of most variance, each turned so that its largest weight is positive; or
+            ``"umap"``: neighbourhoods, by Euclidean distance of the standardised embeddings.
+        seed: of UMAP.
+
+    Raises:
+        OptionError: an unknown method.
+        InputError: too few vectors, or all are equal.
+        MissingDependencyError: the method's package is not installed.
+    """
+    if method not in METHODS:
+        raise OptionError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    if len(vectors) < _FEWEST[method]:
+        raise InputError(
+            f"a {method} map needs at least {_FEWEST[method]} files that can be embedded, got {len(vectors)}"
+        )
+    values = np.asarray(vectors, np.float64)
+    spread = values.std(0)
+    if not spread.any():
+        raise InputError(f"all {len(vectors)} embeddings are equal; there is nothing to map")
+    values = (values - values.mean(0)) / np.where(spread > 0, spread, 1)
+    return _pca(values) if method == "pca" else _umap(values, seed)
+
+
+def check_method(method: str) -> None:
+    """Import what a method needs, before any work is done.
+
+    Raises:
+        MissingDependencyError: the method's package is not installed.
+    """
+    need("sklearn.decomposition") if method == "pca" else need("umap", "umap")
+
+
+def _pca(values: np.ndarray) -> Projection:
+    pca = need("sklearn.decomposition").PCA(2, svd_solver="full" if min(values.shape) < 500 else "auto", random_state=0)
+    points = pca.fit_transform(values)
+    names = [f"component {i + 1} ({share:.1%} of variance)" for i, share in enumerate(pca.explained_variance_ratio_)]
+    return Projection(points, (names[0], names[1]))
+
+
+def _umap(values: np.ndarray, seed: int) -> Projection:
+    reducer = need("umap", "umap").UMAP(n_neighbors=min(_NEIGHBOURS, len(values) - 1), random_state=seed, n_jobs=1)
+    return Projection(np.asarray(reducer.fit_transform(values), np.float64), ("UMAP 1", "UMAP 2"))

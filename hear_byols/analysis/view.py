@@ -1,0 +1,124 @@
+"""One audio file as a model hears it: samples, log-mel spectrogram, timestamp embeddings compared with one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_byols.config import FrontendConfig
+from hear_byols.errors import OptionError
+from hear_byols.frontend import LogMel
+from hear_byols.inputs import pad_short
+
+MOST_WINDOWS = 1200  # more than the picture has dots for
+_FRAMES_MS = ((3, 250.0), (10, 500.0))  # windows of files shorter than so many seconds
+_FRAME_MS = 1000.0
+_HOPS_PER_FRAME = 20  # the contract's 50 ms for 1000 ms
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to see of a file.
+
+    Args:
+        name: of the file.
+        samples: float32, mono [shape=(n_samples,)].
+        sample_rate: in Hz.
+        log_mel: float32, in nepers of power [shape=(n_mels, n_frames)].
+        frontend: of the spectrogram.
+        times: centres of the windows in seconds [shape=(n_windows,)].
+        similarity: cosine of each pair of windows, float32 [shape=(n_windows, n_windows)].
+        change: 1 - cosine of the windows half a frame before and after each centre; NaN at the ends
+            [shape=(n_windows,)].
+        frame_ms: length of a window.
+        hop_ms: distance of two windows.
+    """
+
+    name: str
+    samples: np.ndarray
+    sample_rate: int
+    log_mel: np.ndarray
+    frontend: FrontendConfig
+    times: np.ndarray
+    similarity: np.ndarray
+    change: np.ndarray
+    frame_ms: float
+    hop_ms: float
+
+    @property
+    def seconds(self) -> float:
+        """Length of the file."""
+        return len(self.samples) / self.sample_rate
+
+
+def choose_framing(seconds: float, frame_ms: float | None = None, hop_ms: float | None = None) -> tuple[float, float]:
+    """Choose window and hop in milliseconds for a file; what is given stays.
+
+    Raises:
+        OptionError: the hop is not positive or gives more than 1200 windows.
+    """
+    frame = frame_ms if frame_ms is not None else next((ms for limit, ms in _FRAMES_MS if seconds < limit), _FRAME_MS)
+    least = 1000 * seconds / (MOST_WINDOWS - 1)
+    if hop_ms is None:
+        # Round numbers: 12.5, 25, 50, 100, 200, 500, 1000, 2000 ...
+        steps = [frame / _HOPS_PER_FRAME, *(step * 10**power for power in range(2, 9) for step in (1, 2, 5))]
+        return frame, next(step for step in steps if step >= max(least, steps[0]))
+    if not hop_ms > 0 or hop_ms < least:
+        raise OptionError(
+            f"hop_ms must be at least {least:.3g} for {seconds:.1f} s, so that there are at most {MOST_WINDOWS} "
+            f"windows; got {hop_ms!r}"
+        )
+    return frame, hop_ms
+
+
+def view_of(model: Any, samples: np.ndarray, name: str) -> View:
+    """Compute what there is to see of a clip.
+
+    Args:
+        model: from ``load_model``, with the wanted ``frame_ms`` and ``hop_ms``. A model without a log-mel front end of
+            its own (openSMILE, concatenations) is shown with the default one.
+        samples: float32, mono, at the model's rate [shape=(n_samples,)].
+        name: of the file.
+
+    Raises:
+        InputError: the clip cannot be embedded.
+    """
+    audio = torch.from_numpy(samples)[None]
+    front = getattr(model, "log_mel", None) or LogMel(FrontendConfig(sample_rate=model.sample_rate))
+    with torch.no_grad():
+        log_mel = front(pad_short(audio, front.min_samples).to(front.window.device))[0].cpu().numpy()
+    vectors, times = (value[0].cpu() for value in model.timestamp_embeddings(audio.to(model.device)))
+    units = torch.nn.functional.normalize(vectors, dim=1)
+    similarity = (units @ units.T).clamp(-1, 1).numpy()
+    framing = model.framing
+    return View(
+        name=name,
+        samples=samples,
+        sample_rate=model.sample_rate,
+        log_mel=log_mel,
+        frontend=front.config,
+        times=times.numpy() / 1000,
+        similarity=similarity,
+        change=change_curve(similarity, max(1, round(framing.frame_ms / framing.hop_ms / 2))),
+        frame_ms=framing.frame_ms,
+        hop_ms=framing.hop_ms,
+    )
+
+
+def change_curve(similarity: np.ndarray, reach: int) -> np.ndarray:
+    """How unlike each other the windows ``reach`` steps before and after each window are, as 1 - cosine.
+
+    Args:
+        similarity: [shape=(n, n)].
+        reach: in windows; half a frame makes the two adjoin without overlap.
+
+    Returns:
+        [shape=(n,)], NaN where one of the two lies outside the clip.
+    """
+    curve = np.full(len(similarity), np.nan, np.float32)
+    if len(similarity) > 2 * reach:
+        curve[reach:-reach] = 1 - np.diagonal(similarity, 2 * reach)
+    return curve

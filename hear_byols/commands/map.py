@@ -1,0 +1,56 @@
+"""``hear-byols map``: embeddings of many files on a plane, coloured by label."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+_DESCRIPTION = """\
+Embed a folder of audio and draw it as a map in two dimensions, coloured by label: a picture, or one HTML file to
+explore in any browser, offline. Labels are those of a CSV file (columns file and label), of a HEAR task folder (also if
+--audio is one), or else the names of the sub-folders.
+
+exit status: 0 all files are on the map; 1 some could not be embedded; 2 nothing could start or be written"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "map",
+        help="draw a map of embeddings",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="name, file or hf://owner/repo/file")
+    parser.add_argument("--audio", "-a", required=True, metavar="FOLDER", help="folder of audio, or HEAR task folder")
+    parser.add_argument("--labels", "-l", metavar="PATH", help="CSV file or HEAR task folder")
+    parser.add_argument("--output", "-o", required=True, metavar="FILE", help=".html, .png, .pdf or .svg")
+    parser.add_argument("--method", default="pca", choices=("pca", "umap"), help="default: pca")
+    parser.add_argument("--title", default="", help="default: model and folder")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of umap (default: 0)")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed, project, draw, and say what was done."""
+    from hear_byols.analysis.mapping import map_folder
+
+    report = map_folder(
+        args.model,
+        args.audio,
+        args.output,
+        labels=args.labels,
+        method=args.method,
+        title=args.title,
+        seed=args.seed,
+        device=args.device,
+        progress=not args.quiet,
+    )
+    for failure in report.failures:
+        print(f"hear-byols: not embedded: {failure.name}: {failure.reason}", file=sys.stderr)
+    if not args.quiet:
+        without = f", {report.n_unlabelled} of them without a label" if report.n_unlabelled else ""
+        print(f"mapped {report.n_files} files{without}; wrote {args.output}", file=sys.stderr)
+    return 1 if report.failures else 0

@@ -1,0 +1,157 @@
+"""One file in pictures: what stands at which time, and the files of all lengths that it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from extraction import noise
+
+from hear_byols import load_model
+from hear_byols.analysis.look_picture import band_ticks, draw_view, envelope, thin
+from hear_byols.analysis.view import MOST_WINDOWS, change_curve, choose_framing, view_of
+from hear_byols.cli import main
+from hear_byols.config import FrontendConfig
+from hear_byols.errors import OptionError
+from hear_byols.frontend import LogMel
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODEL = "random_cnn"
+
+
+def two_sounds(seconds: float = 2.0, rate: int = 16000) -> np.ndarray:
+    """A low tone, and from the middle on a high one."""
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * np.where(time < seconds / 2, 300, 3000) * time)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def view():
+    return view_of(load_model(MODEL, frame_ms=250, hop_ms=25), two_sounds(), "two.wav")
+
+
+def test_change_peaks_where_the_sound_changes(view):
+    assert view.seconds == 2
+    assert view.times == pytest.approx(np.arange(81) * 0.025)
+    assert view.times[np.nanargmax(view.change)] == pytest.approx(1, abs=0.05)
+    assert np.isnan(view.change).tolist() == [True] * 5 + [False] * 71 + [True] * 5
+
+
+def test_similarity_is_the_cosine_of_the_embeddings(view):
+    model = load_model(MODEL, frame_ms=250, hop_ms=25)
+    vectors, _ = model.timestamp_embeddings(torch.from_numpy(two_sounds())[None])
+    for i, j in [(0, 0), (20, 60), (5, 75)]:
+        expected = torch.nn.functional.cosine_similarity(vectors[0, i], vectors[0, j], dim=0)
+        assert view.similarity[i, j] == pytest.approx(float(expected), abs=1e-5)
+    assert np.diag(view.similarity) == pytest.approx(1, abs=1e-5)
+
+
+def test_change_compares_what_adjoins():
+    similarity = np.arange(36, dtype=np.float32).reshape(6, 6)
+    assert change_curve(similarity, 2)[2:4] == pytest.approx([1 - similarity[0, 4], 1 - similarity[1, 5]])
+    assert np.isnan(change_curve(similarity, 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "framing"),
+    [
+        (0.01, (250, 12.5)),
+        (1, (250, 12.5)),
+        (5, (500, 25)),
+        (10, (1000, 50)),
+        (59, (1000, 50)),
+        (100, (1000, 100)),
+        (600, (1000, 1000)),
+        (7200, (1000, 10000)),
+    ],
+)
+def test_framing_by_length(seconds, framing):
+    assert choose_framing(seconds) == framing
+    assert seconds * 1000 / framing[1] + 1 <= MOST_WINDOWS
+
+
+def test_framing_as_asked():
+    assert choose_framing(20, 500) == (500, 25)
+    assert choose_framing(20, 500, 40) == (500, 40)
+    for hop in (10, 0, -1, float("nan")):
+        with pytest.raises(
+            OptionError, match=r"hop_ms must be at least 16\.7 for 20\.0 s, so that there are at most 1200"
+        ):
+            choose_framing(20, 500, hop)
+
+
+def test_all_panels_share_the_time_axis(view):
+    figure = draw_view(view, MODEL)
+    waveform, spectrogram, change, similarity = figure.axes[:4]
+    assert {axes.get_xlim() for axes in figure.axes[:4]} == {(0, 2)}
+    assert similarity.get_ylim() == (2, 0)
+    figure.draw_without_rendering()
+    edges = {(round(axes.get_position().x0, 6), round(axes.get_position().x1, 6)) for axes in figure.axes[:4]}
+    assert len(edges) == 1
+    # The first frame is centred at 0, the last at 2 s; windows likewise.
+    assert spectrogram.images[0].get_extent() == pytest.approx([-0.005, 2.005, -0.5, 63.5])
+    assert similarity.images[0].get_extent() == pytest.approx([-0.0125, 2.0125, 2.0125, -0.0125])
+    assert change.lines[0].get_xdata() == pytest.approx(view.times)
+    assert waveform.get_ylabel() == "amplitude"
+
+
+@pytest.mark.parametrize("hz", [500, 1000, 5000])
+def test_hertz_stand_where_a_tone_is_loudest(hz):
+    config = FrontendConfig()
+    tone = torch.sin(2 * torch.pi * hz * torch.arange(8000) / 16000)
+    loudest = LogMel(config)(tone[None])[0, :, 20].argmax()
+    places, names = band_ticks(config)
+    assert names == ["100", "500", "1 000", "2 000", "5 000"]
+    assert dict(zip(names, places, strict=True))[f"{hz:,}".replace(",", " ")] == pytest.approx(float(loudest), abs=0.75)
+
+
+def test_thinning_loses_no_peak():
+    samples = np.zeros(100_003, np.float32)
+    samples[[7, 99_999]] = 0.9, -0.8
+    low, high = envelope(samples, 1000)
+    assert len(low) == len(high) == 1000
+    assert (high.argmax(), high.max()) == (0, np.float32(0.9))
+    assert (low.argmin(), low.min()) == (999, np.float32(-0.8))
+    assert envelope(samples[:10], 1000)[0].tolist() == samples[:10].tolist()
+    frames = np.stack([samples, -samples])
+    assert thin(frames, 1000).shape == (2, 1000)
+    assert thin(frames, 1000).max(1) == pytest.approx([0.9, 0.8])
+
+
+@pytest.mark.parametrize("seconds", [1 / 16000, 0.3])
+def test_the_command_draws_short_files(seconds, tmp_path, capsys):
+    soundfile.write(tmp_path / "short.wav", noise(seconds, seed=0), 16000)
+    output = tmp_path / "new" / "look.png"
+    assert main(["look", MODEL, str(tmp_path / "short.wav"), "--output", str(output), "--device", "cpu"]) == 0
+    assert output.read_bytes().startswith(b"\x89PNG")
+    assert "every 12.5 ms; wrote" in capsys.readouterr().err
+
+
+def test_silence_and_concatenations_are_drawn(tmp_path):
+    soundfile.write(tmp_path / "silence $a.wav", np.zeros(8000), 16000)
+    arguments = [str(tmp_path / "silence $a.wav"), "--output", str(tmp_path / "look.svg"), "--device", "cpu", "--quiet"]
+    assert main(["look", f"{MODEL}+random_cvt", *arguments, "--hop-ms", "100"]) == 0
+    assert (tmp_path / "look.svg").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.wav", "--output", "look.png"], "none.wav: no such file"),
+        (["bad.wav", "--output", "look.png"], "bad.wav: cannot be read as audio"),
+        (["good.wav", "--output", "look.txt"], "must end in .png, .pdf, .svg; got 'look.txt'"),
+        (["good.wav", "--output", "look.png", "--hop-ms", "0"], "hop_ms must be at least"),
+        (["good.wav", "--output", "look.png", "--frame-ms", "20"], "frame_ms must be at least"),
+    ],
+)
+def test_one_clear_error(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    soundfile.write("good.wav", noise(0.2, seed=0), 16000)
+    assert main(["look", MODEL, *arguments, "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.wav", "good.wav"]

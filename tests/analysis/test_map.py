@@ -1,0 +1,302 @@
+"""Maps: labels from three sources, marks that can be told apart, pages that keep strange names harmless."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from extraction import write_corpus
+
+from hear_byols import embed_files
+from hear_byols.analysis.atlas import COLOURS, MOST_CLASSES, NO_LABEL, make_atlas, natural_key
+from hear_byols.analysis.figures import save_figure
+from hear_byols.analysis.labels import audio_folder, find_labels
+from hear_byols.analysis.map_page import make_page
+from hear_byols.analysis.map_picture import draw_map
+from hear_byols.analysis.mapping import map_folder
+from hear_byols.analysis.projection import Projection, project
+from hear_byols.cli import main
+from hear_byols.errors import InputError, MissingDependencyError, OptionError
+from hear_byols.sources import collect
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODEL = "random_cnn"
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    '<img src="x" onerror="alert(1)">',
+    "$x^2$ & 'y'",
+    "_hidden",
+    "{{data}}",
+]
+
+
+# ---- labels
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Eight clips in the folders a and b."""
+    write_corpus(tmp_path / "audio", 8)
+    return tmp_path / "audio"
+
+
+def write_task(folder: Path, **metadata: object) -> Path:
+    """A HEAR scene task of two splits and six clips."""
+    splits = {"train": ["x", "y", "x", "y"], "test": ["y", "x"]}
+    for split, labels in splits.items():
+        for rate in ("16000", "48000"):
+            write_corpus(folder / rate / split, len(labels), (0.2,))
+            for path in (folder / rate / split).rglob("*.*"):  # tasks know no sub-folders
+                path.rename(folder / rate / split / path.name)
+        names = sorted(path.name for path in (folder / "16000" / split).iterdir() if path.is_file())
+        table = {name: [label] for name, label in zip(names, labels, strict=True)}
+        (folder / f"{split}.json").write_text(json.dumps(table))
+    content = {"embedding_type": "scene", "prediction_type": "multiclass", "splits": list(splits), **metadata}
+    (folder / "task_metadata.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_without_labels_the_first_folder_is_the_label(corpus):
+    (corpus / "a" / "deep").mkdir()
+    (corpus / "a" / "clip00.flac").rename(corpus / "a" / "deep" / "clip00.flac")
+    (corpus / "b" / "clip01.wav").rename(corpus / "clip01.wav")
+    files = collect([corpus])
+    assert dict(zip([file.name for file in files], find_labels(files), strict=True)).items() >= {
+        ("a/deep/clip00.flac", "a"),
+        ("b/clip03.flac", "b"),
+        ("clip01.wav", None),
+    }
+
+
+def test_labels_of_a_table(corpus, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text('\ufefflabel,more,file\ndog,1,a/clip00.flac\n"cat, big",2,./b/clip01.wav\nloud,3,a/clip00.flac\n')
+    labels = find_labels(collect([corpus]), table)
+    assert labels[0] == "dog + loud"
+    assert labels[4] == "cat, big"
+    assert labels.count(None) == 6
+
+
+def test_labels_of_a_task_hold_for_its_audio_wherever_it_lies(tmp_path):
+    task = write_task(tmp_path / "task")
+    (tmp_path / "copy").mkdir()
+    (task / "16000" / "test").rename(tmp_path / "copy" / "test")
+    assert find_labels(collect([task / "16000" / "train"]), task) == ["x", "y", "x", "y"]
+    assert find_labels(collect([tmp_path / "copy"]), task) == ["y", "x"]
+    assert audio_folder(task, 48000) == task / "48000"
+    assert audio_folder(task, 32000) == task / "48000"
+    assert audio_folder(tmp_path / "copy", 16000) == tmp_path / "copy"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; labels are a CSV file or a HEAR task folder"),
+        ("name,class\na,b\n", "must name the columns file and label; it holds name, class"),
+        ("", "it holds nothing"),
+        (
+            "file,label\nelse.wav,dog\n",
+            "labels 1 files, none of them among the 8 .* 'else.wav', the audio of 'a/clip00",
+        ),
+        (b"file,label\n\xff\xfe,dog\n", "cannot be read as CSV in UTF-8"),
+    ],
+)
+def test_tables_that_are_no_labels(corpus, tmp_path, content, message):
+    table = tmp_path / "labels.csv"
+    if content is not None:
+        table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(OptionError, match=message):
+        find_labels(collect([corpus]), table)
+
+
+def test_tasks_that_give_no_labels_of_files(corpus, tmp_path):
+    with pytest.raises(OptionError, match="embedding_type is 'event'"):
+        find_labels(collect([corpus]), write_task(tmp_path / "event", embedding_type="event"))
+    with pytest.raises(OptionError, match=r"task_metadata\.json: a HEAR task folder needs this file"):
+        find_labels(collect([corpus]), corpus)
+    (tmp_path / "event" / "train.json").write_text("[]")
+    with pytest.raises(OptionError, match="must hold a JSON object, got list"):
+        find_labels(collect([corpus]), write_broken(tmp_path / "event"))
+
+
+def write_broken(folder: Path) -> Path:
+    (folder / "task_metadata.json").write_text('{"embedding_type": "scene", "splits": ["train"]}')
+    return folder
+
+
+# ---- projections
+
+
+def test_pca_finds_the_plane_that_holds_the_variance():
+    rng = np.random.default_rng(0)
+    plane = rng.standard_normal((60, 2)) * [3, 1]
+    vectors = plane @ rng.standard_normal((2, 30)) + 1e-3 * rng.standard_normal((60, 30))
+    projection = project(vectors * np.linspace(1, 100, 30) + 5)  # the components' own scales do not count
+    shares = [float(re.search(r"([\d.]+)%", axis)[1]) for axis in projection.axes]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    assert shares[0] > shares[1]
+    standard = vectors / vectors.std(0)
+    distances = np.linalg.norm(standard[:, None] - standard, axis=2)
+    on_the_map = np.linalg.norm(projection.points[:, None] - projection.points, axis=2)
+    assert on_the_map == pytest.approx(distances, abs=0.1)
+
+
+def test_constant_components_and_equal_files_do_no_harm():
+    vectors = np.random.default_rng(0).standard_normal((5, 4))
+    vectors[:, 2] = 0
+    assert np.isfinite(project(vectors).points).all()
+    with pytest.raises(InputError, match="all 5 embeddings are equal"):
+        project(np.ones((5, 4)))
+    with pytest.raises(InputError, match="pca map needs at least 3 files that can be embedded, got 2"):
+        project(vectors[:2])
+    with pytest.raises(OptionError, match="method must be one of pca, umap"):
+        project(vectors, "tsne")
+
+
+def test_umap_is_asked_for_where_it_is_not_installed(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(MissingDependencyError, match=r'umap is needed for this: pip install "hear_byols\[umap\]"'):
+        map_folder(MODEL, corpus, tmp_path / "map.png", method="umap")
+    assert not (tmp_path / "map.png").exists()
+
+
+# ---- marks
+
+
+def atlas_of(labels: list[str | None], title: str = "title"):
+    points = np.random.default_rng(0).standard_normal((len(labels), 2))
+    names = [f"{label}.wav" for label in labels]
+    return make_atlas(title, Projection(points, ("one", "two")), names, labels)
+
+
+def test_up_to_56_labels_have_marks_of_their_own_and_neighbours_differ_twice():
+    classes = atlas_of([str(i) for i in range(MOST_CLASSES)]).classes
+    assert len({(each.colour, each.shape) for each in classes}) == len(classes) == 56
+    for one, other in pairwise(classes):
+        assert one.colour != other.colour
+        assert one.shape != other.shape
+    assert [each.label for each in classes[:11]] == [str(i) for i in range(11)]
+
+
+def test_the_rarest_labels_and_files_without_label_are_grey():
+    labels = [label for i in range(56) for label in (f"often {i}",) * 2] + ["rare 1", "rare 2", None]
+    atlas = atlas_of(labels)
+    assert [(each.label, each.places) for each in atlas.classes[56:]] == [
+        ("(2 rarer labels)", (112, 113)),
+        (NO_LABEL, (114,)),
+    ]
+    assert {each.colour for each in atlas.classes[56:]}.isdisjoint(COLOURS)
+    assert sorted(place for each in atlas.classes for place in each.places) == list(range(115))
+    assert atlas.labels[112] == "rare 1"
+
+
+def test_numbers_in_labels_sort_as_numbers():
+    assert sorted(["b10", "10", "b9", "9", "a"], key=natural_key) == ["9", "10", "a", "b9", "b10"]
+
+
+# ---- pages
+
+
+class Page(HTMLParser):
+    """A page as a browser takes it apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.texts: dict[str, str] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        name = self.tags[-1][1].get("id") or self.tags[-1][0] if self.tags else ""
+        self.texts[name] = self.texts.get(name, "") + data
+
+
+def test_a_page_holds_every_file_and_reaches_for_nothing_outside():
+    atlas = atlas_of(["a", "b", None, "a"])
+    text = make_page(atlas)
+    page = Page(text)
+    data = json.loads(page.texts["data"])
+    assert [point[3:] for point in data["points"]] == [
+        ["a.wav", "a"],
+        ["b.wav", "b"],
+        ["None.wav", NO_LABEL],
+        ["a.wav", "a"],
+    ]
+    assert np.array([point[:2] for point in data["points"]]) == pytest.approx(atlas.projection.points, abs=1e-5)
+    assert [data["classes"][point[2]][0] for point in data["points"]] == list(atlas.labels)
+    assert data["axes"] == ["one", "two"]
+    assert not {"src", "href"} & {name for _, attributes in page.tags for name in attributes}
+    assert set(re.findall(r"https?://[^\"']*", text)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
+    assert "default-src 'none'" in text
+
+
+def test_strange_names_stay_text():
+    names = [*HOSTILE, "bad\udcff.wav", "line\u2028break"]
+    quiet, hostile = atlas_of(["a"] * len(names)), atlas_of(names, title=HOSTILE[0])
+    page = Page(make_page(hostile))
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in Page(make_page(quiet)).tags]
+    assert page.texts["h1"].strip() == page.texts["title"].strip() == HOSTILE[0]
+    data = json.loads(page.texts["data"])
+    assert [point[4] for point in data["points"]] == [*HOSTILE, "bad?.wav", "line\u2028break"]
+    assert ".innerHTML" not in make_page(quiet)
+
+
+def test_strange_names_in_a_picture(tmp_path):
+    figure = draw_map(atlas_of([*HOSTILE, "a" * 100, None], title="$\\frac{"))
+    save_figure(figure, tmp_path / "map.png")
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == [*sorted(shown[:-1], key=natural_key), NO_LABEL]
+    assert "_hidden" in shown
+    assert "$x^2$ & 'y'" in shown
+    assert max(map(len, shown)) == 28
+
+
+# ---- the command
+
+
+def test_the_command_maps_a_task_and_reports_bad_files(tmp_path, capsys):
+    task = write_task(tmp_path / "task")
+    (task / "16000" / "test" / "bad.wav").write_bytes(b"no audio")
+    output = tmp_path / "new" / "map.html"
+    assert main(["map", MODEL, "--audio", str(task), "--output", str(output), "--device", "cpu", "--quiet"]) == 1
+    assert "not embedded: test/bad.wav: " in capsys.readouterr().err
+    data = json.loads(Page(output.read_text()).texts["data"])
+    assert [point[4] for point in data["points"]] == ["y", "x", "x", "y", "x", "y"]
+    paths = sorted((task / "16000").rglob("clip*"))
+    expected = project(embed_files(paths, MODEL)).points
+    assert np.array([point[:2] for point in data["points"]]) == pytest.approx(expected, abs=1e-3)
+    assert [path.name for path in output.parent.iterdir()] == ["map.html"]
+
+
+def test_the_command_draws_a_picture(corpus, tmp_path, capsys):
+    output = tmp_path / "map.png"
+    assert main(["map", MODEL, "--audio", str(corpus), "--output", str(output), "--device", "cpu"]) == 0
+    assert output.read_bytes().startswith(b"\x89PNG")
+    assert f"mapped 8 files; wrote {output}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "map.gif"], "must end in .html, .png, .pdf, .svg; got 'map.gif'"),
+        (["--output", "audio/a/clip00.flac/map.png"], "cannot be made"),
+        (["--output", "map.png", "--labels", "none.csv"], "none.csv: no such file"),
+        (["--output", "map.png", "--audio", "none"], "none is not a folder"),
+    ],
+)
+def test_errors_come_before_anything_is_embedded(corpus, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(corpus.parent)
+    monkeypatch.setattr("hear_byols.analysis.mapping.embed_to_folder", lambda *args, **kwargs: pytest.fail("embedded"))
+    assert main(["map", MODEL, "--audio", "audio", *arguments, "--device", "cpu"]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in corpus.parent.iterdir()] == ["audio"]
