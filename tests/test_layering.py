@@ -15,14 +15,14 @@ ROOT = Path(hear_byols.__file__).parent
 RUNGS = [
     {"errors", ""},  # "" is the package itself: its version
     {"config", "files", "precision", "normalization", "zoo", "demo"},
-    {"framing", "frontend", "inputs", "audio", "original", "encoders.pooling"},
+    {"framing", "frontend", "inputs", "audio", "original", "encoders.pooling", "encoders.folding"},
     {"encoders.cnn", "encoders.resnetish", "encoders.clstm", "encoders.cvt"},
     {"encoders.build"},
     {"encoders"},
     {"model", "checkpoint"},
     {"weights", "opensmile", "concatenated", "sources"},
-    {"hear", "formats", "readahead"},
-    {"variants._bind", "outfolder", "sklearn", "model_card"},
+    {"hear", "formats", "readahead", "onnx_graph"},
+    {"variants._bind", "outfolder", "sklearn", "model_card", "onnx_export"},
     {"variants", "extract", "publish"},
     {"commands"},
     {"cli"},
@@ -30,7 +30,7 @@ RUNGS = [
 ]
 CORE_NEEDS = {"torch", "numpy", "huggingface_hub", "safetensors", "soundfile", "soxr", "tqdm"}
 # Modules that bring an extra with them, and import it only when used.
-EXTRAS = {"opensmile": {"opensmile"}, "sklearn": {"sklearn"}, "formats": {"pyarrow"}}
+EXTRAS = {"opensmile": {"opensmile"}, "sklearn": {"sklearn"}, "formats": {"pyarrow"}, "onnx_export": {"onnxruntime"}}
 # Rooms of the extras "train", "eval" and "analysis". Nothing enters them but the commands that are their doors.
 APART = {
     "training": {"commands.pretrain"},

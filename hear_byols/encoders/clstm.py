@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.pooling import time_major
+from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.pooling import channels_last, time_major
 
 FILTERS = 256
 
@@ -19,7 +20,7 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(FILTERS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
+        return F.relu(F.max_pool2d(conv_norm(x, self.conv, self.norm), 2))  # in this order the ReLU has a quarter to do
 
 
 class CLSTM(nn.Module):
@@ -43,5 +44,5 @@ class CLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 10) -> (batch, 1024)."""
-        sequence, _ = self.lstm(time_major(self.blocks(x)))  # (batch, time / 4, 1024)
+        sequence, _ = self.lstm(time_major(self.blocks(channels_last(x))))  # (batch, time / 4, 1024)
         return F.relu(self.fc(sequence[:, -1]))

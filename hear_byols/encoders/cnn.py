@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.pooling import mean_max, time_major
+from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.pooling import channels_last, mean_max, time_major
 
 CHANNELS = 64
 
@@ -19,7 +20,7 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
+        return F.relu(F.max_pool2d(conv_norm(x, self.conv, self.norm), 2))  # in this order the ReLU has a quarter to do
 
 
 class AudioNTT(nn.Module):
@@ -42,6 +43,6 @@ class AudioNTT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 8) -> (batch, embedding_size)."""
-        x = time_major(self.blocks(x))  # (batch, time / 8, 512)
+        x = time_major(self.blocks(channels_last(x)))  # (batch, time / 8, 512)
         x = self.dropout(F.relu(self.fc1(x)))
         return mean_max(F.relu(self.fc2(x)))

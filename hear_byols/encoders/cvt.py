@@ -1,4 +1,8 @@
-"""Convolutional vision transformer (paper, section 2.1.3; Wu et al. 2021), one transformer block per stage."""
+"""Convolutional vision transformer (paper, section 2.1.3; Wu et al. 2021), one transformer block per stage.
+
+Feature maps lie as (batch, mel, time, channels) throughout: norms then run over neighbouring values and 1x1
+convolutions are plain matrix products, which on CPUs are several times faster than over (batch, channels, mel, time).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.pooling import mean_max, time_major
+from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.pooling import channels_last, mean_max, time_major
 
 WIDTHS = (64, 256, 512)
 KERNELS = (7, 3, 3)
@@ -15,8 +20,18 @@ HEADS = (1, 3, 6)
 HEAD_SIZE = 64
 
 
+def _channels_first(x: Tensor) -> Tensor:
+    """(batch, mel, time, channels) -> (batch, channels, mel, time) as convolutions take it; a view."""
+    return x.permute(0, 3, 1, 2)
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """1x1 convolution of the last axis."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
+
+
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of a feature map. As in the original, eps stands outside the root."""
+    """Layer norm over the last axis. As in the original, eps stands outside the root."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -25,12 +40,14 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        var, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
-        scale = self.weight[:, None, None] / (var.sqrt() + self.eps)
-        return (x - mean) * scale + self.bias[:, None, None]
+        centred = x - x.mean(-1, keepdim=True)
+        std = (
+            torch.linalg.vector_norm(centred, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+        )  # var_mean is ten times slower
+        return torch.addcmul(self.bias, centred / (std + self.eps), self.weight)
 
 
-class DepthwiseProjection(nn.Sequential):
+class DepthwiseProjection(nn.Module):
     """Convolutional projection: depthwise 3x3, batch norm, 1x1; a stride of 2 thins keys and values."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -38,6 +55,10 @@ class DepthwiseProjection(nn.Sequential):
         self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False)
         self.norm = nn.BatchNorm2d(in_channels)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        thinned = conv_norm(_channels_first(x), self.depthwise, self.norm)
+        return _pointwise(self.pointwise, thinned.permute(0, 2, 3, 1))
 
 
 class Attention(nn.Module):
@@ -52,15 +73,14 @@ class Attention(nn.Module):
         self.output = nn.Conv2d(inner, channels, 1)
 
     def _split(self, x: Tensor) -> Tensor:
-        """(batch, heads * 64, mel, time) -> (batch, heads, mel * time, 64)."""
-        return x.flatten(2).unflatten(1, (self.heads, HEAD_SIZE)).transpose(2, 3).contiguous()
+        """(batch, mel, time, heads * 64) -> (batch, heads, mel * time, 64), a view."""
+        return x.unflatten(3, (self.heads, HEAD_SIZE)).flatten(1, 2).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         query = self._split(self.query(x))
-        key, value = (self._split(half) for half in self.key_value(x).chunk(2, dim=1))
+        key, value = (self._split(half) for half in self.key_value(x).chunk(2, dim=3))
         mixed = F.scaled_dot_product_attention(query, key, value)
-        mixed = mixed.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:])
-        return self.output(mixed)
+        return _pointwise(self.output, mixed.transpose(1, 2).flatten(2).unflatten(1, x.shape[1:3]))
 
 
 class FeedForward(nn.Module):
@@ -72,7 +92,7 @@ class FeedForward(nn.Module):
         self.contract = nn.Conv2d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.contract(F.gelu(self.expand(x)))
+        return _pointwise(self.contract, F.gelu(_pointwise(self.expand, x)))
 
 
 class Stage(nn.Module):
@@ -88,7 +108,7 @@ class Stage(nn.Module):
         self.feed_forward = FeedForward(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.embed_norm(self.embed(x))
+        x = self.embed_norm(self.embed(_channels_first(x)).permute(0, 2, 3, 1))
         x = x + self.attention(self.attention_norm(x))
         return x + self.feed_forward(self.feed_forward_norm(x))
 
@@ -112,4 +132,4 @@ class CvT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, 2048)."""
-        return mean_max(time_major(self.stages(x)))
+        return mean_max(time_major(_channels_first(self.stages(channels_last(x).permute(0, 2, 3, 1)))))

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """The same values with the channel fastest in memory: convolutions and pooling are faster so, on CPUs and GPUs."""
+    return x.to(memory_format=torch.channels_last)  # contiguous() would leave a single channel as it is
+
+
 def time_major(features: Tensor) -> Tensor:
     """Lay feature maps out per time step, the channel running fastest.
 

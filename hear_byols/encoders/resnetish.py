@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.pooling import mean_max, time_major
+from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.pooling import channels_last, mean_max, time_major
 
 DEPTHS = (3, 4, 6, 3)
 WIDTHS = (64, 128, 256, 512)
@@ -27,8 +28,8 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+        out = F.relu(conv_norm(x, self.conv1, self.bn1))
+        return F.relu(conv_norm(out, self.conv2, self.bn2) + self.downsample(x))
 
 
 def _stage(in_channels: int, out_channels: int, depth: int, stride: int) -> nn.Sequential:
@@ -57,7 +58,8 @@ class ResNetish34(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, 2048)."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        x = conv_norm(channels_last(x), self.conv1, self.bn1)
+        x = F.relu(F.max_pool2d(x, 3, stride=2, padding=1))
         for i in range(len(WIDTHS)):
             x = getattr(self, f"layer{i + 1}")(x)
         return mean_max(time_major(x))

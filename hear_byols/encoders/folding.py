@@ -1,0 +1,32 @@
+"""Batch norm folded into the convolution before it: in evaluation mode both are one linear map.
+
+The folded weights are made anew in every call rather than kept: where filters are small beside the feature maps that
+costs next to nothing, can never be stale, and leaves modules, state dicts and gradients alone.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_MOST_WEIGHTS = 500_000  # larger filters, ResNetish's last two stages, take longer to fold than their maps to normalise
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """Convolution, then batch norm; one convolution of folded weights in evaluation mode.
+
+    Args:
+        x: [shape=(batch, conv.in_channels, mel, time)].
+        conv: with or without bias, padded with zeros.
+        norm: over the convolution's output channels.
+
+    Returns:
+        [shape=(batch, conv.out_channels, mel', time')].
+    """
+    if norm.training or conv.weight.numel() > _MOST_WEIGHTS:
+        return norm(conv(x))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    weight = conv.weight * scale[:, None, None, None]
+    return F.conv2d(x, weight, norm.bias - mean * scale, conv.stride, conv.padding, conv.dilation, conv.groups)

@@ -1,0 +1,141 @@
+"""What makes the encoders fast changes no vector: folded batch norm, channels last, attention without score matrix."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_invariance import assert_same, make_model, sounds
+from torch import nn
+
+from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import reference
+
+ENCODERS = list(EMBEDDING_SIZES)
+
+
+def random_encoder(name: str, seed: int = 0) -> nn.Module:
+    """An encoder whose batch norms have statistics, scales and shifts that matter."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        encoder = build_encoder(name).eval()
+        for module in encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.3, 3)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.3)
+    return encoder
+
+
+def spectrograms(n_frames: int = 61, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 1, 64, n_frames, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(("batch", "n_frames"), [(3, 33), (1, 250)])
+def test_encoders_equal_the_reference_layer_by_layer(name, batch, n_frames):
+    encoder, x = random_encoder(name), spectrograms(n_frames, batch)
+    with torch.no_grad():
+        assert_same(encoder(x), reference.encode(encoder, x))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_layout_of_the_input_does_not_matter(name):
+    encoder, x = random_encoder(name), spectrograms()
+    with torch.no_grad():
+        expected = encoder(x)
+        for layout in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
+            assert_same(encoder(layout), expected)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_training_mode_uses_and_learns_the_statistics_of_its_batch(name):
+    ours, plain = random_encoder(name).train(), random_encoder(name).train()
+    for encoder in (ours, plain):
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+    assert_same(ours(spectrograms()), reference.encode(plain, spectrograms()))
+    before = random_encoder(name).state_dict()
+    for key, value in plain.state_dict().items():
+        assert_same(ours.state_dict()[key].double(), value.double())
+        assert "running" not in key or not torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("name", ["cnn", "cvt"])
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_those_of_the_separate_layers(name, training):
+    gradients = []
+    for encode in (lambda encoder, x: encoder(x), reference.encode):
+        encoder = random_encoder(name).train(training)
+        if name == "cnn":
+            encoder.dropout.p = 0.0
+        encode(encoder, spectrograms()).square().mean().backward()
+        gradients.append({key: value.grad for key, value in encoder.named_parameters()})
+    largest = max(float(gradient.abs().max()) for gradient in gradients[1].values())
+    for key, expected in gradients[1].items():
+        assert (gradients[0][key] - expected).abs().max() <= 1e-4 * largest, key
+
+
+def _load(encoder: nn.Module, other: nn.Module) -> nn.Module:
+    encoder.load_state_dict(other.state_dict())
+    return encoder
+
+
+def _in_place(encoder: nn.Module, other: nn.Module) -> nn.Module:
+    for tensors in (encoder.parameters, encoder.buffers):
+        for mine, theirs in zip(tensors(), getattr(other, tensors.__name__)(), strict=True):
+            mine.data.copy_(theirs)  # through .data, which no version counter sees
+    return encoder
+
+
+CHANGES = {
+    "load_state_dict": _load,
+    "in place": _in_place,
+    "deepcopy": lambda encoder, other: _load(copy.deepcopy(encoder), other),
+    "pickle": lambda encoder, other: _load(pickle.loads(pickle.dumps(encoder)), other),
+    "to another type and back": lambda encoder, other: _load(encoder.double().float(), other),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changed_weights_count_at_once(change):
+    encoder, other, x = random_encoder("cvt"), random_encoder("cvt", seed=1), spectrograms()
+    with torch.no_grad():
+        old, new = encoder(x), other(x)
+        assert (old - new).abs().max() > 0.1 * new.abs().max()
+        assert_same(change(encoder, other)(x), new)
+
+
+def test_embedding_leaves_the_state_as_it_was():
+    model = make_model("cvt")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.scene_embeddings(sounds(1, 8000, 1))
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_whole_clips_and_windows_equal_the_reference(name):
+    """The benchmark compares two ways to the same vectors."""
+    model, audio = make_model(name, frame_ms=500, hop_ms=100), sounds(2, 9000, 4)
+    assert_same(model.scene_embeddings(audio), reference.scene_embeddings(audio, model))
+    assert_same(model.timestamp_embeddings(audio)[0], reference.timestamp_embeddings(audio, model))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_equal_the_reference_on_a_gpu(name):
+    encoder, x = random_encoder(name).cuda(), spectrograms().cuda()
+    from hear_byols.precision import autocast
+
+    with torch.no_grad(), autocast("float32", x.device):
+        assert_same(encoder(x), reference.encode(encoder, x))
