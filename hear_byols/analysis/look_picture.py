@@ -84,7 +84,9 @@ def _draw_change(axes: Axes, view: View) -> None:
 def _draw_similarity(axes: Axes, view: View) -> object:
     half = view.hop_ms / 2000
     extent = (view.times[0] - half, view.times[-1] + half) * 2
-    low = float(np.percentile(view.similarity, 1))
+    # Coloured for windows within the file; those at its ends, half of them silence, are unlike all others.
+    inside = view.inside if view.inside.any() else slice(None)
+    low = float(np.percentile(view.similarity[inside][:, inside], 1))
     image = axes.imshow(
         view.similarity,
         origin="upper",

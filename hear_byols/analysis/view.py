@@ -31,7 +31,7 @@ class View:
         frontend: of the spectrogram.
         times: centres of the windows in seconds [shape=(n_windows,)].
         similarity: cosine of each pair of windows, float32 [shape=(n_windows, n_windows)].
-        change: 1 - cosine of the windows half a frame before and after each centre; NaN at the ends
+        change: 1 - cosine of the windows half a frame before and after each centre; NaN near the ends
             [shape=(n_windows,)].
         frame_ms: length of a window.
         hop_ms: distance of two windows.
@@ -47,6 +47,12 @@ class View:
     change: np.ndarray
     frame_ms: float
     hop_ms: float
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Which windows lie wholly within the file, boolean [shape=(n_windows,)]."""
+        half = self.frame_ms / 2000
+        return (self.times >= half - 1e-6) & (self.times <= self.seconds - half + 1e-6)
 
     @property
     def seconds(self) -> float:
@@ -109,16 +115,17 @@ def view_of(model: Any, samples: np.ndarray, name: str) -> View:
 
 
 def change_curve(similarity: np.ndarray, reach: int) -> np.ndarray:
-    """How unlike each other the windows ``reach`` steps before and after each window are, as 1 - cosine.
+    """How unlike each other the windows half a frame before and after each moment are, as 1 - cosine.
 
     Args:
         similarity: [shape=(n, n)].
-        reach: in windows; half a frame makes the two adjoin without overlap.
+        reach: half a frame in windows, so that the two adjoin without overlap.
 
     Returns:
-        [shape=(n,)], NaN where one of the two lies outside the clip.
+        [shape=(n,)], NaN where one of the two sticks out of the clip: it would differ for the silence around it.
     """
     curve = np.full(len(similarity), np.nan, np.float32)
-    if len(similarity) > 2 * reach:
-        curve[reach:-reach] = 1 - np.diagonal(similarity, 2 * reach)
+    if len(similarity) > 4 * reach:
+        inside = similarity[reach:-reach, reach:-reach]
+        curve[2 * reach : -2 * reach] = 1 - np.diagonal(inside, 2 * reach)
     return curve

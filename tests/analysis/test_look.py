@@ -36,7 +36,8 @@ def test_change_peaks_where_the_sound_changes(view):
     assert view.seconds == 2
     assert view.times == pytest.approx(np.arange(81) * 0.025)
     assert view.times[np.nanargmax(view.change)] == pytest.approx(1, abs=0.05)
-    assert np.isnan(view.change).tolist() == [True] * 5 + [False] * 71 + [True] * 5
+    assert np.isnan(view.change).tolist() == [True] * 10 + [False] * 61 + [True] * 10
+    assert view.inside.tolist() == [False] * 5 + [True] * 71 + [False] * 5
 
 
 def test_similarity_is_the_cosine_of_the_embeddings(view):
@@ -49,8 +50,10 @@ def test_similarity_is_the_cosine_of_the_embeddings(view):
 
 
 def test_change_compares_what_adjoins():
-    similarity = np.arange(36, dtype=np.float32).reshape(6, 6)
-    assert change_curve(similarity, 2)[2:4] == pytest.approx([1 - similarity[0, 4], 1 - similarity[1, 5]])
+    similarity = np.arange(100, dtype=np.float32).reshape(10, 10)
+    curve = change_curve(similarity, 2)
+    assert curve[4:6] == pytest.approx([1 - similarity[2, 6], 1 - similarity[3, 7]])
+    assert np.isnan(curve).sum() == 8
     assert np.isnan(change_curve(similarity, 3)).all()
 
 

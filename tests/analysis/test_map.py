@@ -160,6 +160,21 @@ def test_constant_components_and_equal_files_do_no_harm():
         project(vectors, "tsne")
 
 
+def test_umap_keeps_neighbours_together_and_repeats():
+    pytest.importorskip("umap", reason="the extra umap is not installed")  # most of this test is its compiler
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((40, 10)) + 20 * (np.arange(40) % 2)[:, None]
+    projection = project(vectors, "umap", seed=1)
+    assert projection.axes == ("UMAP 1", "UMAP 2")
+    even, odd = projection.points[::2], projection.points[1::2]
+    within = max(np.ptp(points, axis=0).max() for points in (even, odd))
+    assert np.linalg.norm(even.mean(0) - odd.mean(0)) > within
+    assert np.array_equal(project(vectors, "umap", seed=1).points, projection.points)
+    assert project(vectors[:5], "umap").points.shape == (5, 2)
+    with pytest.raises(InputError, match="umap map needs at least 5 files"):
+        project(vectors[:4], "umap")
+
+
 def test_umap_is_asked_for_where_it_is_not_installed(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MissingDependencyError, match=r'umap is needed for this: pip install "hear_byols\[umap\]"'):
