@@ -6,6 +6,7 @@ stay float32 and are neither clipped nor scaled. The formats are libsndfile's: w
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,14 +39,36 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16000) -> np.nda
     """
     path = Path(path)
     try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            blocks = list(_resampled(_mono_blocks(file, path), rate, sample_rate))
+        return _decode(path, str(path), sample_rate)
     except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as audio ({_reason(path, error)})") from error
+
+
+def decode_bytes(content: bytes, name: str, sample_rate: int = 16000) -> np.ndarray:
+    """As :func:`load_audio`, for a file that is in memory, such as a member of an archive.
+
+    Args:
+        content: the file's bytes.
+        name: what errors call it.
+        sample_rate: wanted rate in Hz.
+
+    Raises:
+        InputError: as in :func:`load_audio`.
+    """
+    try:
+        return _decode(io.BytesIO(content), name, sample_rate)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        raise InputError(f"{name}: cannot be read as audio ({error})") from error
+
+
+def _decode(source: Path | io.BytesIO, name: str, sample_rate: int) -> np.ndarray:
+    """Decode, average and resample, with libsndfile's own errors for what it cannot read."""
+    with soundfile.SoundFile(source) as file:
+        rate = file.samplerate
+        blocks = list(_resampled(_mono_blocks(file, name), rate, sample_rate))
     mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
     if mono.size == 0:
-        raise InputError(f"{path}: holds no samples" + (f" at {sample_rate} Hz" if blocks else ""))
+        raise InputError(f"{name}: holds no samples" + (f" at {sample_rate} Hz" if blocks else ""))
     return mono
 
 
@@ -57,12 +80,12 @@ def audio_seconds(path: str | os.PathLike[str]) -> float:
         return 0.0
 
 
-def _mono_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
+def _mono_blocks(file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
     """Average the channels, [shape=(n_samples,)] at a time."""
     while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
         if not np.isfinite(mono).all():
-            raise InputError(f"{path}: holds NaN or infinite samples")
+            raise InputError(f"{name}: holds NaN or infinite samples")
         yield np.ascontiguousarray(mono)
 
 

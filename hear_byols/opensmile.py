@@ -134,11 +134,21 @@ class OpenSmileModel(nn.Module):
             window[max(-first, 0) : max(-first, 0) + inside.size] = inside
             yield window
 
+    def functionals(self, samples: np.ndarray) -> np.ndarray:
+        """openSMILE's values of one clip as they are: NaN or infinite where it has none.
+
+        Args:
+            samples: mono float32 at 16 kHz [shape=(n_samples,)]; padded and clipped as described above.
+
+        Returns:
+            float32 [shape=(6373,)].
+        """
+        samples = np.pad(samples, (0, max(0, MIN_SAMPLES - samples.size))).clip(-1, _HIGHEST)
+        return self._smile(samples, self.sample_rate).reshape(-1).astype(np.float32)
+
     def _features(self, samples: np.ndarray) -> np.ndarray:
         """Float32 (n_samples,) -> float32 (6373,), finite."""
-        samples = np.pad(samples, (0, max(0, MIN_SAMPLES - samples.size))).clip(-1, _HIGHEST)
-        values = self._smile(samples, self.sample_rate).reshape(-1)
-        return np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
+        return np.nan_to_num(self.functionals(samples), nan=0, posinf=0, neginf=0)
 
 
 def _make_smile() -> Any:

@@ -1,110 +1,144 @@
-"""Batches of log-mel crops: drawn anew from the pool, or the fixed crops that have hand-crafted features."""
+"""Batches of log-mel crops, made on the device: audio lies there as int16, everything else is computed on the fly."""
 
 from __future__ import annotations
 
-import numpy as np
+import hashlib
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hear_byols.frontend import LogMel
-from hear_byols.training.data import AudioPool, draw_crops
-from hear_byols.training.targets import FeatureStore, Standardizer
+from hear_byols.training.data import AudioPool, cut_crops, draw_places
+from hear_byols.training.distributed import Team
+from hear_byols.training.synthetic import SyntheticSounds
+from hear_byols.training.targets import FIT_ROWS, FeatureStore, Standardizer
 
-_CHUNK = 256  # crops whose spectrograms are computed at a time
-
-
-def crop_samples(n_frames: int, hop_length: int = 160) -> int:
-    """Fewest samples that give ``n_frames`` centred frames: 96 frames are 15200 samples, 0.95 s."""
-    return (n_frames - 1) * hop_length
+_FITS = 0.5  # share of the device's free memory that audio may take
+_CHUNK = 4096  # features that are standardised at a time
 
 
-def log_mel_crops(pool: AudioPool, places: np.ndarray, n_samples: int, log_mel: LogMel) -> Tensor:
-    """Compute the log-mels of crops.
+class Batch(NamedTuple):
+    """One process's part of a batch.
 
     Args:
-        pool: audio.
-        places: clip and first sample of each crop [shape=(n_crops, 2)].
-        n_samples: length of a crop in samples.
-        log_mel: the front end.
-
-    Returns:
-        float16 [shape=(n_crops, 1, mel, time)].
-    """
-    blocks = []
-    for i in range(0, len(places), _CHUNK):
-        audio = np.stack([pool.crop(clip, start, n_samples) for clip, start in places[i : i + _CHUNK]])
-        blocks.append(log_mel(torch.from_numpy(audio).float() / 32768)[:, None].half())
-    return torch.cat(blocks)
-
-
-class RandomCrops:
-    """Crops drawn anew for every batch, uniform over time, for self-supervised pre-training.
-
-    Args:
-        pool: audio.
-        n_samples: length of a crop in samples.
-        log_mel: the front end.
+        log_mels: float32 [shape=(batch, 1, mel, time)].
+        features: standardised, float32; None without targets [shape=(batch, n_features)].
+        weights: of the crops in the supervised loss; 0 for crops without features, 1 on average over those of a batch
+            [shape=(batch,)].
     """
 
-    def __init__(self, pool: AudioPool, n_samples: int, log_mel: LogMel) -> None:
-        self.pool = pool
-        self.n_samples = n_samples
-        self.log_mel = log_mel
-
-    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, None]:
-        """Return log-mels, float32 [shape=(batch_size, 1, mel, time)], and no features."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        places = draw_crops(self.pool, batch_size, self.n_samples, np.random.default_rng(seed))
-        return log_mel_crops(self.pool, places, self.n_samples, self.log_mel).float(), None
-
-    def refresh(self) -> None:
-        """Nothing to do: the pool is fixed."""
+    log_mels: Tensor
+    features: Tensor | None
+    weights: Tensor | None
 
 
-class FixedCrops:
-    """Crops with hand-crafted features, log-mels and features held in memory in half precision.
+class Targets:
+    """Places and standardised features of the crops that have them, on the device in half precision.
 
     Args:
-        pool: audio.
-        store: the crops' places and features; rows that another process adds are taken in by :meth:`refresh`.
+        places: int64 [shape=(n_crops, 2)].
+        features: raw, float32 [shape=(n_crops, n_features)].
+        standardizer: measured on the features if not given.
+        device: where they are kept.
+    """
+
+    def __init__(self, places, features, standardizer: Standardizer | None, device: torch.device) -> None:
+        self.standardizer = standardizer or Standardizer.fit(features[:FIT_ROWS])
+        self.places = places.to(device)
+        blocks = (torch.from_numpy(features[i : i + _CHUNK].copy()) for i in range(0, len(features), _CHUNK))
+        self.features = torch.cat([self.standardizer(block.to(device)).half() for block in blocks])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a crop."""
+        return self.features.shape[1]
+
+    @classmethod
+    def from_store(cls, store: FeatureStore, places: Tensor, device: torch.device) -> Targets:
+        """Load the first ``len(places)`` rows of a store, whose places these are."""
+        return cls(places, store.features(len(places)), None, device)
+
+
+class CropSource:
+    """Draws batches: crops of the pool uniform over time, or of those with features, and synthetic ones.
+
+    Args:
+        pool: audio; kept on the device if it takes less than half of the free memory there.
         n_samples: length of a crop in samples.
-        log_mel: the front end.
-        standardizer: of the features; measured on the present rows if not given.
+        device: where batches are made.
+        targets: features of the hybrid; crops of the pool are then those that have features.
+        synthetic: share of a batch that is synthesised; it has no features.
+        team: the processes that share a batch.
     """
 
     def __init__(
         self,
         pool: AudioPool,
-        store: FeatureStore,
         n_samples: int,
-        log_mel: LogMel,
-        standardizer: Standardizer | None = None,
+        device: torch.device | str = "cpu",
+        targets: Targets | None = None,
+        synthetic: float = 0.0,
+        team: Team | None = None,
     ) -> None:
-        self.pool = pool
-        self.store = store
+        self.device = torch.device(device)
         self.n_samples = n_samples
-        self.log_mel = log_mel
-        self.standardizer = standardizer or Standardizer.fit(store.features())
-        n_mels, n_frames = log_mel.config.n_mels, log_mel.n_frames(n_samples)
-        self._log_mels = torch.empty((0, 1, n_mels, n_frames), dtype=torch.float16)
-        self._targets = torch.empty((0, len(self.standardizer.std)), dtype=torch.float16)
-        self.refresh()
+        self.targets = targets
+        self.team = team or Team()
+        self.log_mel = LogMel().to(self.device)
+        self._synthetic = synthetic
+        self._synthesiser = SyntheticSounds(n_samples, pool.sample_rate)
+        audio = torch.from_numpy(pool.audio)
+        self._audio = audio.to(self.device) if _fits(audio, self.device) else audio
+        self._offsets = torch.from_numpy(pool.offsets).to(self.device)
+        self.digest = _digest(pool, targets)
 
-    def __len__(self) -> int:
-        return len(self._log_mels)
+    def draw(self, batch_size: int, generator: torch.Generator, own: torch.Generator | None = None) -> Batch:
+        """Make this process's part of a batch.
 
-    def refresh(self) -> None:
-        """Take in the rows that the store has gained."""
-        features = self.store.features()
-        new = slice(len(self), len(features))
-        if new.start == new.stop:
-            return
-        log_mels = log_mel_crops(self.pool, self.store.places()[new], self.n_samples, self.log_mel)
-        targets = torch.from_numpy(self.standardizer(features[new])).half()
-        self._log_mels = torch.cat([self._log_mels, log_mels])
-        self._targets = torch.cat([self._targets, targets])
+        Args:
+            batch_size: of all processes together.
+            generator: drives the draws that all processes make alike; on the source's device.
+            own: drives synthetic sounds, different in each process; by default ``generator``.
+        """
+        part = self.team.part(batch_size)
+        n_own = part.stop - part.start
+        n_synthetic = round(n_own * self._synthetic)
+        places, rows = self._draw_places(batch_size, generator)
+        real = slice(part.start, part.stop - n_synthetic)
+        audio = self._cut(places[real])
+        if n_synthetic:
+            audio = torch.cat([audio, self._synthesiser.draw(n_synthetic, own or generator)])
+        log_mels = self.log_mel(audio)[:, None]
+        if rows is None:
+            return Batch(log_mels, None, None)
+        n_real = n_own - n_synthetic
+        features = F.pad(self.targets.features[rows[real]].float(), (0, 0, 0, n_synthetic))
+        weights = F.pad(torch.full((n_real,), n_own / max(n_real, 1), device=self.device), (0, n_synthetic))
+        return Batch(log_mels, features, weights)
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return log-mels [shape=(batch_size, 1, mel, time)] and features [shape=(batch_size, 6373)], float32."""
-        rows = torch.randint(len(self), (batch_size,), generator=generator)
-        return self._log_mels[rows].float(), self._targets[rows].float()
+    def _draw_places(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Places, and which rows of the targets they are."""
+        if self.targets is None:
+            return draw_places(self._offsets, n, self.n_samples, generator), None
+        rows = torch.randint(len(self.targets.places), (n,), generator=generator, device=self.device)
+        return self.targets.places[rows], rows
+
+    def _cut(self, places: Tensor) -> Tensor:
+        return cut_crops(self._audio, places.to(self._audio.device), self.n_samples).to(self.device)
+
+
+def _fits(audio: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return audio.numel() * audio.element_size() < _FITS * free
+
+
+def _digest(pool: AudioPool, targets: Targets | None) -> str:
+    """Tells whether two sources draw from the same audio and features."""
+    digest = hashlib.sha256(pool.fingerprint.encode() + pool.offsets.tobytes())
+    if targets is not None:
+        digest.update(targets.places.cpu().numpy().tobytes() + targets.features[:1].cpu().numpy().tobytes())
+    return digest.hexdigest()

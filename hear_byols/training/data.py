@@ -1,4 +1,4 @@
-"""Audio of the pre-training pool: tar shards or folders, decoded once into one memory-mapped int16 array.
+"""Audio of the pre-training pool: files of any format and rate, decoded once into one memory-mapped int16 array.
 
 Crops are drawn uniformly over *time*, not over files, so an hour-long recording is not outvoted by a thousand
 one-second clips (paper, section 2: random 96-frame segments).
@@ -11,41 +11,59 @@ import json
 import logging
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import soundfile
+import torch
+from filelock import FileLock
+from torch import Tensor
 
+from hear_byols.audio import EXTENSIONS, decode_bytes
 from hear_byols.errors import InputError
+from hear_byols.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"})
+LIST_SUFFIXES = frozenset({".txt", ".lst"})
 MIN_CLIP_SECONDS = 0.1  # shorter clips would be almost all padding
-_INDEX_VERSION = 1
+MAX_CROP_SECONDS = 10  # zeros behind the last clip, into which a crop of it may run
+_FORMAT = 2
+_READ_AHEAD = 64  # files in memory while they are decoded
 
 
 @dataclass(frozen=True)
 class AudioPool:
-    """Clips laid end to end.
+    """Clips laid end to end, and :data:`MAX_CROP_SECONDS` of zeros behind them.
 
     Args:
-        audio: int16 samples of all clips [shape=(n_samples,)], usually memory-mapped.
-        offsets: int64 first sample of each clip, and the total behind them [shape=(n_clips + 1,)].
-        sources: for each clip, the index of its shard or folder in ``source_names`` [shape=(n_clips,)].
-        source_names: names of the shards or folders, without their path.
+        audio: int16 samples, usually memory-mapped [shape=(n_samples,)].
+        offsets: int64 first sample of each clip, and the end of the last one [shape=(n_clips + 1,)].
+        sources: for each clip, the index of its shard, folder or list in ``source_names`` [shape=(n_clips,)].
+        source_names: names of the shards, folders or lists, without their path.
         sample_rate: in Hz.
-        n_skipped: files that were unreadable, of another rate, or too short.
+        skipped: what was left out, and why, one line a file.
+        fingerprint: of the files and the rate behind the pool.
     """
 
     audio: np.ndarray
     offsets: np.ndarray
     sources: np.ndarray
     source_names: tuple[str, ...]
-    sample_rate: int
-    n_skipped: int = 0
+    sample_rate: int = 16000
+    skipped: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @classmethod
+    def from_clips(cls, clips: Sequence[np.ndarray], sample_rate: int = 16000, name: str = "clips") -> AudioPool:
+        """Lay int16 clips [shape=(n_samples,) each] that are in memory end to end."""
+        tail = np.zeros(MAX_CROP_SECONDS * sample_rate, dtype=np.int16)
+        offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips], dtype=np.int64)])
+        sources = np.zeros(len(clips), dtype=np.int64)
+        return cls(np.concatenate([*clips, tail]), offsets, sources, (name,), sample_rate)
 
     @property
     def n_clips(self) -> int:
@@ -62,142 +80,144 @@ class AudioPool:
         samples = np.bincount(self.sources, weights=np.diff(self.offsets), minlength=len(self.source_names))
         return {name: float(n) / self.sample_rate / 3600 for name, n in zip(self.source_names, samples, strict=True)}
 
-    def crop(self, clip: int, start: int, n_samples: int) -> np.ndarray:
-        """Cut samples out of one clip; a clip that ends early is padded with zeros behind.
 
-        Args:
-            clip: index of the clip.
-            start: first sample within the clip.
-            n_samples: length of the crop.
-
-        Returns:
-            int16 [shape=(n_samples,)], a copy.
-        """
-        first = int(self.offsets[clip]) + start
-        piece = self.audio[first : min(first + n_samples, int(self.offsets[clip + 1]))]
-        out = np.zeros(n_samples, dtype=np.int16)
-        out[: len(piece)] = piece
-        return out
-
-
-def draw_crops(pool: AudioPool, n_crops: int, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+def draw_places(offsets: Tensor, n_crops: int, n_samples: int, generator: torch.Generator) -> Tensor:
     """Draw places for crops, uniform over all places at which a crop fits into its clip.
 
-    A clip shorter than the crop has one place, at its beginning, with the weight of its duration.
+    A clip has the weight of its duration. One shorter than the crop has one place, at its beginning.
 
     Args:
-        pool: the clips.
+        offsets: of the pool, on the generator's device [shape=(n_clips + 1,)].
         n_crops: how many, with replacement.
         n_samples: length of a crop in samples.
-        rng: source of randomness.
+        generator: source of randomness.
 
     Returns:
-        int64 [shape=(n_crops, 2)]: clip and first sample within it.
+        int64 [shape=(n_crops, 2)]: the crop's first sample in the pool, and the end of its clip.
     """
-    lengths = np.diff(pool.offsets)
-    clips = rng.choice(len(lengths), size=n_crops, p=lengths / lengths.sum())
-    starts = rng.integers(0, np.maximum(lengths[clips] - n_samples, 0) + 1)
-    return np.stack([clips, starts], axis=1).astype(np.int64)
+    device = offsets.device
+    moments = (torch.rand(n_crops, generator=generator, device=device, dtype=torch.float64) * offsets[-1]).long()
+    clips = torch.searchsorted(offsets, moments, right=True) - 1
+    firsts, stops = offsets[clips], offsets[clips + 1]
+    room = (stops - firsts - n_samples).clamp_min(0) + 1
+    shares = torch.rand(n_crops, generator=generator, device=device, dtype=torch.float64)
+    return torch.stack([firsts + (shares * room).long().minimum(room - 1), stops], dim=1)
 
 
-def load_pool(data: list[str | os.PathLike], cache: str | os.PathLike, sample_rate: int = 16000) -> AudioPool:
-    """Read shards or folders, from the cache if it was made from the same files.
+def cut_crops(audio: Tensor, places: Tensor, n_samples: int) -> Tensor:
+    """Cut crops out of the pool; beyond the end of its clip a crop is 0.
 
     Args:
-        data: tar shards of audio files, audio files, or folders that hold either (searched recursively).
-        cache: folder for ``audio.npy`` (2 bytes a sample) and ``index.json``; made if missing.
-        sample_rate: the rate in Hz that every file must have.
+        audio: int16 samples of a pool [shape=(n,)].
+        places: of :func:`draw_places`, on the same device [shape=(n_crops, 2)].
+        n_samples: length of a crop in samples.
+
+    Returns:
+        float32 in [-1, 1] [shape=(n_crops, n_samples)].
+    """
+    firsts, stops = places.unbind(1)
+    crops = audio.unfold(0, n_samples, 1)[firsts].float() / 32768
+    positions = torch.arange(n_samples, device=audio.device)
+    return torch.where(positions < (stops - firsts)[:, None], crops, 0)
+
+
+def load_pool(
+    data: Iterable[str | os.PathLike[str]],
+    cache: str | os.PathLike[str],
+    sample_rate: int = 16000,
+    workers: int = 1,
+) -> AudioPool:
+    """Decode files, or take them from the cache if it was made from the same ones.
+
+    Files that cannot be decoded, are too short or hold NaN are skipped, logged and listed in ``CACHE/skipped.txt``.
+
+    Args:
+        data: audio files, tar shards of audio files, text files (.txt, .lst) with one such path a line, or folders that
+            hold audio files or shards (searched recursively). Any format of libsndfile, rate and number of channels.
+        cache: folder for ``audio.npy`` (2 bytes a sample) and ``index.json``; made if missing. Processes may share it.
+        sample_rate: of the pool in Hz.
+        workers: threads that decode.
 
     Returns:
         The pool, its samples memory-mapped.
 
     Raises:
-        InputError: nothing found, or no file could be read.
+        InputError: nothing found, or no file could be used.
     """
     sources = find_sources(data)
     cache = Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    fingerprint = {
-        "version": _INDEX_VERSION,
-        "sample_rate": sample_rate,
-        "sources": [[name, [[p.name, p.stat().st_size] for p in paths]] for name, paths in sources],
-    }
+    fingerprint = json.dumps(
+        [_FORMAT, sample_rate, [[name, [[p.name, p.stat().st_size] for p in paths]] for name, paths in sources]]
+    )
     index_path, audio_path = cache / "index.json", cache / "audio.npy"
-    if not _is_current(index_path, fingerprint):
-        index_path.unlink(missing_ok=True)
-        index = {"fingerprint": fingerprint, **_decode(sources, audio_path, sample_rate)}
-        partial = index_path.with_suffix(".tmp")
-        partial.write_text(json.dumps(index))
-        os.replace(partial, index_path)  # last, so that an index always describes a whole array
-    index = json.loads(index_path.read_text())
+    with FileLock(cache / "lock"):
+        if not _is_current(index_path, fingerprint):
+            index_path.unlink(missing_ok=True)
+            index = {"fingerprint": fingerprint, **_decode(sources, audio_path, sample_rate, workers)}
+            (cache / "skipped.txt").write_text("".join(f"{line}\n" for line in index["skipped"]), encoding="utf-8")
+            with atomic_path(index_path) as part:  # last, so that an index always describes a whole array
+                part.write_text(json.dumps(index), encoding="utf-8")
+    index = json.loads(index_path.read_text(encoding="utf-8"))
     pool = AudioPool(
-        audio=np.load(audio_path, mmap_mode="r"),
+        audio=np.load(audio_path, mmap_mode="c"),  # never written to; torch warns about arrays that cannot be
         offsets=np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)]),
         sources=np.array(index["sources"], dtype=np.int64),
         source_names=tuple(name for name, _ in sources),
         sample_rate=sample_rate,
-        n_skipped=index["n_skipped"],
+        skipped=tuple(index["skipped"]),
+        fingerprint=fingerprint,
     )
-    logger.info("%d clips, %.2f h, %d files skipped", pool.n_clips, pool.hours, pool.n_skipped)
+    left_out = f", {len(pool.skipped)} files skipped ({cache / 'skipped.txt'} says why)" if pool.skipped else ""
+    logger.info("pool: %d clips, %.2f h%s", pool.n_clips, pool.hours, left_out)
     return pool
 
 
-def find_sources(data: list[str | os.PathLike]) -> list[tuple[str, list[Path]]]:
-    """List what is to be read: one entry per tar shard, one per folder of audio files.
+def find_sources(data: Iterable[str | os.PathLike[str]]) -> list[tuple[str, list[Path]]]:
+    """List what is to be read: one entry per tar shard, folder of audio files, single file or list.
 
     Args:
-        data: tar shards, audio files or folders.
+        data: see :func:`load_pool`.
 
     Returns:
         Pairs of a name and the files behind it, sorted, so that the order does not depend on the file system.
 
     Raises:
-        InputError: a path does not exist or holds no tar shard and no audio file.
+        InputError: a path does not exist, or holds no tar shard and no audio file.
     """
     sources: list[tuple[str, list[Path]]] = []
     for entry in map(Path, data):
-        if not entry.exists():
-            raise InputError(f"no such file or folder: {entry}")
-        found = sorted(p for p in entry.rglob("*") if p.is_file()) if entry.is_dir() else [entry]
-        shards = [p for p in found if p.suffix == ".tar"]
-        files = [p for p in found if p.suffix.lower() in AUDIO_SUFFIXES]
+        found = _files_of(entry)
+        shards = [p for p in found if p.suffix.lower() == ".tar"]
+        files = [p for p in found if p.suffix.lower() in EXTENSIONS]
         if not shards and not files:
-            raise InputError(f"{entry} holds no .tar shard and no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
+            raise InputError(f"{entry} holds no .tar shard and no audio ({', '.join(sorted(EXTENSIONS))})")
         sources += [(shard.stem, [shard]) for shard in shards]
         if files:
-            sources.append((entry.stem, files))
+            sources.append((entry.resolve().stem, files))
+    if not sources:
+        raise InputError("no data: name audio files, tar shards, lists of them, or folders")
     return sources
 
 
-def read_clip(content: bytes, sample_rate: int) -> np.ndarray:
-    """Decode one audio file to mono int16.
+def _files_of(entry: Path) -> list[Path]:
+    if not entry.exists():
+        raise InputError(f"no such file or folder: {entry}")
+    if entry.is_dir():
+        return sorted(p for p in entry.rglob("*") if p.is_file())
+    if entry.suffix.lower() not in LIST_SUFFIXES:
+        return [entry]
+    lines = [line.strip() for line in entry.read_text(encoding="utf-8").splitlines()]
+    paths = [entry.parent / line for line in lines if line]
+    missing = [p for p in paths if not p.is_file()]
+    if missing:
+        raise InputError(f"{entry} names {len(missing)} files that do not exist, the first is {missing[0]}")
+    return paths
 
-    Args:
-        content: the file.
-        sample_rate: the expected rate in Hz.
 
-    Returns:
-        int16 [shape=(n_samples,)]; channels are averaged.
-
-    Raises:
-        InputError: not audio, of another rate, too short, or with values that are not finite.
-    """
+def _is_current(index_path: Path, fingerprint: str) -> bool:
     try:
-        audio, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise InputError(f"cannot be decoded: {error}") from error
-    if rate != sample_rate:
-        raise InputError(f"has a rate of {rate} Hz; pre-training reads {sample_rate} Hz, so resample it first")
-    if len(audio) < MIN_CLIP_SECONDS * sample_rate:
-        raise InputError(f"has {len(audio)} samples; at least {MIN_CLIP_SECONDS} s are needed")
-    if not np.isfinite(audio).all():
-        raise InputError("holds values that are not finite")
-    return np.round(audio.mean(axis=1).clip(-1, 1) * 32767).astype(np.int16)
-
-
-def _is_current(index_path: Path, fingerprint: dict) -> bool:
-    try:
-        return json.loads(index_path.read_text())["fingerprint"] == fingerprint
+        return json.loads(index_path.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
     except (OSError, ValueError, KeyError):
         return False
 
@@ -205,45 +225,60 @@ def _is_current(index_path: Path, fingerprint: dict) -> bool:
 def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
     """Names and bytes of the audio files in shards and plain files."""
     for path in paths:
-        if path.suffix != ".tar":
+        if path.suffix.lower() != ".tar":
             yield path.name, path.read_bytes()
             continue
         try:
             with tarfile.open(path) as shard:
                 for member in shard:
-                    if member.isfile() and Path(member.name).suffix.lower() in AUDIO_SUFFIXES:
+                    if member.isfile() and Path(member.name).suffix.lower() in EXTENSIONS:
                         yield f"{path.name}:{member.name}", shard.extractfile(member).read()
         except tarfile.TarError as error:
             raise InputError(f"{path} is not a readable tar file: {error}") from error
 
 
-def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate: int) -> dict:
+def _clip(content: bytes, name: str, sample_rate: int) -> np.ndarray | InputError:
+    """One file as mono int16, or why it cannot be used."""
+    try:
+        audio = decode_bytes(content, name, sample_rate)
+    except InputError as error:
+        return error
+    if len(audio) < MIN_CLIP_SECONDS * sample_rate:
+        return InputError(f"{name}: {len(audio) / sample_rate:.3f} s are too short, at least {MIN_CLIP_SECONDS} needed")
+    return np.round(audio.clip(-1, 1) * 32767).astype(np.int16)
+
+
+def _clips(paths: list[Path], sample_rate: int, threads: ThreadPoolExecutor) -> Iterator[np.ndarray | InputError]:
+    """Decode in parallel, in order, with a bounded number of files in memory."""
+    contents = _contents(paths)
+    while block := list(islice(contents, _READ_AHEAD)):
+        yield from threads.map(lambda item: _clip(item[1], item[0], sample_rate), block)
+
+
+def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate: int, workers: int) -> dict:
     """Decode everything into one .npy file; returns the index of its clips."""
     lengths: list[int] = []
     source_of_clip: list[int] = []
-    n_skipped = 0
-    partial = audio_path.with_suffix(".tmp")
-    with open(partial, "wb") as out:
+    skipped: list[str] = []
+    with atomic_path(audio_path) as part, open(part, "wb") as out, ThreadPoolExecutor(max(workers, 1)) as threads:
         _write_header(out, 0)
         for number, (name, paths) in enumerate(sources):
             logger.info("decoding %s", name)
-            for member, content in _contents(paths):
-                try:
-                    clip = read_clip(content, sample_rate)
-                except InputError as error:
-                    n_skipped += 1
-                    logger.warning("skipped: %s %s", member, error)
+            for clip in _clips(paths, sample_rate, threads):
+                if isinstance(clip, InputError):
+                    skipped.append(str(clip))
+                    logger.warning("skipped: %s", clip)
                     continue
                 clip.tofile(out)
                 lengths.append(len(clip))
                 source_of_clip.append(number)
+        if not lengths:
+            raise InputError(f"none of the {len(skipped)} audio files found could be used; first: {skipped[0]}")
+        tail = np.zeros(MAX_CROP_SECONDS * sample_rate, dtype=np.int16)
+        tail.tofile(out)
         out.flush()
-        _write_header(out, sum(lengths))
-    if not lengths:
-        partial.unlink()
-        raise InputError(f"none of the {n_skipped} audio files found could be used; the log says why")
-    os.replace(partial, audio_path)
-    return {"lengths": lengths, "sources": source_of_clip, "n_skipped": n_skipped}
+        _write_header(out, sum(lengths) + len(tail))
+    return {"lengths": lengths, "sources": source_of_clip, "skipped": skipped}
 
 
 def _write_header(out: io.BufferedWriter, n_samples: int) -> None:

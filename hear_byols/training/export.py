@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import os
 import platform
@@ -54,36 +55,36 @@ def describe_data(pool: AudioPool, manifest: dict[str, dict[str, str]] | None = 
     ]
 
 
-def describe_run(trainer: Pretrainer, last: dict[str, float]) -> dict[str, Any]:
-    """Settings, length, cost and final losses of a run, JSON-able."""
+def describe_run(trainer: Pretrainer, last: dict[str, float], preset: str = "") -> dict[str, Any]:
+    """Settings, length, cost and final losses of a run, JSON-able.
+
+    Args:
+        trainer: the run.
+        last: line of the log.
+        preset: that the settings started from.
+    """
     config = trainer.config
-    hybrid = {"alpha": config.alpha, "n_features": config.projection_size} if config.hybrid else {}
+    settings = dataclasses.asdict(config)
     return {
         "method": "Hybrid BYOL-S" if config.hybrid else "BYOL-S",
+        **({"preset": preset} if preset else {}),
         "steps": trainer.n_steps,
-        "batch_size": config.batch_size,
+        "of_steps": trainer.total_steps,
         "crops_seen": trainer.n_steps * config.batch_size,
-        "crop_frames": config.crop_frames,
-        "learning_rate": config.learning_rate,
-        "ema_decay": config.ema_decay,
-        "head_hidden": config.head_hidden,
-        "mixup_ratio": config.mixup_ratio,
-        "beta": config.beta,
-        **hybrid,
-        "seed": config.seed,
+        "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
         "hours": round(trainer.seconds / 3600, 3),
-        "hardware": describe_hardware(trainer.device),
+        "hardware": describe_hardware(trainer.device, trainer.team.size),
         "final": {k: float(f"{v:.5g}") for k, v in last.items() if k != "learning_rate" and math.isfinite(v)},
         "torch": str(torch.__version__),
         "hear_byols": hear_byols.__version__,
     }
 
 
-def describe_hardware(device: torch.device) -> str:
-    """Name the device in plain words."""
+def describe_hardware(device: torch.device, n_processes: int = 1) -> str:
+    """Name the devices in plain words."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
+        return f"{n_processes} x {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads() * n_processes
     return f"{threads} {platform.machine()} CPU core{'s' if threads > 1 else ''}"
 
 

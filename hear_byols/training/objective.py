@@ -42,7 +42,7 @@ def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     return (2 - 2 * F.cosine_similarity(predictions, targets.detach(), dim=-1)).mean()
 
 
-def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
+def supervised_loss(projections: Tensor, features: Tensor, weights: Tensor) -> Tensor:
     """L_sup: mean squared error against standardised hand-crafted features (paper, section 2.2).
 
     The paper leaves open which output of the online network is meant. Here it is the projector's: the target's
@@ -53,11 +53,13 @@ def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     Args:
         projections: of both views [shape=(2 * batch, size)].
         features: of the crops the views were made from [shape=(batch, size)].
+        weights: of the crops [shape=(batch,)]; those without features have weight 0.
 
     Returns:
-        A scalar; 1 for projections of 0 if the features have unit variance.
+        A scalar; 1 for projections of 0 if the features have unit variance and the weights a mean of 1.
     """
-    return F.mse_loss(projections, torch.cat([features, features]))
+    errors = (projections.unflatten(0, (2, len(features))) - features).square().mean(dim=2)  # (view, crop)
+    return (errors * weights).mean()
 
 
 class Branch(nn.Module):
@@ -133,12 +135,12 @@ def update_target(target: nn.Module, online: nn.Module, decay: float) -> None:
 
 
 def embedding_spread(embeddings: Tensor) -> Tensor:
-    """How far embeddings are from collapse: the mean over dimensions of the standard deviation of unit vectors.
+    """How far embeddings are from collapse: sqrt(size) times the mean standard deviation of unit vectors.
 
     Args:
         embeddings: [shape=(n, size)].
 
     Returns:
-        A scalar: 0 if all directions are the same, about 1 / sqrt(size) if they are uniform on the sphere.
+        A scalar: 0 if all directions are the same, about 1 if they are uniform on the sphere.
     """
-    return F.normalize(embeddings, dim=1).std(dim=0).mean()
+    return F.normalize(embeddings.float(), dim=1).std(dim=0).mean() * embeddings.shape[1] ** 0.5

@@ -1,192 +1,199 @@
-"""Hand-crafted targets of the hybrid (paper, section 2.2): 6373 openSMILE ComParE 2016 functionals of fixed crops.
+"""Targets of the hybrid's supervised loss (paper, section 2.2): features of fixed crops, extracted once, on disk.
 
-Extraction takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn
-once and their features kept on disk. Extraction can be interrupted and continued, also while training already reads.
+openSMILE takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn once.
+Extraction can be interrupted and continued, and more crops can be added later.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+from tqdm import tqdm
 
-from hear_byols.errors import InputError, MissingDependencyError
-from hear_byols.training.data import AudioPool, draw_crops
+from hear_byols.errors import InputError
+from hear_byols.files import atomic_path
+from hear_byols.training.data import AudioPool, cut_crops, draw_places
+from hear_byols.training.extractors import make_extractor
+from hear_byols.training.randomness import seeded
 
 logger = logging.getLogger(__name__)
 
-N_FEATURES = 6373
 CLIP = 5.0  # standard deviations; the few values beyond would rule the squared error
-_SAVE_EVERY = 200
-
-
-class CompareExtractor:
-    """openSMILE's ComParE 2016 functionals of a crop.
-
-    Args:
-        sample_rate: rate of the audio in Hz.
-
-    Raises:
-        MissingDependencyError: opensmile is not installed.
-    """
-
-    def __init__(self, sample_rate: int = 16000) -> None:
-        try:
-            import opensmile
-        except ImportError as error:
-            raise MissingDependencyError(
-                "hybrid pre-training needs openSMILE (free for research): pip install opensmile"
-            ) from error
-        self.sample_rate = sample_rate
-        self._smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
-
-    def __call__(self, audio: np.ndarray) -> np.ndarray:
-        """Extract.
-
-        Args:
-            audio: int16 [shape=(n_samples,)].
-
-        Returns:
-            float32 [shape=(6373,)]; NaN where openSMILE has no value.
-        """
-        return self._smile(audio.astype(np.float32) / 32768, self.sample_rate).reshape(-1)
+FIT_ROWS = 20_000  # crops behind the statistics, at most
+_DRAW_BLOCK = 1000  # crops drawn from one seed, so that more crops leave the first ones as they are
+_BATCH = 16
 
 
 class FeatureStore:
-    """Places of crops and their features on disk; the first ``n_done`` rows are complete.
+    """Features of crops on disk, in the order of their places; complete rows count, whatever follows does not.
 
     Args:
-        folder: where ``places.npy`` (int64), ``features.npy`` (float32, about 25 kB a crop) and ``progress.json`` lie.
+        folder: where ``recipe.json`` and ``features.f32`` (float32 rows, one behind the other) lie.
     """
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
+        self._rows_path = self.folder / "features.f32"
+
+    @property
+    def recipe(self) -> dict:
+        """What the rows are features of; empty if there is no store."""
+        try:
+            return json.loads((self.folder / "recipe.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    @property
+    def n_features(self) -> int:
+        """Length of a row."""
+        return self.recipe["n_features"]
 
     @property
     def n_done(self) -> int:
-        """Number of rows whose features are on disk."""
+        """Number of complete rows."""
         try:
-            return json.loads((self.folder / "progress.json").read_text())["n_done"]
+            return self._rows_path.stat().st_size // (4 * self.n_features)
         except FileNotFoundError:
             return 0
 
-    def places(self) -> np.ndarray:
-        """Clip and first sample of every crop [shape=(n_crops, 2)]."""
-        return np.load(self.folder / "places.npy")
+    def features(self, stop: int | None = None) -> np.ndarray:
+        """Rows 0 to ``stop`` (default: all complete ones), memory-mapped, float32 [shape=(n, n_features)]."""
+        n_rows = self.n_done if stop is None else min(stop, self.n_done)
+        if not n_rows:
+            return np.empty((0, self.n_features), np.float32)
+        return np.memmap(self._rows_path, np.float32, "r", shape=(n_rows, self.n_features))
 
-    def features(self) -> np.ndarray:
-        """Finished rows, memory-mapped [shape=(n_done, 6373)]."""
-        return np.load(self.folder / "features.npy", mmap_mode="r")[: self.n_done]
-
-    def create(self, pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> None:
-        """Draw the crops and reserve the file, or keep what is there if it was made in the same way.
-
-        Args:
-            pool: audio to draw from.
-            n_crops: number of crops.
-            n_samples: length of a crop in samples.
-            seed: of the draw.
+    def open(self, recipe: dict) -> None:
+        """Begin a store, or continue one that was made in the same way.
 
         Raises:
-            InputError: the folder holds crops that were drawn in another way.
+            InputError: the folder holds features of other crops.
         """
-        recipe = {
-            "n_crops": n_crops,
-            "n_samples": n_samples,
-            "seed": seed,
-            "pool_samples": int(pool.offsets[-1]),
-            "pool_clips": pool.n_clips,
-        }
-        recipe_path = self.folder / "recipe.json"
-        if recipe_path.exists():
-            present = json.loads(recipe_path.read_text())
-            if present != recipe:
-                raise InputError(f"{self.folder} holds features of other crops: {present}, not {recipe}; remove it")
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        np.save(self.folder / "places.npy", draw_crops(pool, n_crops, n_samples, np.random.default_rng(seed)))
-        shape = (n_crops, N_FEATURES)
-        np.lib.format.open_memmap(self.folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
-        self._save_progress(0)
-        recipe_path.write_text(json.dumps(recipe))
+        present = self.recipe
+        if present and present != recipe:
+            differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
+            raise InputError(
+                f"{self.folder} holds features that were made in another way (different: {differing}); "
+                "name another cache folder, or remove it"
+            )
+        if not present:
+            with atomic_path(self.folder / "recipe.json") as part:
+                part.write_text(json.dumps(recipe), encoding="utf-8")
 
-    def fill(self, rows: Iterable[np.ndarray]) -> None:
-        """Append features behind the finished rows.
+    def append(self, rows: Iterable[np.ndarray]) -> None:
+        """Write rows behind the complete ones, each float32 [shape=(n_features,)]."""
+        n_done, width = self.n_done, self.n_features
+        with open(self._rows_path, "ab") as file:
+            file.truncate(4 * width * n_done)
+            for row in rows:
+                file.write(np.ascontiguousarray(row, np.float32).tobytes())
+                file.flush()
 
-        Args:
-            rows: features of the crops ``n_done``, ``n_done + 1``, ... in order.
-        """
-        features = np.lib.format.open_memmap(self.folder / "features.npy", mode="r+")
-        n_done = self.n_done
-        for row in rows:
-            features[n_done] = row
-            n_done += 1
-            if n_done % _SAVE_EVERY == 0:
-                features.flush()
-                self._save_progress(n_done)
-                logger.info("features of %d of %d crops", n_done, len(features))
-        features.flush()
-        self._save_progress(n_done)
 
-    def _save_progress(self, n_done: int) -> None:
-        partial = self.folder / "progress.tmp"
-        partial.write_text(json.dumps({"n_done": n_done}))
-        os.replace(partial, self.folder / "progress.json")
+def feature_places(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:
+    """Places of the crops that have features; those of a smaller ``n_crops`` are the first of a larger one.
+
+    Returns:
+        int64 [shape=(n_crops, 2)], as :func:`hear_byols.training.data.draw_places`.
+    """
+    offsets = torch.from_numpy(pool.offsets)
+    blocks = [
+        draw_places(offsets, _DRAW_BLOCK, n_samples, seeded(torch.Generator(), seed, block, "features"))
+        for block in range(-(-n_crops // _DRAW_BLOCK))
+    ]
+    return torch.cat(blocks)[:n_crops]
 
 
 def extract_features(
-    pool: AudioPool, folder: str | os.PathLike, n_crops: int, n_samples: int, seed: int = 0, workers: int = 0
+    pool: AudioPool,
+    folder: str | os.PathLike[str],
+    targets: str,
+    n_crops: int,
+    n_samples: int,
+    seed: int = 0,
+    workers: int = 0,
+    progress: bool = False,
 ) -> FeatureStore:
-    """Extract the features of a fixed set of crops, or of those still missing.
+    """Extract the features of crops, or of those still missing. Processes may share the folder: one works, others wait.
 
     Args:
         pool: audio to draw from.
         folder: of the :class:`FeatureStore`.
+        targets: see :func:`hear_byols.training.extractors.make_extractor`.
         n_crops: number of crops, drawn uniformly over time.
         n_samples: length of a crop in samples.
         seed: of the draw.
         workers: processes to extract with; 0 works in this one.
+        progress: show a bar.
 
     Returns:
-        The store, complete.
+        The store, with at least ``n_crops`` rows.
 
     Raises:
         MissingDependencyError: opensmile is not installed.
+        OptionError: the extractor cannot be loaded.
         InputError: the folder holds features of other crops.
     """
     store = FeatureStore(folder)
-    store.create(pool, n_crops, n_samples, seed)
-    todo = store.places()[store.n_done :]
-    if len(todo):
-        crops = (pool.crop(clip, start, n_samples) for clip, start in todo)
-        store.fill(_extract_all(crops, pool.sample_rate, workers))
+    store.folder.mkdir(parents=True, exist_ok=True)
+    recipe = {
+        "targets": targets,
+        "n_samples": n_samples,
+        "seed": seed,
+        "sample_rate": pool.sample_rate,
+        "pool": hashlib.sha256(pool.fingerprint.encode() + pool.offsets.tobytes()).hexdigest(),
+    }
+    with FileLock(store.folder / "lock"):
+        if store.recipe and store.n_done >= n_crops:
+            store.open({**recipe, "n_features": store.n_features})
+            return store
+        extractor = make_extractor(targets, pool.sample_rate)
+        store.open({**recipe, "n_features": extractor.n_features})
+        todo = feature_places(pool, n_crops, n_samples, seed)[store.n_done :]
+        audio = torch.from_numpy(pool.audio)
+        batches = (cut_crops(audio, places, n_samples).numpy() for places in todo.split(_BATCH))
+        rows = _extract_all(batches, extractor, targets, pool.sample_rate, workers)
+        store.append(tqdm(rows, "features", n_crops, initial=store.n_done, unit="crop", disable=not progress))
     return store
 
 
-def _extract_all(crops: Iterable[np.ndarray], sample_rate: int, workers: int) -> Iterator[np.ndarray]:
+def _extract_all(
+    batches: Iterator[np.ndarray], extractor, targets: str, sample_rate: int, workers: int
+) -> Iterator[np.ndarray]:
     if not workers:
-        yield from map(CompareExtractor(sample_rate), crops)
+        for batch in batches:
+            yield from extractor(batch)
         return
-    with multiprocessing.get_context("spawn").Pool(workers, _start_worker, (sample_rate,)) as processes:
-        yield from processes.imap(_work, crops, chunksize=16)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, _start_worker, (targets, sample_rate)) as processes:
+        while group := list(islice(batches, 8 * workers)):  # imap alone would read all batches ahead
+            for rows in processes.imap(_work, group):
+                yield from rows
 
 
-_extractor: CompareExtractor | None = None  # one per worker process
+_extractor = None  # one per worker process
 
 
-def _start_worker(sample_rate: int) -> None:
+def _start_worker(targets: str, sample_rate: int) -> None:
     global _extractor
-    _extractor = CompareExtractor(sample_rate)
+    torch.set_num_threads(1)
+    _extractor = make_extractor(targets, sample_rate)
 
 
-def _work(crop: np.ndarray) -> np.ndarray:
-    return _extractor(crop)
+def _work(crops: np.ndarray) -> np.ndarray:
+    return _extractor(crops)
 
 
 @dataclass(frozen=True)
@@ -198,60 +205,39 @@ class Standardizer:
     pool become 0, the mean: a constant prediction is then right for them, and no crop is lost.
 
     Args:
-        centre: medians [shape=(n_features,)].
+        centre: medians, float32 [shape=(n_features,)], as all others.
         scale: interquartile ranges over 1.349, the standard deviation if that is 0, 1 for constants.
         mean: means of the squashed values.
         std: standard deviations of the squashed values; 0 for constants.
     """
 
-    centre: np.ndarray
-    scale: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
+    centre: Tensor
+    scale: Tensor
+    mean: Tensor
+    std: Tensor
 
     @classmethod
     def fit(cls, features: np.ndarray) -> Standardizer:
-        """Measure the statistics.
-
-        Args:
-            features: raw features [shape=(n_crops, n_features)].
-        """
+        """Measure the statistics on raw features [shape=(n_crops, n_features)]."""
         columns = [_fit_column(features[:, i].astype(np.float64)) for i in range(features.shape[1])]
-        return cls(*(np.array(values, dtype=np.float32) for values in zip(*columns, strict=True)))
-
-    @classmethod
-    def load_or_fit(cls, path: str | os.PathLike, store: FeatureStore) -> Standardizer:
-        """Read the statistics from ``path`` (.npz), or measure them on the store's rows and keep them there.
-
-        A run that is resumed after the store has grown thus keeps its targets.
-        """
-        path = Path(path)
-        if path.exists():
-            with np.load(path) as arrays:
-                return cls(**arrays)
-        standardizer = cls.fit(store.features())
-        np.savez(path, **vars(standardizer))
-        return standardizer
+        return cls(*(torch.tensor(values, dtype=torch.float32) for values in zip(*columns, strict=True)))
 
     @property
     def n_constant(self) -> int:
         """Number of features that carry nothing."""
         return int((self.std == 0).sum())
 
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Standardise.
-
-        Args:
-            features: raw features [shape=(..., n_features)].
+    def __call__(self, features: Tensor) -> Tensor:
+        """Standardise raw features [shape=(..., n_features)], on any device.
 
         Returns:
             float32 of the same shape, finite, within +-5.
         """
-        features = np.asarray(features, dtype=np.float64)
-        missing = ~np.isfinite(features)
-        squashed = np.arcsinh((np.where(missing, self.centre, features) - self.centre) / self.scale)
-        z = (squashed - self.mean) / np.where(self.std > 0, self.std, np.inf)
-        return np.where(missing, 0.0, z.clip(-CLIP, CLIP)).astype(np.float32)
+        centre, scale, mean, std = (v.to(features.device) for v in vars(self).values())
+        features = features.float()
+        squashed = torch.asinh((features - centre) / scale)
+        z = ((squashed - mean) / std).clamp(-CLIP, CLIP)
+        return torch.where(features.isfinite() & (std > 0), z, 0)
 
 
 def _fit_column(values: np.ndarray) -> tuple[float, float, float, float]:

@@ -1,6 +1,7 @@
 """Augmented views of log-mel crops, whole batches at a time on their device (paper, section 2; Niizumi et al. 2021).
 
-Pre-normalisation, mixup with past inputs, random resize crop, post-normalisation. One generator drives all draws.
+Pre-normalisation, mixup with past inputs, random resize crop, on wish a linear fader, post-normalisation. One generator
+drives all draws.
 """
 
 from __future__ import annotations
@@ -8,6 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.distributed import Team
+
+ALONE = Team()
 CUBIC_A = -0.75  # as torch's bicubic interpolation
 VARIANCE_FLOOR = 1e-6
 
@@ -114,81 +119,99 @@ def resize_crop(crops: Tensor, mel: tuple[Tensor, Tensor], time: tuple[Tensor, T
     return (rows @ crops[:, 0] @ columns.transpose(1, 2))[:, None]
 
 
-def normalise_batch(crops: Tensor) -> Tensor:
-    """Standardise by the one mean and standard deviation of the whole batch."""
-    return (crops - crops.mean()) / crops.var().clamp_min(VARIANCE_FLOOR).sqrt()
+def linear_fader(crops: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
+    """Add a straight line in time to a log-mel: a sound that comes nearer or goes away (Niizumi et al. 2023).
+
+    Args:
+        crops: [shape=(batch, 1, mel, time)].
+        heads: gain at the first frame, in the crops' unit [shape=(batch,)].
+        tails: gain at the last frame, same.
+    """
+    ramp = torch.linspace(0, 1, crops.shape[3], device=crops.device)
+    return crops + torch.lerp(heads[:, None], tails[:, None], ramp)[:, None, None]
+
+
+def normalise_batch(crops: Tensor, team: Team = ALONE) -> Tensor:
+    """Standardise by the one mean and standard deviation of the whole batch, over all processes.
+
+    Args:
+        crops: this process's part of the batch [shape=(batch, 1, mel, time)].
+        team: the processes.
+    """
+    mean = team.mean(crops.mean())
+    centred = crops - mean
+    count = crops.numel() * team.size
+    variance = team.mean(centred.square().mean()) * (count / (count - 1))
+    return centred / variance.clamp_min(VARIANCE_FLOOR).sqrt()
 
 
 class ViewMaker:
     """Two augmented views of every crop of a batch.
 
     Args:
+        config: mixup, random resize crop and fader.
         mean: data-set mean of the log-mels.
         std: data-set standard deviation of the log-mels.
-        generator: drives all draws; on the device of the crops.
-        memory: past inputs for mixup.
-        mixup_ratio: largest share of the background; 0 turns mixup off.
-        mel_scale: smallest and largest height of a rectangle relative to the crop; heights stop at 1, the canvas.
-        time_scale: smallest and largest width relative to the crop.
-        time_canvas: width of the virtual canvas relative to the crop.
+        memory: past inputs for mixup, of all processes.
+        team: the processes that share the batch.
     """
 
     def __init__(
-        self,
-        mean: float,
-        std: float,
-        generator: torch.Generator,
-        memory: MixupMemory,
-        mixup_ratio: float = 0.4,
-        mel_scale: tuple[float, float] = (0.6, 1.5),
-        time_scale: tuple[float, float] = (0.6, 1.5),
-        time_canvas: float = 1.5,
+        self, config: PretrainConfig, mean: float, std: float, memory: MixupMemory, team: Team = ALONE
     ) -> None:
+        self.config = config
         self.mean = mean
         self.std = std
-        self.generator = generator
         self.memory = memory
-        self.mixup_ratio = mixup_ratio
-        self.mel_scale = mel_scale
-        self.time_scale = time_scale
-        self.time_canvas = time_canvas
+        self.team = team
 
-    def __call__(self, log_mels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, log_mels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Make the views and remember the inputs.
 
         Args:
-            log_mels: float32 [shape=(batch, 1, mel, time)].
+            log_mels: this process's part of the batch, float32 [shape=(batch, 1, mel, time)].
+            generator: drives all draws, in the same state in every process; on the device of the crops.
 
         Returns:
             Two tensors of the same shape.
         """
         crops = (log_mels - self.mean) / self.std
-        views = self._view(crops), self._view(crops)
-        self.memory.push(crops)
+        views = self._view(crops, generator), self._view(crops, generator)
+        self.memory.push(self.team.gather(crops))
         return views
 
-    def _view(self, crops: Tensor) -> Tensor:
-        return normalise_batch(self._resize_crop(self._mixup(crops)))
+    def _view(self, crops: Tensor, generator: torch.Generator) -> Tensor:
+        view = self._resize_crop(self._mixup(crops, generator), generator)
+        if self.config.fader:
+            gain = self.config.fader
+            view = linear_fader(view, *(self._uniform(crops, generator, -gain, gain) for _ in range(2)))
+        return normalise_batch(view, self.team)
 
-    def _mixup(self, crops: Tensor) -> Tensor:
-        if not (len(self.memory) and self.mixup_ratio):
+    def _mixup(self, crops: Tensor, generator: torch.Generator) -> Tensor:
+        if not (len(self.memory) and self.config.mixup_ratio):
             return crops
-        indices = self._uniform(crops, 0, len(self.memory)).long().clamp_max(len(self.memory) - 1)
-        return mixup(crops, self.memory.take(indices), self._uniform(crops, 0, self.mixup_ratio))
+        indices = self._uniform(crops, generator, 0, len(self.memory)).long().clamp_max(len(self.memory) - 1)
+        ratios = self._uniform(crops, generator, 0, self.config.mixup_ratio)
+        return mixup(crops, self.memory.take(indices), ratios)
 
-    def _resize_crop(self, crops: Tensor) -> Tensor:
+    def _resize_crop(self, crops: Tensor, generator: torch.Generator) -> Tensor:
         n_mels, n_frames = crops.shape[2:]
-        canvas = int(self.time_canvas * n_frames)
+        canvas = int(self.config.time_canvas * n_frames)
         margin = (canvas - n_frames) // 2
-        first_mel, height = self._stretch(crops, self.mel_scale, n_mels, n_mels)
-        first_frame, width = self._stretch(crops, self.time_scale, n_frames, canvas)
+        first_mel, height = self._stretch(crops, generator, self.config.mel_scale, n_mels, n_mels)
+        first_frame, width = self._stretch(crops, generator, self.config.time_scale, n_frames, canvas)
         return resize_crop(crops, (first_mel, height), (first_frame - margin, width))
 
-    def _stretch(self, crops: Tensor, scale: tuple[float, float], n: int, canvas: int) -> tuple[Tensor, Tensor]:
-        """Draw a length and a place on the canvas for every crop."""
-        size = (self._uniform(crops, *scale) * n).long().clamp(1, canvas)
-        start = (self._uniform(crops, 0, 1) * (canvas - size + 1)).long().minimum(canvas - size)
+    def _stretch(
+        self, crops: Tensor, generator: torch.Generator, scale: tuple[float, float], n: int, canvas: int
+    ) -> tuple[Tensor, Tensor]:
+        """Draw a length and a place on the canvas for every crop; lengths stop at the canvas."""
+        size = (self._uniform(crops, generator, *scale) * n).long().clamp(1, canvas)
+        start = (self._uniform(crops, generator, 0, 1) * (canvas - size + 1)).long().minimum(canvas - size)
         return start, size
 
-    def _uniform(self, crops: Tensor, low: float, high: float) -> Tensor:
-        return torch.rand(len(crops), generator=self.generator, device=crops.device) * (high - low) + low
+    def _uniform(self, crops: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
+        """One number a crop: drawn for the batch of all processes, of which this one's part is kept."""
+        n = len(crops) * self.team.size
+        drawn = torch.rand(n, generator=generator, device=crops.device)[self.team.part(n)]
+        return drawn * (high - low) + low

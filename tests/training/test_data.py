@@ -7,9 +7,10 @@ import tarfile
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from hear_byols.errors import InputError
-from hear_byols.training.data import AudioPool, draw_crops, find_sources, load_pool, read_clip
+from hear_byols.training.data import AudioPool, cut_crops, draw_places, find_sources, load_pool
 
 
 def wav_bytes(audio, rate=16000):
@@ -46,8 +47,11 @@ def test_shard_and_folder_are_read_once_and_end_to_end(shard, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         pool = load_pool([shard, folder], tmp_path / "cache")
     assert pool.n_clips == 3
-    assert pool.n_skipped == 2
-    assert "broken.opus" in caplog.text
+    assert len(pool.skipped) == 2
+    assert "tones.tar:short.wav: 0.006 s are too short" in caplog.text
+    listed = (tmp_path / "cache/skipped.txt").read_text().splitlines()
+    assert "tones.tar:broken.opus: cannot be read as audio" in listed[0]
+    assert listed == list(pool.skipped)
     assert pool.offsets.tolist() == [0, 20000, 28000, 33000]
     assert pool.source_names == ("tones", "files")
     assert pool.source_hours()["tones"] == pytest.approx(28000 / 16000 / 3600)
@@ -57,12 +61,31 @@ def test_shard_and_folder_are_read_once_and_end_to_end(shard, tmp_path, caplog):
     assert not pool.audio[28000:].any()  # the two channels cancel
 
 
+def test_any_rate_is_resampled(tmp_path):
+    soundfile.write(tmp_path / "x.wav", tone(44100, 2 * np.pi * 441 / 44100), 44100)
+    pool = load_pool([tmp_path / "x.wav"], tmp_path / "cache", workers=2)
+    assert pool.offsets.tolist() == [0, 16000]
+    expected = tone(16000, 2 * np.pi * 441 / 16000)
+    np.testing.assert_allclose(pool.audio[1000:15000] / 32768, expected[1000:15000], atol=2e-3)
+
+
+def test_list_of_files(shard, tmp_path):
+    soundfile.write(tmp_path / "c.wav", tone(5000), 16000)
+    (tmp_path / "files.txt").write_text("c.wav\n\ntones.tar\n")
+    pool = load_pool([tmp_path / "files.txt"], tmp_path / "cache")
+    assert pool.source_names == ("tones", "files")
+    assert pool.n_clips == 3
+    (tmp_path / "files.txt").write_text("gone.wav\n")
+    with pytest.raises(InputError, match="names 1 files that do not exist"):
+        find_sources([tmp_path / "files.txt"])
+
+
 def test_cache_is_used_until_the_files_change(shard, tmp_path, monkeypatch):
     first = load_pool([shard], tmp_path / "cache")
-    monkeypatch.setattr("hear_byols.training.data.read_clip", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("hear_byols.training.data.decode_bytes", lambda *_: pytest.fail("decoded again"))
     again = load_pool([shard], tmp_path / "cache")
     np.testing.assert_array_equal(first.audio, again.audio)
-    assert again.n_skipped == 2
+    assert again.skipped == first.skipped
     monkeypatch.undo()
     soundfile.write(tmp_path / "more.wav", tone(3000), 16000)
     assert load_pool([shard, tmp_path / "more.wav"], tmp_path / "cache").n_clips == 3
@@ -72,7 +95,7 @@ def test_nothing_usable_is_an_error_that_leaves_no_cache(tmp_path):
     (tmp_path / "x.wav").write_bytes(b"nothing")
     with pytest.raises(InputError, match="none of the 1 audio files"):
         load_pool([tmp_path / "x.wav"], tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert {path.name for path in (tmp_path / "cache").iterdir()} <= {"lock"}
 
 
 def test_sources_must_exist_and_hold_audio(tmp_path):
@@ -88,36 +111,33 @@ def test_broken_tar_is_named(tmp_path):
         load_pool([tmp_path], tmp_path / "cache")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "cannot be decoded"),
-        (wav_bytes(tone(9000), 44100), "44100 Hz"),
-        (wav_bytes(tone(10)), "10 samples"),
-    ],
-)
-def test_unusable_clips_say_why(content, message):
-    with pytest.raises(InputError, match=message):
-        read_clip(content, 16000)
-
-
 def make_pool(lengths):
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    audio = np.concatenate([np.arange(1, n + 1) for n in lengths]).astype(np.int16)
-    return AudioPool(audio, offsets, np.zeros(len(lengths), dtype=int), ("all",), 16000)
+    return AudioPool.from_clips([np.arange(1, n + 1, dtype=np.int16) for n in lengths])
 
 
-def test_crops_stay_in_their_clip_and_short_clips_are_padded():
-    pool = make_pool([5, 20])
-    np.testing.assert_array_equal(pool.crop(0, 0, 8), [1, 2, 3, 4, 5, 0, 0, 0])
-    np.testing.assert_array_equal(pool.crop(1, 2, 4), [3, 4, 5, 6])
-    places = draw_crops(pool, 500, 8, np.random.default_rng(0))
-    assert (places[places[:, 0] == 0, 1] == 0).all()
-    assert places[places[:, 0] == 1, 1].min() == 0
-    assert places[places[:, 0] == 1, 1].max() == 12
+def places_of(pool, n_crops, n_samples, seed=0):
+    return draw_places(torch.from_numpy(pool.offsets), n_crops, n_samples, torch.Generator().manual_seed(seed))
 
 
-def test_crops_are_uniform_over_time_not_over_clips():
+def test_crops_are_cut_out_of_one_clip_and_followed_by_zeros():
+    audio = torch.from_numpy(make_pool([5, 20]).audio)
+    crops = cut_crops(audio, torch.tensor([[0, 5], [7, 25], [24, 25]]), 8) * 32768
+    assert crops[0].tolist() == [1, 2, 3, 4, 5, 0, 0, 0]
+    assert crops[1].tolist() == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert crops[2].tolist() == [20, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_places_cover_all_at_which_a_crop_fits():
+    firsts, stops = places_of(make_pool([5, 20]), 500, 8).unbind(1)
+    assert (firsts[stops == 5] == 0).all()  # too short: from its beginning
+    long = firsts[stops == 25]
+    assert (long.min(), long.max()) == (5, 17)
+
+
+def test_places_are_uniform_over_time_not_over_clips():
     pool = make_pool([1000, 9000])
-    places = draw_crops(pool, 5000, 100, np.random.default_rng(0))
-    assert (places[:, 0] == 1).mean() == pytest.approx(0.9, abs=0.02)
+    firsts, stops = places_of(pool, 5000, 100).unbind(1)
+    assert (stops == 10000).float().mean().item() == pytest.approx(0.9, abs=0.02)
+    within = (firsts[stops == 10000] - 1000) / 8900
+    assert within.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert torch.equal(places_of(pool, 50, 100), places_of(pool, 50, 100))

@@ -1,221 +1,190 @@
-"""The loop: it learns, resumes exactly, and leaves a loadable checkpoint."""
+"""The steps of a run: they learn, and depend on nothing but the settings and the number of the step."""
 
-import csv
-import logging
-import math
+import dataclasses
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from torch import nn
+from pretraining import TinyEncoder, make_trainer
 
-import hear_byols
-from hear_byols.errors import CheckpointError, InputError, OptionError
-from hear_byols.frontend import LogMel
-from hear_byols.training import __main__ as command
-from hear_byols.training import pretrain
-from hear_byols.training.batches import FixedCrops, RandomCrops, crop_samples, log_mel_crops
-from hear_byols.training.data import AudioPool
-from hear_byols.training.export import read_manifest
-from hear_byols.training.pretrain import PretrainConfig, Pretrainer, load_state, run, save_state, scheduled_rate
-from hear_byols.training.targets import FeatureStore
-
-N_FRAMES = 32
-N_SAMPLES = crop_samples(N_FRAMES)
-SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "mixup_memory": 64, "log_steps": 1}
+from hear_byols.errors import CheckpointError, TrainingError
+from hear_byols.training import loop
+from hear_byols.training.journal import read_log
+from hear_byols.training.loop import train
+from hear_byols.training.pretrain import VALUES
+from hear_byols.training.states import load_newest, save_state, states
 
 
-class TinyEncoder(nn.Module):
-    embedding_size = 16
-
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(1, 16, 5, stride=2), nn.BatchNorm2d(16), nn.ReLU())
-
-    def forward(self, x):
-        return self.net(x).mean((2, 3))
+def ignore(trainer, row):
+    """Export nothing."""
 
 
-@pytest.fixture(autouse=True)
-def _quick(one_thread, monkeypatch):
-    monkeypatch.setattr(pretrain, "STATISTICS_CROPS", 32)
-
-
-@pytest.fixture(scope="module")
-def pool():
-    """Tones of many pitches and noise."""
-    rng = np.random.default_rng(0)
-    time = np.arange(16000)
-    clips = [rng.uniform(0.1, 0.9) * np.sin(time * rng.uniform(0.02, 1.5)) for _ in range(16)]
-    clips += [rng.normal(0, rng.uniform(0.01, 0.2), 16000) for _ in range(8)]
-    audio = np.concatenate([np.round(c.clip(-1, 1) * 32767).astype(np.int16) for c in clips])
-    return AudioPool(audio, np.arange(25) * 16000, np.zeros(24, dtype=int), ("synthetic",), 16000)
-
-
-@pytest.fixture
-def few_features(monkeypatch):
-    monkeypatch.setattr(pretrain, "N_FEATURES", 8)
-    monkeypatch.setattr("hear_byols.training.targets.N_FEATURES", 8)
-
-
-def fixed_crops(pool, folder):
-    """Crops whose features are log band energies, which can be learnt."""
-    store = FeatureStore(folder)
-    store.create(pool, 64, N_SAMPLES, seed=0)
-    if store.n_done:
-        return FixedCrops(pool, store, N_SAMPLES, LogMel())
-    log_mels = log_mel_crops(pool, store.places(), N_SAMPLES, LogMel()).float()
-    bands = log_mels[:, 0].mean(2).unflatten(1, (8, 8)).mean(2)
-    store.fill(bands.numpy())
-    return FixedCrops(pool, store, N_SAMPLES, LogMel())
-
-
-def make_trainer(pool, folder, hybrid=True, **options):
-    config = PretrainConfig(**{**SMALL, "hybrid": hybrid, "steps": 40, **options})
-    crops = fixed_crops(pool, folder) if hybrid else RandomCrops(pool, N_SAMPLES, LogMel())
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Pretrainer(config, crops, encoder=TinyEncoder())
-
-
-def test_hybrid_lowers_both_losses(pool, tmp_path, few_features):
-    trainer = make_trainer(pool, tmp_path, steps=60, learning_rate=3e-3)
-    rows = [trainer.step() for _ in range(60)]
+def test_hybrid_lowers_both_losses(pool):
+    trainer = make_trainer(pool, total_steps=60, learning_rate=3e-3)
+    rows = np.array([trainer.step().tolist() for _ in range(60)])
+    begun, ended = rows[:10].mean(0), rows[-10:].mean(0)
     for name in ("loss_supervised", "loss_self_supervised"):
-        assert np.mean([r[name] for r in rows[-10:]]) < 0.8 * np.mean([r[name] for r in rows[:10]])
-    assert rows[-1]["loss"] == pytest.approx(rows[-1]["loss_supervised"] + rows[-1]["loss_self_supervised"], rel=1e-5)
-    assert rows[-1]["spread"] > 0.01
+        assert ended[VALUES.index(name)] < 0.8 * begun[VALUES.index(name)]
+    np.testing.assert_allclose(rows[:, 0], rows[:, 1] + rows[:, 2], rtol=1e-5)
+    assert rows[-1, VALUES.index("spread")] > 0.05
 
 
-def test_self_supervised_run_needs_no_features(pool, tmp_path):
-    trainer = make_trainer(pool, tmp_path, hybrid=False, beta=2.0)
-    row = trainer.step()
-    assert math.isnan(row["loss_supervised"])
-    assert row["loss"] == pytest.approx(2 * row["loss_self_supervised"], rel=1e-5)
+def test_losses_are_weighted_by_alpha_and_beta(pool):
+    loss, supervised, self_supervised, _ = make_trainer(pool, alpha=0.5, beta=3.0).step().tolist()
+    assert loss == pytest.approx(0.5 * supervised + 3 * self_supervised, rel=1e-5)
+
+
+def test_self_supervised_run_needs_no_features(pool):
+    trainer = make_trainer(pool, hybrid=False, beta=2.0)
+    loss, supervised, self_supervised, _ = trainer.step().tolist()
+    assert np.isnan(supervised)
+    assert loss == pytest.approx(2 * self_supervised, rel=1e-5)
     assert trainer.byol.predictor[3].out_features == 256
 
 
-def test_resumed_run_equals_an_uninterrupted_one(pool, tmp_path, few_features):
-    whole = make_trainer(pool, tmp_path)
-    expected = [whole.step()["loss"] for _ in range(8)]
-    first = make_trainer(pool, tmp_path)
-    losses = [first.step()["loss"] for _ in range(4)]
-    save_state(first, tmp_path / "state.pt")
-    second = make_trainer(pool, tmp_path, seed=7)  # everything that matters comes from the file
-    load_state(second, tmp_path / "state.pt")
-    losses += [second.step()["loss"] for _ in range(4)]
-    assert losses == expected
+def test_projections_of_the_hybrid_have_the_size_of_the_features(pool):
+    assert make_trainer(pool).byol.predictor[3].out_features == 8
 
 
-def test_resuming_another_kind_of_run_is_refused(pool, tmp_path, few_features):
-    save_state(make_trainer(pool, tmp_path), tmp_path / "state.pt")
-    other = make_trainer(pool, tmp_path, head_hidden=16)
-    with pytest.raises(CheckpointError, match="head_hidden=32"):
-        load_state(other, tmp_path / "state.pt")
-    (tmp_path / "state.pt").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        load_state(other, tmp_path / "state.pt")
+def test_data_set_statistics_are_those_of_the_crops(pool):
+    trainer = make_trainer(pool, hybrid=False)
+    log_mels = torch.cat([trainer.crops.draw(32, torch.Generator().manual_seed(s)).log_mels for s in range(20)])
+    assert trainer.mean == pytest.approx(log_mels.mean().item(), abs=0.5)
+    assert trainer.std == pytest.approx(log_mels.std().item(), rel=0.1)
 
 
-def test_training_leaves_the_callers_random_state_alone(pool, tmp_path, few_features):
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_resumed_run_equals_an_uninterrupted_one(pool, tmp_path, hybrid):
+    def make():
+        return make_trainer(pool, hybrid, encoder=TinyEncoder(dropout=0.3), synthetic=0.25, schedule="cosine")
+
+    torch.manual_seed(0)
+    whole = make()
+    weights = {k: v.clone() for k, v in whole.byol.state_dict().items()}
+    expected = [whole.step() for _ in range(8)]
+    first = make()
+    first.byol.load_state_dict(weights)
+    losses = [first.step() for _ in range(4)]
+    save_state(first, tmp_path, keep=1)
+    second = make()  # its own fresh weights, memory and moments are all replaced
+    assert load_newest(second, tmp_path)
+    losses += [second.step() for _ in range(4)]
+    torch.testing.assert_close(torch.stack(losses), torch.stack(expected), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("change", [{"head_hidden": 16}, {"seed": 7}, {"mel_scale": (1.0, 1.0)}])
+def test_continuing_with_other_settings_is_refused(pool, tmp_path, change):
+    save_state(make_trainer(pool), tmp_path, keep=1)
+    with pytest.raises(CheckpointError, match=next(iter(change))):
+        load_newest(make_trainer(pool, **change), tmp_path)
+
+
+def test_continuing_on_other_data_is_refused(pool, tmp_path):
+    save_state(make_trainer(pool, hybrid=False), tmp_path, keep=1)
+    other = dataclasses.replace(pool, fingerprint="other files")
+    with pytest.raises(CheckpointError, match="other data"):
+        load_newest(make_trainer(other, hybrid=False), tmp_path)
+
+
+def test_a_longer_run_may_continue_a_shorter_one_at_constant_rate(pool, tmp_path):
+    save_state(make_trainer(pool, steps=10), tmp_path, keep=1)
+    assert load_newest(make_trainer(pool, steps=20), tmp_path)
+    with pytest.raises(CheckpointError, match=r"steps=10|schedule"):
+        load_newest(make_trainer(pool, steps=20, schedule="cosine"), tmp_path)
+
+
+def test_unreadable_state_is_named(pool, tmp_path):
+    (tmp_path / "step-000000003.pt").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"step-000000003\.pt cannot be read"):
+        load_newest(make_trainer(pool), tmp_path)
+
+
+def test_only_the_newest_states_are_kept(pool, tmp_path):
+    trainer = make_trainer(pool)
+    for _ in range(4):
+        trainer.step()
+        save_state(trainer, tmp_path, keep=2)
+    assert [p.name for p in states(tmp_path)] == ["step-000000003.pt", "step-000000004.pt"]
+
+
+def test_training_leaves_the_callers_random_state_alone(pool):
+    encoder = TinyEncoder(dropout=0.5)
     state = torch.random.get_rng_state()
-    make_trainer(pool, tmp_path).step()
+    make_trainer(pool, encoder=encoder).step()
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_run_logs_every_step_and_stops_at_the_last(pool, tmp_path, few_features):
+def test_loop_logs_means_over_lines_and_exports_at_the_end(pool, tmp_path):
     exported = []
-    trainer = make_trainer(pool, tmp_path, steps=4)
-    last = run(trainer, tmp_path / "out", lambda trainer, last: exported.append(trainer.n_steps))
-    with open(tmp_path / "out/log.csv", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    assert [int(r["step"]) for r in rows] == [1, 2, 3, 4]
-    assert float(rows[-1]["loss"]) == pytest.approx(last["loss"], rel=1e-4)
-    assert exported == [4]
-    assert (tmp_path / "out/state.pt").exists()
+    trainer = make_trainer(pool, total_steps=7, log_steps=3)
+    row = train(trainer, tmp_path, lambda trainer, row: exported.append(row["step"]))
+    lines = read_log(tmp_path / "log.csv")
+    assert [line["step"] for line in lines] == [3, 6, 7]
+    assert lines[-1]["loss"] == pytest.approx(row["loss"])
+    again = make_trainer(pool, total_steps=7)
+    losses = [again.step()[0].item() for _ in range(7)]
+    assert lines[0]["loss"] == pytest.approx(np.mean(losses[:3]), rel=1e-5)
+    assert lines[2]["loss"] == pytest.approx(losses[6], rel=1e-5)
+    assert exported == [7]
+    assert [p.name for p in states(tmp_path / "states")] == ["step-000000007.pt"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_minutes_end_a_run_and_drive_its_schedule(pool, tmp_path, few_features):
-    trainer = make_trainer(pool, tmp_path, steps=10**6, max_minutes=1.0)
-    trainer.seconds = 45.0
-    assert trainer.progress == 0.75
-    trainer.seconds = 61.0
-    run(trainer, tmp_path / "out")
-    assert trainer.n_steps == 0
+def test_time_limit_stops_and_the_next_sitting_goes_on(pool, tmp_path):
+    train(make_trainer(pool, total_steps=5), tmp_path, ignore, max_minutes=0)
+    assert len(read_log(tmp_path / "log.csv")) == 1
+    train(make_trainer(pool, total_steps=5), tmp_path, ignore)
+    parts = read_log(tmp_path / "log.csv")
+    train(make_trainer(pool, total_steps=5), tmp_path / "whole", ignore)
+    assert [line["loss"] for line in parts] == [line["loss"] for line in read_log(tmp_path / "whole/log.csv")]
 
 
-def test_schedule_rises_then_falls_to_zero():
-    rates = [scheduled_rate(p, 2.0, 0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0, 1.5)]
-    assert rates == pytest.approx([0.02, 1.0, 2.0, 1.0, 0.0, 0.0])
-    assert scheduled_rate(0.0, 1.0, 0.0) == 1.0
+def test_lines_of_a_sitting_that_was_not_saved_are_written_once(pool, tmp_path):
+    train(make_trainer(pool, total_steps=3), tmp_path, ignore)
+    with open(tmp_path / "log.csv", "a") as file:
+        file.write("4,1,0.1,9,9,9,9\n5,1,0.")  # the run was killed while it wrote a line
+    trainer = make_trainer(pool, total_steps=5, steps=5)
+    train(trainer, tmp_path, ignore)
+    assert [line["step"] for line in read_log(tmp_path / "log.csv")] == [1, 2, 3, 4, 5]
+    assert read_log(tmp_path / "log.csv")[3]["loss"] < 9
 
 
-@pytest.mark.parametrize(
-    "option", [{"batch_size": 1}, {"steps": 0}, {"mixup_ratio": 1.5}, {"alpha": -1}, {"learning_rate": math.nan}]
-)
-def test_bad_options_are_refused(option):
-    with pytest.raises(OptionError, match=next(iter(option))):
-        PretrainConfig(**option)
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop._Watch, "decide", lambda watch: (False, True))  # save after every line
+    trainer = make_trainer(pool)
+    step = trainer.step
+
+    def poisoned():
+        values = step()
+        if trainer.n_steps == 3:
+            with torch.no_grad():
+                trainer.byol.online.encoder.net[0].weight[0] = torch.nan
+        return values
+
+    trainer.step = poisoned
+    with pytest.raises(TrainingError, match=r"not finite before step 3.*step-000000002\.pt"):
+        train(trainer, tmp_path, ignore)
+    assert [line["step"] for line in read_log(tmp_path / "log.csv")] == [1, 2]
 
 
-def test_fixed_crops_take_in_rows_that_appear_later(pool, tmp_path, few_features):
-    store = FeatureStore(tmp_path)
-    store.create(pool, 8, N_SAMPLES, seed=0)
-    store.fill(np.random.default_rng(0).standard_normal((5, 8)))
-    crops = FixedCrops(pool, store, N_SAMPLES, LogMel())
-    assert len(crops) == 5
-    store.fill(np.zeros((3, 8)))
-    crops.refresh()
-    assert len(crops) == 8
-    log_mels, features = crops.draw(4, torch.Generator().manual_seed(0))
-    assert log_mels.shape == (4, 1, 64, N_FRAMES)
-    assert features.shape == (4, 8)
+def test_collapsed_embeddings_stop_the_run(pool, tmp_path):
+    class Constant(TinyEncoder):
+        def forward(self, x):
+            return torch.ones(len(x), 16) + 0 * super().forward(x)
+
+    with pytest.raises(TrainingError, match=r"collapsed by step 1: their spread is .*no state"):
+        train(make_trainer(pool, encoder=Constant()), tmp_path, ignore)
 
 
-def test_crop_of_96_frames_has_095_seconds():
-    assert crop_samples(96) == 15200
-    assert LogMel().n_frames(15200) == 96
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_in_bfloat16_lowers_the_losses(pool, tmp_path):
+    from pretraining import write_clips
 
+    from hear_byols.training.presets import make_config
+    from hear_byols.training.run import Hardware, pretrain
 
-def write_folder(pool, folder):
-    folder.mkdir()
-    for i in range(4):
-        soundfile.write(folder / f"{i}.wav", pool.crop(5 * i, 0, 16000), 16000)
-    return folder
-
-
-def test_command_trains_and_its_checkpoint_loads(pool, tmp_path):
-    audio = write_folder(pool, tmp_path / "audio")
-    (tmp_path / "manifest.csv").write_text("shard,licence,content\naudio,CC0,tones\n")
-    options = ["--steps", "2", "--batch-size", "4", "--head-hidden", "16", "--crop-frames", "32", "--threads", "1"]
-    output = tmp_path / "run"
-    arguments = ["--data", str(audio), "--output", str(output), "--no-hybrid", "--log-steps", "1", *options]
-    assert command.main([*arguments, "--manifest", str(tmp_path / "manifest.csv"), "--licence", "CC0"]) == 0
-    model = hear_byols.load_model(str(output / "encoder.pth"))
-    vectors = hear_byols.get_scene_embeddings(torch.randn(2, 16000) * 0.1, model)
-    assert vectors.shape == (2, 2048)
-    provenance = torch.load(output / "encoder.pth", weights_only=True)["provenance"]
-    assert provenance["data"][0]["licence"] == "CC0"
-    assert provenance["training"]["crops_seen"] == 8
-    assert provenance["training"]["final"]["step"] == 2
-    assert str(tmp_path) not in str(provenance)
-    assert command.main([*arguments, "--resume"]) == 0  # nothing left to do
-
-
-def test_command_reports_faults_in_one_line(tmp_path, caplog):
-    with caplog.at_level(logging.ERROR):
-        assert command.main(["--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 2
-    assert "no such file or folder" in caplog.text
-
-
-def test_command_without_features_says_so(pool, tmp_path, caplog):
-    audio = write_folder(pool, tmp_path / "audio")
-    assert command.main(["--data", str(audio), "--output", str(tmp_path / "out"), "--no-extract"]) == 2
-    assert "holds no features yet" in caplog.text
-
-
-def test_manifest_needs_its_columns(tmp_path):
-    (tmp_path / "m.csv").write_text("name\nx\n")
-    with pytest.raises(InputError, match="'shard'"):
-        read_manifest(tmp_path / "m.csv")
+    config = make_config("byol_s_cvt", steps=30, batch_size=32, precision="bf16-mixed", log_steps=5)
+    pretrain(config, [write_clips(tmp_path / "audio")], tmp_path / "run", hardware=Hardware("cuda"))
+    lines = read_log(tmp_path / "run/log.csv")
+    assert lines[-1]["loss_self_supervised"] < lines[0]["loss_self_supervised"]

@@ -1,43 +1,28 @@
-"""Hand-crafted targets: standardiser, store, interruption."""
+"""Targets: standardiser, extractors, store, interruption."""
 
 import sys
 
 import numpy as np
 import pytest
+import torch
+from pretraining import HEAR_MODULE
 
-from hear_byols.errors import InputError, MissingDependencyError
+from hear_byols.errors import InputError, MissingDependencyError, OptionError
 from hear_byols.training import targets
-from hear_byols.training.data import AudioPool
-from hear_byols.training.targets import CLIP, FeatureStore, Standardizer, extract_features
+from hear_byols.training.data import AudioPool, cut_crops
+from hear_byols.training.extractors import OpenSmileExtractor, make_extractor
+from hear_byols.training.targets import CLIP, FeatureStore, Standardizer, extract_features, feature_places
 
 
 def make_pool(n=64000):
     audio = (8000 * np.sin(0.03 * np.arange(n))).astype(np.int16)
-    return AudioPool(audio, np.array([0, n // 4, n]), np.zeros(2, dtype=int), ("all",), 16000)
-
-
-@pytest.fixture
-def fake_features(monkeypatch):
-    """Three features a crop instead of openSMILE's."""
-    calls = []
-
-    class Fake:
-        def __init__(self, sample_rate):
-            self.sample_rate = sample_rate
-
-        def __call__(self, audio):
-            calls.append(audio)
-            return np.array([audio[0], audio[-1], np.nan], dtype=np.float32)
-
-    monkeypatch.setattr(targets, "CompareExtractor", Fake)
-    monkeypatch.setattr(targets, "N_FEATURES", 3)
-    return calls
+    return AudioPool.from_clips([audio[: n // 4], audio[n // 4 :]])
 
 
 def test_standardised_features_have_unit_spread_and_stay_bounded():
     rng = np.random.default_rng(0)
     raw = np.stack([rng.normal(3, 2, 2000), rng.standard_cauchy(2000), rng.lognormal(0, 3, 2000)], axis=1)
-    z = Standardizer.fit(raw)(raw)
+    z = Standardizer.fit(raw)(torch.from_numpy(raw)).numpy()
     np.testing.assert_allclose(z.mean(0), 0, atol=0.02)
     np.testing.assert_allclose(z.std(0), 1, atol=0.03)
     assert np.abs(z).max() <= CLIP
@@ -51,64 +36,131 @@ def test_one_column_follows_the_written_formula():
     low, centre, high = np.quantile(raw, [0.25, 0.5, 0.75])
     squashed = [np.arcsinh((v - centre) / ((high - low) / 1.349)) for v in raw[:, 0]]
     expected = [(s - np.mean(squashed)) / np.std(squashed) for s in squashed]
-    np.testing.assert_allclose(Standardizer.fit(raw)(raw)[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(Standardizer.fit(raw)(torch.from_numpy(raw))[:, 0], expected, rtol=1e-5)
 
 
 def test_missing_and_constant_features_become_zero():
     raw = np.column_stack([np.full(6, 7.0), np.full(6, np.nan), [1, np.nan, 2, np.inf, 3, 4], [0, 0, 0, 0, 0, 5.0]])
     standardizer = Standardizer.fit(raw)
-    z = standardizer(raw)
-    assert np.isfinite(z).all()
+    z = standardizer(torch.from_numpy(raw))
+    assert z.isfinite().all()
     assert not z[:, :2].any()
     assert z[1, 2] == z[3, 2] == 0
     assert z[5, 3] > 1  # mostly one value: still informative
     assert standardizer.n_constant == 2
-    assert not standardizer(np.array([[1e9, 1.0, np.nan, -np.inf]]))[0, [0, 1, 2, 3]].any()
+    assert not standardizer(torch.tensor([[1e9, 1.0, np.nan, -np.inf]])).any()
 
 
-def test_interrupted_extraction_continues_where_it_stopped(tmp_path, fake_features, monkeypatch):
-    pool = make_pool()
-    whole = extract_features(pool, tmp_path / "whole", 10, 160, seed=3)
-    fake_features.clear()
-    store = FeatureStore(tmp_path / "parts")
-    store.create(pool, 10, 160, seed=3)
-    places = store.places()
-    assert store.n_done == 0
-    store.fill(targets._extract_all((pool.crop(*p, 160) for p in places[:4]), 16000, 0))
-    assert store.n_done == 4
-    assert store.features().shape == (4, 3)
-    extract_features(pool, tmp_path / "parts", 10, 160, seed=3)
-    assert len(fake_features) == 10
+@pytest.fixture
+def counting(monkeypatch):
+    """Three features a crop instead of openSMILE's; the list of crops that were asked for."""
+    asked = []
+
+    class Extractor:
+        n_features = 3
+
+        def __call__(self, crops):
+            asked.extend(crops)
+            return np.stack([[crop[0], crop[-1], np.nan] for crop in crops]).astype(np.float32)
+
+    monkeypatch.setattr(targets, "make_extractor", lambda spec, rate: Extractor())
+    return asked
+
+
+def extract(folder, n_crops, pool=None, **options):
+    return extract_features(pool or make_pool(), folder, "counting", n_crops, 160, **{"seed": 3, **options})
+
+
+def test_features_stand_in_the_order_of_their_places(tmp_path, counting):
+    store, pool = extract(tmp_path, 40), make_pool()
+    crops = cut_crops(torch.from_numpy(pool.audio), feature_places(pool, 40, 160, seed=3), 160).numpy()
+    np.testing.assert_array_equal(store.features()[:, :2], crops[:, [0, -1]])
+    assert np.isnan(store.features()[:, 2]).all()  # the standardiser decides on them
+
+
+def test_interrupted_extraction_continues_where_it_stopped(tmp_path, counting):
+    whole = extract(tmp_path / "whole", 40)
+    store = extract(tmp_path / "parts", 40)
+    with open(tmp_path / "parts/features.f32", "r+b") as file:
+        file.truncate(17 * 12 + 5)  # 17 rows and a torn one
+    assert store.n_done == 17
+    counting.clear()
+    extract(tmp_path / "parts", 40)
+    assert len(counting) == 23
     np.testing.assert_array_equal(store.features(), whole.features())
-    np.testing.assert_array_equal(whole.features()[5, 0], pool.crop(*places[5], 160)[0])
 
 
-def test_features_of_other_crops_are_not_mixed_in(tmp_path, fake_features):
-    extract_features(make_pool(), tmp_path, 4, 160, seed=0)
-    with pytest.raises(InputError, match="other crops"):
-        extract_features(make_pool(), tmp_path, 4, 160, seed=1)
+def test_more_crops_keep_the_first_ones(tmp_path, counting):
+    few = np.array(extract(tmp_path, 10).features())
+    counting.clear()
+    more = extract(tmp_path, 1500)
+    assert len(counting) == 1490
+    np.testing.assert_array_equal(more.features()[:10], few)
+    counting.clear()
+    assert extract(tmp_path, 10).n_done == 1500
+    assert not counting
 
 
-def test_statistics_are_kept_when_the_store_grows(tmp_path, fake_features):
-    pool = make_pool()
+@pytest.mark.parametrize("change", [{"seed": 4}, {"pool": make_pool(80000)}])
+def test_features_of_other_crops_are_not_mixed_in(tmp_path, counting, change):
+    extract(tmp_path, 4)
+    with pytest.raises(InputError, match="made in another way"):
+        extract(tmp_path, 4, **change)
+
+
+def test_empty_store_has_no_rows(tmp_path, counting):
     store = FeatureStore(tmp_path)
-    store.create(pool, 10, 160, seed=0)
-    places = store.places()
-    store.fill(targets._extract_all((pool.crop(*p, 160) for p in places[:5]), 16000, 0))
-    first = Standardizer.load_or_fit(tmp_path / "s.npz", store)
-    extract_features(pool, tmp_path, 10, 160, seed=0)
-    again = Standardizer.load_or_fit(tmp_path / "s.npz", store)
-    np.testing.assert_array_equal(first.centre, again.centre)
+    store.open({"n_features": 3})
+    assert (store.n_done, store.features().shape) == (0, (0, 3))
+
+
+@pytest.fixture
+def hear_module(tmp_path, monkeypatch):
+    (tmp_path / "bands_of_eight.py").write_text(HEAR_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    yield "bands_of_eight"
+    sys.modules.pop("bands_of_eight", None)
+
+
+def test_any_hear_module_can_supervise(hear_module):
+    crops = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 8000)).astype(np.float32)
+    assert make_extractor(hear_module)(crops).shape == (3, 8)
+    assert make_extractor("hear_byols:random_cnn").n_features == 2048
+
+
+def test_crops_are_resampled_for_a_module_of_another_rate(hear_module, tmp_path):
+    extractor = make_extractor(hear_module, sample_rate=48000)
+    time = np.arange(48000) / 48000
+    wide = np.sin(2 * np.pi * 1000 * time).astype(np.float32)[None]
+    narrow = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)[None]
+    np.testing.assert_allclose(extractor(wide)[0, 2], make_extractor(hear_module)(narrow)[0, 2], atol=0.1)
+
+
+def test_several_workers_give_the_same_rows(hear_module, tmp_path):
+    pool = make_pool()
+    one = extract_features(pool, tmp_path / "one", hear_module, 40, 1600)
+    two = extract_features(pool, tmp_path / "two", hear_module, 40, 1600, workers=2)
+    np.testing.assert_allclose(one.features(), two.features(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("spec", ["no_such_module", "json", "hear_byols.errors:x"])
+def test_what_is_not_a_hear_module_is_refused(spec):
+    with pytest.raises(OptionError, match=r'accepted: "opensmile", "MODULE" or "MODULE:PATH"'):
+        make_extractor(spec)
 
 
 def test_missing_opensmile_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "opensmile", None)
-    with pytest.raises(MissingDependencyError, match="pip install opensmile"):
-        targets.CompareExtractor()
+    with pytest.raises(MissingDependencyError, match="pip install"):
+        make_extractor("opensmile")
 
 
 def test_opensmile_gives_6373_features():
     pytest.importorskip("opensmile")
-    features = targets.CompareExtractor()(make_pool().crop(1, 0, 15200))
-    assert features.shape == (targets.N_FEATURES,)
-    assert np.isfinite(features).mean() > 0.9
+    crops = np.stack([0.2 * np.sin(0.03 * np.arange(15200)), np.zeros(15200)]).astype(np.float32)
+    features = OpenSmileExtractor()(crops)
+    assert features.shape == (2, 6373)
+    assert np.isfinite(features[0]).mean() > 0.9
+    with pytest.raises(OptionError, match="16000 Hz"):
+        OpenSmileExtractor(44100)

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hear_byols.training.views import MixupMemory, ViewMaker, mixup, normalise_batch, resize_crop
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.distributed import Team
+from hear_byols.training.views import ALONE, MixupMemory, ViewMaker, linear_fader, mixup, normalise_batch, resize_crop
 
 
 def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):
@@ -66,17 +68,20 @@ def test_normalise_batch_uses_one_mean_and_std():
     assert normalise_batch(torch.full((2, 1, 4, 5), -16.0)).abs().max() == 0  # silence
 
 
-def make_views(seed, mixup_ratio=0.4):
-    generator = torch.Generator().manual_seed(seed)
-    return ViewMaker(-5.0, 5.0, generator, MixupMemory(8, (1, 64, 96)), mixup_ratio)
+def make_views(team=ALONE, **settings):
+    return ViewMaker(PretrainConfig(**settings), -5.0, 5.0, MixupMemory(8, (1, 64, 96)), team)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def test_views_differ_are_standardised_and_follow_the_generator_alone():
     log_mels = torch.randn(6, 1, 64, 96) * 5 - 5
     state = torch.random.get_rng_state()
-    views, again = make_views(0), make_views(0)
-    for _ in range(2):  # the second round mixes
-        (first, second), repeated = views(log_mels), again(log_mels)
+    views, again = make_views(fader=1.0), make_views(fader=1.0)
+    for seed in range(2):  # the second round mixes
+        (first, second), repeated = views(log_mels, generator(seed)), again(log_mels, generator(seed))
         assert first.shape == log_mels.shape
         assert not torch.allclose(first, second)
         torch.testing.assert_close(first, repeated[0])
@@ -86,21 +91,43 @@ def test_views_differ_are_standardised_and_follow_the_generator_alone():
 
 
 def test_drawn_rectangles_stay_on_the_canvas_and_cover_the_scales():
-    views = make_views(1)
-    crops = torch.zeros(2000, 1, 64, 96)
-    start, size = views._stretch(crops, (0.6, 1.5), 64, 64)
+    views, crops = make_views(), torch.zeros(2000, 1, 64, 96)
+    start, size = views._stretch(crops, generator(), (0.6, 1.5), 64, 64)
     assert int(start.min()) >= 0
     assert int((start + size).max()) <= 64
     assert int(size.min()) in (38, 39)
     assert int(size.max()) == 64
-    start, size = views._stretch(crops, (0.6, 1.5), 96, 144)
+    start, size = views._stretch(crops, generator(), (0.6, 1.5), 96, 144)
     assert int((start + size).max()) <= 144
     assert int(size.max()) >= 142
     assert int(start.max()) > 60
 
 
 def test_without_mixup_the_memory_is_not_heard():
-    views = make_views(2, mixup_ratio=0.0)
+    views = make_views(mixup_ratio=0.0)
     crops = torch.randn(4, 1, 64, 96)
-    views(crops)
-    torch.testing.assert_close(views._mixup(crops), crops)
+    views(crops, generator())
+    torch.testing.assert_close(views._mixup(crops, generator()), crops)
+
+
+def test_scales_of_one_leave_the_bands_where_they_are():
+    views = make_views(mel_scale=(1.0, 1.0), time_scale=(1.0, 1.0), time_canvas=1.0, mixup_ratio=0.0)
+    crops = torch.randn(4, 1, 64, 96)
+    torch.testing.assert_close(views._view(crops, generator()), normalise_batch(crops))
+
+
+def test_fader_adds_a_straight_line_over_time():
+    crops, heads, tails = torch.randn(2, 1, 3, 5), torch.tensor([-1.0, 0.5]), torch.tensor([1.0, 0.5])
+    faded = linear_fader(crops, heads, tails)
+    for i in range(2):
+        for t in range(5):
+            gain = heads[i] + (tails[i] - heads[i]) * t / 4
+            torch.testing.assert_close(faded[i, :, :, t], crops[i, :, :, t] + gain)
+
+
+def test_each_process_makes_its_part_of_the_views():
+    """Draws of two processes are those of one; their batch statistics are tested with real processes."""
+    log_mels = torch.randn(6, 1, 64, 96)
+    whole = make_views()._resize_crop(log_mels, generator())
+    parts = [make_views(Team(rank, 2))._resize_crop(log_mels[3 * rank :][:3], generator()) for rank in range(2)]
+    torch.testing.assert_close(torch.cat(parts), whole)

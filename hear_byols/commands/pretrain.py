@@ -1,0 +1,95 @@
+"""``hear-byols pretrain``: BYOL-A, BYOL-S and Hybrid BYOL-S on one's own audio."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import math
+import re
+import sys
+
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.presets import PRESETS, make_config
+
+_DESCRIPTION = """\
+Pre-train an encoder on audio without labels (wav, flac, ogg, opus, mp3 ...; any rate; files, folders, tar shards or
+lists of files). DIR/encoder.pth is then a model for load_model and for every command here. Killed at any moment and
+started again with the same command, the run continues as if it had not been stopped.
+
+exit status: 0 trained, or stopped after --max-minutes; 2 an error, the last good state is kept; 130 interrupted"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "pretrain",
+        help="pre-train an encoder",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="presets:\n" + "\n".join(f"  {name:20} {p.paper}; there on {p.data}" for name, p in PRESETS.items()),
+    )
+    parser.add_argument(
+        "--data", nargs="+", metavar="PATH", required=True, help="audio files, folders, .tar shards, .txt lists"
+    )
+    parser.add_argument("--output", "-o", metavar="DIR", required=True, help="folder of the run")
+    parser.add_argument("--preset", metavar="NAME", default="", help="settings of a row of the paper, see below")
+    parser.add_argument("--cache", metavar="DIR", help="decoded audio and features, for several runs (DIR/cache)")
+    parser.add_argument("--max-minutes", type=float, default=math.inf, metavar="N", help="of this sitting")
+    parser.add_argument("--no-tensorboard", action="store_true", help="write the CSV log only")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bars, no log")
+    hardware = parser.add_argument_group("hardware")
+    hardware.add_argument("--accelerator", default="auto", metavar="auto|cpu|cuda", help="default: auto")
+    hardware.add_argument("--devices", type=int, default=1, metavar="N", help="processes here, one a GPU (default: 1)")
+    hardware.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
+    hardware.add_argument("--workers", type=int, default=1, metavar="N", help="that decode and extract (default: 1)")
+    hardware.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch")
+    credits = parser.add_argument_group("what the checkpoint says of itself")
+    for name in ("name", "description", "licence"):
+        credits.add_argument(f"--{name}", default="", help="of the weights")
+    credits.add_argument("--manifest", default="", metavar="CSV", help="columns shard, licence, content")
+    credits.add_argument("--normalization", choices=("dataset", "clip"), default="dataset", help="default: dataset")
+    _add_settings(parser.add_argument_group("settings, which replace the preset's"))
+    parser.set_defaults(run=run)
+
+
+def _add_settings(group: argparse._ArgumentGroup) -> None:
+    """One option a field of :class:`PretrainConfig`; its docstring is the help."""
+    described = dict(re.findall(r"^ {4}(\w+): (.+)$", inspect.getdoc(PretrainConfig), re.MULTILINE))
+    for field in dataclasses.fields(PretrainConfig):
+        flag = "--" + field.name.replace("_", "-")
+        text = f"{described[field.name]} (default: {field.default})"
+        if field.type == "bool":
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif isinstance(field.default, tuple):
+            group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), help=text)
+        else:
+            group.add_argument(flag, type=type(field.default), metavar=field.type.upper(), help=text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train."""
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(PretrainConfig)}
+    overrides = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
+    config = make_config(args.preset, **overrides)
+    import torch
+
+    from hear_byols.training.run import Credits, Hardware, pretrain
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    checkpoint = pretrain(
+        config,
+        args.data,
+        args.output,
+        cache=args.cache,
+        hardware=Hardware(args.accelerator, args.devices, args.nodes, args.workers),
+        credits=Credits(args.name, args.description, args.licence, args.manifest, args.preset),
+        normalization=args.normalization,
+        max_minutes=args.max_minutes,
+        tensorboard=not args.no_tensorboard,
+        progress=not args.quiet,
+    )
+    if not args.quiet:
+        print(f"{checkpoint} is ready for load_model", file=sys.stderr)
+    return 0

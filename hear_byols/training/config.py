@@ -1,0 +1,142 @@
+"""Settings of a pre-training run (paper, sections 2, 2.2 and 2.3). No torch here: the command line reads this."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hear_byols.errors import OptionError
+
+ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+HOP_SAMPLES = 160
+SAMPLE_RATE = 16000
+MAX_CROP_FRAMES = 1001  # 10 s
+# Settings that may differ between the sittings of one run: none of them changes what is computed.
+FREE_ON_RESUME = frozenset({"compile", "save_minutes", "keep"})
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One run; the defaults are the paper's where it gives them.
+
+    Args:
+        encoder: cnn, resnetish34, clstm or cvt
+        targets: what supervises the hybrid: none, opensmile, MODULE or MODULE:PATH of a HEAR module
+        alpha: weight of the supervised loss
+        beta: weight of the self-supervised loss
+        feature_crops: crops that have features (hybrid)
+        crop_frames: spectrogram frames of a crop; 96 are 0.95 s
+        batch_size: crops of a step, over all devices; each gives two views
+        epochs: passes over the data, of as many crops as fit end to end into its hours
+        steps: length of the run instead of epochs
+        learning_rate: of Adam, at its highest
+        schedule: constant or cosine (falls to 0 at the end)
+        warmup: share of the run in which the rate rises linearly
+        ema_decay: of the target network
+        projection_size: of projector and predictor; 0: 256, or the number of features for the hybrid
+        head_hidden: width of the heads' hidden layers
+        mixup_ratio: largest share of background in a view
+        mixup_memory: past crops kept as backgrounds
+        mel_scale: smallest and largest height of the random resize crop, relative to the crop
+        time_scale: smallest and largest width of the random resize crop, relative to the crop
+        time_canvas: width of its virtual canvas, relative to the crop
+        fader: largest gain of BYOL-A v2's linear fader in standard deviations; 0: off, 1 in BYOL-A v2
+        synthetic: share of a batch that is synthesised on the device
+        precision: 32-true, bf16-mixed or 16-mixed
+        seed: of initialisation and all draws
+        compile: compile both networks (slow start, faster steps)
+        log_steps: steps between two lines of the log, whose values are means over them
+        save_minutes: time between two saved states
+        keep: saved states kept
+        min_spread: the run stops when the spread of the embeddings, 1 for uniform directions, falls below
+
+    Raises:
+        OptionError: a value out of range.
+    """
+
+    encoder: str = "cvt"
+    targets: str = "none"
+    alpha: float = 1.0
+    beta: float = 1.0
+    feature_crops: int = 20_000
+    crop_frames: int = 96
+    batch_size: int = 256
+    epochs: float = 100.0
+    steps: int = 0
+    learning_rate: float = 3e-4
+    schedule: str = "constant"
+    warmup: float = 0.0
+    ema_decay: float = 0.99
+    projection_size: int = 0
+    head_hidden: int = 4096
+    mixup_ratio: float = 0.4
+    mixup_memory: int = 2048
+    mel_scale: tuple[float, float] = (0.6, 1.5)
+    time_scale: tuple[float, float] = (0.6, 1.5)
+    time_canvas: float = 1.5
+    fader: float = 0.0
+    synthetic: float = 0.0
+    precision: str = "32-true"
+    seed: int = 42
+    compile: bool = False
+    log_steps: int = 20
+    save_minutes: float = 5.0
+    keep: int = 2
+    min_spread: float = 0.005
+
+    def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_numbers()
+        for name in ("mel_scale", "time_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise OptionError(f"{name} must be two positive numbers, the first not larger; got {low!r} {high!r}")
+        if self.hybrid and not (self.alpha or self.beta):
+            raise OptionError("alpha and beta cannot both be 0")
+
+    def _check_choices(self) -> None:
+        for name, choices in (("encoder", ENCODERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise OptionError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        if not 2 <= self.crop_frames <= MAX_CROP_FRAMES:
+            raise OptionError(f"crop_frames must lie between 2 and {MAX_CROP_FRAMES}, got {self.crop_frames!r}")
+
+    def _check_numbers(self) -> None:
+        smallest = {"batch_size": 2, "head_hidden": 1, "mixup_memory": 1, "log_steps": 1, "keep": 1}
+        smallest |= {"feature_crops": 1, "steps": 0, "projection_size": 0, "seed": 0}
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
+        for name in ("warmup", "ema_decay", "mixup_ratio", "synthetic"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
+        for name in ("alpha", "beta", "learning_rate", "epochs", "fader", "save_minutes", "min_spread"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise OptionError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
+        if not (math.isfinite(self.time_canvas) and self.time_canvas >= 1):
+            raise OptionError(f"time_canvas must be at least 1, got {self.time_canvas!r}")
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether features supervise the projector."""
+        return self.targets != "none"
+
+    @property
+    def crop_samples(self) -> int:
+        """Fewest samples that give ``crop_frames`` centred frames: 96 frames are 15200 samples, 0.95 s."""
+        return (self.crop_frames - 1) * HOP_SAMPLES
+
+    def total_steps(self, n_samples: int) -> int:
+        """Length of the run on a pool of ``n_samples``."""
+        return self.steps or max(1, math.ceil(self.epochs * n_samples / self.crop_samples / self.batch_size))
+
+    def rate(self, step: int, total_steps: int) -> float:
+        """Learning rate of step ``step`` (from 0): linear rise, then constant or a half cosine down to 0."""
+        progress = step / total_steps
+        if progress < self.warmup:
+            return self.learning_rate * (step + 1) / (self.warmup * total_steps + 1)
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))

@@ -1,0 +1,99 @@
+"""What processes that train together share: their places in the batch, batch statistics, gathered crops.
+
+A run on several processes computes what one process would on the same global batch, up to rounding: every process
+draws the global batch's random numbers and keeps its part, batch statistics cover all parts (torch's own synchronised
+batch norm exists on GPUs only), and past crops for mixup are gathered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hear_byols.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a run.
+
+    Args:
+        rank: of this process.
+        size: number of processes; with 1, nothing is communicated.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def part(self, n: int) -> slice:
+        """This process's rows of a global batch of ``n``.
+
+        Raises:
+            OptionError: ``n`` cannot be divided evenly.
+        """
+        if n % self.size:
+            raise OptionError(f"batch_size must be a multiple of the number of processes, got {n} and {self.size}")
+        share = n // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows of all processes, in the order of the global batch."""
+        if self.size == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over processes, without gradient."""
+        if self.size == 1:
+            return values
+        values = values.detach().clone()
+        dist.all_reduce(values)
+        return values / self.size
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm over the parts of all processes, on any device; state-dict names are torch's."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.dim() < 2:
+            raise ValueError(f"expected at least 2 dimensions, got {x.dim()}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        axes = [0, *range(2, x.dim())]
+        shape = (1, -1, *(1 for _ in axes[1:]))
+        world = dist.get_world_size()
+        values = x.float()
+        mean = all_reduce(values.mean(axes)) / world
+        centred = values - mean.view(shape)
+        variance = all_reduce(centred.square().mean(axes)) / world
+        with torch.no_grad():
+            count = world * x.numel() // x.shape[1]
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        normalised = centred * (variance + self.eps).rsqrt().view(shape)
+        return (normalised * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replace every batch norm below a module by one over all processes: torch's on GPUs, else ours."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            twin = SyncBatchNorm(child.num_features, child.eps, child.momentum)
+            twin.load_state_dict(child.state_dict())
+            twin.requires_grad_(child.weight.requires_grad).train(child.training)
+            setattr(module, name, twin)
+        else:
+            synchronise_batch_norm(child, device)
+    return module

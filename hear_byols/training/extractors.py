@@ -1,0 +1,91 @@
+"""What supervises the hybrid: openSMILE (paper, section 2.2), or any HEAR module (its section 4, "learnable")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy as np
+import soxr
+import torch
+
+from hear_byols.errors import HearByolsError, OptionError
+
+OPENSMILE = "opensmile"
+
+
+class OpenSmileExtractor:
+    """The 6373 ComParE 2016 functionals of openSMILE; NaN where it has none.
+
+    Args:
+        sample_rate: rate of the crops in Hz, 16000.
+
+    Raises:
+        MissingDependencyError: opensmile is not installed.
+        OptionError: another rate.
+    """
+
+    def __init__(self, sample_rate: int = 16000) -> None:
+        from hear_byols.opensmile import N_FEATURES, OpenSmileModel
+
+        self._model = OpenSmileModel()
+        if sample_rate != self._model.sample_rate:
+            raise OptionError(f"openSMILE features are taken at {self._model.sample_rate} Hz, got {sample_rate!r}")
+        self.n_features = N_FEATURES
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, 6373)."""
+        return np.stack([self._model.functionals(crop) for crop in crops])
+
+
+class HearExtractor:
+    """Scene embeddings of any module with the HEAR API.
+
+    Args:
+        spec: ``"MODULE"`` or ``"MODULE:PATH"``, such as ``"hear_byols:cvt_hybrid"``; PATH goes to ``load_model``.
+        sample_rate: rate of the crops in Hz; they are resampled where the model has another one.
+
+    Raises:
+        OptionError: no such module, not a HEAR module, or its ``load_model`` fails.
+    """
+
+    def __init__(self, spec: str, sample_rate: int = 16000) -> None:
+        name, _, path = spec.partition(":")
+        try:
+            module = import_module(name)
+            model = module.load_model(path) if path else module.load_model()
+            self._embed: Callable = module.get_scene_embeddings
+            self.n_features = int(model.scene_embedding_size)
+        except HearByolsError:
+            raise
+        except Exception as error:  # whatever a foreign module raises
+            raise OptionError(
+                f"targets {spec!r} cannot be loaded as a HEAR module ({type(error).__name__}: {error}); "
+                f'accepted: "{OPENSMILE}", "MODULE" or "MODULE:PATH" with load_model and get_scene_embeddings'
+            ) from error
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = model.to(self._device)
+        self._rates = sample_rate, int(model.sample_rate)
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, n_features)."""
+        given, wanted = self._rates
+        if given != wanted:
+            crops = soxr.resample(crops.T, given, wanted, quality="HQ").T
+        audio = torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
+        with torch.no_grad():
+            return self._embed(audio, self._model).float().cpu().numpy()
+
+
+def make_extractor(spec: str, sample_rate: int = 16000) -> OpenSmileExtractor | HearExtractor:
+    """Load an extractor.
+
+    Args:
+        spec: ``"opensmile"``, ``"MODULE"`` or ``"MODULE:PATH"``.
+        sample_rate: rate of the crops in Hz.
+
+    Raises:
+        MissingDependencyError: opensmile is not installed.
+        OptionError: see :class:`HearExtractor`.
+    """
+    return OpenSmileExtractor(sample_rate) if spec == OPENSMILE else HearExtractor(spec, sample_rate)

@@ -1,0 +1,115 @@
+"""The log of a run: CSV, TensorBoard and a picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+from hear_byols.errors import MissingDependencyError
+from hear_byols.files import atomic_path
+
+FIELDS = ("step", "minutes", "learning_rate", "loss", "loss_supervised", "loss_self_supervised", "spread")
+Row = dict[str, float]
+
+
+class Journal:
+    """Lines of values over the steps of a run; a run that is continued goes on below the line of its state.
+
+    Args:
+        folder: for ``log.csv``, ``curves.png`` and, on wish, ``tensorboard``.
+        n_steps: steps that the run has done; lines of later steps, from a sitting that was cut short, are removed.
+        tensorboard: also write events.
+
+    Raises:
+        MissingDependencyError: tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path, n_steps: int = 0, tensorboard: bool = True) -> None:
+        self.path = folder / "log.csv"
+        self.picture = folder / "curves.png"
+        self.rows = [row for row in read_log(self.path) if row["step"] <= n_steps]
+        self._rewrite()
+        self._events = _event_writer(folder / "tensorboard", n_steps) if tensorboard else None
+
+    def add(self, row: Row) -> None:
+        """Append a line with :data:`FIELDS`."""
+        self.rows.append(row)
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, FIELDS).writerow(_formatted(row))
+        if self._events is not None:
+            for name in FIELDS[2:]:
+                if math.isfinite(row[name]):
+                    self._events.add_scalar(name, row[name], int(row["step"]))
+
+    def draw(self) -> None:
+        """Write the picture of losses and spread."""
+        with atomic_path(self.picture) as part:
+            draw_curves(self.rows, part)
+
+    def close(self) -> None:
+        """Flush the events."""
+        if self._events is not None:
+            self._events.close()
+
+    def _rewrite(self) -> None:
+        with atomic_path(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(_formatted(row) for row in self.rows)
+
+
+def read_log(path: Path) -> list[Row]:
+    """Read the lines of a ``log.csv``; none if there is no such file. A torn last line is left out."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    return [{name: float(line[name]) for name in FIELDS} for line in lines if all(line[name] for name in FIELDS)]
+
+
+def draw_curves(rows: list[Row], path: Path) -> None:
+    """Draw losses, and below them the spread of the embeddings, over the steps.
+
+    Args:
+        rows: lines of a log.
+        path: of the PNG.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError('curves need matplotlib: pip install "hear_byols[train]"') from error
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[2, 1])
+    steps = [row["step"] for row in rows]
+    for name, label in (("loss_supervised", "supervised"), ("loss_self_supervised", "self-supervised")):
+        values = [row[name] for row in rows]
+        if any(map(math.isfinite, values)):
+            upper.plot(steps, values, label=label)
+    upper.set_ylabel("loss")
+    upper.set_ylim(bottom=0)
+    upper.legend()
+    lower.plot(steps, [row["spread"] for row in rows], color="tab:green")
+    lower.set_ylabel("spread\n(1: uniform, 0: collapsed)")
+    lower.set_ylim(bottom=0)
+    lower.set_xlabel("step")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _formatted(row: Row) -> dict[str, str]:
+    return {name: f"{row[name]:.9g}" for name in FIELDS}
+
+
+def _event_writer(folder: Path, n_steps: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError(
+            'tensorboard is not installed: pip install "hear_byols[train]", or turn it off (--no-tensorboard)'
+        ) from error
+    return SummaryWriter(folder, purge_step=n_steps + 1 if n_steps else None)

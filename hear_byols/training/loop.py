@@ -1,0 +1,153 @@
+"""The loop around the steps: log, watch, save, stop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from hear_byols.errors import TrainingError
+from hear_byols.training.journal import Journal, Row
+from hear_byols.training.pretrain import VALUES, Pretrainer
+from hear_byols.training.states import load_newest, save_state, states
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    trainer: Pretrainer,
+    output: Path,
+    export: Callable[[Pretrainer, Row], object],
+    max_minutes: float = math.inf,
+    tensorboard: bool = True,
+    progress: bool = False,
+) -> Row:
+    """Train to the end of the run, or until the time is up; continue from the newest state in ``output``.
+
+    States are saved at lines of the log only, so that a resumed run writes the same lines as an uninterrupted one.
+
+    Args:
+        trainer: a fresh run.
+        output: folder for ``states/``, ``log.csv``, ``curves.png`` and ``tensorboard/``; made if missing.
+        export: called with the run and the last line of the log after each state is saved; in the first process only.
+        max_minutes: of this sitting.
+        tensorboard: also write TensorBoard events.
+        progress: show a bar.
+
+    Returns:
+        The last line of the log.
+
+    Raises:
+        CheckpointError: the output folder belongs to another run.
+        TrainingError: a loss is not finite, or the embeddings have collapsed.
+    """
+    folder = output / "states"
+    if load_newest(trainer, folder):
+        logger.info("continuing at step %d of %d", trainer.n_steps, trainer.total_steps)
+    leads = trainer.team.rank == 0
+    journal = Journal(output, trainer.n_steps, tensorboard) if leads else None
+    bar = tqdm(total=trainer.total_steps, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
+    watch = _Watch(trainer, max_minutes)
+    row = journal.rows[-1] if leads and journal.rows else {}
+    try:
+        while trainer.n_steps < trainer.total_steps:
+            row = _train_lines(trainer, bar)
+            _refuse_failure(row, trainer, folder)
+            if leads:
+                journal.add(row)
+            stop, save = watch.decide()
+            if save:
+                _save(trainer, journal, row, folder, export)
+            if stop:
+                break
+    finally:
+        bar.close()
+        if leads:
+            journal.close()
+    if trainer.n_steps < trainer.total_steps:
+        logger.info(
+            "stopped after %g minutes at step %d of %d; the same command continues",
+            max_minutes,
+            trainer.n_steps,
+            trainer.total_steps,
+        )
+    return row
+
+
+def _train_lines(trainer: Pretrainer, bar: tqdm) -> Row:
+    """Train until the next line of the log; returns it."""
+    n_steps = min(
+        trainer.config.log_steps - trainer.n_steps % trainer.config.log_steps, trainer.total_steps - trainer.n_steps
+    )
+    begun = time.perf_counter()
+    total = torch.zeros(len(VALUES), device=trainer.device)
+    for _ in range(n_steps):
+        total += trainer.step()
+        bar.update()
+    means = dict(zip(VALUES, (trainer.team.mean(total) / n_steps).tolist(), strict=True))
+    trainer.seconds += time.perf_counter() - begun  # the device has finished these steps
+    bar.set_postfix({name: f"{means[name]:.3g}" for name in VALUES[1:]}, refresh=False)
+    return {
+        "step": trainer.n_steps,
+        "minutes": trainer.seconds / 60,
+        "learning_rate": trainer.config.rate(trainer.n_steps - 1, trainer.total_steps),
+        **means,
+    }
+
+
+class _Watch:
+    """Decides, for all processes alike, whether it is time to save or to stop."""
+
+    def __init__(self, trainer: Pretrainer, max_minutes: float) -> None:
+        self._trainer = trainer
+        self._end = trainer.seconds + 60 * max_minutes
+        self._saved = trainer.seconds
+
+    def decide(self) -> tuple[bool, bool]:
+        trainer = self._trainer
+        done = trainer.n_steps >= trainer.total_steps
+        stop = done or trainer.seconds >= self._end
+        save = stop or trainer.seconds - self._saved >= 60 * trainer.config.save_minutes
+        stop, save = trainer.fabric.broadcast((stop, save))
+        if save:
+            self._saved = trainer.seconds
+        return stop, save
+
+
+def _refuse_failure(row: Row, trainer: Pretrainer, folder: Path) -> None:
+    """Stop before anything broken is saved.
+
+    Raises:
+        TrainingError: see :func:`train`.
+    """
+    kept = states(folder)
+    rest = f"the last good state is {kept[-1]}" if kept else "no state had been saved yet"
+    if not (math.isfinite(row["loss"]) and trainer.is_finite):
+        raise TrainingError(
+            f"loss or weights are not finite before step {row['step']:g} (loss {row['loss']:g}); {rest}. "
+            "Lower the learning rate, or train in --precision 32-true"
+        )
+    if row["spread"] < trainer.config.min_spread:
+        raise TrainingError(
+            f"the embeddings have collapsed by step {row['step']:g}: their spread is {row['spread']:.2g}, less than "
+            f"min_spread {trainer.config.min_spread:g}; {rest}. Lower the learning rate, or use larger batches"
+        )
+
+
+def _save(
+    trainer: Pretrainer,
+    journal: Journal | None,
+    row: Row,
+    folder: Path,
+    export: Callable[[Pretrainer, Row], object],
+) -> None:
+    if journal is not None:
+        save_state(trainer, folder, trainer.config.keep)
+        export(trainer, row)
+        journal.draw()
+    trainer.fabric.barrier()

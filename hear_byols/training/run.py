@@ -1,0 +1,187 @@
+"""A whole pre-training run, from audio files to a checkpoint: what ``hear-byols pretrain`` does."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hear_byols.errors import MissingDependencyError, OptionError
+from hear_byols.training.batches import CropSource, Targets
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.data import AudioPool, load_pool
+from hear_byols.training.distributed import Team
+from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, export_encoder, read_manifest
+from hear_byols.training.extractors import OPENSMILE
+from hear_byols.training.journal import Row
+from hear_byols.training.loop import train
+from hear_byols.training.pretrain import Pretrainer
+from hear_byols.training.targets import extract_features, feature_places
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run takes place; Lightning Fabric's terms.
+
+    Args:
+        accelerator: "auto", "cpu" or "cuda".
+        devices: number of processes on this machine, one a GPU.
+        nodes: number of machines.
+        workers: processes that extract features, threads that decode.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Credits:
+    """What the checkpoint says of itself beside the settings.
+
+    Args:
+        name: of the weights.
+        description: one sentence.
+        licence: of the weights.
+        manifest: CSV file with the columns shard, licence and content, one row a source.
+        preset: that the settings started from.
+    """
+
+    name: str = ""
+    description: str = ""
+    licence: str = ""
+    manifest: str = ""
+    preset: str = ""
+
+
+def pretrain(
+    config: PretrainConfig,
+    data: Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | None = None,
+    hardware: Hardware | None = None,
+    credits: Credits | None = None,
+    normalization: str = "dataset",
+    max_minutes: float = math.inf,
+    tensorboard: bool = True,
+    progress: bool = False,
+) -> Path:
+    """Train, or continue the run in ``output``.
+
+    Args:
+        config: of the run.
+        data: see :func:`hear_byols.training.data.load_pool`.
+        output: folder for ``encoder.pth``, ``log.csv``, ``curves.png``, ``states/`` and ``tensorboard/``.
+        cache: folder for decoded audio and features, which runs may share; by default ``output/cache``.
+        hardware: where to train.
+        credits: for the checkpoint's provenance.
+        normalization: mode written into the checkpoint, ``"dataset"`` or ``"clip"``.
+        max_minutes: stop after this time; the same call continues.
+        tensorboard: also write TensorBoard events.
+        progress: show bars.
+
+    Returns:
+        The checkpoint, which ``hear_byols.load_model`` reads.
+
+    Raises:
+        InputError: no usable audio, or features of other crops in the cache.
+        OptionError: a setting that cannot be met.
+        CheckpointError: ``output`` holds another run.
+        TrainingError: the run failed; its last good state is kept.
+        MissingDependencyError: lightning, tensorboard, matplotlib or the extractor is not installed.
+    """
+    hardware, credits, output = hardware or Hardware(), credits or Credits(), Path(output)
+    cache = Path(cache or output / "cache")
+    sources = read_manifest(credits.manifest) if credits.manifest else {}
+    pool = load_pool(data, cache, workers=hardware.workers)
+    features = _features(config, pool, cache, hardware.workers, progress) if config.hybrid else None
+    fabric = make_fabric(config, hardware)
+    team = Team(fabric.global_rank, fabric.world_size)
+    team.part(config.batch_size)
+    targets = Targets.from_store(*features, fabric.device) if features else None
+    crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
+    trainer = Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
+    checkpoint = output / "encoder.pth"
+
+    def export(trainer: Pretrainer, row: Row) -> None:
+        provenance = _provenance(trainer, row, pool, sources, credits)
+        export_encoder(trainer, checkpoint, provenance, normalization)
+
+    train(trainer, output, export, max_minutes, tensorboard, progress)
+    return checkpoint
+
+
+def _features(config: PretrainConfig, pool: AudioPool, cache: Path, workers: int, progress: bool):
+    """Extract what is missing; returns the store and the places of its crops."""
+    folder = cache / f"{config.targets.replace('/', '_').replace(':', '_')}-{config.crop_samples}-{config.seed}"
+    arguments = config.feature_crops, config.crop_samples, config.seed
+    workers = workers if workers > 1 else 0
+    store = extract_features(pool, folder, config.targets, *arguments, workers, progress)
+    return store, feature_places(pool, *arguments)
+
+
+def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
+    """Set up devices and processes; where a launcher such as torchrun started the processes, join them.
+
+    Raises:
+        MissingDependencyError: lightning is not installed.
+        OptionError: no such devices.
+    """
+    try:
+        from lightning.fabric import Fabric
+        from lightning.fabric.strategies import DDPStrategy
+    except ImportError as error:
+        raise MissingDependencyError('pre-training needs lightning: pip install "hear_byols[train]"') from error
+    devices, nodes = _launched(hardware)
+    # Batch norm is synchronised, so its buffers are equal without being sent.
+    strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
+    try:
+        fabric = Fabric(
+            accelerator=hardware.accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=nodes,
+            precision=config.precision,
+        )
+        fabric.launch()
+    except Exception as error:  # lightning raises many kinds
+        raise OptionError(
+            f"cannot train on {nodes} x {devices} {hardware.accelerator} in {config.precision}: {error}"
+        ) from error
+    if fabric.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    return fabric
+
+
+def _launched(hardware: Hardware) -> tuple[int, int]:
+    """Processes a machine and machines: the launcher's where there is one, else as asked for."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return hardware.devices, hardware.nodes
+    devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    return devices, int(os.environ["WORLD_SIZE"]) // devices
+
+
+def _provenance(
+    trainer: Pretrainer, row: Row, pool: AudioPool, sources: dict[str, dict[str, str]], credits: Credits
+) -> dict[str, Any]:
+    config = trainer.config
+    return {
+        "name": credits.name or f"{config.encoder}_{'hybrid' if config.hybrid else 'byols'}",
+        "description": credits.description,
+        "licence": credits.licence,
+        **({"notice": FEATURE_LICENCE} if config.targets == OPENSMILE else {}),
+        "data": describe_data(pool, sources),
+        "training": describe_run(trainer, row, credits.preset),
+    }

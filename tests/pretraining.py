@@ -1,0 +1,94 @@
+"""Small things to pre-train on and with: tones and noise, an encoder of one layer, features that can be learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import nn
+
+from hear_byols.frontend import LogMel
+from hear_byols.training.batches import CropSource, Targets
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.data import AudioPool, cut_crops
+from hear_byols.training.distributed import Team
+from hear_byols.training.pretrain import Pretrainer
+from hear_byols.training.run import Hardware, make_fabric
+from hear_byols.training.targets import feature_places
+
+N_FRAMES = 32
+SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "mixup_memory": 64, "log_steps": 1}
+# A module with the HEAR API whose embeddings are log energies of eight bands: targets without openSMILE.
+HEAR_MODULE = """
+import torch
+from hear_byols.frontend import LogMel
+
+class Bands(torch.nn.Module):
+    sample_rate, scene_embedding_size = 16000, 8
+
+def load_model(path=""):
+    return Bands()
+
+def get_scene_embeddings(audio, model):
+    return LogMel()(audio).mean(2).unflatten(1, (8, 8)).mean(2)
+"""
+
+
+class TinyEncoder(nn.Module):
+    """One convolution, batch norm, mean over positions."""
+
+    embedding_size = 16
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(1, 16, 5, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(dropout))
+
+    def forward(self, x):
+        return self.net(x).mean((2, 3))
+
+
+def tones_and_noise(n_clips: int = 24, n_samples: int = 16000) -> list[np.ndarray]:
+    """Clips of many pitches and levels, a third of them noise, int16."""
+    rng = np.random.default_rng(0)
+    time = np.arange(n_samples)
+    clips = [rng.uniform(0.1, 0.9) * np.sin(time * rng.uniform(0.02, 1.5)) for _ in range(n_clips - n_clips // 3)]
+    clips += [rng.normal(0, rng.uniform(0.01, 0.2), n_samples) for _ in range(n_clips // 3)]
+    return [np.round(clip.clip(-1, 1) * 32767).astype(np.int16) for clip in clips]
+
+
+def small_pool() -> AudioPool:
+    """The clips in memory."""
+    return AudioPool.from_clips(tones_and_noise())
+
+
+def write_clips(folder: Path, n_clips: int = 12) -> Path:
+    """The clips as files."""
+    folder.mkdir(parents=True)
+    for i, clip in enumerate(tones_and_noise(n_clips)):
+        soundfile.write(folder / f"{i:02d}.wav", clip, 16000)
+    return folder
+
+
+def band_targets(pool: AudioPool, n_samples: int, n_crops: int = 64) -> Targets:
+    """Features of crops: log energies of eight bands."""
+    places = feature_places(pool, n_crops, n_samples, seed=0)
+    log_mels = LogMel()(cut_crops(torch.from_numpy(pool.audio), places, n_samples))
+    features = log_mels.mean(2).unflatten(1, (8, 8)).mean(2).numpy()
+    return Targets(places, features, None, torch.device("cpu"))
+
+
+def make_trainer(
+    pool: AudioPool, hybrid: bool = True, total_steps: int = 40, encoder: nn.Module | None = None, **options
+) -> Pretrainer:
+    """A run of the tiny encoder on one process, or on those that share a process group."""
+    config = PretrainConfig(**{**SMALL, "targets": "bands" if hybrid else "none", **options})
+    fabric = make_fabric(config, Hardware("cpu"))
+    team = Team(fabric.global_rank, fabric.world_size)
+    targets = band_targets(pool, config.crop_samples) if hybrid else None
+    crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = encoder or TinyEncoder()
+    return Pretrainer(config, crops, fabric, total_steps, encoder)

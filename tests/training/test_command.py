@@ -1,0 +1,163 @@
+"""``hear-byols pretrain`` as a user meets it: from a folder to a model, killed and continued, and its faults."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from pretraining import HEAR_MODULE, SMALL, write_clips
+
+import hear_byols
+from hear_byols.cli import main
+from hear_byols.errors import InputError
+from hear_byols.training.export import read_manifest
+from hear_byols.training.journal import read_log
+from hear_byols.training.presets import PRESETS
+
+QUICK = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+QUICK += ["--accelerator=cpu", "--threads=1", "--quiet"]
+
+
+@pytest.fixture
+def audio(tmp_path):
+    return write_clips(tmp_path / "audio")
+
+
+@pytest.fixture
+def bands(tmp_path, monkeypatch):
+    """A HEAR module that supervises instead of openSMILE."""
+    (tmp_path / "bands_of_eight.py").write_text(HEAR_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    yield "bands_of_eight"
+    sys.modules.pop("bands_of_eight", None)
+
+
+def pretrain(audio, output, *options):
+    return main(["pretrain", "--data", str(audio), "--output", str(output), *QUICK, *options])
+
+
+def test_a_folder_becomes_a_model_that_knows_where_it_comes_from(audio, tmp_path):
+    (tmp_path / "manifest.csv").write_text("shard,licence,content\naudio,CC0,tones\n")
+    output = tmp_path / "run"
+    credits = ["--manifest", str(tmp_path / "manifest.csv"), "--licence", "CC0", "--name", "mine"]
+    assert pretrain(audio, output, "--preset", "byol_s", "--steps", "2", "--mel-scale", "1", "1", *credits) == 0
+    model = hear_byols.load_model(output / "encoder.pth")
+    assert hear_byols.get_scene_embeddings(torch.randn(2, 16000) * 0.1, model).shape == (2, 2048)
+    provenance = model.provenance
+    assert (provenance["name"], provenance["licence"]) == ("mine", "CC0")
+    assert provenance["data"] == [{"name": "audio", "hours": 0.003, "licence": "CC0", "content": "tones"}]
+    training = provenance["training"]
+    assert (training["preset"], training["steps"], training["crops_seen"]) == ("byol_s", 2, 16)
+    assert training["settings"]["mel_scale"] == [1.0, 1.0]
+    assert training["settings"]["learning_rate"] == 3e-4
+    assert training["final"]["step"] == 2
+    assert str(tmp_path) not in str(provenance)
+
+
+def test_the_command_again_has_nothing_left_to_do(audio, tmp_path):
+    arguments = audio, tmp_path / "run", "--encoder", "cnn", "--steps", "2"
+    assert pretrain(*arguments) == 0
+    before = (tmp_path / "run/encoder.pth").read_bytes()
+    assert pretrain(*arguments) == 0
+    assert (tmp_path / "run/encoder.pth").read_bytes() == before
+
+
+def test_a_killed_run_continues_as_if_it_had_not_been(audio, bands, tmp_path):
+    """SIGKILL in the middle; the losses are those of an uninterrupted run, digit by digit."""
+    options = ["--encoder", "cnn", "--targets", bands, "--feature-crops", "40", "--steps", "10", "--save-minutes", "0"]
+    options += ["--schedule", "cosine", "--synthetic", "0.25", "--cache", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "hear_byols", "pretrain", "--data", str(audio), *QUICK, *options]
+    command += ["--log-steps", "2", "--no-tensorboard", "--output"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    process = subprocess.Popen([*command, str(tmp_path / "killed")])
+    while len(read_log(tmp_path / "killed/log.csv")) < 2:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(read_log(tmp_path / "killed/log.csv")) < 5
+    subprocess.run([*command, str(tmp_path / "killed")], check=True)
+    lines = {name: read_log(tmp_path / name / "log.csv") for name in ("whole", "killed")}
+    assert len(lines["whole"]) == 5
+    for whole, killed in zip(lines["whole"], lines["killed"], strict=True):
+        assert {**killed, "minutes": 0} == {**whole, "minutes": 0}
+    states = [torch.load(tmp_path / name / "encoder.pth", weights_only=True)["state_dict"] for name in lines]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_trains_two_steps(preset, audio, bands, tmp_path):
+    targets = ["--targets", bands, "--feature-crops", "8"] if preset.startswith("hybrid") else []
+    small = ["--batch-size=2", "--head-hidden=8", "--steps=2", "--log-steps=1", "--no-tensorboard"]
+    quick = ["--accelerator=cpu", "--threads=1", "--quiet", "--mixup-memory=8"]
+    output = tmp_path / "run"
+    paths = ["--data", str(audio), "--output", str(output)]
+    assert main(["pretrain", "--preset", preset, *paths, *targets, *small, *quick]) == 0
+    assert [line["step"] for line in read_log(output / "log.csv")] == [1, 2]
+    assert hear_byols.load_model(output / "encoder.pth").provenance["training"]["preset"] == preset
+
+
+def test_hybrid_is_supervised_by_opensmile(audio, tmp_path):
+    pytest.importorskip("opensmile")
+    options = "--encoder", "cnn", "--targets", "opensmile", "--feature-crops", "4", "--steps", "2", "--workers", "2"
+    assert pretrain(audio, tmp_path / "run", *options) == 0
+    assert all(0 < line["loss_supervised"] < 25 for line in read_log(tmp_path / "run/log.csv"))
+    provenance = hear_byols.load_model(tmp_path / "run/encoder.pth").provenance
+    assert "openSMILE" in provenance["notice"]
+    assert provenance["training"]["method"] == "Hybrid BYOL-S"
+
+
+def test_two_devices_are_two_processes(audio, tmp_path):
+    """The usual launch, by the command itself."""
+    command = [sys.executable, "-m", "hear_byols", "pretrain", "--data", str(audio), "--output", str(tmp_path / "run")]
+    options = ["--encoder", "cnn", "--steps", "2", "--devices", "2", *QUICK, "--no-tensorboard"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line["step"] for line in read_log(tmp_path / "run/log.csv")] == [1, 2]
+    provenance = hear_byols.load_model(tmp_path / "run/encoder.pth").provenance
+    assert provenance["training"]["hardware"].startswith("2 ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "nowhere"], "no such file or folder"),
+        (["--preset", "hybrid"], "no preset is called 'hybrid'"),
+        (["--batch-size", "1"], "batch_size must be at least 2"),
+        (["--targets", "no_such_module"], "cannot be loaded as a HEAR module"),
+        (["--accelerator", "tpu"], "cannot train on"),
+    ],
+)
+def test_faults_end_in_one_line(options, message, audio, tmp_path, capsys):
+    assert main(["pretrain", "--data", str(audio), "--output", str(tmp_path / "run"), "--quiet", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("hear-byols: error: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_another_run_in_the_folder_is_not_overwritten(audio, tmp_path, capsys):
+    assert pretrain(audio, tmp_path / "run", "--encoder", "cnn", "--steps", "1") == 0
+    before = (tmp_path / "run/log.csv").read_bytes()
+    assert pretrain(audio, tmp_path / "run", "--encoder", "cnn", "--steps", "1", "--seed", "1") == 2
+    assert "has seed=42, this one 1" in capsys.readouterr().err
+    assert (tmp_path / "run/log.csv").read_bytes() == before
+
+
+def test_manifest_needs_its_columns(tmp_path):
+    (tmp_path / "m.csv").write_text("name\nx\n")
+    with pytest.raises(InputError, match="'shard'"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_log_is_a_plain_table(audio, tmp_path):
+    assert pretrain(audio, tmp_path / "run", "--encoder", "cnn", "--steps", "1") == 0
+    with open(tmp_path / "run/log.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["loss_self_supervised"]) > 0
+    assert row["loss_supervised"] == "nan"

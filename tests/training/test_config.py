@@ -1,0 +1,80 @@
+"""Settings and the presets of the paper's rows."""
+
+import math
+
+import pytest
+
+from hear_byols.errors import OptionError
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.presets import PRESETS, make_config
+
+
+def test_defaults_are_the_papers():
+    config = PretrainConfig()
+    assert (config.batch_size, config.epochs, config.learning_rate) == (256, 100, 3e-4)  # section 2.3
+    assert (config.crop_frames, config.ema_decay, config.head_hidden) == (96, 0.99, 4096)
+    assert (config.mixup_ratio, config.mixup_memory) == (0.4, 2048)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"batch_size": 1},
+        {"steps": -1},
+        {"mixup_ratio": 1.5},
+        {"alpha": -1},
+        {"learning_rate": math.nan},
+        {"encoder": "vit"},
+        {"schedule": "linear"},
+        {"precision": "bf16"},
+        {"crop_frames": 1},
+        {"crop_frames": 2000},
+        {"mel_scale": (1.5, 0.6)},
+        {"time_canvas": 0.5},
+    ],
+)
+def test_bad_settings_are_refused_by_name(option):
+    with pytest.raises(OptionError, match=next(iter(option))):
+        PretrainConfig(**option)
+
+
+def test_epochs_are_passes_over_the_hours():
+    hour = 3600 * 16000
+    assert PretrainConfig(epochs=2).total_steps(hour) == math.ceil(2 * 3600 / 0.95 / 256)
+    assert PretrainConfig(steps=7).total_steps(hour) == 7
+
+
+def test_rate_rises_then_stays_or_falls_to_zero():
+    constant = PretrainConfig(learning_rate=2.0, warmup=0.1)
+    assert [constant.rate(s, 100) for s in (0, 10, 99)] == pytest.approx([2 / 11, 2, 2])
+    cosine = PretrainConfig(learning_rate=2.0, warmup=0.1, schedule="cosine")
+    assert [cosine.rate(s, 100) for s in (10, 55, 100)] == pytest.approx([2, 1, 0])
+    assert PretrainConfig().rate(0, 10) == 3e-4
+
+
+def test_every_row_of_the_paper_has_a_preset():
+    ratios = {name: preset.settings for name, preset in PRESETS.items() if name.startswith("hybrid_cvt_")}
+    assert len(ratios) == 7
+    for name, settings in ratios.items():
+        alpha, beta = map(int, name.removeprefix("hybrid_cvt_").split("_"))
+        assert settings["alpha"] / settings["beta"] == pytest.approx(alpha / beta)
+        assert settings["alpha"] + settings["beta"] == pytest.approx(2)
+    seconds = [make_config(f"byol_s_{ms}ms").crop_samples / 16000 for ms in (500, 950, 1425, 2000)]
+    assert seconds == pytest.approx([0.5, 0.95, 1.425, 2], abs=0.005)
+    assert {make_config(f"byol_s_{ms}ms").batch_size for ms in (500, 950, 1425, 2000)} == {128}  # section 3.2
+    assert {make_config(name).encoder for name in PRESETS} == {"cnn", "resnetish34", "clstm", "cvt"}
+    assert make_config("hybrid_cnn").targets == make_config("hybrid_cvt").targets == "opensmile"
+    assert not make_config("byol_s_plus_plus").hybrid
+    assert "LibriSpeech" in PRESETS["byol_s_plus_plus"].data
+
+
+def test_settings_replace_those_of_the_preset():
+    config = make_config("hybrid_cvt_1_4", batch_size=64, alpha=1.0)
+    assert (config.encoder, config.batch_size, config.alpha, config.beta) == ("cvt", 64, 1.0, 1.6)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(OptionError, match="hybrid_cvt_1_4"):
+        make_config("hybrid")
+    with pytest.raises(OptionError, match="no such setting: batch"):
+        make_config("", batch=3)

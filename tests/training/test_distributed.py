@@ -1,0 +1,103 @@
+"""Two real processes (gloo, CPU) compute what one computes on the same global batch.
+
+Stated tolerance: losses of the first ten steps within 1e-4, weights after them within 1e-3 of the largest. Biases in
+front of a batch norm have no effect and no gradient but rounding, which Adam turns into steps of full size: they are
+left out, and so are the running means, which follow them.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pretraining import TinyEncoder, make_trainer
+from torch import nn
+
+from hear_byols.errors import OptionError
+from hear_byols.training.distributed import SyncBatchNorm, Team, synchronise_batch_norm
+
+TESTS = Path(__file__).resolve().parents[1]
+STEPS = 10
+IDLE = ("net.0.bias", "projector.0.bias", "predictor.0.bias", "running_mean")
+# What each process of the run does; the first one keeps the result.
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from hear_byols.training import pretrain
+from pretraining import make_trainer, small_pool
+torch.set_num_threads(1)
+pretrain.STATISTICS_CROPS = pretrain._STATISTICS_BATCH = 32
+trainer = make_trainer(small_pool(), hybrid=sys.argv[3] == "hybrid", fader=0.5)
+values = torch.stack([trainer.team.mean(trainer.step()) for _ in range(10)])
+if trainer.team.rank == 0:
+    rows = len(trainer.crops.draw(8, trainer._generator).log_mels)
+    memory = trainer.views.memory.take(torch.arange(16))
+    result = {"values": values, "state": trainer.byol.state_dict(), "rows": rows, "std": trainer.std, "memory": memory}
+    torch.save(result, sys.argv[2])
+"""
+
+
+def run_two(tmp_path, kind):
+    """Start two processes as torchrun would."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    shared |= {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(TESTS), str(tmp_path / "result.pt"), kind]
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return torch.load(tmp_path / "result.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "byols"])
+def test_two_processes_equal_one(pool, tmp_path, kind):
+    two = run_two(tmp_path, kind)
+    assert two["rows"] == 4  # half of the batch of 8 each
+    one = make_trainer(pool, hybrid=kind == "hybrid", fader=0.5)
+    assert one.std == pytest.approx(two["std"], rel=1e-6)
+    values = torch.stack([one.step() for _ in range(STEPS)])
+    # Spread is a property of the rows that a process has seen, so it is not compared.
+    torch.testing.assert_close(two["values"][:, :3], values[:, :3], rtol=1e-4, atol=1e-4, equal_nan=True)
+    torch.testing.assert_close(two["memory"], one.views.memory.take(torch.arange(16)), rtol=1e-3, atol=1e-3)
+    idle = IDLE if kind == "hybrid" else (*IDLE, "projector.3.bias")  # else only the predictor's batch norm sees it
+    compared = {name: value for name, value in one.byol.state_dict().items() if not name.endswith(idle)}
+    assert len(compared) > 20
+    for name, value in compared.items():
+        if value.is_floating_point():
+            largest = value.abs().max().item()
+            torch.testing.assert_close(two["state"][name], value, rtol=0, atol=1e-3 * largest, msg=name)
+        else:
+            assert torch.equal(two["state"][name], value)
+
+
+def test_batch_norms_are_replaced_under_their_names():
+    encoder = TinyEncoder().requires_grad_(False)
+    expected = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+    synchronise_batch_norm(encoder, torch.device("cpu"))
+    assert isinstance(encoder.net[1], SyncBatchNorm)
+    assert {name: tuple(value.shape) for name, value in encoder.state_dict().items()} == expected
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    encoder.eval()
+    x = torch.randn(2, 16, 4, 4)
+    torch.testing.assert_close(encoder.net[1](x), nn.BatchNorm2d(16).eval()(x))
+
+
+def test_a_team_divides_the_batch_evenly():
+    assert [Team(rank, 4).part(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+    with pytest.raises(OptionError, match="multiple of the number of processes, got 10 and 4"):
+        Team(0, 4).part(10)
