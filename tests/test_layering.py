@@ -21,7 +21,7 @@ RUNGS = [
     {"encoders"},
     {"model", "checkpoint"},
     {"weights", "opensmile", "concatenated", "sources"},
-    {"hear", "formats", "readahead", "onnx_graph"},
+    {"hear", "formats", "readahead", "onnx_graph", "streaming"},
     {"variants._bind", "outfolder", "sklearn", "model_card", "onnx_export"},
     {"variants", "extract", "publish"},
     {"commands"},

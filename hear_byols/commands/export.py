@@ -1,0 +1,37 @@
+"""``hear-byols export``: a model as an ONNX file that takes waveforms."""
+
+from __future__ import annotations
+
+import argparse
+
+EXPORTED_MODES = ("dataset", "clip")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write a model as an ONNX file",
+        description="Write a model with its front end inside as one ONNX file: waveforms in, embeddings out, for any "
+        "number and length of clips. It runs with onnxruntime and numpy alone (docs/onnx.md).",
+    )
+    parser.add_argument("model", metavar="MODEL", help="name, file or hf://owner/repo/file")
+    parser.add_argument("--output", "-o", required=True, metavar="FILE", help="where to write, e.g. model.onnx")
+    parser.add_argument("--timestamps", "-t", action="store_true", help="embed windows instead of whole clips")
+    parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
+    parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
+    parser.add_argument("--normalization", choices=EXPORTED_MODES, help="default: the checkpoint's own")
+    parser.add_argument("--check", action="store_true", help="run it beside the model, and refuse a difference of 1e-4")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and say what was written."""
+    from hear_byols.hear import load_model
+    from hear_byols.onnx_export import export_onnx
+
+    model = load_model(args.model, frame_ms=args.frame_ms, hop_ms=args.hop_ms, normalization=args.normalization)
+    export = export_onnx(model, args.output, timestamps=args.timestamps, check=args.check)
+    checked = "" if export.deviation is None else f", within {export.deviation:.1e} of the model"
+    print(f"{export.path}: {export.size / 1e6:.1f} MB{checked}")
+    return 0

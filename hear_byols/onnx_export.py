@@ -1,0 +1,213 @@
+"""A model as one ONNX file with its front end inside: waveform in, embeddings out, without torch (``docs/onnx.md``)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hear_byols import __version__
+from hear_byols.errors import MissingDependencyError, OptionError, OutputError
+from hear_byols.files import atomic_path
+from hear_byols.model import EmbeddingModel
+from hear_byols.onnx_graph import SceneGraph, TimestampGraph
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+OPSET = 18
+TOLERANCE = 1e-4  # of the largest component
+_FINEST_HOP = 1 << 20  # parts of a sample: 2 * n_samples * parts stays below 2**63 for years of audio
+_CHECKS = ((1, 0.001), (1, 0.05), (1, 0.1), (2, 1.0), (3, 2.5))  # (clips, seconds)
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What :func:`export_onnx` wrote.
+
+    Args:
+        path: the file.
+        size: in bytes.
+        deviation: largest difference from torch that the check saw, relative to the largest component of the result;
+            None if not checked.
+    """
+
+    path: Path
+    size: int
+    deviation: float | None
+
+
+def export_onnx(
+    model: Any, path: str | os.PathLike[str], *, timestamps: bool = False, check: bool = False
+) -> OnnxExport:
+    """Write a model with its front end and normalisation as an ONNX file.
+
+    The file takes ``waveform``, float32 [shape=(batch, n_samples)], mono in [-1, 1] at the model's sample rate; batch
+    and length are free from 1. It gives ``embedding``, float32 [shape=(batch, size)]; with ``timestamps`` instead
+    ``embeddings`` [shape=(batch, n_windows, size)] and ``times_ms`` [shape=(batch, n_windows)]. It does not check the
+    audio. Arithmetic is float32 whatever the model's ``precision``. Everything that made the file is in its metadata.
+
+    Args:
+        model: from ``hear_byols.load_model``, with normalisation ``dataset`` or ``clip``.
+        path: of the file; replaced only when the new one is whole.
+        timestamps: embed windows (of the model's ``frame_ms`` and ``hop_ms``) instead of whole clips.
+        check: run the file under onnxruntime before it takes its place, and compare with the model.
+
+    Raises:
+        OptionError: a model that cannot be exported: concatenated, openSMILE, of normalisation ``original``, or with
+            timestamps whose hop in samples has too many binary digits for whole-number arithmetic.
+        MissingDependencyError: a package of the extra ``onnx`` is not installed, or torch is older than 2.8.
+        OutputError: the file cannot be written, or deviates from the model by more than 1e-4.
+    """
+    _require_exportable(model, timestamps)
+    _require_packages()
+    path = Path(path)
+    graph = _build(model, timestamps)
+    program = _trace(graph, model, timestamps)
+    program.model.metadata_props.update(metadata(model, timestamps))
+    try:
+        with atomic_path(path) as part:
+            program.save(part, external_data=False)
+            deviation = compare(model, part, timestamps) if check else None
+            if deviation is not None and not deviation <= TOLERANCE:
+                raise OutputError(
+                    f"the ONNX file deviates from the model by {deviation:.2g} of the largest component, more than "
+                    f"{TOLERANCE:g}; {path} was not written"
+                )
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
+    return OnnxExport(path, path.stat().st_size, deviation)
+
+
+def metadata(model: EmbeddingModel, timestamps: bool) -> dict[str, str]:
+    """What the file says of itself under ONNX's ``metadata_props``; values are text, nested ones JSON."""
+    norm, provenance = model.config.normalization, model.provenance
+    size = model.timestamp_embedding_size if timestamps else model.scene_embedding_size
+    content = {
+        "hear_byols": __version__,
+        "kind": "timestamps" if timestamps else "scene",
+        "sample_rate": model.sample_rate,
+        "embedding_size": size,
+        "normalization": norm.mode,
+        "licence": provenance.get("licence", "not stated"),
+        "config": json.dumps(model.config.to_dict()),
+        "provenance": json.dumps(provenance),
+    }
+    if timestamps:
+        content |= {"frame_ms": model.framing.frame_ms, "hop_ms": model.framing.hop_ms}
+    return {name: str(value) for name, value in content.items()}
+
+
+def compare(model: EmbeddingModel, path: str | os.PathLike[str], timestamps: bool) -> float:
+    """Run an exported file beside its model on noise of several lengths.
+
+    Args:
+        model: that the file was made from.
+        path: of the file.
+        timestamps: which kind of file it is.
+
+    Returns:
+        Largest difference, relative to the largest component of the result; infinite if shapes or times differ.
+    """
+    session = open_session(path)
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for n_clips, seconds in _CHECKS:
+        audio = 0.1 * torch.randn(n_clips, round(seconds * model.sample_rate), generator=generator)
+        audio[0, audio.shape[1] // 2 :] = 0  # half of it silence
+        got = session.run(None, {"waveform": audio.numpy()})
+        audio = audio.to(model.device)
+        wanted = model.timestamp_embeddings(audio) if timestamps else (model.scene_embeddings(audio),)
+        wanted = [values.cpu().numpy() for values in wanted]
+        if any(a.shape != b.shape for a, b in zip(got, wanted, strict=True)) or not np.array_equal(got[1:], wanted[1:]):
+            return float("inf")
+        difference = float(np.abs(got[0] - wanted[0]).max() / np.abs(wanted[0]).max())
+        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
+    return worst
+
+
+def open_session(path: str | os.PathLike[str], threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open a file in onnxruntime, on the CPU; 0 threads: as many as cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+
+
+def _require_exportable(model: Any, timestamps: bool) -> None:
+    if hasattr(model, "parts"):
+        raise OptionError(
+            "concatenated models cannot be exported to ONNX; export each part by itself and join the vectors"
+        )
+    if not isinstance(model, EmbeddingModel):
+        raise OptionError(f"only models with an encoder can be exported to ONNX, got {type(model).__name__}")
+    if model.config.normalization.mode == "original":
+        raise OptionError(
+            "normalization 'original' depends on the other clips of a call and is not exported to ONNX; "
+            "load the model with normalization='clip' or 'dataset' (--normalization)"
+        )
+    if timestamps and model.framing.hop_samples.denominator > _FINEST_HOP:
+        raise OptionError(
+            f"hop_ms {model.framing.hop_ms!r} is no simple fraction of samples, and ONNX's whole numbers would "
+            f"overflow on long audio; use a multiple of {1000 / model.sample_rate:g} ms, such as 50"
+        )
+
+
+def _require_packages() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(f"ONNX export needs {', '.join(missing)}: pip install 'hear_byols[onnx]'")
+    if not hasattr(torch.onnx, "ops"):
+        raise MissingDependencyError(f"ONNX export needs torch 2.8 or newer, this is {torch.__version__}")
+
+
+def _build(model: EmbeddingModel, timestamps: bool) -> torch.nn.Module:
+    norm = model.config.normalization
+    if timestamps:
+        return TimestampGraph(model.log_mel, model.encoder, norm, model.framing).eval()
+    return SceneGraph(model.log_mel, model.encoder, norm, model._min_clip).eval()
+
+
+def _trace(graph: torch.nn.Module, model: EmbeddingModel, timestamps: bool) -> Any:
+    """Follow the computation with symbols for batch and length."""
+    example = torch.zeros(2, 2 * model.sample_rate + 1)
+    outputs = ["embeddings", "times_ms"] if timestamps else ["embedding"]
+    sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("n_samples", min=1)}
+    with _quiet(), torch.no_grad():
+        return torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["waveform"],
+            output_names=outputs,
+            dynamic_shapes={"waveform": sizes},
+            verbose=False,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of packages that it would support and we do not use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,186 @@
+"""What an ONNX file computes, as torch modules that the exporter can follow: waveform in, embeddings out.
+
+They equal :class:`hear_byols.model.EmbeddingModel` within float32 rounding. What differs is the way: the Fourier
+transform is a convolution with windowed cosines and sines, edges are one gathering of samples, and every window of
+timestamps has its own spectrogram.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hear_byols.config import NormalizationConfig
+from hear_byols.framing import Framing
+from hear_byols.frontend import LOG_OFFSET, LogMel
+from hear_byols.normalization import MIN_STD
+
+
+class ConvolvedLogMel(nn.Module):
+    """The log-mel front end on signals whose edges are already extended by ``context`` samples on both sides.
+
+    Args:
+        log_mel: the front end that it equals.
+    """
+
+    basis: Tensor
+    bank: Tensor
+
+    def __init__(self, log_mel: LogMel) -> None:
+        super().__init__()
+        config = log_mel.config
+        self.hop_length = config.hop_length
+        self.context = log_mel.context
+        bank = log_mel.bank.detach().cpu()
+        bins = torch.nonzero(bank.amax(1)).flatten()  # the others reach no mel band
+        time = torch.arange(config.win_length, dtype=torch.float64)
+        angles = 2 * math.pi / config.n_fft * torch.outer(bins.double(), time)
+        window = log_mel.window.detach().cpu().double()
+        basis = torch.cat([angles.cos() * window, angles.sin() * window])
+        self.register_buffer("basis", basis.float()[:, None])
+        self.register_buffer("bank", bank[bins].t().contiguous())
+
+    def forward(self, extended: Tensor) -> Tensor:
+        """[shape=(batch, n_samples + 2 * context)] -> [shape=(batch, n_mels, 1 + n_samples // hop_length)]."""
+        cosines, sines = torch.conv1d(extended[:, None], self.basis, stride=self.hop_length).chunk(2, dim=1)
+        return torch.log(self.bank @ (cosines.square() + sines.square()) + LOG_OFFSET)
+
+
+class SceneGraph(nn.Module):
+    """One vector a clip; shorter clips count as followed by zeros up to ``min_samples``.
+
+    Args:
+        log_mel: front end.
+        encoder: of the model.
+        normalization: ``dataset`` or ``clip``.
+        min_samples: see above; more than half an analysis window.
+    """
+
+    def __init__(
+        self, log_mel: LogMel, encoder: nn.Module, normalization: NormalizationConfig, min_samples: int
+    ) -> None:
+        super().__init__()
+        self.log_mel = ConvolvedLogMel(log_mel)
+        self.encoder = exportable(encoder)
+        self.normalization = normalization
+        self.min_samples = min_samples
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """[shape=(batch, n_samples)] -> [shape=(batch, size)]."""
+        length = torch.sym_max(waveform.shape[1], self.min_samples)
+        context = self.log_mel.context
+        positions = _reflect(torch.arange(length + 2 * context) - context, length)
+        spectrograms = self.log_mel(_gather(waveform, positions))
+        return self.encoder(_standardise(spectrograms, self.normalization)[:, None])
+
+
+class TimestampGraph(nn.Module):
+    """A vector a window, and the windows' centres.
+
+    Args:
+        log_mel: front end.
+        encoder: of the model.
+        normalization: ``dataset`` or ``clip``.
+        framing: of the windows.
+    """
+
+    hop_ms: Tensor
+
+    def __init__(
+        self, log_mel: LogMel, encoder: nn.Module, normalization: NormalizationConfig, framing: Framing
+    ) -> None:
+        super().__init__()
+        self.log_mel = ConvolvedLogMel(log_mel)
+        self.encoder = exportable(encoder)
+        self.normalization = normalization
+        self.framing = framing
+        self.register_buffer("hop_ms", torch.tensor(framing.hop_ms, dtype=torch.float64))  # exported as it is
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """[shape=(batch, n_samples)] -> [shape=(batch, n_windows, size)], [shape=(batch, n_windows)] in ms."""
+        batch, n_samples = waveform.shape
+        length, context = self.framing.frame_samples, self.log_mel.context
+        top, bottom = self.framing.hop_samples.as_integer_ratio()
+        windows = torch.arange(n_samples * bottom // top + 1)
+        starts = (2 * windows * top + bottom) // (2 * bottom) - self.framing.padding[0]  # as Framing.starts
+        positions = starts[:, None] + _reflect(torch.arange(length + 2 * context) - context, length)
+        spectrograms = self.log_mel(_gather(waveform, positions).flatten(0, 1))
+        spectrograms = spectrograms.unflatten(0, (batch, windows.shape[0]))
+        vectors = self.encoder(_standardise(spectrograms, self.normalization).flatten(0, 1)[:, None])
+        times = (windows.double() * self.hop_ms).float()
+        return vectors.unflatten(0, (batch, windows.shape[0])), times.expand(batch, -1)
+
+
+def _gather(waveform: Tensor, positions: Tensor) -> Tensor:
+    """Samples at positions [shape=(...)] of [shape=(batch, n_samples)], zeros outside: [shape=(batch, ...)]."""
+    n_samples = waveform.shape[1]
+    followed = torch.cat([waveform, waveform.new_zeros(waveform.shape[0], 1)], 1)
+    return followed[:, torch.where(positions < 0, n_samples, positions.clamp(max=n_samples))]
+
+
+def _reflect(positions: Tensor, length: Any) -> Tensor:
+    """Fold positions that stick out of [0, length) back in, the edge sample not repeated."""
+    last = length - 1
+    return last - (last - positions.abs()).abs()
+
+
+def _standardise(spectrograms: Tensor, normalization: NormalizationConfig) -> Tensor:
+    """Standardise [shape=(n_clips, ...)] by fixed numbers, or each clip by its own in double precision."""
+    if normalization.mode == "dataset":
+        return (spectrograms - normalization.mean) / normalization.std
+    values = spectrograms.flatten(1).double()
+    mean = values.mean(1, keepdim=True)
+    variance = (values - mean).square().sum(1, keepdim=True) / (values.shape[1] - 1)
+    std = variance.sqrt().float().clamp_min(MIN_STD)
+    trailing = (-1, *(1,) * (spectrograms.ndim - 1))
+    return (spectrograms - mean.float().view(trailing)) / std.view(trailing)
+
+
+def exportable(encoder: nn.Module) -> nn.Module:
+    """A copy on the CPU, in evaluation mode, whose LSTM layers the exporter understands."""
+    encoder = copy.deepcopy(encoder).cpu().float().eval()
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.LSTM):
+                setattr(module, name, OnnxLSTM(child))
+    return encoder
+
+
+class OnnxLSTM(nn.Module):
+    """ONNX's own LSTM operator in the place of a bidirectional, batch-first layer of torch; only for exporting.
+
+    torch would unroll the layer step by step, which fixes the number of steps.
+
+    Args:
+        lstm: one bidirectional, batch-first layer.
+    """
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        if not (lstm.num_layers == 1 and lstm.bidirectional and lstm.batch_first and lstm.bias):
+            raise NotImplementedError(f"an LSTM of another kind: {lstm}")
+        self.hidden_size = lstm.hidden_size
+        weights = {}
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            both = (getattr(lstm, f"{kind}_l0{direction}").detach() for direction in ("", "_reverse"))
+            # torch keeps the gates as input, forget, cell, output; ONNX as input, output, forget, cell.
+            weights[kind] = torch.stack([torch.cat([x.chunk(4)[i] for i in (0, 3, 1, 2)]) for x in both])
+        self.register_buffer("input_weights", weights["weight_ih"])
+        self.register_buffer("state_weights", weights["weight_hh"])
+        self.register_buffer("biases", torch.cat([weights["bias_ih"], weights["bias_hh"]], 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """[shape=(batch, steps, features)] -> [shape=(batch, steps, 2 * hidden_size)], and no states."""
+        steps, batch = x.shape[1], x.shape[0]
+        out = torch.onnx.ops.symbolic(
+            "LSTM",
+            (x.transpose(0, 1), self.input_weights, self.state_weights, self.biases),
+            {"hidden_size": self.hidden_size, "direction": "bidirectional"},
+            dtype=torch.float32,
+            shape=(steps, 2, batch, self.hidden_size),
+        )
+        return out.permute(2, 0, 1, 3).flatten(2), None

@@ -1,0 +1,258 @@
+"""ONNX files: the model's own embeddings with onnxruntime and numpy alone, for any number and length of clips."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+pytest.importorskip("onnxscript", reason='needs pip install "hear_byols[onnx]"')
+pytest.importorskip("onnxruntime", reason='needs pip install "hear_byols[onnx]"')
+
+import hear_byols
+from hear_byols import onnx_export
+from hear_byols.cli import main
+from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.errors import MissingDependencyError, OptionError, OutputError
+from hear_byols.model import EmbeddingModel
+from hear_byols.onnx_export import compare, export_onnx, open_session
+from hear_byols.onnx_graph import ConvolvedLogMel
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+DOCS = Path(__file__).parents[1] / "docs" / "onnx.md"
+SIZES = {"cnn": 64, "resnetish34": 2048, "clstm": 1024, "cvt": 2048}
+TOLERANCE = 1e-4  # of the largest component
+
+
+def make_model(encoder: str, mode: str, **options) -> EmbeddingModel:
+    """An untrained model whose batch norms have statistics worth keeping."""
+    torch.manual_seed(3)
+    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder]), normalization=NormalizationConfig(mode, -5.0, 4.0))
+    model = EmbeddingModel(config, provenance={"name": f"untrained {encoder}", "licence": "CC0"}, **options)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def noise(n_clips: int, n_samples: int) -> torch.Tensor:
+    """Clips of different loudness."""
+    generator = torch.Generator().manual_seed(n_samples)
+    return torch.randn(n_clips, n_samples, generator=generator) * torch.logspace(-2, -1, n_clips)[:, None]
+
+
+def assert_same(got: np.ndarray, wanted: torch.Tensor) -> None:
+    assert got.dtype == np.float32
+    assert got.shape == tuple(wanted.shape)
+    assert np.abs(got - wanted.numpy()).max() <= TOLERANCE * wanted.abs().max()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model, its file, and what the exporter made of it (which takes seconds, so tests share it)."""
+
+    model: EmbeddingModel
+    path: Path
+    program: object
+
+
+def export(folder: Path, model: EmbeddingModel, timestamps: bool = False) -> Exported:
+    programs = []
+
+    def trace(*args):
+        programs.append(original(*args))
+        return programs[0]
+
+    original = onnx_export._trace
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_trace", trace)
+        path = export_onnx(model, folder / "model.onnx", timestamps=timestamps).path
+    return Exported(model, path, *programs)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("scene"), make_model("cnn", "dataset"))
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    """Windows and hops that are no whole numbers of spectrogram frames, nor the hop of samples."""
+    model = make_model("cnn", "clip", frame_ms=123.4, hop_ms=12.03125)
+    return export(tmp_path_factory.mktemp("windows"), model, timestamps=True)
+
+
+# What comes out is what the model gives
+
+
+def check_lengths(exported: Exported) -> None:
+    session = open_session(exported.path, threads=1)
+    for shape in [(1, 1), (3, 799), (1, 1600), (2, 1601), (1, 15999), (4, 16000), (1, 52345)]:
+        audio = noise(*shape)
+        (got,) = session.run(["embedding"], {"waveform": audio.numpy()})
+        assert_same(got, exported.model.scene_embeddings(audio))
+
+
+def test_any_number_and_length_of_clips_gives_the_models_vectors(scene):
+    check_lengths(scene)
+
+
+@pytest.mark.parametrize(("encoder", "mode"), [("resnetish34", "dataset"), ("clstm", "clip"), ("cvt", "clip")])
+def test_of_every_encoder(tmp_path, encoder, mode):
+    check_lengths(export(tmp_path, make_model(encoder, mode)))
+
+
+def test_timestamps_too(windows):
+    session = open_session(windows.path, threads=1)
+    for shape in [(1, 1), (2, 800), (1, 1603), (3, 16000)]:
+        audio = noise(*shape)
+        vectors, times = session.run(["embeddings", "times_ms"], {"waveform": audio.numpy()})
+        wanted, wanted_times = windows.model.timestamp_embeddings(audio)
+        assert_same(vectors, wanted)
+        np.testing.assert_array_equal(times, wanted_times.numpy())
+
+
+def test_silence_tones_and_clicks(scene):
+    session = open_session(scene.path, threads=1)
+    time = torch.arange(16000) / 16000
+    square = torch.sign(torch.sin(2 * torch.pi * 200 * time))
+    signals = [torch.zeros(16000), 0.9 * torch.sin(2 * torch.pi * 1000 * time), torch.eye(1, 16000)[0], square]
+    for audio in signals:
+        assert_same(session.run(None, {"waveform": audio[None].numpy()})[0], scene.model.scene_embeddings(audio[None]))
+
+
+def test_clip_statistics_of_silence_and_of_batch_mates(windows):
+    audio = torch.stack([torch.zeros(4000), 100 * noise(1, 4000)[0], noise(1, 4000)[0]])
+    got = open_session(windows.path, threads=1).run(["embeddings"], {"waveform": audio.numpy()})[0]
+    for row, clip in zip(got, audio, strict=True):
+        assert_same(row, windows.model.timestamp_embeddings(clip[None])[0][0])
+
+
+def test_the_convolved_spectrogram_is_at_least_as_exact_as_the_models():
+    log_mel = make_model("cnn", "clip").log_mel
+    time = torch.arange(16000, dtype=torch.float64) / 16000
+    audio = (0.9 * torch.sin(2 * torch.pi * 1000 * time)).float()[None]
+    extended = torch.nn.functional.pad(audio[:, None], (200, 200), mode="reflect")[:, 0]
+    segments = extended.double().unfold(1, 400, 160) * log_mel.window.double()
+    power = torch.fft.rfft(segments, n=1024).abs().square() @ log_mel.bank.double()
+    exact = torch.log(power + torch.finfo(torch.float32).eps).transpose(1, 2)
+    assert (ConvolvedLogMel(log_mel)(extended) - exact).abs().max() <= (log_mel(audio) - exact).abs().max()
+
+
+# Without torch
+
+
+def test_the_documented_programs_run_where_torch_cannot_be_imported(tmp_path, scene):
+    model = scene.model
+    (tmp_path / "model.onnx").write_bytes(scene.path.read_bytes())
+    soundfile.write(tmp_path / "speech.wav", noise(1, 40001)[0].numpy(), 16000, subtype="PCM_16")
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    program = "\n".join(
+        [
+            "import sys",
+            "for name in ('torch', 'torchaudio', 'hear_byols', 'onnx', 'onnxscript', 'soundfile', 'scipy'):",
+            "    sys.modules[name] = None",  # importing it raises
+            *blocks,
+            "np.savez('result.npz', embedding=embedding, vectors=vectors, times=times)",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = np.load(tmp_path / "result.npz")
+    audio = torch.from_numpy(hear_byols.load_audio(tmp_path / "speech.wav"))[None]
+    windows, times = model.timestamp_embeddings(audio)
+    assert_same(result["embedding"], model.scene_embeddings(audio))
+    assert_same(result["vectors"], windows[0])
+    np.testing.assert_array_equal(result["times"], times[0].numpy())
+
+
+def test_the_file_says_what_it_is(scene, windows):
+    about = open_session(scene.path).get_modelmeta().custom_metadata_map
+    assert json.loads(about.pop("config")) == scene.model.config.to_dict()
+    assert json.loads(about.pop("provenance")) == scene.model.provenance
+    expected = {"kind": "scene", "sample_rate": "16000", "embedding_size": "64", "normalization": "dataset"}
+    assert about == {**expected, "licence": "CC0", "hear_byols": hear_byols.__version__}
+    about = open_session(windows.path).get_modelmeta().custom_metadata_map
+    assert (about["kind"], float(about["frame_ms"]), float(about["hop_ms"])) == ("timestamps", 123.4, 12.03125)
+
+
+def test_sizes_are_free_by_name(scene):
+    (waveform,) = open_session(scene.path).get_inputs()
+    assert (waveform.name, waveform.shape, waveform.type) == ("waveform", ["batch", "n_samples"], "tensor(float)")
+
+
+# The check and the command
+
+
+def test_the_check_sees_a_file_of_other_weights_or_windows(scene, windows):
+    assert compare(scene.model, scene.path, timestamps=False) < 1e-5
+    other = make_model("cnn", "dataset")
+    with torch.no_grad():
+        other.encoder.fc2.bias += 0.01
+    assert compare(other, scene.path, timestamps=False) > 1e-4
+    other = make_model("cnn", "clip", frame_ms=123.4, hop_ms=12)
+    assert compare(other, windows.path, timestamps=True) == float("inf")
+
+
+def test_a_file_that_fails_its_check_is_not_written(tmp_path, scene, monkeypatch):
+    (tmp_path / "model.onnx").write_text("the old one")
+    monkeypatch.setattr(onnx_export, "_trace", lambda *args: scene.program)
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 0)
+    with pytest.raises(OutputError, match="deviates from the model by"):
+        export_onnx(scene.model, tmp_path / "model.onnx", check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_text() == "the old one"
+
+
+def test_export_on_the_command_line(tmp_path, capsys):
+    checkpoint, file = tmp_path / "mine.pth", tmp_path / "out" / "model.onnx"
+    model = make_model("cnn", "dataset")
+    hear_byols.save_checkpoint(checkpoint, model.config, model.encoder.state_dict(), model.provenance)
+    assert main(["export", str(checkpoint), "-o", str(file), "--timestamps", "--hop-ms", "100", "--check"]) == 0
+    assert re.fullmatch(
+        rf"{re.escape(str(file))}: \d+\.\d MB, within \S+e-0[5-9] of the model\n", capsys.readouterr().out
+    )
+    assert open_session(file).run(None, {"waveform": noise(1, 16000).numpy()})[1].tolist() == [
+        [100.0 * i for i in range(11)]
+    ]
+
+
+# What cannot be exported is refused
+
+
+def test_concatenations_are_refused(tmp_path, capsys):
+    assert main(["export", "random_cnn+random_cvt", "-o", str(tmp_path / "x.onnx")]) == 2
+    assert "export each part by itself" in capsys.readouterr().err
+
+
+def test_original_normalisation_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="depends on the other clips of a call"):
+        export_onnx(make_model("cnn", "original"), tmp_path / "x.onnx")
+
+
+def test_other_objects_are_refused(tmp_path):
+    with pytest.raises(OptionError, match="got Linear"):
+        export_onnx(torch.nn.Linear(1, 1), tmp_path / "x.onnx")
+
+
+def test_a_hop_that_would_overflow_is_refused(tmp_path):
+    with pytest.raises(OptionError, match=r"use a multiple of 0\.0625 ms"):
+        export_onnx(make_model("cnn", "clip", hop_ms=50.3), tmp_path / "x.onnx", timestamps=True)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    find_spec = onnx_export.importlib.util.find_spec
+    monkeypatch.setattr(
+        onnx_export.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name)
+    )
+    with pytest.raises(MissingDependencyError, match=r"needs onnxscript: pip install 'hear_byols\[onnx\]'"):
+        export_onnx(make_model("cnn", "clip"), tmp_path / "x.onnx")
