@@ -30,6 +30,7 @@ CORE = [
     "test_inputs.py",
     "test_invariance.py",
     "test_memory.py",
+    "test_streaming.py",
     "test_weights.py",
 ]
 

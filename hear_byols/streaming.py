@@ -1,0 +1,130 @@
+"""Timestamp embeddings of audio that is still arriving (``docs/streaming.md``)."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hear_byols.errors import InputError, OptionError
+from hear_byols.inputs import ClipLike, check_values, to_tensor
+from hear_byols.model import EmbeddingModel
+from hear_byols.normalization import standardise
+
+
+class StreamingEmbedder:
+    """Embeds one endless signal in chunks, each window as soon as its last sample has come.
+
+    All chunks together give what ``model.timestamp_embeddings`` gives for the whole signal, within float32 rounding;
+    what is held in memory is less than a window and a hop of signal. The window centred at t ends
+    ``model.framing.padding[1]`` samples, half a window, after t: that is the least latency, besides the computation.
+
+    Args:
+        model: from ``hear_byols.load_model``, with normalisation ``dataset``: its fixed statistics do not wait for the
+            end of the signal.
+
+    Raises:
+        OptionError: a model of another normalisation, or one that is concatenated or openSMILE.
+    """
+
+    def __init__(self, model: EmbeddingModel) -> None:
+        _require_streamable(model)
+        self.model = model
+        self.n_samples = 0  # heard so far
+        self.finished = False
+        self._framing = model.framing
+        self._next = 0  # number of the first window that is not yet complete
+        # Positions count in the padded signal, which begins half a window before the first sample.
+        self._held = torch.zeros(self._framing.padding[0], device=model.device)
+        self._first = 0  # position of the first held sample
+
+    def feed(self, chunk: ClipLike) -> tuple[Tensor, Tensor]:
+        """Hear more of the signal.
+
+        A chunk that is refused leaves the stream as it was.
+
+        Args:
+            chunk: mono float32 samples in [-1, 1] at ``model.sample_rate`` [shape=(n_samples,)], of any length, also
+                none; a tensor or array on any device.
+
+        Returns:
+            Embeddings of the windows that are complete now, float32 [shape=(n_windows, timestamp_embedding_size)], and
+            their centres in milliseconds from the first sample of the stream, float64 [shape=(n_windows,)].
+
+        Raises:
+            InputError: wrong rank, dtype or values; the message says where in the stream. Or the stream is finished.
+        """
+        self._require_unfinished()
+        samples = to_tensor(chunk, "chunk")
+        if samples.ndim != 1:
+            raise InputError(f"a chunk must have the shape (n_samples,), got {tuple(samples.shape)}")
+        if len(samples):
+            check_values(samples[None], [f"the chunk that begins at sample {self.n_samples} of the stream"])
+        self.n_samples += len(samples)
+        last_start = self.n_samples - self._framing.padding[1]  # of a window that is complete
+        # Window i starts at i * hop, rounded to the nearest with halves upwards (Framing.starts).
+        n_complete = math.ceil((last_start + Fraction(1, 2)) / self._framing.hop_samples)
+        return self._embed(samples.to(self.model.device), max(n_complete, self._next))
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """End the signal: the remaining windows, which reach into the half window of zeros that follows it.
+
+        Returns:
+            As :meth:`feed`; nothing if no sample was heard.
+
+        Raises:
+            InputError: the stream is finished already.
+        """
+        self._require_unfinished()
+        self.finished = True
+        n_windows = self._framing.n_windows(self.n_samples) if self.n_samples else 0
+        return self._embed(torch.zeros(self._framing.padding[1], device=self.model.device), n_windows)
+
+    def _require_unfinished(self) -> None:
+        if self.finished:
+            raise InputError("the stream is finished; make a new StreamingEmbedder for another signal")
+
+    def _embed(self, samples: Tensor, stop: int) -> tuple[Tensor, Tensor]:
+        """Append samples, embed the windows up to number ``stop``, forget what no later window needs."""
+        signal = torch.cat([self._held, samples])
+        size = self.model.timestamp_embedding_size
+        vectors = torch.empty(stop - self._next, size, device=self.model.device)
+        step = self.model._batch(self.model.log_mel.n_frames(self._framing.frame_samples))
+        for i in range(self._next, stop, step):
+            starts = self._framing.starts(i, min(i + step, stop))
+            vectors[i - self._next :][: len(starts)] = self._embed_windows(signal, starts)
+        times = torch.tensor([i * self._framing.hop_ms for i in range(self._next, stop)], dtype=torch.float64)
+        self._next = stop
+        n_forgotten = min(self._framing.starts(stop, stop + 1)[0] - self._first, len(signal))
+        self._held = signal[n_forgotten:].clone()  # a view would keep the whole chunk
+        self._first += n_forgotten
+        return vectors, times.to(self.model.device)
+
+    def _embed_windows(self, signal: Tensor, starts: list[int]) -> Tensor:
+        """Embed windows that begin at ``starts``; only the stretch that they cover is transformed."""
+        model = self.model
+        stretch = signal[starts[0] - self._first : starts[-1] - self._first + self._framing.frame_samples]
+        norm = model.config.normalization
+        with model._inference():
+            spectrograms = model._spectrogram(stretch[None], torch.tensor(starts) - starts[0])[0]
+            return model._encode(standardise(spectrograms, norm.mean, norm.std))
+
+
+def _require_streamable(model: Any) -> None:
+    if hasattr(model, "parts"):
+        raise OptionError("concatenated models cannot be streamed; stream each part by itself and join the vectors")
+    if not isinstance(model, EmbeddingModel):
+        raise OptionError(f"only models with an encoder can be streamed, got {type(model).__name__}")
+    norm = model.config.normalization
+    if norm.mode == "dataset":
+        return
+    need = {"clip": "the whole clip", "original": "the whole call"}[norm.mode]
+    remedy = (
+        'load the model with load_model(..., normalization="dataset")'
+        if norm.mean is not None
+        else "this checkpoint holds no data-set statistics, so it cannot be streamed"
+    )
+    raise OptionError(f"normalization {norm.mode!r} needs {need} before its first embedding; {remedy}")

@@ -1,0 +1,208 @@
+"""Streams: chunks of any size give the offline windows, each as early as can be, in memory that does not grow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+
+import hear_byols
+from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.errors import InputError, OptionError
+from hear_byols.model import EmbeddingModel
+from hear_byols.streaming import StreamingEmbedder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TOLERANCE = 1e-4  # of the largest component
+SIZES = {"cnn": 32, "cvt": 2048}
+
+
+def make_model(encoder: str = "cnn", mode: str = "dataset", **options) -> EmbeddingModel:
+    torch.manual_seed(1)
+    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder]), normalization=NormalizationConfig(mode, -5.0, 4.0))
+    return EmbeddingModel(config, **options)
+
+
+def noise(first: int, stop: int) -> torch.Tensor:
+    """Samples of an endless signal, the same whatever the stretch: hashed positions."""
+    positions = np.arange(first, stop, dtype=np.uint64)
+    mixed = (positions * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
+    return torch.from_numpy(mixed.astype(np.float32) / 2**24 - 0.5)
+
+
+def stream(embedder: StreamingEmbedder, chunks: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Feed all, finish, and join what came."""
+    parts = [embedder.feed(chunk) for chunk in chunks]
+    parts.append(embedder.finish())
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def assert_offline(model: EmbeddingModel, audio: torch.Tensor, got: tuple[torch.Tensor, torch.Tensor]) -> None:
+    wanted, times = model.timestamp_embeddings(audio[None])
+    assert got[0].shape == wanted[0].shape
+    assert (got[0] - wanted[0]).abs().max() <= TOLERANCE * wanted.abs().max()
+    assert got[1].dtype == torch.float64
+    torch.testing.assert_close(got[1].float(), times[0], rtol=0, atol=0)
+
+
+# The offline result
+
+
+@pytest.mark.parametrize("sizes", [[1, 0, 7, 15999, 16000, 0, 1, 20001], [52009], [800] * 65 + [9], [16001, 36008]])
+def test_chunks_of_any_size_give_the_offline_result(sizes):
+    model = make_model()
+    audio = noise(0, 52009)
+    assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(sizes)))
+
+
+@pytest.mark.parametrize("n_samples", [1, 799, 800, 7999, 8000, 8001, 16000])
+def test_streams_shorter_than_a_window(n_samples):
+    model = make_model()
+    audio = noise(0, n_samples)
+    assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(700)))
+
+
+@pytest.mark.parametrize(
+    ("frame_ms", "hop_ms"), [(500, 33.3), (123.4, 7), (200, 450.7), (1000.03, 1000 / 3)], ids=lambda value: f"{value:g}"
+)
+def test_windows_and_hops_that_are_no_whole_samples_and_gaps_between_windows(frame_ms, hop_ms):
+    model = make_model(frame_ms=frame_ms, hop_ms=hop_ms)
+    audio = noise(0, 30011)
+    assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(1777)))
+
+
+def test_with_the_papers_encoder_and_arrays():
+    model = make_model("cvt", hop_ms=250)
+    audio = noise(0, 30000)
+    chunks = [chunk.double().numpy() for chunk in audio.split(4096)]
+    assert_offline(model, audio, stream(StreamingEmbedder(model), chunks))
+
+
+def test_an_unheard_stream_has_no_windows():
+    embedder = StreamingEmbedder(make_model())
+    vectors, times = stream(embedder, [torch.empty(0)])
+    assert (vectors.shape, times.shape) == ((0, 32), (0,))
+
+
+def test_training_mode_neither_matters_nor_changes():
+    model = make_model()
+    model.train()
+    audio = noise(0, 17000)
+    got = stream(StreamingEmbedder(model), [audio])
+    assert model.encoder.training
+    assert not got[0].requires_grad
+    assert_offline(model, audio, got)
+
+
+# As soon as a window is complete
+
+
+def test_a_window_comes_with_its_last_sample_and_not_before():
+    model = make_model(hop_ms=50)
+    embedder = StreamingEmbedder(model)
+    assert embedder.feed(noise(0, 7999))[1].tolist() == []
+    assert embedder.feed(noise(7999, 8000))[1].tolist() == [0]  # centred on the first sample: half a window later
+    assert embedder.feed(noise(8000, 8799))[1].tolist() == []
+    assert embedder.feed(noise(8799, 8800))[1].tolist() == [50]
+    assert embedder.feed(noise(8800, 10400))[1].tolist() == [100, 150]
+    assert embedder.finish()[1].tolist() == [50.0 * i for i in range(4, 14)]  # 10400 samples are 650 ms
+
+
+# Hours
+
+
+def test_positions_are_exact_after_hours():
+    """Windows 61.7 s apart, 2.5 h into the stream, are those of the samples that they name."""
+    model = make_model(hop_ms=61700.1)
+    embedder = StreamingEmbedder(model)
+    n_heard, found = 0, []
+    while n_heard < 9000 * 16000:
+        vectors, times = embedder.feed(noise(n_heard, n_heard + 100 * 16000))
+        n_heard += 100 * 16000
+        found += zip(times.tolist(), vectors, strict=True)
+    assert len(found) == 146
+    for i in (1, 73, 145):
+        time, vector = found[i]
+        assert time == i * 61700.1
+        centre = round(time * 16)
+        wanted = model.scene_embeddings(noise(centre - 8000, centre + 8000)[None])[0]
+        assert (vector - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+
+
+PROGRAM = """
+import json, resource, sys, torch
+from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.model import EmbeddingModel
+from hear_byols.streaming import StreamingEmbedder
+config = ModelConfig(EncoderConfig("cnn", 32), normalization=NormalizationConfig("dataset", -5.0, 4.0))
+embedder = StreamingEmbedder(EmbeddingModel(config, frame_ms=200, hop_ms=20_000))
+n_windows, peaks = 0, []
+for hours in (0.25, 5):
+    while embedder.n_samples < hours * 3600 * 16000:
+        n_windows += len(embedder.feed(torch.zeros(10 * 16000))[1])
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(json.dumps({"n_windows": n_windows, "peaks": peaks}))
+"""
+
+
+def test_memory_does_not_grow_over_hours():
+    """Between a quarter of an hour and five hours; the signal alone would be 1.1 GB."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
+    result = json.loads(done.stdout)
+    assert result["n_windows"] == 900
+    assert result["peaks"][1] - result["peaks"][0] < 20e6
+
+
+def test_little_of_the_signal_is_kept():
+    embedder = StreamingEmbedder(make_model())
+    embedder.feed(noise(0, 160_000))
+    assert embedder._held.untyped_storage().nbytes() < 4 * (16000 + 800)
+
+
+# What cannot be streamed
+
+
+def test_a_mode_that_looks_ahead_is_refused_with_the_way_out():
+    for mode, need in {"clip": "the whole clip", "original": "the whole call"}.items():
+        expected = rf'{mode}\' needs {need} before .* load_model\(\.\.\., normalization="dataset"\)'
+        with pytest.raises(OptionError, match=expected):
+            StreamingEmbedder(make_model(mode=mode))
+    with pytest.raises(OptionError, match="holds no data-set statistics"):
+        StreamingEmbedder(hear_byols.load_model("random_cnn"))
+
+
+def test_other_models_are_refused():
+    with pytest.raises(OptionError, match="stream each part by itself"):
+        StreamingEmbedder(hear_byols.load_model("random_cnn+random_cvt"))
+    with pytest.raises(OptionError, match="got Linear"):
+        StreamingEmbedder(torch.nn.Linear(1, 1))
+
+
+def test_a_bad_chunk_is_refused_and_the_stream_goes_on():
+    model = make_model(hop_ms=100)
+    embedder = StreamingEmbedder(model)
+    audio = noise(0, 20000)
+    parts = [embedder.feed(audio[:9000])]
+    bad = audio[9000:10000].clone()
+    bad[17] = torch.nan
+    with pytest.raises(InputError, match=r"begins at sample 9000 of the stream holds 1 samples .* first at sample 17"):
+        embedder.feed(bad)
+    with pytest.raises(InputError, match=r"\(n_samples,\), got \(1, 5\)"):
+        embedder.feed(torch.zeros(1, 5))
+    with pytest.raises(InputError, match="int16"):
+        embedder.feed(torch.zeros(5, dtype=torch.int16))
+    parts += [embedder.feed(audio[9000:]), embedder.finish()]
+    assert_offline(model, audio, tuple(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def test_a_finished_stream_takes_no_more():
+    embedder = StreamingEmbedder(make_model())
+    embedder.finish()
+    for call in (embedder.finish, lambda: embedder.feed(torch.zeros(5))):
+        with pytest.raises(InputError, match="the stream is finished"):
+            call()
