@@ -36,7 +36,7 @@ def test_links_lead_somewhere(page):
 
 def test_deviations_name_tests_that_exist():
     text = (ROOT / "docs" / "deviations.md").read_text()
-    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text)
+    named = re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+\.py)(?:::(test_\w+))?`", text)
     assert len(named) > 15
     for file, test in named:
         source = (ROOT / "tests" / file).read_text()
