@@ -1,7 +1,9 @@
 """From audio files to embeddings: :func:`embed_files` into arrays, :func:`embed_to_folder` into files.
 
 Files are decoded ahead in threads and embedded in groups; clips of equal length in a group share a call of the model.
-Groups depend on the order and lengths of the files alone, so a run that was killed and started again forms the same.
+While a group is embedded, the one before it is written and the next ones are decoded, so that a folder takes as long as
+the slowest of the three. Groups depend on the order and lengths of the files alone, so a run that was killed and
+started again forms the same.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +34,7 @@ from hear_byols.weights import locate
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """How many clips are embedded, written and recorded together: what a kill can cost.
+    """How many clips are embedded, written and recorded together; a kill can cost two such groups.
 
     Args:
         clips: most clips in a group.
@@ -242,8 +245,9 @@ def _embed_pending(
     limits: GroupLimits,
     advance: Callable[[int], Any],
 ) -> list[Failure]:
-    """Embed, write and record group by group."""
+    """Embed group by group, and write and record each while the next is embedded."""
     failures: list[Failure] = []
+    recording: Future[None] | None = None
 
     def readable(clips: Iterable[Clip]) -> Iterator[Clip]:
         for clip in clips:
@@ -253,13 +257,16 @@ def _embed_pending(
             failures.append(Failure(clip.file.name, clip.error))
             advance(1)
 
-    with closing(read_ahead(files, model.sample_rate)) as clips:
+    with closing(read_ahead(files, model.sample_rate)) as clips, ThreadPoolExecutor(1, "hear_byols-writer") as writer:
         for group in _groups(readable(clips), limits, model.sample_rate):
             results = list(zip(group, _embed_group(model, group, timestamps, advance), strict=True))
             failures += [Failure(clip.file.name, str(result)) for clip, result in results if _is_error(result)]
             done = [(clip, result) for clip, result in results if not _is_error(result)]
-            if done:
-                folder.record(*zip(*done, strict=True))
+            if recording:
+                recording.result()  # raises what went wrong there; and no more than one group waits
+            recording = writer.submit(folder.record, *zip(*done, strict=True)) if done else None
+        if recording:
+            recording.result()
     return failures
 
 
@@ -299,10 +306,8 @@ def _embed_group(
 
 def _embed_equal(model: Any, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
     """Embed clips of equal length in one call; if the model refuses it, each alone, to learn which one it refuses."""
-    first = clips[0].samples
-    audio = first[None] if len(clips) == 1 else np.stack([clip.samples for clip in clips])  # hours are not copied
     try:
-        vectors, times = _call(model, audio, timestamps)
+        vectors, times = _call(model, clips, timestamps)
     except InputError as error:
         if len(clips) == 1:
             return [InputError(f"{clips[0].file.path}: {error}")]
@@ -310,16 +315,26 @@ def _embed_equal(model: Any, clips: Sequence[Clip], timestamps: bool) -> list[Em
     return [Embedded(clip.file.name, *pair) for clip, *pair in zip(clips, vectors, times, strict=True)]
 
 
-def _call(model: Any, audio: np.ndarray, timestamps: bool) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
-    """Embed [shape=(n_clips, n_samples)]: vectors, and a row of timestamps or None for each clip."""
-    tensor = torch.from_numpy(audio).to(model.device)
+def _on_device(clips: Sequence[Clip], device: torch.device) -> torch.Tensor:
+    """Samples of clips of equal length [shape=(n_clips, n_samples)], to a GPU from page-locked memory, unawaited."""
+    rows = [torch.from_numpy(clip.samples) for clip in clips]
+    if device.type == "cuda":
+        audio = torch.stack(rows, out=torch.empty(len(rows), len(rows[0]), pin_memory=True))
+        return audio.to(device, non_blocking=True)
+    return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).to(device)  # hours of audio are not copied
+
+
+def _call(model: Any, clips: Sequence[Clip], timestamps: bool) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
+    """Embed clips of equal length: vectors, and a row of timestamps or None for each clip."""
     try:
+        audio = _on_device(clips, model.device)
         if not timestamps:
-            return model.scene_embeddings(tensor).cpu().numpy(), [None] * len(audio)
-        vectors, times = model.timestamp_embeddings(tensor)
+            return model.scene_embeddings(audio).cpu().numpy(), [None] * len(clips)
+        vectors, times = model.timestamp_embeddings(audio)
         return vectors.cpu().numpy(), times.cpu().numpy()
     except torch.cuda.OutOfMemoryError as error:
+        seconds = len(clips[0].samples) / model.sample_rate
         raise OptionError(
-            f"the device has no memory left for {len(audio)} clips of {audio.shape[1] / model.sample_rate:.1f} s; "
+            f"the device has no memory left for {len(clips)} clips of {seconds:.1f} s; "
             "use a smaller batch_size (--batch-size) or device='cpu' (--device cpu)"
         ) from error

@@ -19,7 +19,7 @@ from hear_byols.sources import AudioFile
 
 MAX_SECONDS = 600.0  # of decoded audio that waits for the model: 38 MB at 16 kHz
 MAX_CLIPS = 256  # that wait
-_MAX_THREADS = 4
+_MAX_THREADS = 16
 
 
 @dataclass(frozen=True)

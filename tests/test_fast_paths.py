@@ -1,18 +1,24 @@
-"""What makes the encoders fast changes no vector: folded batch norm, channels last, attention without score matrix."""
+"""What makes embedding fast changes no vector: folded batch norm, channels last, attention without scores, overlap."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from test_invariance import assert_same, make_model, sounds
 from torch import nn
 
+from hear_byols import extract
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
+from hear_byols.errors import OutputError
+from hear_byols.model import EmbeddingModel
+from hear_byols.sources import AudioFile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import reference
@@ -139,3 +145,43 @@ def test_encoders_equal_the_reference_on_a_gpu(name):
 
     with torch.no_grad(), autocast("float32", x.device):
         assert_same(encoder(x), reference.encode(encoder, x))
+
+
+class Slow:
+    """An output folder that writes a group no sooner than the model works on the next."""
+
+    def __init__(self, n_groups: int) -> None:
+        self.embedding = [threading.Event() for _ in range(n_groups + 1)]
+        self.embedding[n_groups].set()  # nothing follows the last group
+        self.recorded: list[list[str]] = []
+
+    def record(self, clips, items) -> None:
+        n = len(self.recorded) + 1
+        assert self.embedding[n].wait(20), "the next group is not embedded before this one is written"
+        self.recorded.append([clip.file.name for clip in clips])
+
+
+def test_a_group_is_written_while_the_next_is_embedded(tmp_path, monkeypatch):
+    files = []
+    for i in range(6):
+        soundfile.write(tmp_path / f"{i}.wav", sounds(1, 4000, i)[0].numpy(), 16000)
+        files.append(AudioFile(str(i), tmp_path / f"{i}.wav"))
+    folder, model, started = Slow(3), make_model("cnn"), iter(range(3))
+
+    def embed(audio):
+        folder.embedding[next(started)].set()
+        return EmbeddingModel.scene_embeddings(model, audio)
+
+    monkeypatch.setattr(model, "scene_embeddings", embed)
+    limits = extract.GroupLimits(clips=2, seconds=600)
+    assert extract._embed_pending(model, files, folder, False, limits, lambda n: None) == []
+    assert folder.recorded == [["0", "1"], ["2", "3"], ["4", "5"]]
+
+
+def test_a_failure_to_write_stops_the_run(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", sounds(1, 4000, 1)[0].numpy(), 16000)
+    folder = Slow(0)
+    monkeypatch.setattr(folder, "record", lambda clips, items: (_ for _ in ()).throw(OutputError("no room")))
+    files = [AudioFile("a", tmp_path / "a.wav")]
+    with pytest.raises(OutputError, match="no room"):
+        extract._embed_pending(make_model("cnn"), files, folder, False, extract.GROUPS, lambda n: None)
