@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hear_byols.analysis.figures import printable
 from hear_byols.analysis.projection import Projection
 
 # Okabe and Ito's colours, told apart with all common kinds of colour blindness; without yellow, pale on white.
@@ -61,7 +62,7 @@ def make_atlas(title: str, projection: Projection, names: Sequence[str], labels:
 
     Labels beyond the 56 that have a mark of their own, the rarest, share one in grey; files without a label another.
     """
-    title, labels = _printable(title), [own and _printable(own) for own in labels]
+    title, labels = printable(title), [own and printable(own) for own in labels]
     known = Counter(label for label in labels if label is not None)
     kept = [label for label, _ in known.most_common(MOST_CLASSES)]
     rest = set(known) - set(kept)
@@ -77,15 +78,10 @@ def make_atlas(title: str, projection: Projection, names: Sequence[str], labels:
         Class(label, colour, shape, tuple(np.flatnonzero([own in members for own in labels]).tolist()))
         for label, colour, shape, members in marks
     )
-    shown = map(_printable, names)
+    shown = map(printable, names)
     return Atlas(title, projection, tuple(shown), tuple(NO_LABEL if own is None else own for own in labels), classes)
 
 
 def natural_key(label: str) -> list[tuple[int, int, str]]:
     """Sort key under which "9" comes before "10"."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", label) if part]
-
-
-def _printable(text: str) -> str:
-    """Replace the bytes of a file's name that are no UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")

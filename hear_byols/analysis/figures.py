@@ -83,3 +83,9 @@ def writing(path: Path) -> Iterator[Path]:
             yield part
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror or error}); choose another output") from error
+
+
+def printable(text: str, most: int = 1000) -> str:
+    """Text that can be drawn and written: without the bytes of file names that are no UTF-8, and cut to its end."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= most else f"...{text[3 - most :]}"

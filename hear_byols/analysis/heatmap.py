@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hear_byols.analysis.figures import new_figure, writing
+from hear_byols.analysis.figures import new_figure, printable, writing
 from hear_byols.analysis.similarity import Similarity
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_NUMBERED = 20  # layers a side, up to which cells show their numbers
+_NAME_CHARACTERS = 40  # of a model; of a longer one, such as a path, the end
 _KERNELS = {"linear": "linear kernel", "rbf": "RBF kernel"}
 
 
@@ -40,8 +41,8 @@ def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
     small = 8 if numbered else 6.5
     axes.set_xticks(range(n_b), similarity.layers_b, rotation=90, fontsize=small)
     axes.set_yticks(range(n_a), similarity.layers_a, fontsize=small)
-    axes.set_xlabel(name_b, parse_math=False)
-    axes.set_ylabel(name_a, parse_math=False, labelpad=8)
+    axes.set_xlabel(printable(name_b, _NAME_CHARACTERS), parse_math=False)
+    axes.set_ylabel(printable(name_a, _NAME_CHARACTERS), parse_math=False, labelpad=8)
     axes.set_title(f"CKA, {_KERNELS[similarity.kernel]}, {similarity.n_windows} windows", fontsize=10)
     if numbered:
         _write_numbers(axes, similarity.values)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hear_byols.analysis.figures import new_figure
+from hear_byols.analysis.figures import new_figure, printable
 from hear_byols.analysis.view import View
 from hear_byols.config import FrontendConfig
 
@@ -34,7 +34,7 @@ def draw_view(view: View, model_name: str) -> Figure:
     for row in range(4):
         panels.append(figure.add_subplot(grid[row, 0], sharex=panels[0] if panels else None))
     bars = [figure.add_subplot(grid[row, 1]) for row in (1, 3)]
-    figure.suptitle(f"{view.name} - {model_name}", fontsize=11, parse_math=False)
+    figure.suptitle(f"{printable(view.name, 60)} - {printable(model_name, 40)}", fontsize=11, parse_math=False)
     _draw_waveform(panels[0], view)
     figure.colorbar(_draw_log_mel(panels[1], view), cax=bars[0], label="dB")
     _draw_change(panels[2], view)

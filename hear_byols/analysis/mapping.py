@@ -70,7 +70,8 @@ def map_folder(
     """
     target = check_output(output, (PAGE_SUFFIX, *FIGURE_SUFFIXES))
     check_method(method)
-    if target.suffix != PAGE_SUFFIX:
+    is_page = target.suffix.lower() == PAGE_SUFFIX
+    if not is_page:
         need("matplotlib")
     folder = Path(audio)
     if not folder.is_dir():
@@ -87,7 +88,7 @@ def map_folder(
     projection = project(np.stack([vectors[files[i].name] for i in kept]), method, seed)
     title = title or f"{model or 'default model'}: {folder.resolve().name}"
     atlas = make_atlas(title, projection, [files[i].name for i in kept], [found[i] for i in kept])
-    if target.suffix == PAGE_SUFFIX:
+    if is_page:
         with writing(target) as part:
             part.write_text(make_page(atlas), encoding="utf-8")
     else:

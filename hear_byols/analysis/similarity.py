@@ -95,6 +95,11 @@ class LayerGrams:
             self.model.batch_size = len(audio)  # one call of the encoder for all of them
             with watching(self._layers, take):
                 self.model.scene_embeddings(audio.to(self.model.device))
+        except torch.cuda.OutOfMemoryError as error:
+            raise OptionError(
+                f"the device has no memory left for {len(audio)} windows; use a smaller batch_size (--batch-size) or "
+                "device='cpu' (--device cpu)"
+            ) from error
         finally:
             self.model.batch_size = batch_size
         self.names = tuple(grams)

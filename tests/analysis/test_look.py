@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -9,6 +12,7 @@ import torch
 from extraction import noise
 
 from hear_byols import load_model
+from hear_byols.analysis.figures import save_figure
 from hear_byols.analysis.look_picture import band_ticks, draw_view, envelope, thin
 from hear_byols.analysis.view import MOST_WINDOWS, change_curve, choose_framing, view_of
 from hear_byols.cli import main
@@ -137,6 +141,18 @@ def test_silence_and_concatenations_are_drawn(tmp_path):
     arguments = [str(tmp_path / "silence $a.wav"), "--output", str(tmp_path / "look.svg"), "--device", "cpu", "--quiet"]
     assert main(["look", f"{MODEL}+random_cvt", *arguments, "--hop-ms", "100"]) == 0
     assert (tmp_path / "look.svg").stat().st_size > 10_000
+
+
+def test_matplotlib_is_asked_for_where_it_is_not_installed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for arguments in (["look", MODEL, "x.wav"], ["cka", MODEL, MODEL, "--audio", "."], ["map", MODEL, "--audio", "."]):
+        assert main([*arguments, "--output", str(tmp_path / "picture.png")]) == 2
+        assert 'matplotlib is needed for this: pip install "hear_byols[analysis]"' in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf_8_is_drawn(view, tmp_path):
+    save_figure(draw_view(replace(view, name="bad\udcff" + "x" * 300), "a/" * 100), tmp_path / "look.png")
+    assert (tmp_path / "look.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_strange_names_in_a_picture(tmp_path):
 def test_the_command_maps_a_task_and_reports_bad_files(tmp_path, capsys):
     task = write_task(tmp_path / "task")
     (task / "16000" / "test" / "bad.wav").write_bytes(b"no audio")
-    output = tmp_path / "new" / "map.html"
+    output = tmp_path / "new" / "map.HTML"
     assert main(["map", MODEL, "--audio", str(task), "--output", str(output), "--device", "cpu", "--quiet"]) == 1
     assert "not embedded: test/bad.wav: " in capsys.readouterr().err
     data = json.loads(Page(output.read_text()).texts["data"])
@@ -287,7 +287,7 @@ def test_the_command_maps_a_task_and_reports_bad_files(tmp_path, capsys):
     paths = sorted((task / "16000").rglob("clip*"))
     expected = project(embed_files(paths, MODEL)).points
     assert np.array([point[:2] for point in data["points"]]) == pytest.approx(expected, abs=1e-3)
-    assert [path.name for path in output.parent.iterdir()] == ["map.html"]
+    assert [path.name for path in output.parent.iterdir()] == ["map.HTML"]
 
 
 def test_the_command_draws_a_picture(corpus, tmp_path, capsys):
