@@ -11,10 +11,12 @@ import re
 from pathlib import Path
 
 import golden
+import pretraining
 import pytest
 from kits_environment import Kits
 
 from hear_byols import variants
+from hear_byols.cli import main
 
 VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
 # Weights under the original's names for the variants whose files are published elsewhere.
@@ -50,6 +52,16 @@ def test_variants_that_need_no_download(kits: Kits, tmp_path: Path, name: str) -
     result = kits.validate(f"hear_byols.variants.{name}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert_accepted(result.stdout, SIZES.get(name, 2048))
+
+
+def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="pre-training needs the extra: pip install hear_byols[train]")
+    audio = str(pretraining.write_clips(tmp_path / "audio"))
+    small = ["--encoder", "cnn", "--steps", "1", "--batch-size", "4", "--head-hidden", "8", "--accelerator", "cpu"]
+    assert main(["pretrain", "--data", audio, "--output", str(tmp_path / "run"), *small, "--quiet"]) == 0
+    result = kits.validate("hear_byols", "--model", str(tmp_path / "run/encoder.pth"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_accepted(result.stdout)
 
 
 @golden.needs_golden
