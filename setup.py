@@ -13,12 +13,14 @@ TORCHAUDIO = ["torch==2.11.0", "torchaudio==2.11.0"]
 SKLEARN = ["scikit-learn>=1.3"]
 PARQUET = ["pyarrow>=14"]
 OPENSMILE = ["opensmile>=2.5"]
-TRAIN = ["lightning>=2.2", "tensorboard>=2.14", "matplotlib>=3.8"]
-EVAL = [*TORCHAUDIO, *SKLEARN, "pandas>=2.0", "matplotlib>=3.8"]
+TRAIN = ["lightning>=2.2", "filelock>=3.12", "tensorboard>=2.14", "matplotlib>=3.8"]
+EVAL = [*TORCHAUDIO, *SKLEARN, "scipy>=1.10", "matplotlib>=3.8", "sed_eval>=0.2.1", "mir_eval>=0.7"]
 ANALYSIS = ["matplotlib>=3.8", *SKLEARN]
 UMAP = [*ANALYSIS, "umap-learn>=0.5.5"]
 ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
-TEST = [*TORCHAUDIO, *ANALYSIS, *PARQUET, *OPENSMILE, *ONNX, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
+RAY = ["ray[data]>=2.10", *PARQUET]
+TESTED = [*TRAIN, *EVAL, *ANALYSIS, *PARQUET, *OPENSMILE, *ONNX, *RAY]
+TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
 
 setup(
     name="hear_byols",
@@ -34,6 +36,7 @@ setup(
     package_data={
         "hear_byols": ["py.typed"],
         "hear_byols.analysis": ["*.html"],
+        "hear_byols.evaluation": ["*.csv"],
         "hear_byols.checkpoints": ["*.pth", "*.safetensors", "*.md"],
     },
     include_package_data=False,
@@ -52,11 +55,12 @@ setup(
         "analysis": ANALYSIS,
         "umap": UMAP,
         "onnx": ONNX,
+        "ray": RAY,
         "opensmile": OPENSMILE,
         "sklearn": SKLEARN,
         "parquet": PARQUET,
         "test": TEST,
-        "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *OPENSMILE, *SKLEARN, *PARQUET}),
+        "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *RAY, *OPENSMILE, *SKLEARN, *PARQUET}),
     },
     entry_points={"console_scripts": ["hear-byols = hear_byols.cli:main"]},
     classifiers=[
