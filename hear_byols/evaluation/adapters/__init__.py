@@ -1,0 +1,1 @@
+"""HEAR modules around other models and simple features, to compare with."""

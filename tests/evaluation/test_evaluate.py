@@ -1,0 +1,200 @@
+"""``hear-byols evaluate`` from end to end, and its report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+
+import pytest
+from task_folders import scene_task
+
+from hear_byols.cli import main
+from hear_byols.errors import OptionError
+from hear_byols.evaluation import run as running
+from hear_byols.evaluation.reference import published
+from hear_byols.evaluation.report import cell, make_tables, write_report
+from hear_byols.evaluation.run import Failure, Outcome, Plan
+
+
+@pytest.fixture
+def task(tmp_path):
+    return scene_task(tmp_path / "tasks", n=4)
+
+
+BROKEN = """
+from hear_byols.evaluation.adapters.logmel import *
+
+def load_model(path=""):
+    raise MemoryError("too big")
+"""
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "broken_module"
+
+
+def evaluate(tmp_path, *models, **options):
+    flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    return main(["evaluate", "-m", *models, "-t", str(tmp_path / "tasks"), "-o", str(tmp_path / "out"), *flags])
+
+
+def scores(tmp_path):
+    with open(tmp_path / "out/scores.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_command_from_tasks_to_report(task, tmp_path, broken, capsys, monkeypatch):
+    """Both probes, a concatenation, a model that crashes, and a second run that computes nothing."""
+    models = ("stats=logmel", broken, 'both=logmel+logmel{"frame_ms": 500}')
+    options = {"probe": "both", "seeds": 2, "grid_points": 1, "max_epochs": 6}
+    assert evaluate(tmp_path, *models, **options) == 1
+    first = capsys.readouterr()
+    assert "hear-byols: not evaluated: broken_module on tones-v1-test: MemoryError: too big" in first.err
+    rows = {(row["model"], row["probe"]): row for row in scores(tmp_path)}
+    assert set(rows) == {(model, probe) for model in ("stats", "both") for probe in ("linear", "mlp")}
+    assert float(rows["stats", "linear"]["mean"]) > 0.9
+    assert (rows["stats", "linear"]["size"], rows["both", "linear"]["size"]) == ("256", "512")
+    assert (rows["stats", "mlp"]["n_seeds"], rows["stats", "linear"]["n_seeds"]) == ("2", "1")
+    settings = [json.loads(path.read_text()) for path in (tmp_path / "out/results").iterdir()]
+    assert {(r["size"], r["settings"]["standardized"]) for r in settings if r["probe"] == "mlp"} == {
+        (256, False),
+        (512, True),
+    }
+
+    def forbidden(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(running, "probe_linear", forbidden)
+    monkeypatch.setattr(running, "probe_mlp", forbidden)
+    monkeypatch.setattr(running, "embed_apart", forbidden)
+    names = [model for model in models if model != broken]
+    assert evaluate(tmp_path, *names, **options) == 0
+    assert {(row["model"], row["probe"]): row for row in scores(tmp_path)} == rows
+
+
+def test_new_labels_are_scored_anew_with_the_embeddings_there_are(task, tmp_path, monkeypatch):
+    assert evaluate(tmp_path, "logmel") == 0
+    before = float(scores(tmp_path)[0]["mean"])
+    wrong = {name: ["mid"] for name in json.loads((task / "test.json").read_text())}
+    (task / "test.json").write_text(json.dumps(wrong))
+    monkeypatch.setattr(running, "embed_apart", None)
+    assert evaluate(tmp_path, "logmel") == 0
+    assert float(scores(tmp_path)[0]["mean"]) < before
+
+
+def test_a_bad_task_is_told_and_the_others_go_on(task, tmp_path, capsys):
+    bad = scene_task(tmp_path / "other", n=1).rename(tmp_path / "tasks/bad-v1")
+    (bad / "labelvocabulary.csv").unlink()
+    assert evaluate(tmp_path, "logmel") == 1
+    assert "not evaluated: bad-v1:" in (err := capsys.readouterr().err)
+    assert "labelvocabulary.csv is missing" in err
+    assert [row["task"] for row in scores(tmp_path)] == ["tones-v1-test"]
+    assert "| all | bad-v1 |" in (tmp_path / "out/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "values", [{"seeds": 0}, {"probes": ()}, {"probes": ("svm",)}, {"standardize": "sometimes"}], ids=str
+)
+def test_plans_out_of_range_are_refused(values):
+    with pytest.raises(OptionError):
+        Plan(**values)
+
+
+def record(model, value, task="esc50", folder="esc50-v2.0.0-full", seed=0, score="top1_acc", **more):
+    return {
+        "model": model,
+        "task": {"name": task, "folder": folder, "type": "scene", "criterion": score, "n_clips": 3},
+        "probe": "mlp",
+        "seed": seed,
+        "scores": {score: value, **more},
+        "size": 256,
+        "cost": {"seconds": 2.0, "audio_seconds": 50.0, "peak_bytes": 1_234_567_890, "device": "cpu, 1 thread"},
+    }
+
+
+def test_published_scores_stand_beside_the_same_task():
+    (table,) = make_tables([record("mine", 0.83), record("worse", 0.01)])
+    places = {row.model: place for place, row in enumerate(table.rows)}
+    hybrid = table.rows[places["Hybrid BYOL-S/CvT"]]
+    assert (hybrid.values, hybrid.source) == ({"top1_acc": [0.838]}, "paper, Table 6")
+    assert {row.source for row in table.rows if row.model == "CREPE"} == {
+        "paper, Table 6",
+        "HEAR leaderboard, HEAR 2021",
+    }
+    assert places["Hybrid BYOL-S/CvT"] < places["mine"] < places["CREPE"] < places["worse"]
+
+
+@pytest.mark.parametrize(
+    ("task", "folder", "score"),
+    [
+        ("esc10", "esc10-v1-full", "top1_acc"),  # a stand-in for it
+        ("esc50", "esc50-v2.0.0-small", "top1_acc"),  # HEAR's own small version
+        ("esc50", "esc50-v2.0.0-full", "mAP"),  # another score
+        ("nsynth_pitch", "nsynth_pitch-v2.2.3-full", "pitch_acc"),  # HEAR has 5h and 50h
+        ("synthetic_office", "synthetic_office-v1-seed0", "event_onset_200ms_fms"),
+    ],
+)
+def test_published_scores_of_anything_else_stay_away(task, folder, score):
+    assert published(task, folder, score) == []
+
+
+def test_every_published_score_is_a_score_of_a_known_kind():
+    from hear_byols.evaluation.reference import _rows
+    from hear_byols.evaluation.scores import EVENT_SCORES, SCENE_SCORES
+
+    rows = _rows()
+    assert len(rows) == 1112  # the paper has 16 gaps, where memory did not suffice
+    assert {row.score for row in rows} <= {*EVENT_SCORES, *SCENE_SCORES}
+    assert all(0 <= row.value <= 1 for row in rows)
+    crepe = {
+        row.value for row in rows if row.system.endswith("CREPE") and row.task == "nsynth_pitch" and row.mode == "5h"
+    }
+    assert {0.872, 0.934, 0.870000005} <= crepe
+
+
+@pytest.mark.parametrize(
+    ("values", "minimized", "text"),
+    [
+        ([0.8125], False, "81.2"),
+        ([0.8125], True, "81.3"),
+        ([0.29], False, "29.0"),
+        ([1.0], False, "100.0"),
+        ([0.5, 0.52], False, "51.0 ± 1.5"),
+        ([math.nan], False, "-"),
+        ([], False, ""),
+    ],
+)
+def test_scores_are_never_flattered(values, minimized, text):
+    assert cell(values, minimized) == text
+
+
+def test_the_report_is_whole_and_needs_nothing_from_elsewhere(tmp_path):
+    outcome = Outcome(
+        [record("a<b|c", 0.5, seed=seed, chroma_acc=0.25) for seed in (0, 1)]
+        + [record("d", 0.4, task="x", folder="x-v1", score="segment_1s_er")],
+        [Failure("d", "esc50-v2.0.0-full", "ValueError:\nno | more")],
+    )
+    report = write_report(outcome, tmp_path, ["d", "a<b|c"])
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    without_pictures = re.sub(r"data:image/png;base64,[^\"]+", "", page)
+    assert not re.search('http|//|href|url|src="[^"]', without_pictures)
+    assert "a&lt;b|c" in page
+    assert "ValueError: no | more" in page
+    assert "a<b\\|c" in text
+    assert "25x (cpu, 1 thread)" in text
+    assert "1.23 GB" in text
+    assert text.index("| d |") < text.index("| a<b\\|c |")
+    assert report.summary in text
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert len(pictures) == 2
+    assert all((tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert page.count("data:image/png;base64,") == 2
+
+
+def test_a_report_without_scores_says_so(tmp_path):
+    assert "No scores" in write_report(Outcome(), tmp_path).summary

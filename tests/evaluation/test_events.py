@@ -1,0 +1,79 @@
+"""From probabilities to events and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from task_folders import write_task
+
+from hear_byols.errors import TaskError
+from hear_byols.evaluation.events import Postprocessing, events_of_clip, events_of_rows, postprocessing_grid
+from hear_byols.evaluation.rows import Rows, frame_targets
+from hear_byols.evaluation.tasks import Clip, Event, read_task
+
+
+def event_task(tmp_path, clip_events=(), **params):
+    splits = {split: {f"{split}.wav": list(clip_events)} for split in ("train", "valid", "test")}
+    kinds = {"embedding_type": "event", "prediction_type": "multilabel", "evaluation": ["event_onset_200ms_fms"]}
+    return read_task(write_task(tmp_path / "e", splits, ["x", "y"], **kinds, evaluation_params=params))
+
+
+def slow_events(probabilities, times, how, vocabulary):
+    """The obvious way: a median over neighbours, mirrored at the edges, then runs of frames above one half."""
+    width, n = round(how.median_filter_ms / np.diff(times).mean()), len(times)
+    events = []
+    for label, name in enumerate(vocabulary):
+        column = probabilities[:, label]
+        if width:
+            mirrored = np.concatenate([column[::-1], column, column[::-1]])
+            column = [sorted(mirrored[n + i - width // 2 :][:width])[width // 2] for i in range(n)]
+        run = []
+        for i in range(n + 1):
+            if i < n and column[i] > 0.5:
+                run.append(times[i])
+            elif run:
+                if run[-1] - run[0] >= how.min_duration:
+                    events.append(Event(name, run[0], run[-1]))
+                run = []
+    return events
+
+
+@pytest.mark.parametrize("median_filter_ms", [0, 150, 200, 250])
+@pytest.mark.parametrize("min_duration", [0, 100, 125])
+def test_events_are_those_of_the_obvious_way(median_filter_ms, min_duration):
+    times = 50.0 * np.arange(60)
+    smooth = np.random.default_rng(0).uniform(size=(64, 2))
+    probabilities = sum(smooth[i : i + 60] for i in range(5)) / 5
+    how = Postprocessing(median_filter_ms, min_duration)
+    got = events_of_clip(probabilities, times, how, ["x", "y"])
+    expected = slow_events(probabilities, times, how, ["x", "y"])
+    assert sorted(got, key=lambda e: (e.label, e.start)) == expected
+    assert got == sorted(got, key=lambda e: e.start)
+    assert len(expected) > 2
+
+
+def test_clips_do_not_run_into_each_other():
+    clips, times = (Clip("a", "test"), Clip("b", "test")), np.tile(50.0 * np.arange(4), 2)
+    rows = Rows(np.zeros((8, 1)), np.zeros((8, 1)), clips, (4, 4), times)
+    found = events_of_rows(rows, np.full((8, 1), 0.9), Postprocessing(0, 0), ["x"])
+    assert found == {"a": [Event("x", 0.0, 150.0)], "b": [Event("x", 0.0, 150.0)]}
+
+
+def test_a_clip_of_one_timestamp_has_no_distance_of_timestamps():
+    assert events_of_clip(np.ones((1, 1)), np.zeros(1), Postprocessing(250, 0), ["x"]) == [Event("x", 0.0, 0.0)]
+
+
+def test_an_event_holds_from_its_start_to_its_end_inclusive(tmp_path):
+    events = [{"label": "y", "start": 100, "end": 200}, {"label": "y", "start": 149, "end": 260}]
+    task = event_task(tmp_path, events)
+    targets = frame_targets(task, task.clips["test"][0], 50.0 * np.arange(8))
+    assert targets[:, 0].tolist() == [0] * 8
+    assert targets[:, 1].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
+
+
+def test_the_grid_is_the_tasks_own_or_the_kits(tmp_path):
+    assert postprocessing_grid(event_task(tmp_path / "a")) == [Postprocessing(250, 125), Postprocessing(250, 250)]
+    own = event_task(tmp_path / "b", event_postprocessing_grid={"median_filter_ms": [150], "min_duration": [50]})
+    assert postprocessing_grid(own) == [Postprocessing(150, 50)]
+    with pytest.raises(TaskError, match="event_postprocessing_grid must hold lists"):
+        postprocessing_grid(event_task(tmp_path / "c", event_postprocessing_grid={"min_duration": [50]}))

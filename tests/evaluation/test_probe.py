@@ -1,0 +1,231 @@
+"""The protocol: order of rows, search, folds, standardisation, and the fast probe."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from task_folders import PITCHES, scene_task, write_task
+
+from hear_byols.errors import InputError, OptionError, TaskError
+from hear_byols.evaluation import probe
+from hear_byols.evaluation.embeddings import Embeddings
+from hear_byols.evaluation.probe import Search, probe_linear, probe_mlp
+from hear_byols.evaluation.rows import Standardizer, frame_targets, join, rows_of_splits
+from hear_byols.evaluation.tasks import read_task
+
+SHARED = Path(__file__).parents[3] / "shared"
+SPLITS = ("train", "valid", "test")
+SMALL = Search(grid_points=8, max_epochs=60, hidden_size=32)
+
+
+def noisy(task, size=6, noise=0.4, scale=1.0, seed=0):
+    """Embeddings in which each label has a direction of its own."""
+    generator, found = np.random.default_rng(seed), Embeddings()
+    directions = generator.normal(size=(len(task.vocabulary), size))
+    for clip in task.all_clips():
+        vector = directions[task.index_of[clip.labels[0]]] + noise * generator.normal(size=size)
+        found.vectors[clip.split, clip.name] = (scale * vector).astype(np.float32)
+    return found
+
+
+@pytest.fixture
+def task(tmp_path):
+    return read_task(scene_task(tmp_path, n=8))
+
+
+def test_rows_are_in_the_kits_order(task):
+    rows = rows_of_splits(task, [noisy(task)])
+    generator = random.Random(0)
+    for split in SPLITS:
+        names = [clip.name for clip in task.clips[split]]
+        generator.shuffle(names)
+        assert [clip.name for clip in rows[split].clips] == names
+    assert rows["test"].y.argmax(1).tolist() == [task.index_of[clip.labels[0]] for clip in rows["test"].clips]
+
+
+def test_parts_stand_side_by_side(task):
+    one, two = noisy(task, seed=1), noisy(task, size=3, seed=2)
+    joined = rows_of_splits(task, [one, two])["valid"]
+    clip = joined.clips[5]
+    expected = np.concatenate([each.vectors["valid", clip.name] for each in (one, two)])
+    np.testing.assert_array_equal(joined.x[5], expected)
+
+
+def test_the_first_seed_has_the_kits_own_grid_points(task):
+    """As its ParameterGrid and ``random.shuffle`` after ``seed_everything(42)`` give them."""
+    points = [(p.hidden_layers, p.learning_rate, p.initialization[7:]) for p in Search().points(task, 0)]
+    assert points == [
+        (1, 1e-4, "normal"),
+        (2, 1e-3, "uniform"),
+        (1, 1e-3, "normal"),
+        (1, 3.2e-4, "normal"),
+        (2, 3.2e-4, "normal"),
+        (2, 3.2e-4, "uniform"),
+        (2, 3.2e-3, "normal"),
+        (2, 3.2e-3, "uniform"),
+    ]
+    first = Search().points(task, 0)[0]
+    assert (first.hidden_size, first.dropout, first.batch_size, first.max_epochs) == (1024, 0.1, 1024, 500)
+    assert (first.check_every, first.patience) == (3, 20)
+    assert Search().points(task, 1) != Search().points(task, 0)
+
+
+def test_separable_labels_are_learnt_and_a_seed_repeats(task):
+    rows = rows_of_splits(task, [noisy(task)])
+    first, again, other = (probe_mlp(task, rows, seed=seed, search=SMALL) for seed in (0, 0, 1))
+    assert first.scores["top1_acc"] > 0.8
+    assert first == again
+    assert other.settings != first.settings
+
+
+def test_folds_share_the_grid_point_of_the_first(tmp_path, monkeypatch):
+    task = read_task(scene_task(tmp_path, splits=("fold00", "fold01", "fold02"), n=6, split_mode="new_split_kfold"))
+    seen = []
+
+    def fit(points, seeds, train, *args, **options):
+        seen.append((len(points), len(train[0])))
+        return real(points, seeds, train, *args, **options)
+
+    real = probe.fit
+    monkeypatch.setattr(probe, "fit", fit)
+    result = probe_mlp(task, rows_of_splits(task, [noisy(task)]), search=SMALL)
+    assert seen == [(8, 18), (1, 18), (1, 18)]
+    assert len(result.folds) == len(result.settings["epochs"]) == 3
+    assert result.scores["top1_acc"] == pytest.approx(np.mean([fold["top1_acc"] for fold in result.folds]))
+
+
+def test_training_never_sees_the_test_rows(task):
+    """Whatever the test split holds, the predictor and the choice stay the same."""
+    found = noisy(task)
+    rows = rows_of_splits(task, [found])
+    before = probe_mlp(task, rows, search=SMALL), probe_linear(task, rows)
+    for clip in task.clips["test"]:
+        found.vectors["test", clip.name] = -1e3 * found.vectors["test", clip.name]
+    rows = rows_of_splits(task, [found])
+    after = probe_mlp(task, rows, search=SMALL), probe_linear(task, rows)
+    for a, b in zip(before, after, strict=True):
+        assert a.settings == b.settings
+        assert a.scores != b.scores
+
+
+def test_standardisation_rescues_features_of_huge_scale(task):
+    """As openSMILE's, which reach 1e13 (paper, section 3.4)."""
+    huge = noisy(task, size=1, noise=1.0, seed=5)
+    scaled = Embeddings({key: 1e10 * vector for key, vector in huge.vectors.items()})
+    rows = rows_of_splits(task, [noisy(task), scaled])
+    results = [probe_mlp(task, rows, search=SMALL, standardize=on) for on in (False, True)]
+    plain, standardized = (result.scores["top1_acc"] for result in results)
+    assert standardized > 0.8
+    assert standardized > plain
+
+
+def test_the_standardizer_uses_the_training_rows_and_clips():
+    train = np.random.default_rng(0).normal(3, 2, size=(100, 2)).astype(np.float32)
+    train[:, 1] = 7
+    scale = Standardizer(train)
+    assert np.abs(scale(train).mean(0)).max() < 1e-6
+    assert scale(train)[:, 0].std(ddof=1) == pytest.approx(1, abs=1e-5)
+    assert scale(np.array([[1e9, 8.0]])).tolist() == [[10, 10]]
+
+
+def event_task(tmp_path, n_clips=4, evaluation=("event_onset_200ms_fms", "segment_1s_er"), **metadata):
+    generator = np.random.default_rng(0)
+    splits = {}
+    for split in SPLITS:
+        splits[split] = {}
+        for i in range(n_clips):
+            starts = 1000 * np.arange(3) + generator.integers(0, 10, 3) * 50
+            events = [{"label": "xy"[j % 2], "start": float(s), "end": float(s + 400)} for j, s in enumerate(starts)]
+            splits[split][f"{split}{i}.wav"] = events
+    kinds = {"embedding_type": "event", "prediction_type": "multilabel", "evaluation": list(evaluation)}
+    return read_task(write_task(tmp_path / "e", splits, ["x", "y"], **kinds, **metadata))
+
+
+def event_embeddings(task, noise=0.1):
+    generator, found, times = np.random.default_rng(1), Embeddings(), 50.0 * np.arange(70)
+    for clip in task.all_clips():
+        active = frame_targets(task, clip, times)
+        found.vectors[clip.split, clip.name] = (active + noise * generator.normal(size=active.shape)).astype(np.float32)
+        found.timestamps[clip.split, clip.name] = times
+    return found
+
+
+@pytest.mark.parametrize("run", [lambda t, r: probe_mlp(t, r, search=SMALL), probe_linear], ids=["mlp", "linear"])
+def test_visible_events_are_found(tmp_path, run):
+    task = event_task(tmp_path)
+    result = run(task, rows_of_splits(task, [event_embeddings(task)]))
+    assert result.scores["event_onset_200ms_fms"] > 0.95
+    assert result.scores["segment_1s_er"] < 0.1
+    strictest = {"median_filter_ms": 250, "min_duration": 250}  # of equals
+    assert result.settings["postprocessing"][0] == strictest
+
+
+def test_an_error_rate_is_minimised(tmp_path):
+    task = event_task(tmp_path, evaluation=["segment_1s_er"])
+    result = probe_mlp(task, rows_of_splits(task, [event_embeddings(task)]), search=SMALL)
+    assert result.scores["segment_1s_er"] < 0.2
+
+
+def test_a_task_may_choose_by_its_loss(tmp_path):
+    task = event_task(tmp_path, use_scoring_for_early_stopping=False)
+    result = probe_mlp(task, rows_of_splits(task, [event_embeddings(task)]), search=SMALL)
+    assert -0.2 < result.settings["validation"][0] < 0
+    assert result.scores["event_onset_200ms_fms"] > 0.9
+
+
+def test_parts_with_other_timestamps_cannot_be_joined(tmp_path):
+    task = event_task(tmp_path, n_clips=1)
+    one, two = event_embeddings(task), event_embeddings(task)
+    two.timestamps = {key: times * 2 for key, times in two.timestamps.items()}
+    with pytest.raises(InputError, match="timestamps differ"):
+        rows_of_splits(task, [one, two])
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path):
+    names = {split: {f"{split}.wav": ["low", "mid"]} for split in SPLITS}
+    task = read_task(write_task(tmp_path / "t", names, list(PITCHES)))
+    one = Embeddings({(clip.split, clip.name): np.zeros(2, np.float32) for clip in task.all_clips()})
+    with pytest.raises(TaskError, match="a multiclass task needs one label"):
+        rows_of_splits(task, [one])
+    names = {split: {f"{split}.wav": ["deep"]} for split in SPLITS}
+    task = read_task(write_task(tmp_path / "u", names, list(PITCHES)))
+    with pytest.raises(TaskError, match=r"the label 'deep' is not in .*labelvocabulary.csv"):
+        rows_of_splits(task, [one])
+
+
+def test_search_sizes_out_of_range_are_refused():
+    with pytest.raises(OptionError, match="must be 1 to 16, got 17"):
+        Search(grid_points=17)
+    with pytest.raises(OptionError, match="max_epochs must be at least 3"):
+        Search(max_epochs=2)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the project's own probe is not in ../shared beside the project")
+@pytest.mark.parametrize(("size", "noise"), [(6, 2.0), (300, 12.0)], ids=["more clips than features", "fewer"])
+@pytest.mark.parametrize("folds", [False, True])
+def test_the_linear_probe_is_the_projects_own(tmp_path, size, noise, folds):
+    spec = importlib.util.spec_from_file_location("linear_probe", SHARED / "tools" / "linear_probe.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    kinds = {"splits": ("f0", "f1", "f2", "f3"), "split_mode": "presplit_kfold"} if folds else {}
+    task = read_task(scene_task(tmp_path, n=8, **kinds))
+    found = noisy(task, size=size, noise=noise)
+    clips = task.all_clips()
+    expected = tool.accuracy(
+        np.stack([found.vectors[clip.split, clip.name] for clip in clips]),
+        np.array([clip.labels[0] for clip in clips]),
+        np.array([clip.split for clip in clips]),
+    )
+    assert 0.4 < expected < 1
+    assert probe_linear(task, rows_of_splits(task, [found])).scores["top1_acc"] == pytest.approx(expected)
+
+
+def test_joined_splits_follow_each_other(task):
+    rows = rows_of_splits(task, [noisy(task)])
+    both = join(rows, ("valid", "test"))
+    assert len(both.x) == 48
+    np.testing.assert_array_equal(both.x[24:], rows["test"].x)
