@@ -185,3 +185,14 @@ def test_a_failure_to_write_stops_the_run(tmp_path, monkeypatch):
     files = [AudioFile("a", tmp_path / "a.wav")]
     with pytest.raises(OutputError, match="no room"):
         extract._embed_pending(make_model("cnn"), files, folder, False, extract.GROUPS, lambda n: None)
+
+
+@pytest.mark.parametrize("name", ["cnn", "cvt"])
+def test_torch_compiles_an_encoder_as_one_graph(name):
+    """``model.encoder.compile()`` is the user's to call; nothing here may break the graph, or change the state dict."""
+    encoder, x = random_encoder(name), spectrograms()
+    with torch.no_grad():
+        expected = encoder(x)
+        encoder.compile(backend="aot_eager", fullgraph=True)  # inductor would need a compiler on this machine
+        assert_same(encoder(x), expected)
+    assert list(encoder.state_dict()) == list(random_encoder(name).state_dict())
