@@ -23,9 +23,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hear_byols.evaluation.embeddings import Embeddings  # noqa: E402
 from hear_byols.evaluation.probe import Search, probe_mlp  # noqa: E402
 from hear_byols.evaluation.rows import rows_of_splits  # noqa: E402
+from hear_byols.evaluation.store import Embeddings  # noqa: E402
 from hear_byols.evaluation.tasks import Task, read_task  # noqa: E402
 
 # The kit tells the trainer which epoch's post-processing to test with by setting an attribute of its fit loop, which

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,11 +13,28 @@ from hear_byols.errors import MissingDependencyError
 _OURS, _PUBLISHED = "#0b6fa4", "#b5b5b5"
 
 
-def bar_chart(bars: Sequence[tuple[str, Sequence[float], bool]], title: str, axis: str) -> bytes:
-    """Horizontal bars, the first on top; whiskers are the standard deviation over seeds.
+@dataclass(frozen=True)
+class Bar:
+    """A bar.
 
     Args:
-        bars: label, values and whether they are published elsewhere (grey).
+        label: beside it.
+        values: as fractions of 1, one a seed.
+        text: at its end.
+        published: whether it is drawn grey.
+    """
+
+    label: str
+    values: Sequence[float]
+    text: str
+    published: bool
+
+
+def bar_chart(bars: Sequence[Bar], title: str, axis: str) -> bytes:
+    """Horizontal bars of means times 100, the first on top; whiskers are the standard deviation over seeds.
+
+    Args:
+        bars: to draw.
         title: above.
         axis: what is shown.
 
@@ -35,16 +53,16 @@ def bar_chart(bars: Sequence[tuple[str, Sequence[float], bool]], title: str, axi
     FigureCanvasAgg(figure)  # no window, and no state shared with the caller's own plots
     axes = figure.add_subplot()
     places = np.arange(len(bars))
-    means = [100 * float(np.mean(values)) for _, values, _ in bars]
-    spreads = [100 * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for _, values, _ in bars]
-    colours = [_PUBLISHED if published else _OURS for _, _, published in bars]
+    means = [100 * float(np.mean(bar.values)) for bar in bars]
+    spreads = [100 * float(np.std(bar.values, ddof=1)) if len(bar.values) > 1 else 0.0 for bar in bars]
+    colours = [_PUBLISHED if bar.published else _OURS for bar in bars]
     axes.barh(places, means, color=colours, xerr=[s or np.nan for s in spreads], ecolor="black", capsize=3)
-    axes.set_yticks(places, [label for label, _, _ in bars])
-    for place, mean, spread in zip(places, means, spreads, strict=True):
-        axes.annotate(f"{mean:.1f}", (mean + spread, place), (4, 0), textcoords="offset points", va="center", size=8)
-    axes.invert_yaxis()
-    axes.set_xlim(0, max([*means, 1e-9]) * 1.12)
-    axes.set_xlabel(f"{axis} x 100")
+    axes.set_yticks(places, [bar.label for bar in bars])
+    for bar, place, mean, spread in zip(bars, places, means, spreads, strict=True):
+        axes.annotate(bar.text, (mean + spread, place), (4, 0), textcoords="offset points", va="center", size=8)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlim(0, max([*means, 1e-9]) * 1.18)
+    axes.set_xlabel(axis)
     axes.set_title(title, size=11)
     axes.spines[["top", "right"]].set_visible(False)
     file = io.BytesIO()

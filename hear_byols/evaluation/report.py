@@ -11,18 +11,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hear_byols.errors import OutputError
-from hear_byols.evaluation.figures import bar_chart
-from hear_byols.evaluation.reference import published
+from hear_byols.evaluation.figures import Bar, bar_chart
 from hear_byols.evaluation.run import Outcome
 from hear_byols.evaluation.scores import MINIMIZED
+from hear_byols.evaluation.tables import Row, Table, cell, make_tables
 from hear_byols.files import atomic_path
 
-_PROBES = {"linear": "linear probe", "mlp": "hear-eval-kit's predictor"}
 _NOTE = (
     "Scores are fractions of 1 times 100, cut after one decimal towards the worse. ± is the standard deviation over "
     "seeds. Speed is seconds of audio a second, within the model; memory is the process's peak."
@@ -32,47 +30,6 @@ _STYLE = (
     "table{border-collapse:collapse}"
     "td,th{border-bottom:1px solid #ccc;padding:.2em .7em;text-align:left}tr.published{color:#666}img{max-width:100%}"
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model, or one published system, on one task with one probe.
-
-    Args:
-        model: label.
-        values: of every score, one a seed.
-        source: of published scores; empty for ours.
-        cost: cells on size, speed and memory; empty for published scores.
-    """
-
-    model: str
-    values: dict[str, list[float]]
-    source: str = ""
-    cost: tuple[str, ...] = ("", "", "")
-
-
-@dataclass(frozen=True)
-class Table:
-    """All rows of a task and probe, the best first.
-
-    Args:
-        task: name of its folder.
-        name: of the task.
-        probe: which.
-        scores: shown, the criterion first.
-        rows: of models and published systems.
-    """
-
-    task: str
-    name: str
-    probe: str
-    scores: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-    @property
-    def title(self) -> str:
-        """Heading."""
-        return f"{self.task}, {_PROBES[self.probe]}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +58,7 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> R
     """
     tables = make_tables(outcome.records)
     overviews = [_overview(tables, probe, order) for probe in dict.fromkeys(table.probe for table in tables)]
-    summary = "\n\n".join(filter(None, [*overviews, _failures(outcome)])) or "No scores.\n"
+    summary = "\n".join(filter(None, [*overviews, _failures(outcome)])) or "No scores.\n"
     try:
         pictures = {table.title: _picture(table) for table in tables}
         for title, png in pictures.items():
@@ -113,61 +70,6 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> R
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
     return Report(folder, summary)
-
-
-def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
-    """A table for every task and probe, with the published scores of exactly this task."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault((record["task"]["folder"], record["probe"]), []).append(record)
-    return [_table(members) for members in groups.values()]
-
-
-def _table(records: Sequence[dict[str, Any]]) -> Table:
-    task, probe = records[0]["task"], records[0]["probe"]
-    names = list(records[0]["scores"])
-    scores = tuple(n for n in names if not any(n.startswith(f"{other}_") for other in names if other != n))
-    by_model: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        by_model.setdefault(record["model"], []).append(record)
-    rows = [
-        Row(model, {name: [each["scores"][name] for each in members] for name in names}, cost=_cost(members[0]))
-        for model, members in by_model.items()
-    ]
-    systems: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for name in scores:
-        for each in published(task["name"], task["folder"], name):
-            systems.setdefault((each.system, each.source), {})[name] = [each.value]
-    rows += [Row(system, values, source) for (system, source), values in systems.items()]
-    rows.sort(key=lambda row: _sort_key(row, scores[0]))
-    return Table(task["folder"], task["name"], probe, scores, tuple(rows))
-
-
-def _sort_key(row: Row, score: str) -> float:
-    value = float(np.mean(row.values.get(score, [math.nan])))
-    if math.isnan(value):
-        return math.inf
-    return value if score in MINIMIZED else -value
-
-
-def _cost(record: dict[str, Any]) -> tuple[str, str, str]:
-    cost = record["cost"]
-    speed = f"{cost['audio_seconds'] / cost['seconds']:.3g}x ({cost['device']})" if cost["seconds"] else ""
-    return str(record["size"]), speed, f"{cost['peak_bytes'] / 1e9:.2f} GB"
-
-
-def cell(values: Sequence[float], minimized: bool = False) -> str:
-    """A score's mean times 100, cut after one decimal towards the worse, and its spread over seeds."""
-    if not values:
-        return ""
-    mean = float(np.mean(values))
-    if math.isnan(mean):
-        return "-"
-    tenths = round(1000 * mean, 6)  # beyond the rounding of floats
-    text = f"{(math.ceil(tenths) if minimized else math.floor(tenths)) / 10:.1f}"
-    if len(values) > 1:
-        text += f" ± {math.ceil(round(1000 * float(np.std(values, ddof=1)), 6)) / 10:.1f}"
-    return text
 
 
 def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> str:
@@ -186,7 +88,7 @@ def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> str:
         if with_mean:
             cells.append(cell([float(np.mean([np.mean(each) for each in values]))]) if all(values) else "")
         lines.append([model, *cells])
-    return f"{_PROBES[probe].capitalize()}:\n\n" + _pipes([*header, *["mean"] * with_mean], lines)
+    return f"Scores by the {probe}:\n\n" + _pipes([*header, *["mean"] * with_mean], lines)
 
 
 def _failures(outcome: Outcome) -> str:
@@ -273,11 +175,12 @@ def _csv(tables: Sequence[Table]) -> str:
 def _picture(table: Table) -> bytes:
     score = table.scores[0]
     rows = [row for row in table.rows if row.values.get(score) and not math.isnan(np.mean(row.values[score]))]
-    bars = [
-        (f"{row.model} [{row.source}]" if row.source else row.model, row.values[score], bool(row.source))
-        for row in rows
-    ]
-    return bar_chart(bars, table.title, score)
+    minimized = score in MINIMIZED
+    bars = []
+    for row in rows:
+        label = f"{row.model} [{row.source}]" if row.source else row.model
+        bars.append(Bar(label, row.values[score], cell(row.values[score], minimized), bool(row.source)))
+    return bar_chart(bars, table.title, f"{score} x 100{', lower is better' * minimized}")
 
 
 def _slug(title: str) -> str:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from hear_byols.errors import HearByolsError, OptionError, OutputError
-from hear_byols.evaluation.embeddings import Embeddings, complete
 from hear_byols.evaluation.models import Model
 from hear_byols.evaluation.probe import ProbeResult, Search, probe_linear, probe_mlp
 from hear_byols.evaluation.rows import Rows, rows_of_splits
-from hear_byols.evaluation.scores import check_scores
+from hear_byols.evaluation.scores import check_scores, is_part
+from hear_byols.evaluation.store import Embeddings, read_embeddings
 from hear_byols.evaluation.tasks import Task, read_task
 from hear_byols.evaluation.worker import embed_apart, known_folder
 from hear_byols.files import atomic_path
@@ -163,7 +163,7 @@ def _evaluate_one(model: Model, task: Task, output: Path, plan: Plan, cache: Pat
         record = _read_record(path)
         if record is None:
             if not splits:
-                embeddings = [complete(folder, task) or Embeddings() for folder in folders]
+                embeddings = [read_embeddings(folder) for folder in folders]
                 splits = rows_of_splits(task, embeddings)
             start = time.perf_counter()
             result = _probe(probe, task, splits, seed, plan, standardize)
@@ -232,9 +232,7 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def _line(record: dict[str, Any]) -> str:
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items() if not _is_part(name, record))
+    scores = ", ".join(
+        f"{name} {value:.4f}" for name, value in record["scores"].items() if not is_part(name, record["scores"])
+    )
     return f"{record['task']['folder']}, {record['model']}, {record['probe']} probe, seed {record['seed']}: {scores}"
-
-
-def _is_part(name: str, record: dict[str, Any]) -> bool:
-    return any(name.startswith(f"{other}_") for other in record["scores"] if other != name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,11 @@ def event_scores(name: str, predicted: Events, reference: Events, vocabulary: Se
     """
     values = EVENT_SCORES[name](predicted, reference, vocabulary)
     return {name: next(iter(values.values())), **{f"{name}_{part}": value for part, value in values.items()}}
+
+
+def is_part(name: str, names: Iterable[str]) -> bool:
+    """Whether a score is a part of another of these, as ``segment_1s_er_error_rate`` is of ``segment_1s_er``."""
+    return any(name.startswith(f"{other}_") for other in names if other != name)
 
 
 def check_scores(task: Task) -> None:

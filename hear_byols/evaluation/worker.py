@@ -17,8 +17,9 @@ import traceback
 from pathlib import Path
 
 from hear_byols.errors import HearByolsError
-from hear_byols.evaluation.embeddings import cache_folder, complete, embed_task
+from hear_byols.evaluation.embeddings import embed_task
 from hear_byols.evaluation.models import Part
+from hear_byols.evaluation.store import cache_folder, is_complete
 from hear_byols.evaluation.tasks import Task, read_task
 
 _RATES = (16000, 22050, 32000, 44100, 48000)
@@ -64,7 +65,7 @@ def known_folder(part: Part, task: Task, cache: Path) -> Path | None:
     for rate in _RATES:
         if (task.folder / str(rate)).is_dir():
             folder = cache_folder(cache, part, task, rate)
-            if folder.is_dir() and complete(folder, task) is not None:
+            if is_complete(folder, task):
                 return folder
     return None
 

@@ -13,10 +13,11 @@ from task_folders import scene_task, tone, write_clip, write_task
 
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, OutputError, TaskError
-from hear_byols.evaluation import embeddings
+from hear_byols.evaluation import embeddings, store
 from hear_byols.evaluation.adapters import logmel
-from hear_byols.evaluation.embeddings import Cost, audio_digest, batch_size, complete, embed_task, read_embeddings
+from hear_byols.evaluation.embeddings import batch_size, embed_task
 from hear_byols.evaluation.models import Part, import_module
+from hear_byols.evaluation.store import Cost, audio_digest, is_complete, read_embeddings
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import ModelCrashError, embed_apart, known_folder
 
@@ -44,7 +45,7 @@ def event_task(tmp_path):
 def test_scene_embeddings_are_those_of_each_clip_alone(task, tmp_path, one_thread):
     model = logmel.load_model()
     embed_task(logmel, model, task, tmp_path / "cache", device="cpu")
-    found = complete(tmp_path / "cache", task)
+    found = read_embeddings(tmp_path / "cache")
     assert len(found.vectors) == 18
     for clip in task.all_clips()[::5]:
         audio = torch.from_numpy(load_audio(task.audio_path(clip, 16000)))
@@ -59,7 +60,7 @@ def test_scene_embeddings_are_those_of_each_clip_alone(task, tmp_path, one_threa
 def test_timestamp_embeddings_keep_their_times_whatever_the_length(event_task, tmp_path):
     model = logmel.load_model()
     embed_task(logmel, model, event_task, tmp_path / "cache", device="cpu")
-    found = complete(tmp_path / "cache", event_task)
+    found = read_embeddings(tmp_path / "cache")
     for i, clip in enumerate(event_task.all_clips()):
         vectors, times = found.vectors[clip.split, clip.name], found.timestamps[clip.split, clip.name]
         assert vectors.shape == (11 if i % 2 == 0 else 16, 256)
@@ -83,16 +84,16 @@ class Counting:
 
 
 def test_what_was_written_is_not_computed_again(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "_PART_SECONDS", 0.0)
+    monkeypatch.setattr(store, "_PART_SECONDS", 0.0)
     monkeypatch.setattr(embeddings, "batch_size", lambda *_: 2)
     with pytest.raises(RuntimeError, match="out of luck"):
         embed_task(Counting(fails_at=7), logmel.load_model(), task, tmp_path / "cache")
-    assert complete(tmp_path / "cache", task) is None
+    assert not is_complete(tmp_path / "cache", task)
     assert len(read_embeddings(tmp_path / "cache").vectors) == 6
     second = Counting()
     embed_task(second, logmel.load_model(), task, tmp_path / "cache")
     assert second.n == 12
-    assert complete(tmp_path / "cache", task).cost.audio_seconds == 9.0
+    assert read_embeddings(tmp_path / "cache").cost.audio_seconds == 9.0
 
 
 def test_a_damaged_part_is_named(task, tmp_path):
@@ -153,11 +154,11 @@ def test_costs_of_parts_add_up():
 FRAGILE = """
 import json, os, signal
 from pathlib import Path
-import hear_byols.evaluation.embeddings as embeddings
+from hear_byols.evaluation import embeddings, store
 from hear_byols.evaluation.adapters.logmel import get_timestamp_embeddings, load_model
 from hear_byols.evaluation.adapters import logmel
 
-embeddings._PART_SECONDS = 0.0
+store._PART_SECONDS = 0.0
 embeddings.batch_size = lambda *_: 2
 calls = []
 
@@ -192,7 +193,7 @@ def calls(tmp_path: Path) -> list[int]:
     ("ends", "says"), [("killed", r"ended by SIGKILL \(out of memory\?\)"), ("raises", "ValueError: no more, please")]
 )
 def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, tmp_path, monkeypatch, ends, says):
-    monkeypatch.setattr(embeddings, "_PART_SECONDS", 60.0)  # the module changes them in this process too
+    monkeypatch.setattr(store, "_PART_SECONDS", 60.0)  # the module changes them in this process too
     monkeypatch.setattr(embeddings, "batch_size", batch_size)
     monkeypatch.setenv("ENDS", ends)
     with pytest.raises(ModelCrashError, match=says):
@@ -202,7 +203,7 @@ def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, t
     folder = embed_apart(fragile, task, tmp_path / "cache", device="cpu")
     assert calls(tmp_path) == [2, 2, 2] + [2] * 6
     assert known_folder(fragile, task, tmp_path / "cache") == folder
-    assert len(complete(folder, task).vectors) == 18
+    assert len(read_embeddings(folder).vectors) == 18
     assert not list(folder.glob(".*.part*"))
 
 

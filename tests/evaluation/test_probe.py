@@ -12,9 +12,9 @@ from task_folders import PITCHES, scene_task, write_task
 
 from hear_byols.errors import InputError, OptionError, TaskError
 from hear_byols.evaluation import probe
-from hear_byols.evaluation.embeddings import Embeddings
 from hear_byols.evaluation.probe import Search, probe_linear, probe_mlp
 from hear_byols.evaluation.rows import Standardizer, frame_targets, join, rows_of_splits
+from hear_byols.evaluation.store import Embeddings
 from hear_byols.evaluation.tasks import read_task
 
 SHARED = Path(__file__).parents[3] / "shared"

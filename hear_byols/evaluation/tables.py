@@ -1,0 +1,116 @@
+"""Results as tables: a row a model, the mean over seeds, and published scores of the same task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hear_byols.evaluation.reference import published
+from hear_byols.evaluation.scores import MINIMIZED, is_part
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, or one published system, on one task with one probe.
+
+    Args:
+        model: label.
+        values: of every score, one a seed.
+        source: of published scores; empty for ours.
+        cost: cells on size, speed and memory; empty for published scores.
+    """
+
+    model: str
+    values: dict[str, list[float]]
+    source: str = ""
+    cost: tuple[str, ...] = ("", "", "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of a task and probe, the best first.
+
+    Args:
+        task: name of its folder.
+        name: of the task.
+        probe: which, and the size of its search, in words.
+        scores: shown, the criterion first.
+        rows: of models and published systems.
+    """
+
+    task: str
+    name: str
+    probe: str
+    scores: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """Heading."""
+        return f"{self.task}, {self.probe}"
+
+
+def make_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
+    """A table for every task and probe; with the kit's predictor the published scores of exactly this task besides."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record["task"]["folder"], _probe_name(record)), []).append(record)
+    return [_table(members) for members in groups.values()]
+
+
+def _probe_name(record: dict[str, Any]) -> str:
+    if record["probe"] == "linear":
+        return "linear probe"
+    search = record["key"]["search"]
+    return f"predictor of hear-eval-kit ({search['grid_points']} grid points, {search['max_epochs']} epochs at most)"
+
+
+def _table(records: Sequence[dict[str, Any]]) -> Table:
+    task = records[0]["task"]
+    names = list(records[0]["scores"])
+    scores = tuple(name for name in names if not is_part(name, names))
+    by_model: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        by_model.setdefault(record["model"], []).append(record)
+    rows = [
+        Row(model, {name: [each["scores"][name] for each in members] for name in names}, cost=_cost(members[0]))
+        for model, members in by_model.items()
+    ]
+    systems: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for name in scores if records[0]["probe"] == "mlp" else ():  # published scores are the kit's
+        for each in published(task["name"], task["folder"], name):
+            systems.setdefault((each.system, each.source), {})[name] = [each.value]
+    rows += [Row(system, values, source) for (system, source), values in systems.items()]
+    rows.sort(key=lambda row: _sort_key(row, scores[0]))
+    return Table(task["folder"], task["name"], _probe_name(records[0]), scores, tuple(rows))
+
+
+def _sort_key(row: Row, score: str) -> float:
+    value = float(np.mean(row.values.get(score, [math.nan])))
+    if math.isnan(value):
+        return math.inf
+    return value if score in MINIMIZED else -value
+
+
+def _cost(record: dict[str, Any]) -> tuple[str, str, str]:
+    cost = record["cost"]
+    speed = f"{cost['audio_seconds'] / cost['seconds']:.3g}x ({cost['device']})" if cost["seconds"] else ""
+    return str(record["size"]), speed, f"{cost['peak_bytes'] / 1e9:.2f} GB"
+
+
+def cell(values: Sequence[float], minimized: bool = False) -> str:
+    """A score's mean times 100, cut after one decimal towards the worse, and its spread over seeds."""
+    if not values:
+        return ""
+    mean = float(np.mean(values))
+    if math.isnan(mean):
+        return "-"
+    tenths = round(1000 * mean, 6)  # beyond the rounding of floats
+    text = f"{(math.ceil(tenths) if minimized else math.floor(tenths)) / 10:.1f}"
+    if len(values) > 1:
+        text += f" ± {math.ceil(round(1000 * float(np.std(values, ddof=1)), 6)) / 10:.1f}"
+    return text
