@@ -48,7 +48,7 @@ class Worker:
     """A process that embeds when asked; ended with :meth:`end`."""
 
     def __init__(self, case: Case, side: str, args: argparse.Namespace) -> None:
-        names = ("device", "precision", "threads")
+        names = ("device", "precision", "threads", "compile")
         settings = {**asdict(case), "side": side, **{name: getattr(args, name) for name in names}}
         self._process = subprocess.Popen(
             [sys.executable, str(WORKER), json.dumps(settings)],
@@ -155,6 +155,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hour", action="store_true", help="also one hour of timestamps")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
+    parser.add_argument("--compile", action="store_true", help="the package's encoders through torch.compile")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=ENCODERS)
     parser.add_argument("--calls", nargs="+", choices=("scene", "timestamp"), default=("scene", "timestamp"))

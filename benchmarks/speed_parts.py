@@ -1,6 +1,7 @@
 """What each fast path is worth: time with it over time without it, alternating, on one thread.
 
     python benchmarks/speed_parts.py [--turns 7]
+    python benchmarks/speed_parts.py --profile      (where the time goes instead)
 
 Counts the processor's time of this process, so that other processes matter little. Decides what is kept.
 """
@@ -74,12 +75,32 @@ def compare(name: str, batch: int, n_frames: int, patches: list, turns: int) -> 
     return best[False] / best[True]
 
 
+def profile(name: str, batch: int, n_frames: int, most: int = 8) -> str:
+    """The operations of an encoder that take most of the time, with their shares."""
+    encoder = build_encoder(name).eval()
+    x = torch.randn(batch, 1, 64, n_frames)
+    with torch.no_grad():
+        encoder(x)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+            encoder(x)
+    events = sorted(record.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    shares = [f"{event.key.removeprefix('aten::')} {event.self_cpu_time_total / total:.0%}" for event in events[:most]]
+    return ", ".join(shares)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=7)
-    turns = parser.parse_args().turns
+    parser.add_argument("--profile", action="store_true")
+    args = parser.parse_args()
+    turns = args.turns
     torch.set_num_threads(1)
+    if args.profile:
+        for name, batch, n_frames in (("cvt", 20, 101), ("cnn", 20, 101), ("cvt", 1, 6001)):
+            print(f"{name}, {batch} x {n_frames} frames: {profile(name, batch, n_frames)}", flush=True)
+        return
     print("| fast path | encoder | input | time with it / without |\n|---|---|---|---|")
     rows = []
     for name, module in MODULES.items():

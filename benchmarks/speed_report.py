@@ -76,8 +76,9 @@ def _quotient(row: dict, above: str, below: str, form: str) -> str:
 def _machine(rows: list[dict], args: argparse.Namespace) -> str:
     where = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else platform.machine()
     rate = rows[0]["matrix_rate"] / 1e9
+    compiled = ", compiled" if args.compile else ""
     return (
-        f"torch {torch.__version__}, {where}, {args.threads} threads, {args.precision}. Matrix products: "
+        f"torch {torch.__version__}, {where}, {args.threads} threads, {args.precision}{compiled}. Matrix products: "
         f"{rate:.0f} GFLOP/s (best of the run)."
     )
 

@@ -25,6 +25,8 @@ def main(settings: dict[str, Any]) -> None:
     model = hear_byols.load_model(
         f"random_{settings['encoder']}", normalization="clip", precision=settings["precision"]
     ).to(device)
+    if settings["compile"] and settings["side"] == "ours":
+        model.encoder.compile()
     audio = torch.rand(settings["clips"], settings["seconds"] * model.sample_rate).sub_(0.5).to(device)
     call = f"{settings['call']}_embeddings"
     ours, original = getattr(model, call), getattr(reference, call)
