@@ -84,7 +84,7 @@ class OutputFolder:
         if dropped or self._is_torn():
             self._entries = kept
             self._rewrite_index()
-        self._remove_leftovers()
+        self.remove_leftovers()
         done = {source["name"] for entry in kept for source in entry["sources"]}
         return [file for file in files if file.name not in done]
 
@@ -98,6 +98,25 @@ class OutputFolder:
             entries = [self._write(f"part-{self._n_parts():05d}", clips, items)]
         else:
             entries = [self._write(item.source, [clip], [item]) for clip, item in zip(clips, items, strict=True)]
+        self._append(entries)
+
+    def adopt(self, part: Path, sources: Sequence[Mapping[str, Any]]) -> None:
+        """Give a part of a table that somebody else wrote into ``embeddings/`` its name, and record it.
+
+        Args:
+            part: the file, under a hidden name (``.NAME.part`` and the format's suffix).
+            sources: of :func:`source_record`, in the order of the part.
+
+        Raises:
+            OutputError: it cannot be renamed or recorded.
+        """
+        path = self._embeddings / f"part-{self._n_parts():05d}{self._form.suffix}"
+        with writing(path):
+            part.replace(path)
+            size = path.stat().st_size
+        self._append([{"outputs": {path.relative_to(self.path).as_posix(): size}, "sources": list(sources)}])
+
+    def _append(self, entries: list[Entry]) -> None:
         with writing(self._index), open(self._index, "a", encoding="ascii") as file:
             file.write(json.dumps(entries) + "\n")
         self._entries += entries
@@ -114,21 +133,12 @@ class OutputFolder:
             outputs = self._form.write(items, path)
         return {
             "outputs": {output.relative_to(self.path).as_posix(): output.stat().st_size for output in outputs},
-            "sources": [
-                {
-                    "name": clip.file.name,
-                    "path": os.path.abspath(clip.file.path),
-                    "bytes": clip.size,
-                    "mtime_ns": clip.mtime_ns,
-                    "n_samples": len(clip.samples),
-                }
-                for clip in clips
-            ],
+            "sources": [source_record(clip) for clip in clips],
         }
 
     def _n_parts(self) -> int:
-        """Number of the next part: parts that were dropped are not filled in."""
-        numbers = [int(PurePosixPath(output).stem[5:]) for entry in self._entries for output in entry["outputs"]]
+        """Number of the next part: numbers grow along the index, and parts that were dropped are not filled in."""
+        numbers = [int(PurePosixPath(output).stem[5:]) for entry in self._entries[-1:] for output in entry["outputs"]]
         return max(numbers, default=-1) + 1
 
     def _read_manifest(self) -> dict[str, Any] | None:
@@ -187,7 +197,7 @@ class OutputFolder:
             with writing(self.path / output):
                 (self.path / output).unlink(missing_ok=True)
 
-    def _remove_leftovers(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what a killed run left: unfinished files, and parts that were never recorded."""
         recorded = {self.path / output for entry in self._entries for output in entry["outputs"]}
         leftovers = list(self._embeddings.rglob(f".*.part{self._form.suffix}"))
@@ -196,6 +206,17 @@ class OutputFolder:
         for path in leftovers:
             with writing(path):
                 path.unlink()
+
+
+def source_record(clip: Clip) -> dict[str, Any]:
+    """What the index says of a source."""
+    return {
+        "name": clip.file.name,
+        "path": os.path.abspath(clip.file.path),
+        "bytes": clip.size,
+        "mtime_ns": clip.mtime_ns,
+        "n_samples": len(clip.samples),
+    }
 
 
 @contextmanager

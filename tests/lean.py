@@ -16,7 +16,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 # Whatever an extra brings. None of it may be importable here.
 OF_EXTRAS = ["torchaudio", "sklearn", "scipy", "pandas", "pyarrow", "opensmile", "lightning", "pytorch_lightning"]
-OF_EXTRAS += ["tensorflow", "tensorboard", "matplotlib", "onnx", "onnxruntime", "onnxscript"]
+OF_EXTRAS += ["tensorflow", "tensorboard", "matplotlib", "onnx", "onnxruntime", "onnxscript", "ray"]
 # Of extras as a whole, or about environments other than this one.
 LEFT_OUT = ["kits", "training", "evaluation", "analysis", "test_packaging.py"]
 CORE = [

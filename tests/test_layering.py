@@ -24,13 +24,21 @@ RUNGS = [
     {"hear", "formats", "readahead", "onnx_graph", "streaming"},
     {"variants._bind", "outfolder", "sklearn", "model_card", "onnx_export"},
     {"variants", "extract", "publish"},
+    {"ray_worker"},
+    {"ray_engine"},
     {"commands"},
     {"cli"},
     {"__main__"},
 ]
 CORE_NEEDS = {"torch", "numpy", "huggingface_hub", "safetensors", "soundfile", "soxr", "tqdm"}
 # Modules that bring an extra with them, and import it only when used.
-EXTRAS = {"opensmile": {"opensmile"}, "sklearn": {"sklearn"}, "formats": {"pyarrow"}, "onnx_export": {"onnxruntime"}}
+EXTRAS = {
+    "opensmile": {"opensmile"},
+    "sklearn": {"sklearn"},
+    "formats": {"pyarrow"},
+    "onnx_export": {"onnxruntime"},
+    "ray_engine": {"ray"},
+}
 # Rooms of the extras "train", "eval" and "analysis". Nothing enters them but the commands that are their doors.
 APART = {
     "training": {"commands.pretrain"},

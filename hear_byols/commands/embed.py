@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hear_byols.config import NORMALIZATION_MODES, PRECISIONS
+from hear_byols.errors import OptionError
 
 if TYPE_CHECKING:
     from hear_byols.extract import Report
@@ -34,7 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="audio file, folder to search, or - for a list on standard input (one path a line, or ended by NUL)",
     )
     parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the embeddings")
-    parser.add_argument("--format", "-f", default="npz", metavar="npz|npy|parquet|csv", help="default: npz")
+    parser.add_argument(
+        "--format", "-f", metavar="npz|npy|parquet|csv", help="default: npz; with --engine ray parquet, and only that"
+    )
     parser.add_argument("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")
     parser.add_argument("--model", "-m", default="", help="name, file or hf://owner/repo/file (default: cvt_hybrid)")
     parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
@@ -47,19 +52,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--relative-to", metavar="DIR", help="name outputs relative to this folder instead of the one searched"
     )
     parser.add_argument("--overwrite", action="store_true", help="remove the embeddings of an earlier run first")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: workers (docs/corpus.md)")
+    parser.add_argument("--workers", type=int, metavar="N", help="of --engine ray (default: one a GPU, or a core)")
+    parser.add_argument("--address", help="of a running Ray cluster (default: one of this machine's own)")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Embed, and report on standard error."""
-    from hear_byols.extract import embed_to_folder
-
-    report = embed_to_folder(
+    report = _engine(args)(
         args.paths,
         args.output,
         model=args.model,
-        format=args.format,
         timestamps=args.timestamps,
         device=args.device,
         relative_to=args.relative_to,
@@ -73,6 +78,21 @@ def run(args: argparse.Namespace) -> int:
     )
     _print_report(report, args.output, args.quiet)
     return 1 if report.failures else 0
+
+
+def _engine(args: argparse.Namespace) -> Callable[..., Report]:
+    """The function that embeds, with the options that it alone takes."""
+    if args.engine == "ray":
+        from hear_byols.ray_engine import embed_with_ray
+
+        if args.format not in (None, "parquet"):
+            raise OptionError(f"--engine ray writes parquet, got --format {args.format}")
+        return partial(embed_with_ray, address=args.address, workers=args.workers)
+    from hear_byols.extract import embed_to_folder
+
+    if args.workers is not None or args.address is not None:
+        raise OptionError("--workers and --address belong to --engine ray")
+    return partial(embed_to_folder, format=args.format or "npz")
 
 
 def _print_report(report: Report, output: str, quiet: bool) -> None:

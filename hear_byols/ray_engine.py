@@ -1,0 +1,206 @@
+"""``hear-byols embed --engine ray``: the extraction of ``embed_to_folder`` by workers on Ray Data (``docs/corpus.md``).
+
+A worker loads the model once, embeds shards of the list of files, and writes finished parts under hidden names. Only
+the driver, which holds the output folder, gives a part its name and records it. So whatever is computed twice because
+a worker died stands in the output once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hear_byols.errors import MissingDependencyError, OptionError, OutputError
+from hear_byols.extract import Failure, Report, _settings, parameters_digest
+from hear_byols.formats import find_format
+from hear_byols.hear import load_model, split_spec
+from hear_byols.outfolder import OutputFolder, open_output
+from hear_byols.ray_worker import Task, Worker
+from hear_byols.sources import AudioFile, PathLike, collect
+
+SHARD_FILES = 512
+SHARD_BYTES = 64 << 20  # of audio files: half an hour of 16-bit WAV at 16 kHz, hours of compressed audio
+_SHARDS_PER_WORKER = 4  # at least, so that none waits long for the last
+_STORE_BYTES = 128 << 20  # what passes between driver and workers is names and records
+
+
+def embed_with_ray(
+    paths: Sequence[PathLike],
+    output: PathLike,
+    *,
+    model: PathLike = "",
+    timestamps: bool = False,
+    device: str = "auto",
+    relative_to: PathLike | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    address: str | None = None,
+    workers: int | None = None,
+    **options: Any,
+) -> Report:
+    """Embed audio files and folders into Parquet parts, as ``embed_to_folder(format="parquet")`` does, with workers.
+
+    Killed at any moment and called again with the same arguments, here or without Ray, it continues where it was. A
+    Ray that runs already in this process is used and left running.
+
+    Args:
+        paths: files, folders, or ``"-"`` for a list on standard input; all machines must see them under these paths.
+        output: folder for ``manifest.json``, ``index.jsonl`` and ``embeddings/``, which all machines must see too.
+        model: what ``load_model`` takes; every worker loads it.
+        timestamps: embed windows instead of whole files.
+        device: ``"auto"`` (a GPU for each worker if the cluster has any, else a core), ``"cpu"`` or ``"cuda"``.
+        relative_to: folder that outputs are named relative to; by default the folder that a file was found in.
+        overwrite: remove the embeddings of an earlier run in ``output`` first.
+        progress: show a progress bar when standard error is a terminal.
+        address: of a running cluster, or ``"auto"``; by default one of this machine's own for this call.
+        workers: how many; by default one for each GPU, or core, that the cluster has.
+        **options: of ``load_model``.
+
+    Raises:
+        MissingDependencyError: without the extra ``ray``.
+        OptionError: an option is out of range, there are no files, or more workers than the cluster has room for.
+        OutputError: the folder cannot be written or holds embeddings made with other settings, or Ray failed.
+    """
+    ray = _import_ray()
+    form = find_format("parquet")
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"device of the engine ray must be auto, cpu or cuda, got {device!r}")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise OptionError(f"workers must be a positive integer, got {workers!r}")
+    files = [AudioFile(file.name, Path(os.path.abspath(file.path))) for file in collect(paths, relative_to)]
+    loaded = load_model(model, **options)
+    settings = _settings(loaded, model, "parquet", timestamps, f"ray: {device}", options)
+    with open_output(Path(output), form, settings, overwrite) as folder:
+        pending = folder.pending(files)
+        failures: list[Failure] = []
+        if pending:
+            task = Task(_spec(model), options, parameters_digest(loaded), timestamps, os.path.abspath(output))
+            n_done = len(files) - len(pending)
+            bar = tqdm(total=len(files), initial=n_done, unit="file", disable=None if progress else True)
+            with _cluster(ray, address, workers), bar:
+                n_workers, device, resources = _plan(ray, device, workers)
+                results = _results(ray, _shards(pending, n_workers), task, device, n_workers, resources)
+                failures = _record(results, folder, bar)
+            folder.remove_leftovers()  # parts of workers that died
+        folder.write_manifest({"complete": True, "n_failed": len(failures), "failed": [vars(f) for f in failures]})
+    return Report(len(pending) - len(failures), len(files) - len(pending), tuple(failures))
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingDependencyError("the engine ray needs Ray Data: pip install 'hear_byols[ray]'") from error
+    return ray
+
+
+@contextmanager
+def _cluster(ray: Any, address: str | None, workers: int | None) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine, and leave it in the end."""
+    if ray.is_initialized():
+        if address is not None:
+            raise OptionError("Ray runs already in this process; call ray.shutdown() first, or leave out the address")
+        yield
+        return
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        options = {"address": "local", "num_cpus": workers, "object_store_memory": _STORE_BYTES}
+        options["include_dashboard"] = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        ray.init(**options, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = "on this machine" if address is None else f"at {address}"
+        raise OptionError(f"no Ray cluster could be used {where}: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _plan(ray: Any, device: str, workers: int | None) -> tuple[int, str, dict[str, float]]:
+    """How many workers, on what, and what each asks of the cluster."""
+    have = ray.cluster_resources()
+    if device == "auto":
+        device = "cuda" if have.get("GPU", 0) >= 1 else "cpu"
+    kind = "GPU" if device == "cuda" else "CPU"
+    room = int(have.get(kind, 0))
+    if room < (workers or 1):
+        raise OptionError(f"{workers or 1} workers need a {kind} each, and the cluster has {room}; ask for fewer")
+    resources = {"num_cpus": 1} if kind == "CPU" else {"num_gpus": 1}
+    return workers or room, device, resources
+
+
+def _spec(model: PathLike) -> str:
+    """A model's name, with the paths in it as other working directories see them."""
+    parts = [os.fspath(part) for part in split_spec(model)]
+    return "+".join(os.path.abspath(part) if os.path.isfile(part) else part for part in parts)
+
+
+def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]:
+    """Cut the list of files into what one worker embeds at a time."""
+    most = max(1, min(SHARD_FILES, -(-len(files) // (n_workers * _SHARDS_PER_WORKER))))
+    shards: list[list[AudioFile]] = []
+    n_bytes = 0
+    for file in files:
+        size = file.path.stat().st_size if file.path.is_file() else 0
+        if not shards or len(shards[-1]) >= most or n_bytes + size > SHARD_BYTES:
+            shards.append([])
+            n_bytes = 0
+        shards[-1].append(file)
+        n_bytes += size
+    return shards
+
+
+def _results(
+    ray: Any,
+    shards: Sequence[list[AudioFile]],
+    task: Task,
+    device: str,
+    n_workers: int,
+    resources: dict[str, float],
+) -> Iterator[dict[str, Any]]:
+    """Have the shards embedded; what became of each comes as it is done."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    rows = [{"shard": json.dumps([[file.name, str(file.path)] for file in shard])} for shard in shards]
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        Worker,
+        fn_constructor_args=(task, device),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=n_workers),  # dead workers are replaced, and their shards tried again
+        **resources,
+    )
+    try:
+        for row in done.iter_rows():
+            yield json.loads(row["result"])
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise OutputError(
+            f"the workers could not go on ({type(error).__name__}: {reason}); what is recorded is safe, and the same "
+            "command continues from there"
+        ) from error
+
+
+def _record(results: Iterator[dict[str, Any]], folder: OutputFolder, bar: tqdm) -> list[Failure]:
+    """Give each finished part its name and its line in the index."""
+    failures = []
+    for result in results:
+        if result["error"]:
+            raise OutputError(f"a worker could not go on: {result['error']}")
+        for part, sources in result["parts"]:
+            folder.adopt(Path(part), sources)
+            bar.update(len(sources))
+        failures += [Failure(*failure) for failure in result["failures"]]
+        bar.update(len(result["failures"]))
+    return failures

@@ -1,0 +1,110 @@
+"""A worker of the engine ray: a process that loads the model once and embeds shards of the list of files."""
+
+from __future__ import annotations
+
+import json
+import platform
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hear_byols.errors import CheckpointError, HearByolsError
+from hear_byols.extract import (
+    TABLE_GROUPS,
+    TABLE_GROUPS_TIMESTAMPS,
+    _embed_group,
+    _groups,
+    find_device,
+    parameters_digest,
+)
+from hear_byols.formats import find_format
+from hear_byols.hear import load_model
+from hear_byols.outfolder import source_record
+from hear_byols.readahead import Clip, read_ahead
+from hear_byols.sources import AudioFile
+
+_GPU_THREADS = 4  # of a worker that has a GPU; one that has a core has one
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker needs to know; the same for all.
+
+    Args:
+        model: what ``load_model`` takes, with absolute paths.
+        options: of ``load_model``.
+        parameters: digest of the driver's weights, so that all machines embed with the same.
+        timestamps: embed windows instead of whole files.
+        output: the output folder, an absolute path.
+    """
+
+    model: str
+    options: dict[str, Any]
+    parameters: str
+    timestamps: bool
+    output: str
+
+
+class Worker:
+    """Embeds shards and writes their parts under hidden names.
+
+    Args:
+        task: see there.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(self, task: Task, device: str) -> None:
+        self._task = task
+        self._error = ""
+        torch.set_num_threads(_GPU_THREADS if device == "cuda" else 1)
+        try:
+            model = load_model(task.model, **task.options)
+            if parameters_digest(model) != task.parameters:
+                raise CheckpointError(f"the weights of {task.model!r} are others on {platform.node()}")
+            self._model = model.to(find_device(device))
+        except HearByolsError as error:  # told by the first result: an exception here is tried again and again
+            self._error = str(error)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Embed shards; the result has a JSON text for each."""
+        return {"result": [json.dumps(self._embed(json.loads(shard))) for shard in batch["shard"]]}
+
+    def _embed(self, shard: list[list[str]]) -> dict[str, Any]:
+        result: dict[str, Any] = {"parts": [], "failures": [], "error": self._error}
+        if self._error:
+            return result
+        files = [AudioFile(name, Path(path)) for name, path in shard]
+        limits = TABLE_GROUPS_TIMESTAMPS if self._task.timestamps else TABLE_GROUPS
+        try:
+            with closing(read_ahead(files, self._model.sample_rate)) as clips:
+                readable = _readable(clips, result["failures"])
+                for group in _groups(readable, limits, self._model.sample_rate):
+                    self._embed_group(group, result)
+        except (HearByolsError, OSError) as error:
+            result["error"] = str(error)
+        return result
+
+    def _embed_group(self, group: Sequence[Clip], result: dict[str, Any]) -> None:
+        outcomes = list(zip(group, _embed_group(self._model, group, self._task.timestamps), strict=True))
+        result["failures"] += [
+            (clip.file.name, str(error)) for clip, error in outcomes if isinstance(error, HearByolsError)
+        ]
+        done = [(clip, item) for clip, item in outcomes if not isinstance(item, HearByolsError)]
+        if done:
+            form = find_format("parquet")
+            part = Path(self._task.output, "embeddings", f".{uuid.uuid4().hex}.part{form.suffix}")
+            form.write([item for _, item in done], part)
+            result["parts"].append((str(part), [source_record(clip) for clip, _ in done]))
+
+
+def _readable(clips: Iterator[Clip], failures: list[tuple[str, str]]) -> Iterator[Clip]:
+    for clip in clips:
+        if clip.error:
+            failures.append((clip.file.name, clip.error))
+        else:
+            yield clip

@@ -1,0 +1,190 @@
+"""The engine ray: the files of ``hear-byols embed``, each once, whoever is killed. The clusters are real, and local."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from extraction import MODEL, recorded, write_corpus
+
+import hear_byols
+from hear_byols.cli import main
+from hear_byols.errors import OptionError
+from hear_byols.extract import embed_to_folder
+from hear_byols.ray_engine import _shards, embed_with_ray
+from hear_byols.sources import AudioFile, collect
+
+psutil = pytest.importorskip("psutil")
+ray = pytest.importorskip("ray", reason='needs pip install "hear_byols[ray]"')
+parquet = pytest.importorskip("pyarrow.parquet")
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_thread")]
+SECONDS = 300  # in which a run must have come to its next step, however busy the machine
+
+
+def start(corpus: Path, output: Path) -> subprocess.Popen:
+    """The command, with a cluster of its own, in a group of processes of its own."""
+    command = [sys.executable, "-m", "hear_byols", "embed", corpus, "-o", output, "--model", MODEL, "--timestamps"]
+    command += ["--engine", "ray", "--workers", "2", "--device", "cpu"]
+    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"after {SECONDS} s still no {what}"
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "(Worker)" in "".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def names_and_times(output: Path) -> Counter:
+    """How often each window of each source stands in the parts."""
+    table = parquet.read_table(output / "embeddings")
+    return Counter(zip(table["source"].to_pylist(), table["timestamp_ms"].to_pylist(), strict=True))
+
+
+def test_a_killed_driver_and_a_killed_worker_lose_and_repeat_nothing(tmp_path, capsys):
+    corpus, output = tmp_path / "in", tmp_path / "out"
+    names = write_corpus(corpus, 24, lengths_s=(2.5, 2.0, 1.5))
+    (corpus / "a" / "bad.wav").write_bytes(b"this is no audio")
+
+    driver = start(corpus, output)
+    wait_for(lambda: recorded(output) or driver.poll() is not None, "record")
+    processes = descendants(driver.pid)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    driver.communicate()
+    first = recorded(output)
+    assert 0 < len(first) < len(names)
+    psutil.wait_procs([process for process in processes if is_worker(process)], timeout=SECONDS)
+    assert recorded(output) == first  # workers without a driver record nothing
+    for process in processes:  # the rest of the cluster goes by itself, but takes a minute
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+    driver = start(corpus, output)
+    wait_for(lambda: len(recorded(output)) > len(first) or driver.poll() is not None, "further record")
+    worker = next(process for process in descendants(driver.pid) if is_worker(process))
+    processes = descendants(driver.pid)
+    os.kill(worker.pid, signal.SIGKILL)
+    assert len(recorded(output)) < len(names)
+    out, err = driver.communicate(timeout=SECONDS)
+    assert driver.returncode == 1, err  # a file could not be read
+    assert all("(raylet)" in line for line in out.splitlines())  # Ray tells that a worker died
+    said = [line for line in err.splitlines() if line.startswith(("hear-byols", "embedded"))]  # Ray tells it here too
+    assert [line.split(":")[:3] for line in said] == [
+        ["hear-byols", " not embedded", " a/bad.wav"],
+        [f"embedded {len(names) - len(first)} files into {output}, {len(first)} were there already, 1 could not be"],
+    ]
+    assert psutil.wait_procs(processes, timeout=SECONDS)[1] == []  # the cluster has gone with the run
+
+    assert recorded(output)[: len(first)] == first
+    assert sorted(recorded(output)) == names
+    report = embed_to_folder([corpus], tmp_path / "plain", model=MODEL, format="parquet", timestamps=True, device="cpu")
+    assert report.n_embedded == len(names)
+    counts = names_and_times(output)
+    assert counts == names_and_times(tmp_path / "plain")
+    assert set(counts.values()) == {1}
+    assert not list((output / "embeddings").glob(".*"))
+
+    # The folder is that of any other run: the engine without Ray finds nothing to do in it but the bad file.
+    again = embed_to_folder([corpus], output, model=MODEL, format="parquet", timestamps=True, device="cpu")
+    assert (again.n_embedded, again.n_present, len(again.failures)) == (0, len(names), 1)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster that the user started."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=100 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()
+
+
+def test_the_vectors_are_the_models_and_a_cluster_of_the_users_goes_on(tmp_path, cluster):
+    names = write_corpus(tmp_path / "in", 6)
+    report = embed_with_ray([tmp_path / "in"], tmp_path / "out", model=MODEL, workers=1, device="cpu")
+    assert (report.n_embedded, report.n_present, report.failures) == (6, 0, ())
+    assert ray.is_initialized()
+    table = parquet.read_table(tmp_path / "out" / "embeddings")
+    assert sorted(table["source"].to_pylist()) == names
+    model = hear_byols.load_model(MODEL)
+    for name, vector in zip(table["source"].to_pylist(), table["embedding"].to_numpy(), strict=True):
+        audio = torch.from_numpy(hear_byols.load_audio(tmp_path / "in" / name))
+        wanted = model.scene_embeddings(audio[None])[0].numpy()
+        assert np.abs(vector - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_more_workers_than_the_cluster_has_room_for(tmp_path, cluster):
+    write_corpus(tmp_path / "in", 1)
+    with pytest.raises(OptionError, match="3 workers need a CPU each, and the cluster has 2"):
+        embed_with_ray([tmp_path / "in"], tmp_path / "out", model=MODEL, workers=3, device="cpu")
+
+
+def test_an_address_beside_a_running_ray(tmp_path, cluster):
+    write_corpus(tmp_path / "in", 1)
+    with pytest.raises(OptionError, match="Ray runs already in this process"):
+        embed_with_ray([tmp_path / "in"], tmp_path / "out", model=MODEL, address="10.0.0.1:6379")
+
+
+# Without a cluster
+
+
+def test_shards_are_small_enough_for_all_workers_and_bounded_in_bytes(tmp_path):
+    write_corpus(tmp_path, 30)
+    files = collect([tmp_path])
+    shards = _shards(files, n_workers=2)
+    assert [file for shard in shards for file in shard] == files
+    assert {len(shard) for shard in shards} == {4, 2}
+    long = tmp_path / "long.wav"
+    with open(long, "wb") as file:
+        file.truncate(60 << 20)
+    many = [files[0], AudioFile("l1", long), AudioFile("l2", long), *files[1:20]]
+    assert [len(shard) for shard in _shards(many, n_workers=1)][:2] == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "ray", "--format", "npz"], "--engine ray writes parquet, got --format npz"),
+        (["--workers", "2"], "--workers and --address belong to --engine ray"),
+        (["--engine", "ray", "--workers", "0"], "workers must be a positive integer, got 0"),
+        (["--engine", "ray", "--device", "tpu"], "must be auto, cpu or cuda, got 'tpu'"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, capsys, arguments, message):
+    write_corpus(tmp_path / "in", 1)
+    assert main(["embed", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", MODEL, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_ray_the_extra_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["embed", str(tmp_path), "-o", str(tmp_path / "out"), "--engine", "ray"]) == 2
+    assert "pip install 'hear_byols[ray]'" in capsys.readouterr().err
