@@ -2,8 +2,8 @@
 
     python benchmarks/ray_scaling.py [--workers 1 2] [--model cvt_hybrid] [--files 200] [--seconds 20]
 
-Makes a corpus of noise, embeds it anew for each number of workers, and prints a row each. Rates count from the first
-record to the last, which leaves out the start of the cluster and the loading of models: seconds of audio per second of
+Makes a corpus of noise, embeds it anew for each number of workers, and prints a row each. Rates are those of the
+second half of the corpus, when all workers have long loaded their model: seconds of audio per second of
 wall time, the gain over the first row, and seconds of audio per second of the workers' processor time. On a machine
 that does nothing else, the first is the last times the workers, as long as there are cores; with other work only the
 last says much. Then the whole run with everything.
@@ -80,7 +80,8 @@ def _run(corpus: Path, output: Path, args: argparse.Namespace, workers: int) -> 
     elapsed = time.perf_counter() - start
     over.set()
     watcher.join()
-    first, last = moments[0], moments[-1]
+    last = moments[-1]
+    first = next(moment for moment in moments if moment.audio >= last.audio / 2)
     audio = last.audio - first.audio
     return audio / (last.wall - first.wall), audio / (last.processor - first.processor), elapsed
 

@@ -27,7 +27,7 @@ from hear_byols.sources import AudioFile, PathLike, collect
 
 SHARD_FILES = 512
 SHARD_BYTES = 64 << 20  # of audio files: half an hour of 16-bit WAV at 16 kHz, hours of compressed audio
-_SHARDS_PER_WORKER = 4  # at least, so that none waits long for the last
+_SHARDS_PER_WORKER = 8  # at least, so that none waits long for the last
 _STORE_BYTES = 128 << 20  # what passes between driver and workers is names and records
 
 
