@@ -8,10 +8,10 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.rows import Rows
+from hear_byols.evaluation.scientific import ndimage
 from hear_byols.evaluation.tasks import Event, Task
 
 _THRESHOLD = 0.5
@@ -78,7 +78,7 @@ def events_of_clip(
     """
     width = round(how.median_filter_ms / np.diff(timestamps).mean()) if len(timestamps) > 1 else 0
     if width:
-        probabilities = median_filter(probabilities, size=(width, 1))
+        probabilities = ndimage.median_filter(probabilities, size=(width, 1))
     active = np.pad(probabilities > _THRESHOLD, ((1, 1), (0, 0))).astype(np.int8)
     changes = np.diff(active, axis=0)
     events = []

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import linalg
 
 from hear_byols.evaluation.rows import Rows, Standardizer
+from hear_byols.evaluation.scientific import linalg
 
 STRENGTHS = (1e-2, 1e-1, 1.0, 10.0, 100.0)
 

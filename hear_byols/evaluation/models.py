@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -179,8 +178,3 @@ def _version(package: str) -> str:
         return f"{package} {metadata.version(names[0])}"
     except metadata.PackageNotFoundError:
         return package
-
-
-def package_folder() -> Path:
-    """Folder that holds the package hear_byols, for processes that must import this very copy."""
-    return Path(importlib.import_module("hear_byols").__file__).resolve().parents[1]

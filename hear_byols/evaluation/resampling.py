@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from tqdm import tqdm
 from hear_byols.errors import InputError, MissingDependencyError, OutputError, TaskError
 from hear_byols.evaluation.tasks import Task, read_task
 from hear_byols.files import atomic_path
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from hear_byols.evaluation.store import Embeddings, read_embeddings
 from hear_byols.evaluation.tasks import Task, read_task
 from hear_byols.evaluation.worker import embed_apart, known_folder
 from hear_byols.files import atomic_path
-
-logger = logging.getLogger(__name__)
 
 PROBES = ("linear", "mlp")
 STANDARDIZE = ("auto", "always", "never")
@@ -139,7 +136,9 @@ def evaluate(
     return outcome
 
 
-def _evaluate_one(model: Model, task: Task, output: Path, plan: Plan, cache: Path, progress: bool) -> Any:
+def _evaluate_one(
+    model: Model, task: Task, output: Path, plan: Plan, cache: Path, progress: bool
+) -> Iterator[dict[str, Any]]:
     """Yield the records of a model and task."""
     folders = [
         known_folder(part, task, cache) or embed_apart(part, task, cache, device=plan.device, progress=progress)

@@ -14,13 +14,8 @@ from typing import Any
 import numpy as np
 
 from hear_byols.errors import MissingDependencyError, TaskError
+from hear_byols.evaluation.scientific import metrics, stats
 from hear_byols.evaluation.tasks import Event, Task
-
-try:
-    from scipy import stats
-    from sklearn import metrics
-except ImportError as missing:
-    raise MissingDependencyError('evaluation needs scikit-learn and more: pip install "hear_byols[eval]"') from missing
 
 Events = Mapping[str, Sequence[Event]]  # by clip
 MINIMIZED = frozenset({"segment_1s_er"})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,7 +160,7 @@ class PartWriter:
         self._items: list[tuple[Clip, np.ndarray, np.ndarray]] = []
         self._seconds = self._audio_seconds = 0.0
         self._started = time.monotonic()
-        existing = [int(path.stem[5:]) for path in folder.glob("part-*.npz")]
+        existing = [int(path.stem[5:10]) for path in folder.glob("part-*.npz")]
         self._next = max(existing, default=-1) + 1
 
     def add(
@@ -197,8 +198,10 @@ class PartWriter:
             "cost": np.array([self._seconds, self._audio_seconds, peak_bytes()]),
             "device": np.array(self._device),
         }
+        # Two processes in one folder do work twice, but never overwrite each other's parts.
+        name = f"part-{self._next:05d}-{uuid.uuid4().hex[:6]}.npz"
         try:
-            with atomic_path(self._folder / f"part-{self._next:05d}.npz") as part:
+            with atomic_path(self._folder / name) as part:
                 np.savez(part, **content)
         except OSError as error:
             raise OutputError(f"{self._folder} cannot be written ({error.strerror or error})") from error

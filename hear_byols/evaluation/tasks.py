@@ -6,9 +6,6 @@ A folder holds ``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hear_byols.errors import TaskError
+from hear_byols.evaluation.task_files import duration, entries, number, one_of, read_json, read_vocabulary, strings
 
 EMBEDDING_TYPES = ("scene", "event")
 PREDICTION_TYPES = ("multiclass", "multilabel")
@@ -170,25 +168,25 @@ def read_task(folder: str | os.PathLike[str]) -> Task:
     if not path.is_file():
         raise TaskError(f"{folder} is not a task folder in HEAR format: it has no task_metadata.json")
     metadata = read_json(path, dict)
-    splits = _strings(metadata, "splits", path)
-    mode = _one_of(metadata, "split_mode", SPLIT_MODES, path)
+    splits = strings(metadata, "splits", path)
+    mode = one_of(metadata, "split_mode", SPLIT_MODES, path)
     if mode == "trainvaltest" and not {"train", "valid", "test"} <= set(splits):
         raise TaskError(f"{path}: split_mode trainvaltest needs the splits train, valid and test, got {splits}")
     if mode in FOLD_MODES and len(set(splits)) < 3:
         raise TaskError(f"{path}: {mode} needs at least three different folds, got {splits}")
-    embedding_type = _one_of(metadata, "embedding_type", EMBEDDING_TYPES, path)
+    embedding_type = one_of(metadata, "embedding_type", EMBEDDING_TYPES, path)
     read = _read_events if embedding_type == "event" else _read_labels
     return Task(
         folder=folder,
         name=str(metadata.get("task_name") or folder.name),
         version=str(metadata.get("version", "")),
         embedding_type=embedding_type,
-        prediction_type=_one_of(metadata, "prediction_type", PREDICTION_TYPES, path),
+        prediction_type=one_of(metadata, "prediction_type", PREDICTION_TYPES, path),
         split_mode=mode,
         splits=splits,
-        sample_duration=_duration(metadata, path),
-        evaluation=_strings(metadata, "evaluation", path),
-        vocabulary=_read_vocabulary(folder / "labelvocabulary.csv"),
+        sample_duration=duration(metadata, path),
+        evaluation=strings(metadata, "evaluation", path),
+        vocabulary=read_vocabulary(folder / "labelvocabulary.csv"),
         clips={split: read(folder / f"{split}.json", split) for split in splits},
         params=metadata.get("evaluation_params") or {},
         metadata=metadata,
@@ -210,65 +208,9 @@ def find_tasks(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_json(path: Path, kind: type) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        TaskError: it is missing, not JSON, or not of the kind that is expected.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TaskError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise TaskError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(content, kind):
-        raise TaskError(f"{path} must hold a JSON {'object' if kind is dict else kind.__name__}")
-    return content
-
-
-def _one_of(metadata: Mapping[str, Any], key: str, accepted: tuple[str, ...], path: Path) -> str:
-    value = metadata.get(key)
-    if value not in accepted:
-        raise TaskError(f"{path}: {key} must be one of {', '.join(accepted)}, got {value!r}")
-    return value
-
-
-def _strings(metadata: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
-    value = metadata.get(key)
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-        raise TaskError(f"{path}: {key} must be a list of one or more names, got {value!r}")
-    return tuple(value)
-
-
-def _duration(metadata: Mapping[str, Any], path: Path) -> float | None:
-    value = metadata.get("sample_duration")
-    if value is None:
-        return None
-    if not _is_number(value) or value <= 0:
-        raise TaskError(f"{path}: sample_duration must be a positive number of seconds or null, got {value!r}")
-    return float(value)
-
-
-def _read_vocabulary(path: Path) -> tuple[str, ...]:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [(int(row["idx"]), row["label"]) for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise TaskError(f"{path} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise TaskError(f"{path} must have the columns idx (a number) and label ({error})") from error
-    labels = dict(rows)
-    if not rows or sorted(index for index, _ in rows) != list(range(len(rows))):
-        raise TaskError(f"{path}: the column idx must hold every number from 0 to {max(len(rows) - 1, 0)} once")
-    if None in labels.values() or len(set(labels.values())) < len(rows):
-        raise TaskError(f"{path}: every label must occur once")
-    return tuple(labels[index] for index in range(len(rows)))
-
-
 def _read_labels(path: Path, split: str) -> tuple[Clip, ...]:
     clips = []
-    for name, labels in _entries(path):
+    for name, labels in entries(path):
         if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
             raise TaskError(f"{path}: {name} must have a list of labels, got {labels!r}")
         clips.append(Clip(name, split, labels=tuple(map(str, labels))))
@@ -277,28 +219,10 @@ def _read_labels(path: Path, split: str) -> tuple[Clip, ...]:
 
 def _read_events(path: Path, split: str) -> tuple[Clip, ...]:
     clips = []
-    for name, events in _entries(path):
+    for name, events in entries(path):
         try:
-            read = tuple(Event(str(e["label"]), _number(e["start"]), _number(e["end"])) for e in events)
+            read = tuple(Event(str(e["label"]), number(e["start"]), number(e["end"])) for e in events)
         except (KeyError, TypeError, ValueError) as error:
             raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
         clips.append(Clip(name, split, events=read))
     return tuple(clips)
-
-
-def _entries(path: Path) -> list[tuple[str, Any]]:
-    entries = list(read_json(path, dict).items())
-    for name, _ in entries:
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise TaskError(f"{path}: {name!r} is not the name of a file")
-    return entries
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _number(value: object) -> float:
-    if not _is_number(value):
-        raise ValueError(value)
-    return float(value)

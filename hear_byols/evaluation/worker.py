@@ -21,8 +21,7 @@ from hear_byols.evaluation.embeddings import embed_task
 from hear_byols.evaluation.models import Part
 from hear_byols.evaluation.store import cache_folder, is_complete
 from hear_byols.evaluation.tasks import Task, read_task
-
-_RATES = (16000, 22050, 32000, 44100, 48000)
+from hear_byols.files import atomic_path
 
 
 class ModelCrashError(HearByolsError, RuntimeError):
@@ -61,13 +60,21 @@ def embed_apart(part: Part, task: Task, cache: Path, *, device: str = "auto", pr
 
 
 def known_folder(part: Part, task: Task, cache: Path) -> Path | None:
-    """Folder of the cache that holds all embeddings of a part and task, at whichever rate; None if there is none."""
-    for rate in _RATES:
-        if (task.folder / str(rate)).is_dir():
-            folder = cache_folder(cache, part, task, rate)
-            if is_complete(folder, task):
-                return folder
-    return None
+    """Folder of the cache that holds all embeddings of a part and task; None if there is none.
+
+    Raises:
+        TaskError: the task has no audio at the model's rate.
+    """
+    note = _rate_note(part, cache)
+    if not note.is_file():
+        return None
+    folder = cache_folder(cache, part, task, int(note.read_text(encoding="ascii")))
+    return folder if is_complete(folder, task) else None
+
+
+def _rate_note(part: Part, cache: Path) -> Path:
+    """Where the cache notes a model's sample rate, which tells what audio to look at without loading the model."""
+    return cache / "rates" / f"{part.name}-{part.identity()}.txt"
 
 
 def main(request: str) -> int:
@@ -77,8 +84,11 @@ def main(request: str) -> int:
     try:
         task, part = read_task(asked["task"]), Part(*asked["part"])
         module, model = part.load()
-        folder = cache_folder(Path(asked["cache"]), part, task, int(model.sample_rate))
+        cache = Path(asked["cache"])
+        folder = cache_folder(cache, part, task, int(model.sample_rate))
         embed_task(module, model, task, folder, device=asked["device"], progress=asked["progress"])
+        with atomic_path(_rate_note(part, cache)) as note:
+            note.write_text(str(model.sample_rate), encoding="ascii")
     except Exception as error:  # a foreign model may raise anything
         if not isinstance(error, HearByolsError):
             traceback.print_exc()

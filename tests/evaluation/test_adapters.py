@@ -47,7 +47,7 @@ def test_crepe_is_torchcrepes_embedding(loaded_crepe):
     expected = [torchcrepe.embed(clip[None], 16000, crepe.TIMESTAMP_HOP, "full").flatten(2)[0] for clip in audio]
     assert vectors.shape == (2, 13, 2048)
     assert times[1].tolist() == [50.0 * i for i in range(13)]
-    torch.testing.assert_close(vectors, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(vectors, torch.stack(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_crepes_scene_is_the_mean_of_four_frames_a_second(loaded_crepe):
@@ -62,7 +62,7 @@ def test_crepe_agrees_with_hears_baseline(loaded_crepe):
     baseline = pytest.importorskip("hearbaseline.torchcrepe", reason="needs hearbaseline (pip install --no-deps)")
     audio, model = tones(440, 3000), baseline.load_model()
     ours = crepe.get_scene_embeddings(audio, loaded_crepe)
-    torch.testing.assert_close(ours, baseline.get_scene_embeddings(audio, model), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, baseline.get_scene_embeddings(audio, model), rtol=1e-4, atol=1e-4)
 
 
 def test_wav2vec2_from_a_folder(tmp_path):

@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 from task_folders import scene_task
@@ -201,6 +203,19 @@ def test_the_report_is_whole_and_needs_nothing_from_elsewhere(tmp_path):
     assert len(pictures) == 2
     assert all((tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in pictures)
     assert page.count("data:image/png;base64,") == 2
+
+
+def test_without_the_extra_one_line_says_what_to_install(task, tmp_path):
+    program = f"""
+import sys
+sys.modules["sklearn"] = None
+from hear_byols.cli import main
+sys.exit(main(["evaluate", "-m", "logmel", "-t", {str(task)!r}, "-o", {str(tmp_path / "out")!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert 'pip install "hear_byols[eval]"' in done.stderr
 
 
 def test_a_report_without_scores_says_so(tmp_path):

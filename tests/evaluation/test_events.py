@@ -64,11 +64,11 @@ def test_a_clip_of_one_timestamp_has_no_distance_of_timestamps():
 
 
 def test_an_event_holds_from_its_start_to_its_end_inclusive(tmp_path):
-    events = [{"label": "y", "start": 100, "end": 200}, {"label": "y", "start": 149, "end": 260}]
+    events = [{"label": "y", "start": 100, "end": 200}, {"label": "y", "start": 251, "end": 299}]
     task = event_task(tmp_path, events)
     targets = frame_targets(task, task.clips["test"][0], 50.0 * np.arange(8))
     assert targets[:, 0].tolist() == [0] * 8
-    assert targets[:, 1].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
+    assert targets[:, 1].tolist() == [0, 0, 1, 1, 1, 0, 0, 0]  # the second falls between two timestamps
 
 
 def test_the_grid_is_the_tasks_own_or_the_kits(tmp_path):

