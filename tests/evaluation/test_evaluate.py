@@ -80,6 +80,18 @@ def test_one_command_from_tasks_to_report(task, tmp_path, broken, capsys, monkey
     assert {(row["model"], row["probe"].split()[0]): row for row in scores(tmp_path)} == rows
 
 
+def test_synthesised_notes_are_scored_by_both_libraries(tmp_path):
+    made = ["notes", "-o", str(tmp_path / "tasks"), "--clips", "3", "1", "1", "--seconds", "5", "--density", "1"]
+    assert main(["tasks", "synthesize", *made]) == 0
+    assert evaluate(tmp_path, "logmel") == 0
+    found = {row["score"]: float(row["mean"]) for row in scores(tmp_path)}
+    assert {"event_onset_50ms_fms", "note_onset_50ms_fms", "note_onset_offset_50ms_20perc_fms"} <= set(found)
+    assert "event_onset_50ms_fms_precision" in found
+    header = next(line for line in (tmp_path / "out/report.md").read_text().splitlines() if "size" in line)
+    assert "note_onset_50ms_fms" in header
+    assert "precision" not in header
+
+
 def test_new_labels_are_scored_anew_with_the_embeddings_there_are(task, tmp_path, monkeypatch):
     assert evaluate(tmp_path, "logmel") == 0
     before = float(scores(tmp_path)[0]["mean"])
