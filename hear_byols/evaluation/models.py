@@ -24,7 +24,7 @@ from hear_byols.zoo import find_record, list_models
 ALIASES = {name: f"hear_byols.evaluation.adapters.{name}" for name in ("logmel", "crepe", "wav2vec2")}
 _BACKENDS = {"crepe": "torchcrepe", "wav2vec2": "transformers", "opensmile": "opensmile"}
 _API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
-_LABEL = re.compile(r"([\w. -]+)=(.+)")
+_LABEL = re.compile(r"([^=+:/{}]+)=(.+)")
 _PLUS = re.compile(r"\+(?![^{]*\})")  # not within the braces of options
 
 

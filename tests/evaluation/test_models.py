@@ -28,8 +28,8 @@ LOGMEL = "hear_byols.evaluation.adapters.logmel"
             Model("both", (Part("hear_byols", "random_cvt"), Part(LOGMEL))),
         ),
         (
-            'half=random_cvt{"hop_ms": 25, "frame_ms": 500}',
-            Model("half", (Part("hear_byols", "random_cvt", '{"frame_ms": 500, "hop_ms": 25}'),)),
+            'CvT, 0.5 s=random_cvt{"hop_ms": 25, "frame_ms": 500}',
+            Model("CvT, 0.5 s", (Part("hear_byols", "random_cvt", '{"frame_ms": 500, "hop_ms": 25}'),)),
         ),
         ("hf://o/r/f.pth@v1#sha256=" + "0" * 64, None),
     ],
