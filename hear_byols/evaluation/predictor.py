@@ -189,7 +189,7 @@ class _Stack:
                 members = [members[place] for place in staying]
             if not members:
                 break
-        if None in best:
+        if any(each is None for each in best):
             raise TaskError(
                 f"no validation within {self.shared.max_epochs} epochs, one every {self.shared.check_every}"
             )
