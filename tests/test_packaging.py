@@ -89,7 +89,7 @@ def requirements(built: Built, extra: str = "") -> dict[str, str]:
         requirement, _, marker = (part.strip() for part in line.partition(";"))
         own = re.search(r"extra == ['\"](.+?)['\"]", marker)
         if (own[1] if own else "") == extra:
-            name, specifier = re.fullmatch(r"([\w.-]+)\s*\(?(.*?)\)?", requirement).groups()
+            name, specifier = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?\s*\(?(.*?)\)?", requirement).groups()
             found[name.replace("-", "_")] = specifier
     return found
 
@@ -151,8 +151,9 @@ def test_extras(built: Built) -> None:
     for extra in extras:
         for name, specifier in requirements(built, extra).items():
             # Only torchaudio, compiled for exactly one torch, needs a pair of exact versions.
-            exact = name in ("torch", "torchaudio")
+            exact = name == "torchaudio" or (name == "torch" and specifier.startswith("=="))
             assert re.fullmatch(r"==[\d.]+" if exact else r">=[\d.]+", specifier), (extra, name, specifier)
+            assert not exact or "torchaudio" in requirements(built, extra)
     assert requirements(built, "eval")["torch"] == requirements(built, "eval")["torchaudio"]
 
 
