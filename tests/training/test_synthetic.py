@@ -1,5 +1,8 @@
 """Synthetic sounds: seeded, bounded, varied."""
 
+import math
+
+import pytest
 import torch
 
 from hear_byols.training.synthetic import SyntheticSounds, _Dice
@@ -33,24 +36,22 @@ def test_levels_pitches_and_noisiness_vary():
     assert flatness.max() > 20 * flatness.min()
 
 
-def test_tone_is_the_sum_of_its_harmonics(monkeypatch):
-    """With every draw at its lower end: 40 Hz, no glide, tremble, tilt or inharmonicity, and all weights 0.5."""
-    values = iter([1.0, 1.0])
+@pytest.mark.parametrize(("hz", "harmonics"), [(40, (1, 2, 3)), (4000, (1,))], ids=["low", "up to half the rate"])
+def test_tone_is_the_sum_of_its_harmonics_below_half_the_sampling_rate(monkeypatch, hz, harmonics):
+    """Without glide, tremble, tilt and inharmonicity, and all weights 0.5."""
+    switches = iter([0.0, 0.0, 0.0])
 
     class Fixed(_Dice):
         def uniform(self, low, high):
-            if (low, high) == (0, 1):  # switches are off, weights 0.5
-                return torch.full((1, 1), next(values, 0.5))
-            return torch.full((1, 1), float(low))
+            if (low, high) == (0, 1):
+                return torch.full((1, 1), next(switches, 0.5))
+            return torch.full((1, 1), math.log(hz) if high == math.log(4000) else float(low))
 
-    sounds = SyntheticSounds(1600)
-    time = torch.arange(1600) / 16000
     monkeypatch.setattr("hear_byols.training.synthetic.N_HARMONICS", 3)
-    values = iter([0.0, 0.0, 0.0])  # glide, tremble, stretch
-    tone = sounds._tone(time, Fixed(1, torch.Generator()))
+    tone = SyntheticSounds(1600)._tone(torch.arange(1600) / 16000, Fixed(1, torch.Generator()))
     samples = torch.arange(1, 1601).double()
-    expected = sum(0.5 * torch.sin(k * 2 * torch.pi * 40 * samples / 16000) for k in (1, 2, 3))
-    torch.testing.assert_close(tone[0].double(), expected, atol=2e-3, rtol=0)
+    expected = sum(0.5 * torch.sin(k * 2 * torch.pi * hz * samples / 16000) for k in harmonics)
+    torch.testing.assert_close(tone[0].double(), expected, atol=4e-3, rtol=0)
 
 
 def test_events_start_after_their_onset_and_decay():

@@ -96,6 +96,8 @@ def test_more_crops_keep_the_first_ones(tmp_path, counting):
     more = extract(tmp_path, 1500)
     assert len(counting) == 1490
     np.testing.assert_array_equal(more.features()[:10], few)
+    few_places, more_places = (feature_places(make_pool(), n, 160, seed=3) for n in (10, 1500))
+    assert torch.equal(more_places[:10], few_places)
     counting.clear()
     assert extract(tmp_path, 10).n_done == 1500
     assert not counting
