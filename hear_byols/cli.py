@@ -12,7 +12,10 @@ from importlib import import_module
 from hear_byols import __version__
 from hear_byols.errors import HearByolsError
 
-COMMANDS = ("embed", "models", "info", "verify", "demo", "export", "publish", "pretrain", "cka", "map", "look", "tasks", "evaluate")
+COMMANDS = (
+    *("embed", "models", "info", "verify", "demo", "export", "publish"),
+    *("pretrain", "tasks", "evaluate", "cka", "map", "look"),
+)
 _INTERRUPTED = 130  # as shells report it
 
 
