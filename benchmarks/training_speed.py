@@ -42,7 +42,7 @@ def make_trainer(config: PretrainConfig, device: str) -> Pretrainer:
     if config.hybrid:
         places = feature_places(pool, config.feature_crops, config.crop_samples, 0)
         features = np.random.default_rng(0).standard_normal((config.feature_crops, N_FEATURES), np.float32)
-        targets = Targets(places, features, None, fabric.device)
+        targets = Targets(places, features, fabric.device)
     crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic)
     return Pretrainer(config, crops, fabric, total_steps=10**6)
 

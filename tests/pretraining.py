@@ -76,7 +76,7 @@ def band_targets(pool: AudioPool, n_samples: int, n_crops: int = 64) -> Targets:
     places = feature_places(pool, n_crops, n_samples, seed=0)
     log_mels = LogMel()(cut_crops(torch.from_numpy(pool.audio), places, n_samples))
     features = log_mels.mean(2).unflatten(1, (8, 8)).mean(2).numpy()
-    return Targets(places, features, None, torch.device("cpu"))
+    return Targets(places, features, torch.device("cpu"))
 
 
 def make_trainer(

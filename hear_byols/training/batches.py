@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +14,7 @@ from hear_byols.frontend import LogMel
 from hear_byols.training.data import AudioPool, cut_crops, draw_places
 from hear_byols.training.distributed import Team
 from hear_byols.training.synthetic import SyntheticSounds
-from hear_byols.training.targets import FIT_ROWS, FeatureStore, Standardizer
+from hear_byols.training.targets import FIT_ROWS, Standardizer
 
 _FITS = 0.5  # share of the device's free memory that audio may take
 _CHUNK = 4096  # features that are standardised at a time
@@ -40,12 +41,11 @@ class Targets:
     Args:
         places: int64 [shape=(n_crops, 2)].
         features: raw, float32 [shape=(n_crops, n_features)].
-        standardizer: measured on the features if not given.
         device: where they are kept.
     """
 
-    def __init__(self, places, features, standardizer: Standardizer | None, device: torch.device) -> None:
-        self.standardizer = standardizer or Standardizer.fit(features[:FIT_ROWS])
+    def __init__(self, places: Tensor, features: np.ndarray, device: torch.device) -> None:
+        self.standardizer = Standardizer.fit(features[:FIT_ROWS])
         self.places = places.to(device)
         blocks = (torch.from_numpy(features[i : i + _CHUNK].copy()) for i in range(0, len(features), _CHUNK))
         self.features = torch.cat([self.standardizer(block.to(device)).half() for block in blocks])
@@ -54,11 +54,6 @@ class Targets:
     def n_features(self) -> int:
         """Number of features of a crop."""
         return self.features.shape[1]
-
-    @classmethod
-    def from_store(cls, store: FeatureStore, places: Tensor, device: torch.device) -> Targets:
-        """Load the first ``len(places)`` rows of a store, whose places these are."""
-        return cls(places, store.features(len(places)), None, device)
 
 
 class CropSource:

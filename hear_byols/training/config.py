@@ -11,8 +11,7 @@ ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 HOP_SAMPLES = 160
-SAMPLE_RATE = 16000
-MAX_CROP_FRAMES = 1001  # 10 s
+MAX_CROP_SAMPLES = 160_000  # 10 s
 # Settings that may differ between the sittings of one run: none of them changes what is computed.
 FREE_ON_RESUME = frozenset({"compile", "save_minutes", "keep"})
 
@@ -95,13 +94,18 @@ class PretrainConfig:
                 raise OptionError(f"{name} must be two positive numbers, the first not larger; got {low!r} {high!r}")
         if self.hybrid and not (self.alpha or self.beta):
             raise OptionError("alpha and beta cannot both be 0")
+        if self.hybrid and self.projection_size:
+            raise OptionError(
+                f"projection_size of a hybrid is its number of features, so it must be 0; got {self.projection_size!r}"
+            )
 
     def _check_choices(self) -> None:
         for name, choices in (("encoder", ENCODERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise OptionError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
-        if not 2 <= self.crop_frames <= MAX_CROP_FRAMES:
-            raise OptionError(f"crop_frames must lie between 2 and {MAX_CROP_FRAMES}, got {self.crop_frames!r}")
+        most = 1 + MAX_CROP_SAMPLES // HOP_SAMPLES
+        if not 2 <= self.crop_frames <= most:
+            raise OptionError(f"crop_frames must lie between 2 and {most}, got {self.crop_frames!r}")
 
     def _check_numbers(self) -> None:
         smallest = {"batch_size": 2, "head_hidden": 1, "mixup_memory": 1, "log_steps": 1, "keep": 1}

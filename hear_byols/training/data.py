@@ -25,19 +25,19 @@ from torch import Tensor
 from hear_byols.audio import EXTENSIONS, decode_bytes
 from hear_byols.errors import InputError
 from hear_byols.files import atomic_path
+from hear_byols.training.config import MAX_CROP_SAMPLES
 
 logger = logging.getLogger(__name__)
 
 LIST_SUFFIXES = frozenset({".txt", ".lst"})
 MIN_CLIP_SECONDS = 0.1  # shorter clips would be almost all padding
-MAX_CROP_SECONDS = 10  # zeros behind the last clip, into which a crop of it may run
 _FORMAT = 2
 _READ_AHEAD = 64  # files in memory while they are decoded
 
 
 @dataclass(frozen=True)
 class AudioPool:
-    """Clips laid end to end, and :data:`MAX_CROP_SECONDS` of zeros behind them.
+    """Clips laid end to end, and as many zeros behind them as the longest crop has samples.
 
     Args:
         audio: int16 samples, usually memory-mapped [shape=(n_samples,)].
@@ -60,7 +60,7 @@ class AudioPool:
     @classmethod
     def from_clips(cls, clips: Sequence[np.ndarray], sample_rate: int = 16000, name: str = "clips") -> AudioPool:
         """Lay int16 clips [shape=(n_samples,) each] that are in memory end to end."""
-        tail = np.zeros(MAX_CROP_SECONDS * sample_rate, dtype=np.int16)
+        tail = np.zeros(MAX_CROP_SAMPLES, dtype=np.int16)
         offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips], dtype=np.int64)])
         sources = np.zeros(len(clips), dtype=np.int64)
         return cls(np.concatenate([*clips, tail]), offsets, sources, (name,), sample_rate)
@@ -274,7 +274,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
                 source_of_clip.append(number)
         if not lengths:
             raise InputError(f"none of the {len(skipped)} audio files found could be used; first: {skipped[0]}")
-        tail = np.zeros(MAX_CROP_SECONDS * sample_rate, dtype=np.int16)
+        tail = np.zeros(MAX_CROP_SAMPLES, dtype=np.int16)
         tail.tofile(out)
         out.flush()
         _write_header(out, sum(lengths) + len(tail))

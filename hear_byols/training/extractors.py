@@ -68,13 +68,26 @@ class HearExtractor:
         self._rates = sample_rate, int(model.sample_rate)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, n_features)."""
+        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, n_features).
+
+        Raises:
+            OptionError: the module fails, or its embeddings have another shape than its model says.
+        """
         given, wanted = self._rates
         if given != wanted:
             crops = soxr.resample(crops.T, given, wanted, quality="HQ").T
         audio = torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
-        with torch.no_grad():
-            return self._embed(audio, self._model).float().cpu().numpy()
+        try:
+            with torch.no_grad():
+                features = self._embed(audio, self._model).float().cpu().numpy()
+        except Exception as error:  # whatever a foreign module raises
+            raise OptionError(f"the targets' module failed on a crop ({type(error).__name__}: {error})") from error
+        if features.shape != (len(crops), self.n_features):
+            raise OptionError(
+                f"the targets' module gave embeddings of shape {features.shape} for {len(crops)} crops; "
+                f"its scene_embedding_size says {(len(crops), self.n_features)}"
+            )
+        return features
 
 
 def make_extractor(spec: str, sample_rate: int = 16000) -> OpenSmileExtractor | HearExtractor:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.training.batches import CropSource, Targets
@@ -110,7 +112,7 @@ def pretrain(
     fabric = make_fabric(config, hardware)
     team = Team(fabric.global_rank, fabric.world_size)
     team.part(config.batch_size)
-    targets = Targets.from_store(*features, fabric.device) if features else None
+    targets = Targets(*features, fabric.device) if features else None
     crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
     trainer = Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
     checkpoint = output / "encoder.pth"
@@ -123,13 +125,15 @@ def pretrain(
     return checkpoint
 
 
-def _features(config: PretrainConfig, pool: AudioPool, cache: Path, workers: int, progress: bool):
-    """Extract what is missing; returns the store and the places of its crops."""
+def _features(
+    config: PretrainConfig, pool: AudioPool, cache: Path, workers: int, progress: bool
+) -> tuple[Tensor, np.ndarray]:
+    """Extract what is missing; returns the places of the crops and their features."""
     folder = cache / f"{config.targets.replace('/', '_').replace(':', '_')}-{config.crop_samples}-{config.seed}"
     arguments = config.feature_crops, config.crop_samples, config.seed
     workers = workers if workers > 1 else 0
     store = extract_features(pool, folder, config.targets, *arguments, workers, progress)
-    return store, feature_places(pool, *arguments)
+    return feature_places(pool, *arguments), store.features(config.feature_crops)
 
 
 def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:

@@ -31,6 +31,7 @@ def test_defaults_are_the_papers():
         {"crop_frames": 2000},
         {"mel_scale": (1.5, 0.6)},
         {"time_canvas": 0.5},
+        {"projection_size": 256, "targets": "opensmile"},
     ],
 )
 def test_bad_settings_are_refused_by_name(option):

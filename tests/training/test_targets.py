@@ -139,6 +139,18 @@ def test_crops_are_resampled_for_a_module_of_another_rate(hear_module, tmp_path)
     np.testing.assert_allclose(extractor(wide)[0, 2], make_extractor(hear_module)(narrow)[0, 2], atol=0.1)
 
 
+@pytest.mark.parametrize(
+    ("broken", "message"), [("return torch.zeros(len(audio), 7)", "shape"), ("raise KeyError(1)", "failed on a crop")]
+)
+def test_a_module_that_breaks_its_word_is_named(tmp_path, monkeypatch, broken, message):
+    head = HEAR_MODULE.partition("    return LogMel()(audio)")[0]
+    (tmp_path / "broken_bands.py").write_text(f"{head}    {broken}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_bands", raising=False)
+    with pytest.raises(OptionError, match=message):
+        make_extractor("broken_bands")(np.zeros((2, 8000), np.float32))
+
+
 def test_several_workers_give_the_same_rows(hear_module, tmp_path):
     pool = make_pool()
     one = extract_features(pool, tmp_path / "one", hear_module, 40, 1600)
