@@ -58,6 +58,12 @@ class Team:
         return values / self.size
 
 
+def leave_team() -> None:
+    """End communication between processes; one that exits without this may crash in gloo's threads."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 class SyncBatchNorm(_BatchNorm):
     """Batch norm over the parts of all processes, on any device; state-dict names are torch's."""
 

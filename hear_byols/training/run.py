@@ -18,7 +18,7 @@ from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.training.batches import CropSource, Targets
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import AudioPool, load_pool
-from hear_byols.training.distributed import Team
+from hear_byols.training.distributed import Team, leave_team
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, export_encoder, read_manifest
 from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
@@ -121,7 +121,10 @@ def pretrain(
         provenance = _provenance(trainer, row, pool, sources, credits)
         export_encoder(trainer, checkpoint, provenance, normalization)
 
-    train(trainer, output, export, max_minutes, tensorboard, progress)
+    try:
+        train(trainer, output, export, max_minutes, tensorboard, progress)
+    finally:
+        leave_team()
     return checkpoint
 
 

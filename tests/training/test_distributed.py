@@ -28,6 +28,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from hear_byols.training import pretrain
+from hear_byols.training.distributed import leave_team
 from pretraining import make_trainer, small_pool
 torch.set_num_threads(1)
 pretrain.STATISTICS_CROPS = pretrain._STATISTICS_BATCH = 32
@@ -38,6 +39,7 @@ if trainer.team.rank == 0:
     memory = trainer.views.memory.take(torch.arange(16))
     result = {"values": values, "state": trainer.byol.state_dict(), "rows": rows, "std": trainer.std, "memory": memory}
     torch.save(result, sys.argv[2])
+leave_team()
 """
 
 
