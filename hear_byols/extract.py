@@ -158,7 +158,7 @@ def embed_to_folder(
     files = collect(paths, relative_to)
     target = find_device(device)
     loaded = load_model(model, **options)
-    settings = _settings(loaded, model, format, timestamps, target, options)
+    settings = run_settings(loaded, model, format, timestamps, target, options)
     loaded = loaded.to(target)
     limits = (TABLE_GROUPS_TIMESTAMPS if timestamps else TABLE_GROUPS) if form.is_table else GROUPS
     with open_output(Path(output), form, settings, overwrite) as folder:
@@ -198,7 +198,7 @@ def parameters_digest(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _settings(
+def run_settings(
     model: Any, spec: PathLike, format: str, timestamps: bool, device: torch.device, options: dict[str, Any]
 ) -> dict[str, Any]:
     """What the vectors depend on; under ``about``, what is worth knowing and may change between runs."""

@@ -84,8 +84,8 @@ class EmbeddingModel(nn.Module):
             raise OptionError(
                 f"frame_ms must be at least {1000 * fewest / self.sample_rate:g} for this encoder, got {frame_ms!r}"
             )
-        self._min_clip = max(fewest, MIN_CLIP_MS * self.sample_rate // 1000)
-        self._spectrogram = SharedSpectrogram(self.log_mel, self.framing.frame_samples)
+        self.min_clip_samples = max(fewest, MIN_CLIP_MS * self.sample_rate // 1000)
+        self.shared_spectrogram = SharedSpectrogram(self.log_mel, self.framing.frame_samples)
         self.eval()
 
     @property
@@ -114,7 +114,7 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
         """
-        with self._inference():
+        with self.inference():
             if not is_list(audio):
                 return self._embed_clips(check_batch(audio, self.device))
             clips = check_clips(audio, self.device)
@@ -142,7 +142,7 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: as in :meth:`scene_embeddings`.
         """
-        with self._inference():
+        with self.inference():
             if not is_list(audio):
                 return self._embed_windows(check_batch(audio, self.device))
             clips = check_clips(audio, self.device)
@@ -150,7 +150,7 @@ class EmbeddingModel(nn.Module):
             return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
+    def inference(self) -> Iterator[None]:
         """Evaluation mode without gradients; the caller's mode comes back afterwards."""
         modes = [(module, module.training) for module in self.modules() if module.training]
         try:
@@ -161,20 +161,20 @@ class EmbeddingModel(nn.Module):
             for module, training in modes:
                 module.training = training
 
-    def _encode(self, spectrograms: Tensor) -> Tensor:
-        """(batch, n_mels, n_frames), standardised -> (batch, size), float32."""
+    def encode(self, spectrograms: Tensor) -> Tensor:
+        """Encode standardised spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32."""
         with autocast(self.precision, self.device):
             return self.encoder(spectrograms[:, None]).float()
 
-    def _batch(self, n_frames: int) -> int:
+    def batch_for(self, n_frames: int) -> int:
         """Windows or clips of ``n_frames`` spectrogram frames that go into one encoder call."""
         if self.batch_size is not None:
             return self.batch_size
         return max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
 
     def _embed_clips(self, audio: Tensor) -> Tensor:
-        audio = pad_short(audio, self._min_clip)
-        batches = audio.split(self._batch(self.log_mel.n_frames(audio.shape[1])))
+        audio = pad_short(audio, self.min_clip_samples)
+        batches = audio.split(self.batch_for(self.log_mel.n_frames(audio.shape[1])))
         norm = self.config.normalization
         call = self._call_statistics(batches) if norm.mode == "original" else None
         results = []
@@ -186,7 +186,7 @@ class EmbeddingModel(nn.Module):
                 mean, std = _clip_statistics(spectrograms)
             else:
                 mean, std = call
-            results.append(self._encode(standardise(spectrograms, mean, std)))
+            results.append(self.encode(standardise(spectrograms, mean, std)))
         return torch.cat(results)
 
     def _call_statistics(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -199,7 +199,7 @@ class EmbeddingModel(nn.Module):
         n_windows = self.framing.n_windows(n_samples)
         result = audio.new_empty(n_clips, n_windows, self.timestamp_embedding_size)
         norm = self.config.normalization
-        n_batch = self._batch(self.log_mel.n_frames(self.framing.frame_samples))
+        n_batch = self.batch_for(self.log_mel.n_frames(self.framing.frame_samples))
         if norm.mode == "original":
             mean, std = self._window_statistics(audio, n_batch).pooled()
             # The original divides the statistics of a call once more by its number of frames.
@@ -214,7 +214,7 @@ class EmbeddingModel(nn.Module):
             else:
                 mean, std = call
             for i, spectrograms in self._windows(clips, n_batch):
-                vectors = self._encode(standardise(spectrograms, mean, std).flatten(0, 1))
+                vectors = self.encode(standardise(spectrograms, mean, std).flatten(0, 1))
                 n = spectrograms.shape[1]
                 result[first : first + n_together, i : i + n] = vectors.view(len(clips), n, -1)
         times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
@@ -241,7 +241,7 @@ class EmbeddingModel(nn.Module):
             stop = int(starts[-1]) - before + self.framing.frame_samples
             stretch = audio[:, max(first, 0) : max(stop, 0)]
             stretch = F.pad(stretch, (max(-first, 0), stop - max(first, 0) - stretch.shape[1]))
-            yield i, self._spectrogram(stretch, starts - starts[0])
+            yield i, self.shared_spectrogram(stretch, starts - starts[0])
 
 
 def _clip_statistics(spectrograms: Tensor) -> tuple[Tensor, Tensor]:

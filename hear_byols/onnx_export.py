@@ -178,7 +178,7 @@ def _build(model: EmbeddingModel, timestamps: bool) -> torch.nn.Module:
     norm = model.config.normalization
     if timestamps:
         return TimestampGraph(model.log_mel, model.encoder, norm, model.framing).eval()
-    return SceneGraph(model.log_mel, model.encoder, norm, model._min_clip).eval()
+    return SceneGraph(model.log_mel, model.encoder, norm, model.min_clip_samples).eval()
 
 
 def _trace(graph: torch.nn.Module, model: EmbeddingModel, timestamps: bool) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
-from hear_byols.extract import Failure, Report, _settings, parameters_digest
+from hear_byols.extract import Failure, Report, parameters_digest, run_settings
 from hear_byols.formats import find_format
 from hear_byols.hear import load_model, split_spec
 from hear_byols.outfolder import OutputFolder, open_output
@@ -76,7 +76,7 @@ def embed_with_ray(
         raise OptionError(f"workers must be a positive integer, got {workers!r}")
     files = [AudioFile(file.name, Path(os.path.abspath(file.path))) for file in collect(paths, relative_to)]
     loaded = load_model(model, **options)
-    settings = _settings(loaded, model, "parquet", timestamps, f"ray: {device}", options)
+    settings = run_settings(loaded, model, "parquet", timestamps, f"ray: {device}", options)
     with open_output(Path(output), form, settings, overwrite) as folder:
         pending = folder.pending(files)
         failures: list[Failure] = []

@@ -92,7 +92,7 @@ class StreamingEmbedder:
         signal = torch.cat([self._held, samples])
         size = self.model.timestamp_embedding_size
         vectors = torch.empty(stop - self._next, size, device=self.model.device)
-        step = self.model._batch(self.model.log_mel.n_frames(self._framing.frame_samples))
+        step = self.model.batch_for(self.model.log_mel.n_frames(self._framing.frame_samples))
         for i in range(self._next, stop, step):
             starts = self._framing.starts(i, min(i + step, stop))
             vectors[i - self._next :][: len(starts)] = self._embed_windows(signal, starts)
@@ -108,9 +108,9 @@ class StreamingEmbedder:
         model = self.model
         stretch = signal[starts[0] - self._first : starts[-1] - self._first + self._framing.frame_samples]
         norm = model.config.normalization
-        with model._inference():
-            spectrograms = model._spectrogram(stretch[None], torch.tensor(starts) - starts[0])[0]
-            return model._encode(standardise(spectrograms, norm.mean, norm.std))
+        with model.inference():
+            spectrograms = model.shared_spectrogram(stretch[None], torch.tensor(starts) - starts[0])[0]
+            return model.encode(standardise(spectrograms, norm.mean, norm.std))
 
 
 def _require_streamable(model: Any) -> None:

@@ -9,7 +9,6 @@ from hear_byols.errors import OptionError
 
 ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
 SCHEDULES = ("constant", "cosine")
-POST_NORMALIZATIONS = ("batch", "clip")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 HOP_SAMPLES = 160
 MAX_CROP_SAMPLES = 160_000  # 10 s
@@ -43,10 +42,7 @@ class PretrainConfig:
         time_scale: smallest and largest width of the random resize crop, relative to the crop
         time_canvas: width of its virtual canvas, relative to the crop
         fader: largest gain of BYOL-A v2's linear fader in standard deviations; 0: off, 1 in BYOL-A v2
-        post_normalization: what a finished view is standardised by: batch (the paper) or clip, each view by itself
         synthetic: share of a batch that is synthesised on the device
-        batch_norm_crops: crops without augmentation from which the product's batch-norm statistics are measured; 0:
-            keep the running averages over the views
         precision: 32-true, bf16-mixed or 16-mixed
         seed: of initialisation and all draws
         compile: compile both networks (slow start, faster steps)
@@ -80,9 +76,7 @@ class PretrainConfig:
     time_scale: tuple[float, float] = (0.6, 1.5)
     time_canvas: float = 1.5
     fader: float = 0.0
-    post_normalization: str = "batch"
     synthetic: float = 0.0
-    batch_norm_crops: int = 512
     precision: str = "32-true"
     seed: int = 42
     compile: bool = False
@@ -106,9 +100,7 @@ class PretrainConfig:
             )
 
     def _check_choices(self) -> None:
-        accepted = {"encoder": ENCODERS, "schedule": SCHEDULES, "precision": PRECISIONS}
-        accepted["post_normalization"] = POST_NORMALIZATIONS
-        for name, choices in accepted.items():
+        for name, choices in (("encoder", ENCODERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise OptionError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         most = 1 + MAX_CROP_SAMPLES // HOP_SAMPLES
@@ -117,7 +109,7 @@ class PretrainConfig:
 
     def _check_numbers(self) -> None:
         smallest = {"batch_size": 2, "head_hidden": 1, "mixup_memory": 1, "log_steps": 1, "keep": 1}
-        smallest |= {"feature_crops": 1, "steps": 0, "projection_size": 0, "seed": 0, "batch_norm_crops": 0}
+        smallest |= {"feature_crops": 1, "steps": 0, "projection_size": 0, "seed": 0}
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")

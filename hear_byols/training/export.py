@@ -111,4 +111,4 @@ def export_encoder(
         frontend=FrontendConfig(),
         normalization=NormalizationConfig(normalization, trainer.mean, trainer.std),
     )
-    save_checkpoint(path, config, trainer.encoder_state(normalization), provenance, half=half)
+    save_checkpoint(path, config, trainer.encoder_state(), provenance, half=half)

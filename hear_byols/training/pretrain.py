@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,14 +11,13 @@ from torch import Tensor, nn
 
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError
-from hear_byols.training.batch_norm import measure_batch_norm
 from hear_byols.training.batches import CropSource
 from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
 from hear_byols.training.distributed import Team, synchronise_batch_norm
 from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, supervised_loss, update_target
 from hear_byols.training.randomness import derived_seed, seeded
-from hear_byols.training.views import MixupMemory, ViewMaker, normalise_clips
+from hear_byols.training.views import MixupMemory, ViewMaker
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 VALUES = ("loss", "loss_supervised", "loss_self_supervised", "spread")
 STATISTICS_CROPS = 2048  # crops behind the data-set mean and std
 _STATISTICS_BATCH = 256
-_BATCH_NORM_BATCH = 128
 
 
 class Pretrainer:
@@ -61,7 +57,6 @@ class Pretrainer:
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
             encoder = encoder or build_encoder(config.encoder)
-            self._product = copy.deepcopy(encoder)  # has plain batch norms, whatever is done to the trained one
             self.byol = Byol(encoder, self._projection_size(), config.head_hidden).to(self.device)
         if self.team.size > 1:
             synchronise_batch_norm(self.byol, self.device)
@@ -182,24 +177,6 @@ class Pretrainer:
         """Whether a longer run begins like a shorter one."""
         return self.config.schedule == "constant" and not self.config.warmup
 
-    def encoder_state(self, normalization: str = "dataset") -> dict[str, Tensor]:
-        """The online encoder's state dict, the product of pre-training.
-
-        Views are mixed, stretched and shifted, so batch-norm statistics gathered from them do not fit the clips that an
-        encoder will meet. They are measured anew, on ``config.batch_norm_crops`` clean crops.
-
-        Args:
-            normalization: of the clips that the encoder will meet, ``"dataset"`` or ``"clip"``.
-        """
-        self._product.to(self.device).load_state_dict(self.byol.online.encoder.state_dict())
-        if self.config.batch_norm_crops:
-            measure_batch_norm(self._product, self._clean_batches(normalization))
-        return self._product.state_dict()
-
-    def _clean_batches(self, normalization: str) -> Iterator[Tensor]:
-        n_batches = math.ceil(self.config.batch_norm_crops / _BATCH_NORM_BATCH)
-        n = math.ceil(self.config.batch_norm_crops / n_batches) * self.team.size  # this process's part is one batch
-        for i in range(n_batches):
-            self._seed(i, "batch norm")
-            log_mels = self.crops.draw(n, self._generator, self._own_generator).log_mels
-            yield normalise_clips(log_mels) if normalization == "clip" else (log_mels - self.mean) / self.std
+    def encoder_state(self) -> dict[str, Tensor]:
+        """The online encoder's state dict, the product of pre-training."""
+        return self.byol.online.encoder.state_dict()

@@ -145,17 +145,11 @@ def normalise_batch(crops: Tensor, team: Team = ALONE) -> Tensor:
     return centred / variance.clamp_min(VARIANCE_FLOOR).sqrt()
 
 
-def normalise_clips(crops: Tensor) -> Tensor:
-    """Standardise each crop by its own mean and standard deviation [shape=(batch, 1, mel, time)]."""
-    variance, mean = torch.var_mean(crops, dim=(1, 2, 3), keepdim=True)
-    return (crops - mean) / variance.clamp_min(VARIANCE_FLOOR).sqrt()
-
-
 class ViewMaker:
     """Two augmented views of every crop of a batch.
 
     Args:
-        config: mixup, random resize crop, fader and post-normalisation.
+        config: mixup, random resize crop and fader.
         mean: data-set mean of the log-mels.
         std: data-set standard deviation of the log-mels.
         memory: past inputs for mixup, of all processes.
@@ -191,7 +185,7 @@ class ViewMaker:
         if self.config.fader:
             gain = self.config.fader
             view = linear_fader(view, *(self._uniform(crops, generator, -gain, gain) for _ in range(2)))
-        return normalise_clips(view) if self.config.post_normalization == "clip" else normalise_batch(view, self.team)
+        return normalise_batch(view, self.team)
 
     def _mixup(self, crops: Tensor, generator: torch.Generator) -> Tensor:
         if not (len(self.memory) and self.config.mixup_ratio):

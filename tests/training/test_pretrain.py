@@ -53,33 +53,6 @@ def test_data_set_statistics_are_those_of_the_crops(pool):
     assert trainer.std == pytest.approx(log_mels.std().item(), rel=0.1)
 
 
-@pytest.mark.parametrize("normalization", ["dataset", "clip"])
-def test_batch_norm_of_the_product_is_measured_on_clean_crops(pool, normalization):
-    trainer = make_trainer(pool, encoder=TinyEncoder(dropout=0.5), batch_norm_crops=300)
-    trainer.step()
-    before = {name: value.clone() for name, value in trainer.byol.state_dict().items()}
-    state = trainer.encoder_state(normalization)
-
-    log_mels = trainer.crops.draw(2000, torch.Generator().manual_seed(7)).log_mels
-    clean = (log_mels - trainer.mean) / trainer.std
-    if normalization == "clip":
-        clean = (log_mels - log_mels.mean((2, 3), keepdim=True)) / log_mels.std((2, 3), keepdim=True)
-    values = trainer.byol.online.encoder.net[0](clean)
-    torch.testing.assert_close(state["net.1.running_mean"], values.mean((0, 2, 3)), atol=0.05, rtol=0)
-    torch.testing.assert_close(state["net.1.running_var"], values.var((0, 2, 3)), atol=0.02, rtol=0.1)
-    views_mean = before["online.encoder.net.1.running_mean"]
-    assert not torch.allclose(state["net.1.running_mean"], views_mean, atol=0.01)
-    assert torch.equal(state["net.0.weight"], before["online.encoder.net.0.weight"])
-    assert all(torch.equal(value, before[name]) for name, value in trainer.byol.state_dict().items())
-
-
-def test_batch_norm_of_the_product_can_be_that_of_the_views(pool):
-    trainer = make_trainer(pool, batch_norm_crops=0)
-    trainer.step()
-    expected = trainer.byol.online.encoder.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in trainer.encoder_state().items())
-
-
 @pytest.mark.parametrize("hybrid", [True, False])
 def test_resumed_run_equals_an_uninterrupted_one(pool, tmp_path, hybrid):
     def make():
