@@ -17,8 +17,9 @@ CASES = (("get_scene_embeddings", 60), ("get_scene_embeddings", 600), ("get_time
 LONG_CASES = (("get_timestamp_embeddings", 1200),)
 
 PROGRAM = """
-import json, resource, sys, time
+import json, sys, time
 import torch, hear_byols
+from hear_byols.memory import peak_memory
 call, seconds, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 model = hear_byols.load_model(name)
 audio = torch.rand(1, seconds * 16000).sub_(0.5)
@@ -26,7 +27,7 @@ start = time.perf_counter()
 out = getattr(hear_byols, call)(audio, model)
 elapsed = time.perf_counter() - start
 vectors = out[0] if isinstance(out, tuple) else out
-print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+print(json.dumps({"peak": peak_memory(),
                   "own": vectors.nbytes + audio.nbytes, "speed": seconds / elapsed}))
 """
 

@@ -10,7 +10,6 @@ counts little. Repeats alternate between the two, and the median of each counts.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 import hear_byols
+from hear_byols.memory import peak_memory
 from hear_byols.onnx_export import export_onnx, open_session
 
 CASES = (("scene", 1, 1), ("scene", 1, 10), ("scene", 16, 5), ("timestamps", 1, 10))
@@ -43,7 +43,7 @@ def main() -> None:
                 session = _session(model, Path(folder), kind)
             for _, n_clips, seconds in (case for case in CASES if case[0] == kind):
                 _case(name, model, session, kind, n_clips, seconds, args.repeats)
-    print(f"\npeak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    print(f"\npeak memory of the process: {peak_memory() / 1e9:.2f} GB")
 
 
 def _session(model: torch.nn.Module, folder: Path, kind: str):

@@ -6,16 +6,15 @@ Started by ``speed.py``, never by hand. Two of these, the package and the refere
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import reference
 import torch
 
 import hear_byols
+from hear_byols.memory import peak_memory
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -56,10 +55,7 @@ def _peak(device: torch.device) -> int:
     """Of the device where it has memory of its own, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux the resource usage below would count what the parent held when it started us
-        return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return peak_memory()
 
 
 if __name__ == "__main__":

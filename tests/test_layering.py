@@ -14,7 +14,7 @@ ROOT = Path(hear_byols.__file__).parent
 # A file imports only from rungs below its own. A package's name covers its modules that are not listed themselves.
 RUNGS = [
     {"errors", ""},  # "" is the package itself: its version
-    {"config", "files", "precision", "normalization", "zoo", "demo"},
+    {"config", "files", "memory", "precision", "normalization", "zoo", "demo"},
     {"framing", "frontend", "inputs", "audio", "original", "encoders.pooling", "encoders.folding"},
     {"encoders.cnn", "encoders.resnetish", "encoders.clstm", "encoders.cvt"},
     {"encoders.build"},

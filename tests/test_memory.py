@@ -12,13 +12,14 @@ pytestmark = pytest.mark.memory
 GIGABYTE = 1e9
 
 PROGRAM = """
-import json, resource, sys
+import json, sys
 import torch, hear_byols
+from hear_byols.memory import peak_memory
 call, minutes, name, options = sys.argv[1], float(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
 model = hear_byols.load_model(name, **options)
 audio = torch.rand(1, int(minutes * 60 * 16000)).sub_(0.5)
 out = getattr(hear_byols, call)(audio, model)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = peak_memory()
 vectors = out[0] if isinstance(out, tuple) else out
 assert torch.isfinite(vectors).all()
 print(json.dumps({

@@ -135,8 +135,9 @@ def test_positions_are_exact_after_hours():
 
 
 PROGRAM = """
-import json, resource, sys, torch
+import json, sys, torch
 from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.memory import peak_memory
 from hear_byols.model import EmbeddingModel
 from hear_byols.streaming import StreamingEmbedder
 config = ModelConfig(EncoderConfig("cnn", 32), normalization=NormalizationConfig("dataset", -5.0, 4.0))
@@ -145,7 +146,7 @@ n_windows, peaks = 0, []
 for hours in (0.25, 5):
     while embedder.n_samples < hours * 3600 * 16000:
         n_windows += len(embedder.feed(torch.zeros(10 * 16000))[1])
-    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    peaks.append(peak_memory())
 print(json.dumps({"n_windows": n_windows, "peaks": peaks}))
 """
 

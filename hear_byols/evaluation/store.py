@@ -7,7 +7,6 @@ in them is never computed again, so a run that was killed loses at most the last
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 import uuid
 import zipfile
@@ -23,6 +22,7 @@ from hear_byols.errors import OutputError, TaskError
 from hear_byols.evaluation.models import Part
 from hear_byols.evaluation.tasks import Clip, Task
 from hear_byols.files import atomic_path, file_digest
+from hear_byols.memory import peak_memory
 
 T = TypeVar("T")
 
@@ -212,12 +212,7 @@ class PartWriter:
 def peak_bytes() -> int:
     """Most memory this process held so far; on a GPU the most that torch held there is added."""
     on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    try:
-        import resource
-    except ImportError:  # Windows
-        return on_gpu
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + on_gpu
+    return peak_memory() + on_gpu
 
 
 def _describe(device: str) -> str:
