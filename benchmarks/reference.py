@@ -2,8 +2,9 @@
 
 Written from the facts known of the original's behaviour, on the weights of a model of this package. Clips are embedded
 one at a time; every timestamp window is cut out, kept, and has a spectrogram of its own; the encoder takes up to 512
-windows at once; batch norm is a layer of its own; attention writes its whole score matrix. The vectors equal the
-package's under ``normalization="clip"`` (``tests/test_fast_paths.py``), only the way to them differs.
+windows at once; batch norm is a layer of its own; attention writes its whole score matrix, and the LSTM all outputs.
+The vectors equal the package's under ``normalization="clip"`` (``tests/test_fast_paths.py``), only the way to them
+differs.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def encode(encoder: torch.nn.Module, x: Tensor) -> Tensor:
         x = time_major(_blocks(encoder, x))
         return mean_max(F.relu(encoder.fc2(encoder.dropout(F.relu(encoder.fc1(x))))))
     if isinstance(encoder, CLSTM):
-        sequence, _ = encoder.lstm(time_major(_blocks(encoder, x)))
+        sequence, _ = torch.nn.LSTM.forward(encoder.lstm, time_major(_blocks(encoder, x)))
         return F.relu(encoder.fc(sequence[:, -1]))
     raise TypeError(f"no reference for {type(encoder).__name__}")
 

@@ -53,6 +53,11 @@ def attention_whole(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return attention_in_blocks(query, key, value, rows=query.shape[2])
 
 
+def all_outputs(self: clstm.LastOutputLSTM, x: Tensor) -> Tensor:
+    """The LSTM with every output of both directions."""
+    return nn.LSTM.forward(self, x)[0][:, -1]
+
+
 def seconds(work: Callable[[], object]) -> float:
     """The processor's time for one call."""
     start = time.process_time()
@@ -111,6 +116,9 @@ def main() -> None:
                 rows.append(("channels last", name, batch, n_frames, label, layout))
     windows = (20, 101, "20 windows of 1 s")
     rows.append(("norm without var_mean", "cvt", *windows, [patcher(cvt.ChannelNorm, "forward", norm_by_var_mean)]))
+    for size in (windows, (1, 501, "a clip of 5 s")):
+        replaced = [patcher(clstm.LastOutputLSTM, "forward", all_outputs)]
+        rows.append(("only the LSTM's last output", "clstm", *size, replaced))
     for text, other in (("scores in blocks", attention_in_blocks), ("all scores", attention_whole)):
         for size in (windows, (1, 6001, "a clip of 60 s")):
             replaced = [patcher(F, "scaled_dot_product_attention", other)]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_byols.config import NormalizationConfig
+from hear_byols.encoders.clstm import LastOutputLSTM
 from hear_byols.framing import Framing
 from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import MIN_STD
@@ -145,42 +146,41 @@ def exportable(encoder: nn.Module) -> nn.Module:
     encoder = copy.deepcopy(encoder).cpu().float().eval()
     for module in list(encoder.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.LSTM):
+            if isinstance(child, LastOutputLSTM):
                 setattr(module, name, OnnxLSTM(child))
     return encoder
 
 
 class OnnxLSTM(nn.Module):
-    """ONNX's own LSTM operator in the place of a bidirectional, batch-first layer of torch; only for exporting.
+    """ONNX's own LSTM operator in the place of the CLSTM's layer; only for exporting.
 
     torch would unroll the layer step by step, which fixes the number of steps.
 
     Args:
-        lstm: one bidirectional, batch-first layer.
+        lstm: the layer.
     """
 
-    def __init__(self, lstm: nn.LSTM) -> None:
+    def __init__(self, lstm: LastOutputLSTM) -> None:
         super().__init__()
-        if not (lstm.num_layers == 1 and lstm.bidirectional and lstm.batch_first and lstm.bias):
-            raise NotImplementedError(f"an LSTM of another kind: {lstm}")
         self.hidden_size = lstm.hidden_size
-        weights = {}
-        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            both = (getattr(lstm, f"{kind}_l0{direction}").detach() for direction in ("", "_reverse"))
+        for direction in ("", "_reverse"):
             # torch keeps the gates as input, forget, cell, output; ONNX as input, output, forget, cell.
-            weights[kind] = torch.stack([torch.cat([x.chunk(4)[i] for i in (0, 3, 1, 2)]) for x in both])
-        self.register_buffer("input_weights", weights["weight_ih"])
-        self.register_buffer("state_weights", weights["weight_hh"])
-        self.register_buffer("biases", torch.cat([weights["bias_ih"], weights["bias_hh"]], 1))
+            weights = [torch.cat([x.detach().chunk(4)[i] for i in (0, 3, 1, 2)])[None] for x in lstm.weights(direction)]
+            self.register_buffer(f"input_weights{direction}", weights[0])
+            self.register_buffer(f"state_weights{direction}", weights[1])
+            self.register_buffer(f"biases{direction}", torch.cat(weights[2:], 1))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """[shape=(batch, steps, features)] -> [shape=(batch, steps, 2 * hidden_size)], and no states."""
-        steps, batch = x.shape[1], x.shape[0]
+    def forward(self, x: Tensor) -> Tensor:
+        """[shape=(batch, steps, features)] -> [shape=(batch, 2 * hidden_size)], as the layer does."""
+        return torch.cat([self._last(x, ""), self._last(x[:, -1:], "_reverse")], dim=1)
+
+    def _last(self, x: Tensor, direction: str) -> Tensor:
+        weights = [getattr(self, f"{name}{direction}") for name in ("input_weights", "state_weights", "biases")]
         out = torch.onnx.ops.symbolic(
             "LSTM",
-            (x.transpose(0, 1), self.input_weights, self.state_weights, self.biases),
-            {"hidden_size": self.hidden_size, "direction": "bidirectional"},
+            (x.transpose(0, 1), *weights),
+            {"hidden_size": self.hidden_size},
             dtype=torch.float32,
-            shape=(steps, 2, batch, self.hidden_size),
+            shape=(x.shape[1], 1, x.shape[0], self.hidden_size),
         )
-        return out.permute(2, 0, 1, 3).flatten(2), None
+        return out[-1, 0]

@@ -103,5 +103,5 @@ def watching(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) 
             handle.remove()
 
 
-def _hand_over(name: str, take: Callable[[str, Tensor], None], module: nn.Module, inputs: Any, output: Any) -> None:
-    take(name, (output[0] if isinstance(output, tuple) else output).detach())  # an LSTM also gives its state
+def _hand_over(name: str, take: Callable[[str, Tensor], None], module: nn.Module, inputs: Any, output: Tensor) -> None:
+    take(name, output.detach())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +24,34 @@ class ConvBlock(nn.Module):
         return F.relu(F.max_pool2d(conv_norm(x, self.conv, self.norm), 2))  # in this order the ReLU has a quarter to do
 
 
+class LastOutputLSTM(nn.LSTM):
+    """A bidirectional layer that gives only the output of the last step, and takes only the steps that this needs.
+
+    The backward direction begins at the last step, so its output there is one step's work.
+
+    Args:
+        input_size: numbers a step.
+        hidden_size: numbers a direction.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read sequences: (batch, steps, input_size) -> (batch, 2 * hidden_size), forward direction first."""
+        if x.is_cuda:  # cuDNN wants all weights of the layer in one piece
+            return super().forward(x)[0][:, -1]
+        zeros = x.new_zeros(len(x), self.hidden_size)
+        states = [zeros[None], zeros[None]]
+        _, forward, _ = torch.lstm(x, states, self.weights(""), True, 1, 0.0, self.training, False, True)
+        backward, _ = torch.lstm_cell(x[:, -1], [zeros, zeros], *self.weights("_reverse"))
+        return torch.cat([forward[0], backward], dim=1)
+
+    def weights(self, direction: str) -> list[Tensor]:
+        """The weights of a direction, "" or "_reverse": of the input, of the state, and their biases."""
+        return [getattr(self, f"{name}_l0{direction}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+
 class CLSTM(nn.Module):
     """Two 256-filter convolutions (9x9, 4x3), one bidirectional LSTM of 512, one linear layer of 1024.
 
@@ -39,10 +68,10 @@ class CLSTM(nn.Module):
         self.embedding_size = 1024
         self.blocks = nn.Sequential(ConvBlock(1, (9, 9)), ConvBlock(FILTERS, (4, 3)))
         mels = ((n_mels - 6) // 2 - 1) // 2
-        self.lstm = nn.LSTM(FILTERS * mels, 512, batch_first=True, bidirectional=True)
+        self.lstm = LastOutputLSTM(FILTERS * mels, 512)
         self.fc = nn.Linear(1024, self.embedding_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 10) -> (batch, 1024)."""
-        sequence, _ = self.lstm(time_major(self.blocks(channels_last(x))))  # (batch, time / 4, 1024)
-        return F.relu(self.fc(sequence[:, -1]))
+        sequence = time_major(self.blocks(channels_last(x)))  # (batch, time / 4, 256 * mels / 4)
+        return F.relu(self.fc(self.lstm(sequence)))
