@@ -2,7 +2,8 @@
 
     python -m hear_byols.evaluation.worker REQUEST
 
-The request is JSON on the command line; see :func:`embed_apart`.
+The request is JSON on the command line; see :func:`embed_apart`. Standard input is a pipe that nothing is written to:
+it closes when the process that asked ends, however it does, and this one ends too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
@@ -49,7 +51,9 @@ def embed_apart(part: Part, task: Task, cache: Path, *, device: str = "auto", pr
         }
         paths = os.pathsep.join(dict.fromkeys(path or os.getcwd() for path in sys.path))
         command = [sys.executable, "-m", "hear_byols.evaluation.worker", json.dumps(request)]
-        status = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode
+        environment = {**os.environ, "PYTHONPATH": paths}
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
+            status = process.wait()
         content = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
     if status == 0:
         return Path(content["folder"])
@@ -99,5 +103,13 @@ def main(request: str) -> int:
     return 0
 
 
+def end_with_parent() -> None:
+    """Wait for the end of standard input, then end this process; what was finished is on disk."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
     sys.exit(main(sys.argv[1]))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from task_folders import scene_task, tone, write_clip, write_task
@@ -152,7 +157,7 @@ def test_costs_of_parts_add_up():
 
 
 FRAGILE = """
-import json, os, signal
+import json, os, signal, time
 from pathlib import Path
 from hear_byols.evaluation import embeddings, store
 from hear_byols.evaluation.adapters.logmel import get_timestamp_embeddings, load_model
@@ -169,6 +174,9 @@ def get_scene_embeddings(audio, model):
         os.kill(os.getpid(), signal.SIGKILL)
     if len(calls) == 4 and ends == "raises":
         raise ValueError("no more, please")
+    if len(calls) == 4 and ends == "waits":
+        Path(__file__).with_name("worker.txt").write_text(str(os.getpid()))
+        time.sleep(300)
     with open(Path(__file__).with_name("calls.txt"), "a") as file:
         print(len(audio), file=file)
     return logmel.get_scene_embeddings(audio, model)
@@ -205,6 +213,40 @@ def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, t
     assert known_folder(fragile, task, tmp_path / "cache") == folder
     assert len(read_embeddings(folder).vectors) == 18
     assert not list(folder.glob(".*.part*"))
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from hear_byols.evaluation.models import Part
+from hear_byols.evaluation.tasks import read_task
+from hear_byols.evaluation.worker import embed_apart
+embed_apart(Part("fragile_module"), read_task(sys.argv[1]), Path(sys.argv[2]), device="cpu")
+"""
+
+
+@pytest.mark.parametrize("end", [subprocess.Popen.terminate, subprocess.Popen.kill])
+def test_the_process_that_embeds_ends_with_the_one_that_asked(fragile, task, tmp_path, end):
+    note = tmp_path / "modules/worker.txt"
+    paths = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "ENDS": "waits", "PYTHONPATH": paths}
+    command = [sys.executable, "-c", PARENT, str(task.folder), str(tmp_path / "cache")]
+    with subprocess.Popen(command, env=environment) as parent:
+        wait_for(lambda: note.is_file() and note.read_text())
+        end(parent)
+    wait_for(lambda: not is_running(int(note.read_text())))
+    assert calls(tmp_path) == [2, 2, 2]
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
 def test_labels_can_change_without_new_embeddings(task):
