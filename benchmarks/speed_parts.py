@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders import build_encoder, clstm, cnn, cvt, resnetish
+from hear_byols.encoders import build_encoder, clstm, cnn, conv_block, cvt, resnetish
 
 MODULES = {"cnn": cnn, "cvt": cvt, "resnetish34": resnetish, "clstm": clstm}
 
@@ -26,6 +26,11 @@ MODULES = {"cnn": cnn, "cvt": cvt, "resnetish34": resnetish, "clstm": clstm}
 def separate(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """Convolution and batch norm as two layers."""
     return norm(conv(x))
+
+
+def whole(self: conv_block.ConvBlock, x: Tensor) -> Tensor:
+    """A convolution block on all of its input at a time, layer by layer."""
+    return F.relu(F.max_pool2d(self.norm(self.conv(x)), 2))
 
 
 def contiguous(x: Tensor) -> Tensor:
@@ -110,7 +115,12 @@ def main() -> None:
     rows = []
     for name, module in MODULES.items():
         for batch, n_frames, label in ((20, 101, "20 windows of 1 s"), (1, 501, "a clip of 5 s")):
-            rows.append(("batch norm folded", name, batch, n_frames, label, [patcher(module, "conv_norm", separate)]))
+            if name in ("cnn", "clstm"):
+                blocks = [patcher(conv_block.ConvBlock, "_in_pieces", whole)]
+                rows.append(("batch norm folded, blocks in pieces", name, batch, n_frames, label, blocks))
+            else:
+                folding = [patcher(module, "conv_norm", separate)]
+                rows.append(("batch norm folded", name, batch, n_frames, label, folding))
             if name != "cvt":
                 layout = [patcher(module, "channels_last", contiguous)]
                 rows.append(("channels last", name, batch, n_frames, label, layout))

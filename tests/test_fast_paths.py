@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 from test_invariance import assert_same, make_model, sounds
 from torch import nn
 
 from hear_byols import extract
-from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
+from hear_byols.encoders import EMBEDDING_SIZES, build_encoder, conv_block
 from hear_byols.errors import OutputError
 from hear_byols.model import EmbeddingModel
 from hear_byols.sources import AudioFile
@@ -50,6 +51,19 @@ def test_encoders_equal_the_reference_layer_by_layer(name, batch, n_frames):
     encoder, x = random_encoder(name), spectrograms(n_frames, batch)
     with torch.no_grad():
         assert_same(encoder(x), reference.encode(encoder, x))
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (9, 9), (4, 3)])
+@pytest.mark.parametrize("n_frames", [8, 24, 33, 34, 35, 36])
+@pytest.mark.parametrize("piece", [1, 900, 8000, 40000])
+def test_a_convolution_block_is_the_same_in_pieces(monkeypatch, kernel, n_frames, piece):
+    monkeypatch.setattr(conv_block, "_PIECE", piece)  # one column to whole items
+    torch.manual_seed(0)
+    block = conv_block.ConvBlock(2, 8, kernel).eval()
+    x = torch.randn(3, 2, 16, n_frames, generator=torch.Generator().manual_seed(n_frames))
+    with torch.no_grad():
+        whole = F.max_pool2d(F.relu(block.norm(block.conv(x))), 2)
+        assert_same(block(x), whole)
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -16,6 +16,7 @@ RUNGS = [
     {"errors", ""},  # "" is the package itself: its version
     {"config", "files", "memory", "precision", "normalization", "zoo", "demo"},
     {"framing", "frontend", "inputs", "audio", "original", "encoders.pooling", "encoders.folding"},
+    {"encoders.conv_block"},
     {"encoders.cnn", "encoders.resnetish", "encoders.clstm", "encoders.cvt"},
     {"encoders.build"},
     {"encoders"},

@@ -6,22 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.conv_block import ConvBlock
 from hear_byols.encoders.pooling import channels_last, time_major
 
 FILTERS = 256
-
-
-class ConvBlock(nn.Module):
-    """Convolution with padding 1, batch norm, ReLU, 2x2 max pooling."""
-
-    def __init__(self, in_channels: int, kernel: tuple[int, int]) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, FILTERS, kernel, padding=1)
-        self.norm = nn.BatchNorm2d(FILTERS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(F.max_pool2d(conv_norm(x, self.conv, self.norm), 2))  # in this order the ReLU has a quarter to do
 
 
 class LastOutputLSTM(nn.LSTM):
@@ -66,7 +54,7 @@ class CLSTM(nn.Module):
     def __init__(self, n_mels: int = 64) -> None:
         super().__init__()
         self.embedding_size = 1024
-        self.blocks = nn.Sequential(ConvBlock(1, (9, 9)), ConvBlock(FILTERS, (4, 3)))
+        self.blocks = nn.Sequential(ConvBlock(1, FILTERS, (9, 9)), ConvBlock(FILTERS, FILTERS, (4, 3)))
         mels = ((n_mels - 6) // 2 - 1) // 2
         self.lstm = LastOutputLSTM(FILTERS * mels, 512)
         self.fc = nn.Linear(1024, self.embedding_size)

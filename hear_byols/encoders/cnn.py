@@ -5,22 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.conv_block import ConvBlock
 from hear_byols.encoders.pooling import channels_last, mean_max, time_major
 
 CHANNELS = 64
-
-
-class ConvBlock(nn.Module):
-    """3x3 convolution, batch norm, ReLU, 2x2 max pooling: "Conv2d-BatchNorm-ReLU-MaxPool2d" (section 2)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(F.max_pool2d(conv_norm(x, self.conv, self.norm), 2))  # in this order the ReLU has a quarter to do
 
 
 class AudioNTT(nn.Module):

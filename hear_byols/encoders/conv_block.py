@@ -1,0 +1,57 @@
+"""The convolution block of the AudioNTT CNN and the CLSTM."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hear_byols.encoders.folding import conv_norm, folded
+
+_PIECE = 2_000_000  # values that a CPU computes before pooling them: 8 MB stay near, in memory already had
+
+
+class ConvBlock(nn.Module):
+    """Convolution padded by 1, batch norm, ReLU, 2x2 max pooling: "Conv2d-BatchNorm-ReLU-MaxPool2d" (section 2).
+
+    Args:
+        in_channels: of the input.
+        out_channels: filters.
+        kernel: size of the filters, (mel, time).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, int] = (3, 3)) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=1)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, mel, time) -> (batch, out_channels, mel' / 2, time' / 2), ' before pooling."""
+        if self.norm.training or not x.is_cpu or torch.compiler.is_compiling():
+            return _pooled(conv_norm(x, self.conv, self.norm))
+        return self._in_pieces(x)
+
+    def _in_pieces(self, x: Tensor) -> Tensor:
+        """The same, a few items or a stretch of one at a time: the large maps before pooling are never there whole."""
+        weight, bias = folded(self.conv, self.norm)
+        (n_mels, n_steps), kernel = x.shape[2:], self.conv.kernel_size
+        column = (n_mels + 3 - kernel[0]) * self.conv.out_channels
+        out_steps = n_steps + 3 - kernel[1]
+        n_items = _PIECE // (column * out_steps)
+        if n_items:
+            return torch.cat([_pooled(F.conv2d(part, weight, bias, padding=1)) for part in x.split(n_items)])
+        width = max(2, _PIECE // column // 2 * 2)  # even, so that no pair is torn that is pooled
+        rows = []
+        for item in x.split(1):
+            stretches = []
+            for first in range(0, out_steps // 2 * 2, width):
+                last = min(first + width, out_steps)
+                edges = int(first == 0), int(last == out_steps)
+                stretch = F.pad(item[..., max(first - 1, 0) : last + kernel[1] - 2], edges)
+                stretches.append(_pooled(F.conv2d(stretch, weight, bias, padding=(1, 0))))
+            rows.append(torch.cat(stretches, dim=3))
+        return torch.cat(rows)
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    return F.relu(F.max_pool2d(maps, 2))  # in this order the ReLU has a quarter to do
