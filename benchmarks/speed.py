@@ -119,6 +119,8 @@ def forecast(case: Case, side: str, rows: list[dict]) -> float:
 def allowed_sides(case: Case, rows: list[dict], args: argparse.Namespace) -> list[str]:
     """Which sides run: not those that would take too long or, for the reference, more memory than there is."""
     patience = {"ours": 10 * args.patience if case.seconds == HOUR else args.patience, "reference": args.patience}
+    if args.alone:
+        del patience["reference"]
     sides = [side for side, most in patience.items() if forecast(case, side, rows) <= most]
     tokens = 16 * 25 * case.seconds  # of the CvT's first stage; a quarter of them are keys
     if case.encoder == "cvt" and case.call == "scene" and tokens**2 / 4 * 4 > MOST_SCORES and "reference" in sides:
@@ -163,6 +165,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clips", nargs="+", type=int, default=(1, 64), help="clips in a call")
     parser.add_argument("--turns", type=int, default=5, help="most turns of a case")
     parser.add_argument("--seconds-a-case", type=float, default=10, help="turns end when they have taken so long")
+    parser.add_argument("--alone", action="store_true", help="the package without the reference")
     parser.add_argument("--patience", type=float, default=45, help="longest turn in seconds")
     args = parser.parse_args(arguments)
     if args.quick:
