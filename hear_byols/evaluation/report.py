@@ -26,9 +26,10 @@ _NOTE = (
     "seeds. Speed is seconds of audio a second, within the model; memory is the process's peak."
 )
 _STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:64em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse}"
-    "td,th{border-bottom:1px solid #ccc;padding:.2em .7em;text-align:left}tr.published{color:#666}img{max-width:100%}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse;display:block;overflow-x:auto}"
+    "td,th{border-bottom:1px solid #ccc;padding:.2em .5em;text-align:left}"
+    "th{font-size:.8em;vertical-align:bottom}tr.published{color:#666}img{max-width:100%}"
 )
 
 
@@ -153,7 +154,9 @@ def _summary_html(summary: str) -> str:
 
 
 def _html_cells(tag: str, cells: Sequence[str]) -> str:
-    return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    """Cells; long names in a head may be broken after an underscore."""
+    underscore = "_<wbr>" if tag == "th" else "_"
+    return "".join(f"<{tag}>{html.escape(cell).replace('_', underscore)}</{tag}>" for cell in cells)
 
 
 def _csv(tables: Sequence[Table]) -> str:

@@ -98,8 +98,14 @@ def _sort_key(row: Row, score: str) -> float:
 
 def _cost(record: dict[str, Any]) -> tuple[str, str, str]:
     cost = record["cost"]
-    speed = f"{cost['audio_seconds'] / cost['seconds']:.3g}x ({cost['device']})" if cost["seconds"] else ""
-    return str(record["size"]), speed, f"{cost['peak_bytes'] / 1e9:.2f} GB"
+    return str(record["size"]), _speed(cost), f"{cost['peak_bytes'] / 1e9:.2f} GB"
+
+
+def _speed(cost: dict[str, Any]) -> str:
+    if not cost["seconds"]:
+        return ""
+    speed = cost["audio_seconds"] / cost["seconds"]
+    return f"{speed:.{0 if speed >= 100 else 1}f}x ({cost['device']})"
 
 
 def cell(values: Sequence[float], minimized: bool = False) -> str:

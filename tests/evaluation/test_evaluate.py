@@ -207,7 +207,7 @@ def test_the_report_is_whole_and_needs_nothing_from_elsewhere(tmp_path):
     assert "a&lt;b|c" in page
     assert "ValueError: no | more" in page
     assert "a<b\\|c" in text
-    assert "25x (cpu, 1 thread)" in text
+    assert "25.0x (cpu, 1 thread)" in text
     assert "1.23 GB" in text
     assert text.index("| d |") < text.index("| a<b\\|c |")
     assert report.summary in text
