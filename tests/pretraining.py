@@ -91,4 +91,4 @@ def make_trainer(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = encoder or TinyEncoder()
-    return Pretrainer(config, crops, fabric, total_steps, encoder)
+    return Pretrainer(config, crops, fabric, config.steps or total_steps, encoder)

@@ -33,6 +33,7 @@ class PretrainConfig:
         learning_rate: of Adam, at its highest
         schedule: constant or cosine (falls to 0 at the end)
         warmup: share of the run in which the rate rises linearly
+        cooldown: share of the run, at its end, in which a constant rate falls linearly to 0
         ema_decay: of the target network
         projection_size: of projector and predictor; 0: 256, or the number of features for the hybrid
         head_hidden: width of the heads' hidden layers
@@ -67,6 +68,7 @@ class PretrainConfig:
     learning_rate: float = 3e-4
     schedule: str = "constant"
     warmup: float = 0.0
+    cooldown: float = 0.0
     ema_decay: float = 0.99
     projection_size: int = 0
     head_hidden: int = 4096
@@ -113,12 +115,17 @@ class PretrainConfig:
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        for name in ("warmup", "ema_decay", "mixup_ratio", "synthetic"):
+        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "synthetic"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
         for name in ("alpha", "beta", "learning_rate", "epochs", "fader", "save_minutes", "min_spread"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise OptionError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
+        if self.cooldown and (self.schedule != "constant" or self.warmup + self.cooldown > 1):
+            raise OptionError(
+                "cooldown needs the constant schedule, and warmup + cooldown at most 1; "
+                f"got {self.cooldown!r} with {self.schedule!r} and warmup {self.warmup!r}"
+            )
         if not (math.isfinite(self.time_canvas) and self.time_canvas >= 1):
             raise OptionError(f"time_canvas must be at least 1, got {self.time_canvas!r}")
 
@@ -137,10 +144,10 @@ class PretrainConfig:
         return self.steps or max(1, math.ceil(self.epochs * n_samples / self.crop_samples / self.batch_size))
 
     def rate(self, step: int, total_steps: int) -> float:
-        """Learning rate of step ``step`` (from 0): linear rise, then constant or a half cosine down to 0."""
+        """Learning rate of step ``step`` (from 0): linear rise; constant with linear fall, or half cosine."""
         progress = step / total_steps
         if progress < self.warmup:
             return self.learning_rate * (step + 1) / (self.warmup * total_steps + 1)
         if self.schedule == "constant":
-            return self.learning_rate
+            return self.learning_rate * min(1.0, (1 - progress) / self.cooldown if self.cooldown else 1.0)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))

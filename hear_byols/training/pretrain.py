@@ -161,7 +161,7 @@ class Pretrainer:
         self.n_steps, self.seconds = state["n_steps"], state["seconds"]
 
     def _refuse_other_run(self, state: dict) -> None:
-        free = FREE_ON_RESUME | ({"steps", "epochs"} if self._schedule_is_open else set())
+        free = FREE_ON_RESUME | ({"steps", "epochs"} if self._begins_like(state) else set())
         given = dataclasses.asdict(self.config)
         for name in given.keys() - free:
             if state["config"].get(name) != given[name]:
@@ -172,10 +172,11 @@ class Pretrainer:
         if state["data"] != self.crops.digest:
             raise CheckpointError("the run to be continued was on other data or features; use another output folder")
 
-    @property
-    def _schedule_is_open(self) -> bool:
-        """Whether a longer run begins like a shorter one."""
-        return self.config.schedule == "constant" and not self.config.warmup
+    def _begins_like(self, state: dict) -> bool:
+        """Whether a run of this length would have had the learning rates that the saved one has had so far."""
+        old, new, n_steps = state["total_steps"], self.total_steps, state["n_steps"]
+        rate = self.config.rate
+        return n_steps <= new and all(rate(step, old) == rate(step, new) for step in range(n_steps))
 
     def encoder_state(self) -> dict[str, Tensor]:
         """The online encoder's state dict, the product of pre-training."""

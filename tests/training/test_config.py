@@ -26,6 +26,8 @@ def test_defaults_are_the_papers():
         {"learning_rate": math.nan},
         {"encoder": "vit"},
         {"schedule": "linear"},
+        {"schedule": "cosine", "cooldown": 0.1},
+        {"warmup": 0.6, "cooldown": 0.5},
         {"precision": "bf16"},
         {"crop_frames": 1},
         {"crop_frames": 2000},
@@ -50,6 +52,8 @@ def test_rate_rises_then_stays_or_falls_to_zero():
     assert [constant.rate(s, 100) for s in (0, 10, 99)] == pytest.approx([2 / 11, 2, 2])
     cosine = PretrainConfig(learning_rate=2.0, warmup=0.1, schedule="cosine")
     assert [cosine.rate(s, 100) for s in (10, 55, 100)] == pytest.approx([2, 1, 0])
+    cooled = PretrainConfig(learning_rate=2.0, cooldown=0.5)
+    assert [cooled.rate(s, 100) for s in (0, 50, 75, 100)] == pytest.approx([2, 2, 1, 0])
     assert PretrainConfig().rate(0, 10) == 3e-4
 
 

@@ -93,6 +93,21 @@ def test_a_longer_run_may_continue_a_shorter_one_at_constant_rate(pool, tmp_path
         load_newest(make_trainer(pool, steps=20, schedule="cosine"), tmp_path)
 
 
+def test_length_may_change_until_the_cooldown_begins(pool, tmp_path):
+    trainer = make_trainer(pool, steps=10, cooldown=0.5)
+    for _ in range(5):
+        trainer.step()
+    save_state(trainer, tmp_path, keep=1)
+    assert load_newest(make_trainer(pool, steps=20, cooldown=0.5), tmp_path)
+    trainer.step()
+    trainer.step()
+    save_state(trainer, tmp_path, keep=1)
+    with pytest.raises(CheckpointError, match="steps=10"):
+        load_newest(make_trainer(pool, steps=20, cooldown=0.5), tmp_path)
+    with pytest.raises(CheckpointError, match="steps=10"):
+        load_newest(make_trainer(pool, steps=6, cooldown=0.5), tmp_path)
+
+
 def test_unreadable_state_is_named(pool, tmp_path):
     (tmp_path / "step-000000003.pt").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match=r"step-000000003\.pt cannot be read"):
