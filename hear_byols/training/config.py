@@ -39,6 +39,8 @@ class PretrainConfig:
         head_hidden: width of the heads' hidden layers
         mixup_ratio: largest share of background in a view
         mixup_memory: past crops kept as backgrounds
+        band_limit: share of crops that lose the bands above a random one, as recordings of a lower rate
+        silence: share of crops with digital silence around a random stretch
         mel_scale: smallest and largest height of the random resize crop, relative to the crop
         time_scale: smallest and largest width of the random resize crop, relative to the crop
         time_canvas: width of its virtual canvas, relative to the crop
@@ -74,6 +76,8 @@ class PretrainConfig:
     head_hidden: int = 4096
     mixup_ratio: float = 0.4
     mixup_memory: int = 2048
+    band_limit: float = 0.0
+    silence: float = 0.0
     mel_scale: tuple[float, float] = (0.6, 1.5)
     time_scale: tuple[float, float] = (0.6, 1.5)
     time_canvas: float = 1.5
@@ -115,7 +119,7 @@ class PretrainConfig:
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "synthetic"):
+        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "band_limit", "silence", "synthetic"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
         for name in ("alpha", "beta", "learning_rate", "epochs", "fader", "save_minutes", "min_spread"):

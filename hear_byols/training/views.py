@@ -1,20 +1,25 @@
 """Augmented views of log-mel crops, whole batches at a time on their device (paper, section 2; Niizumi et al. 2021).
 
-Pre-normalisation, mixup with past inputs, random resize crop, on wish a linear fader, post-normalisation. One generator
-drives all draws.
+Pre-normalisation, mixup with past inputs, on wish silence, random resize crop, on wish a linear fader,
+post-normalisation. One generator drives all draws.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.distributed import Team
 
 ALONE = Team()
 CUBIC_A = -0.75  # as torch's bicubic interpolation
 VARIANCE_FLOOR = 1e-6
+LOWEST_CUTOFF = 0.5  # share of the mel bands that a band-limited crop keeps at least; half of 64 end at 1.9 kHz
+SHORTEST_SOUND = 0.3  # share of the frames that silence leaves at least
 
 
 class MixupMemory:
@@ -119,6 +124,23 @@ def resize_crop(crops: Tensor, mel: tuple[Tensor, Tensor], time: tuple[Tensor, T
     return (rows @ crops[:, 0] @ columns.transpose(1, 2))[:, None]
 
 
+def silence_outside(crops: Tensor, n_bands: Tensor, time: tuple[Tensor, Tensor], silence: float) -> Tensor:
+    """Leave a rectangle of each crop, silence the rest: a recording of a lower rate, a sound that begins or ends.
+
+    Args:
+        crops: [shape=(batch, 1, mel, time)].
+        n_bands: how many of the lowest bands stay, int64 [shape=(batch,)].
+        time: first frames and numbers of frames that stay, int64 [shape=(batch,)] each.
+        silence: what a log-mel of zeros is, in the crops' unit.
+    """
+    bands = torch.arange(crops.shape[2], device=crops.device)
+    frames = torch.arange(crops.shape[3], device=crops.device)
+    first, number = (t[:, None] for t in time)
+    rows = bands < n_bands[:, None]
+    columns = (frames >= first) & (frames < first + number)
+    return torch.where(rows[:, None, :, None] & columns[:, None, None, :], crops, silence)
+
+
 def linear_fader(crops: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
     """Add a straight line in time to a log-mel: a sound that comes nearer or goes away (Niizumi et al. 2023).
 
@@ -149,7 +171,7 @@ class ViewMaker:
     """Two augmented views of every crop of a batch.
 
     Args:
-        config: mixup, random resize crop and fader.
+        config: mixup, silence, random resize crop and fader.
         mean: data-set mean of the log-mels.
         std: data-set standard deviation of the log-mels.
         memory: past inputs for mixup, of all processes.
@@ -176,12 +198,31 @@ class ViewMaker:
             Two tensors of the same shape.
         """
         crops = (log_mels - self.mean) / self.std
-        views = self._view(crops, generator), self._view(crops, generator)
+        heard = self._heard(crops, generator)
+        views = self._view(crops, heard, generator), self._view(crops, heard, generator)
         self.memory.push(self.team.gather(crops))
         return views
 
-    def _view(self, crops: Tensor, generator: torch.Generator) -> Tensor:
-        view = self._resize_crop(self._mixup(crops, generator), generator)
+    def _heard(self, crops: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
+        """Draw the rectangles of :func:`silence_outside`, one for both views of a crop; None: nothing is silenced."""
+        config = self.config
+        if not (config.band_limit or config.silence):
+            return None
+        n_mels, n_frames = crops.shape[2:]
+        _, n_bands = self._stretch(crops, generator, (LOWEST_CUTOFF, 1), n_mels, n_mels)
+        first, number = self._stretch(crops, generator, (SHORTEST_SOUND, 1), n_frames, n_frames)
+        full_band = self._uniform(crops, generator, 0, 1) >= config.band_limit
+        full_length = self._uniform(crops, generator, 0, 1) >= config.silence
+        time = first.masked_fill(full_length, 0), number.masked_fill(full_length, n_frames)
+        return n_bands.masked_fill(full_band, n_mels), time
+
+    def _view(
+        self, crops: Tensor, heard: tuple[Tensor, tuple[Tensor, Tensor]] | None, generator: torch.Generator
+    ) -> Tensor:
+        view = self._mixup(crops, generator)
+        if heard is not None:
+            view = silence_outside(view, *heard, (math.log(LOG_OFFSET) - self.mean) / self.std)
+        view = self._resize_crop(view, generator)
         if self.config.fader:
             gain = self.config.fader
             view = linear_fader(view, *(self._uniform(crops, generator, -gain, gain) for _ in range(2)))

@@ -6,9 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.distributed import Team
-from hear_byols.training.views import ALONE, MixupMemory, ViewMaker, linear_fader, mixup, normalise_batch, resize_crop
+from hear_byols.training.views import (
+    ALONE,
+    MixupMemory,
+    ViewMaker,
+    linear_fader,
+    mixup,
+    normalise_batch,
+    resize_crop,
+    silence_outside,
+)
 
 
 def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):
@@ -113,7 +123,7 @@ def test_without_mixup_the_memory_is_not_heard():
 def test_scales_of_one_leave_the_bands_where_they_are():
     views = make_views(mel_scale=(1.0, 1.0), time_scale=(1.0, 1.0), time_canvas=1.0, mixup_ratio=0.0)
     crops = torch.randn(4, 1, 64, 96)
-    torch.testing.assert_close(views._view(crops, generator()), normalise_batch(crops))
+    torch.testing.assert_close(views._view(crops, None, generator()), normalise_batch(crops))
 
 
 def test_fader_adds_a_straight_line_over_time():
@@ -123,6 +133,47 @@ def test_fader_adds_a_straight_line_over_time():
         for t in range(5):
             gain = heads[i] + (tails[i] - heads[i]) * t / 4
             torch.testing.assert_close(faded[i, :, :, t], crops[i, :, :, t] + gain)
+
+
+def test_silence_leaves_a_rectangle():
+    crops, n_bands = torch.randn(3, 1, 4, 6), torch.tensor([4, 2, 3])
+    first, number = torch.tensor([0, 1, 5]), torch.tensor([6, 3, 1])
+    silenced = silence_outside(crops, n_bands, (first, number), -9.0)
+    for i in range(3):
+        for band in range(4):
+            for t in range(6):
+                kept = band < n_bands[i] and first[i] <= t < first[i] + number[i]
+                assert silenced[i, 0, band, t] == (crops[i, 0, band, t] if kept else -9.0)
+
+
+def test_silenced_is_the_log_mel_of_a_sound_with_zeros_around():
+    """Up to the windows that see both, and the bands that are cut off."""
+    time = torch.arange(15200) / 16000
+    sine = torch.sin(2000 * math.pi * time) * 0.1
+    views = make_views(silence=1.0, band_limit=1.0)
+    crops = (LogMel()(sine[None])[:, None] + 5) / 5
+    n_bands, (first, number) = views._heard(crops, generator())
+    silenced = silence_outside(crops, n_bands, (first, number), (math.log(LOG_OFFSET) + 5) / 5)
+    cut = torch.zeros_like(sine)
+    begin, end = int(first) * 160, int(first + number - 1) * 160
+    cut[begin:end] = sine[begin:end]
+    real = (LogMel()(cut[None])[:, None] + 5) / 5
+    inner = slice(int(first) + 3, int(first + number) - 3)
+    torch.testing.assert_close(silenced[..., :30, inner], real[..., :30, inner], atol=1e-4, rtol=0)
+    for outer in (slice(0, max(int(first) - 3, 0)), slice(int(first + number) + 3, None)):
+        torch.testing.assert_close(silenced[..., outer], real[..., outer], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("option", ["band_limit", "silence"])
+def test_share_of_silenced_crops(option):
+    n_bands, (first, number) = make_views(**{option: 0.25})._heard(torch.zeros(2000, 1, 64, 96), generator())
+    limited, shortened = (n_bands < 64).float().mean(), (number < 96).float().mean()
+    share, other = (limited, shortened) if option == "band_limit" else (shortened, limited)
+    assert share.item() == pytest.approx(0.25, abs=0.04)
+    assert other == 0
+    assert int(n_bands.min()) >= 32
+    assert int(number.min()) >= 28
+    assert int((first + number).max()) == 96
 
 
 def test_each_process_makes_its_part_of_the_views():
