@@ -39,8 +39,8 @@ class PretrainConfig:
         head_hidden: width of the heads' hidden layers
         mixup_ratio: largest share of background in a view
         mixup_memory: past crops kept as backgrounds
-        band_limit: share of crops that lose the bands above a random one, as recordings of a lower rate
-        silence: share of crops with digital silence around a random stretch
+        band_limit: share of views that lose the bands above a random one, as recordings of a lower rate
+        silence: share of views with digital silence around a random stretch
         mel_scale: smallest and largest height of the random resize crop, relative to the crop
         time_scale: smallest and largest width of the random resize crop, relative to the crop
         time_canvas: width of its virtual canvas, relative to the crop

@@ -19,7 +19,7 @@ ALONE = Team()
 CUBIC_A = -0.75  # as torch's bicubic interpolation
 VARIANCE_FLOOR = 1e-6
 LOWEST_CUTOFF = 0.5  # share of the mel bands that a band-limited crop keeps at least; half of 64 end at 1.9 kHz
-SHORTEST_SOUND = 0.3  # share of the frames that silence leaves at least
+SHORTEST_SOUND = 0.5  # share of the frames that silence leaves at least
 
 
 class MixupMemory:
@@ -198,30 +198,14 @@ class ViewMaker:
             Two tensors of the same shape.
         """
         crops = (log_mels - self.mean) / self.std
-        heard = self._heard(crops, generator)
-        views = self._view(crops, heard, generator), self._view(crops, heard, generator)
+        views = self._view(crops, generator), self._view(crops, generator)
         self.memory.push(self.team.gather(crops))
         return views
 
-    def _heard(self, crops: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
-        """Draw the rectangles of :func:`silence_outside`, one for both views of a crop; None: nothing is silenced."""
-        config = self.config
-        if not (config.band_limit or config.silence):
-            return None
-        n_mels, n_frames = crops.shape[2:]
-        _, n_bands = self._stretch(crops, generator, (LOWEST_CUTOFF, 1), n_mels, n_mels)
-        first, number = self._stretch(crops, generator, (SHORTEST_SOUND, 1), n_frames, n_frames)
-        full_band = self._uniform(crops, generator, 0, 1) >= config.band_limit
-        full_length = self._uniform(crops, generator, 0, 1) >= config.silence
-        time = first.masked_fill(full_length, 0), number.masked_fill(full_length, n_frames)
-        return n_bands.masked_fill(full_band, n_mels), time
-
-    def _view(
-        self, crops: Tensor, heard: tuple[Tensor, tuple[Tensor, Tensor]] | None, generator: torch.Generator
-    ) -> Tensor:
+    def _view(self, crops: Tensor, generator: torch.Generator) -> Tensor:
         view = self._mixup(crops, generator)
-        if heard is not None:
-            view = silence_outside(view, *heard, (math.log(LOG_OFFSET) - self.mean) / self.std)
+        if self.config.band_limit or self.config.silence:
+            view = silence_outside(view, *self._heard(crops, generator), (math.log(LOG_OFFSET) - self.mean) / self.std)
         view = self._resize_crop(view, generator)
         if self.config.fader:
             gain = self.config.fader
@@ -234,6 +218,19 @@ class ViewMaker:
         indices = self._uniform(crops, generator, 0, len(self.memory)).long().clamp_max(len(self.memory) - 1)
         ratios = self._uniform(crops, generator, 0, self.config.mixup_ratio)
         return mixup(crops, self.memory.take(indices), ratios)
+
+    def _heard(self, crops: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Draw the rectangles of :func:`silence_outside`.
+
+        Each view has its own: a rectangle that both share would tell by its shape which views belong together.
+        """
+        n_mels, n_frames = crops.shape[2:]
+        _, n_bands = self._stretch(crops, generator, (LOWEST_CUTOFF, 1), n_mels, n_mels)
+        first, number = self._stretch(crops, generator, (SHORTEST_SOUND, 1), n_frames, n_frames)
+        full_band = self._uniform(crops, generator, 0, 1) >= self.config.band_limit
+        full_length = self._uniform(crops, generator, 0, 1) >= self.config.silence
+        time = first.masked_fill(full_length, 0), number.masked_fill(full_length, n_frames)
+        return n_bands.masked_fill(full_band, n_mels), time
 
     def _resize_crop(self, crops: Tensor, generator: torch.Generator) -> Tensor:
         n_mels, n_frames = crops.shape[2:]
