@@ -1,0 +1,147 @@
+"""What a setting of pre-training is worth: short runs that differ in it alone, scored by the linear probe.
+
+    python benchmarks/studies.py ratios --data audio/ --tasks tasks/ --output studies -- --accelerator cpu --threads 1
+
+Writes ``studies/ratios.md`` and ``.png``. Every run is a ``hear-byols pretrain`` of the base below with the study's
+setting and what follows ``--``; runs, embeddings and scores are kept and shared between studies, so that a study that
+was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+BASE = """--encoder cnn --targets opensmile --batch-size 32 --steps 300 --learning-rate 5e-4 --schedule cosine
+--warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --normalization clip --log-steps 10
+--no-tensorboard --quiet"""
+SELF = "--targets none"
+RATIOS = {"1:4": "0.4 1.6", "1:2": "0.6667 1.3333", "2:3": "0.8 1.2", "1:1": "1 1"}
+RATIOS |= {"3:2": "1.2 0.8", "2:1": "1.3333 0.6667", "4:1": "1.6 0.4"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a study.
+
+    Args:
+        label: of the row.
+        settings: added to the base.
+        options: of ``load_model``, JSON.
+    """
+
+    label: str
+    settings: str = ""
+    options: str = ""
+
+    @property
+    def run(self) -> str:
+        """Name of the run's folder."""
+        return re.sub(r"[^\w.]+", "_", self.settings.replace("--", "")).strip("_") or "base"
+
+
+def _weights(pair: str) -> str:
+    alpha, beta = pair.split()
+    return "" if pair == "1 1" else f"--alpha {alpha} --beta {beta}"
+
+
+STUDIES = {
+    "objective": [
+        Variant("self-supervised", SELF),
+        Variant("hybrid"),
+        Variant("features only", "--beta 0"),
+    ],
+    "ratios": [Variant(f"alpha:beta = {name}", _weights(pair)) for name, pair in RATIOS.items()],
+    "windows": [
+        Variant(f"{seconds} s", SELF + (f" --crop-frames {frames}" if frames != 96 else ""))
+        for seconds, frames in ((0.5, 51), (0.95, 96), (1.425, 144), (2, 201))
+    ],
+    "sounds": [
+        Variant("real", SELF),
+        Variant("half synthetic", f"{SELF} --synthetic 0.5"),
+        Variant("synthetic", f"{SELF} --synthetic 1"),
+    ],
+    "crops": [
+        Variant(f"{steps * 32:,} crops", f"--steps {steps}" if steps != 300 else "") for steps in (75, 300, 1200, 4800)
+    ],
+    "views": [
+        Variant("bands fixed"),
+        Variant("bands scaled, as in the paper", "--mel-scale 0.6 1.5"),
+        Variant("bands fixed, silence", "--band-limit 0.3 --silence 0.3"),
+    ],
+    "normalization": [
+        Variant("each clip's own"),
+        Variant("the data set's", options='{"normalization": "dataset"}'),
+    ],
+    "seeds": [Variant("seed 42"), Variant("seed 43", "--seed 43")],
+}
+
+
+def pretrain(variant: Variant, args: argparse.Namespace) -> Path:
+    """Train, or do nothing if that was done; returns the checkpoint."""
+    folder = args.output / "runs" / variant.run
+    command = [sys.executable, "-m", "hear_byols", "pretrain", "--data", *args.data, "--output", str(folder)]
+    command += ["--cache", str(args.cache or args.output / "cache")]
+    subprocess.run([*command, *BASE.split(), *variant.settings.split(), *args.rest], check=True)
+    return folder / "encoder.pth"
+
+
+def score(models: dict[str, str], args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Scores in percent by label and task."""
+    folder = args.output / "scores"
+    command = [sys.executable, "-m", "hear_byols", "evaluate", "--output", str(folder), "--quiet"]
+    command += ["--tasks", *args.tasks, "--models", *(f"{label}={model}" for label, model in models.items())]
+    subprocess.run(command, check=True)
+    found: dict[str, dict[str, float]] = {label: {} for label in models}
+    with open(folder / "scores.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["source"] == "this run" and row["model"] in found:
+                found[row["model"]].setdefault(row["task"], 100 * float(row["mean"]))  # the task's first score
+    return found
+
+
+def write(scores: dict[str, dict[str, float]], stem: Path) -> None:
+    """Write the table and the picture."""
+    tasks = list(next(iter(scores.values())))
+    means = {label: sum(row.values()) / len(tasks) for label, row in scores.items()}
+    header = ["", *(task.split("-")[0] for task in tasks), "mean"]
+    rows = [[label, *(f"{row[t]:.1f}" for t in tasks), f"{means[label]:.1f}"] for label, row in scores.items()]
+    lines = [header, ["---"] * len(header), *rows]
+    stem.with_suffix(".md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for task in tasks:
+        axes.plot(list(scores), [row[task] for row in scores.values()], ".-", alpha=0.5, label=task.split("-")[0])
+    axes.plot(list(means), list(means.values()), "ko-", linewidth=2.5, label="mean")
+    axes.set_ylabel("score of the linear probe, %")
+    axes.tick_params(axis="x", rotation=20)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(stem.with_suffix(".png"), dpi=120)
+    plt.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--tasks", nargs="+", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="of audio and features; default: OUTPUT/cache")
+    parser.add_argument("rest", nargs="*", help="more settings of every run, after --")
+    args = parser.parse_args(argv)
+    models = {v.label: f"{pretrain(v, args)}{v.options}" for v in STUDIES[args.study]}
+    write(score(models, args), args.output / args.study)
+
+
+if __name__ == "__main__":
+    main()
