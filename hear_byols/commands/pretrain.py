@@ -49,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         credits.add_argument(f"--{name}", default="", help="of the weights")
     credits.add_argument("--manifest", default="", metavar="CSV", help="columns shard, licence, content")
     credits.add_argument("--normalization", choices=("dataset", "clip"), default="dataset", help="default: dataset")
+    credits.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
     _add_settings(parser.add_argument_group("settings, which replace the preset's"))
     parser.set_defaults(run=run)
 
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         hardware=Hardware(args.accelerator, args.devices, args.nodes, args.workers),
         credits=Credits(args.name, args.description, args.licence, args.manifest, args.preset),
         normalization=args.normalization,
+        half=args.half,
         max_minutes=args.max_minutes,
         tensorboard=not args.no_tensorboard,
         progress=not args.quiet,

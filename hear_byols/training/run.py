@@ -76,6 +76,7 @@ def pretrain(
     hardware: Hardware | None = None,
     credits: Credits | None = None,
     normalization: str = "dataset",
+    half: bool = False,
     max_minutes: float = math.inf,
     tensorboard: bool = True,
     progress: bool = False,
@@ -90,6 +91,7 @@ def pretrain(
         hardware: where to train.
         credits: for the checkpoint's provenance.
         normalization: mode written into the checkpoint, ``"dataset"`` or ``"clip"``.
+        half: store the checkpoint's weights as float16, in half the space.
         max_minutes: stop after this time; the same call continues.
         tensorboard: also write TensorBoard events.
         progress: show bars.
@@ -119,7 +121,7 @@ def pretrain(
 
     def export(trainer: Pretrainer, row: Row) -> None:
         provenance = _provenance(trainer, row, pool, sources, credits)
-        export_encoder(trainer, checkpoint, provenance, normalization)
+        export_encoder(trainer, checkpoint, provenance, normalization, half)
 
     try:
         train(trainer, output, export, max_minutes, tensorboard, progress)

@@ -12,6 +12,7 @@ import torch
 from pretraining import HEAR_MODULE, SMALL, write_clips
 
 import hear_byols
+from hear_byols.checkpoint import read_checkpoint
 from hear_byols.cli import main
 from hear_byols.errors import InputError
 from hear_byols.training.export import read_manifest
@@ -57,6 +58,15 @@ def test_a_folder_becomes_a_model_that_knows_where_it_comes_from(audio, tmp_path
     assert training["settings"]["learning_rate"] == 3e-4
     assert training["final"]["step"] == 2
     assert str(tmp_path) not in str(provenance)
+
+
+def test_weights_can_be_stored_in_half_precision(audio, tmp_path):
+    for name, options in (("full", ()), ("half", ("--half",))):
+        assert pretrain(audio, tmp_path / name, "--encoder", "cnn", "--steps", "2", *options) == 0
+    full, half = (read_checkpoint(tmp_path / name / "encoder.pth") for name in ("full", "half"))
+    for name, value in full.state_dict.items():
+        assert torch.equal(half.state_dict[name], value.half().to(value.dtype)), name
+    assert (tmp_path / "half/encoder.pth").stat().st_size < 0.51 * (tmp_path / "full/encoder.pth").stat().st_size
 
 
 def test_the_command_again_has_nothing_left_to_do(audio, tmp_path):
