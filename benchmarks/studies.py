@@ -1,16 +1,18 @@
 """What a setting of pre-training is worth: short runs that differ in it alone, scored by the linear probe.
 
-    python benchmarks/studies.py ratios --data audio/ --tasks tasks/ --output studies -- --accelerator cpu --threads 1
+    python benchmarks/studies.py ratios --data audio/ --tasks tasks/ --output studies --accelerator cpu --threads 1
 
 Writes ``studies/ratios.md`` and ``.png``. Every run is a ``hear-byols pretrain`` of the base below with the study's
-setting and what follows ``--``; runs, embeddings and scores are kept and shared between studies, so that a study that
-was killed goes on where it was.
+setting and the options not known here; runs, embeddings and scores are kept and shared between studies, so that a
+study that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import os
 import re
 import subprocess
 import sys
@@ -22,13 +24,15 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from study_model import PADDINGS, POOLINGS
 
 BASE = """--encoder cnn --targets opensmile --batch-size 32 --steps 300 --learning-rate 5e-4 --schedule cosine
---warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --normalization clip --log-steps 10
+--warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --normalization clip --log-steps 10
 --no-tensorboard --quiet"""
 SELF = "--targets none"
-RATIOS = {"1:4": "0.4 1.6", "1:2": "0.6667 1.3333", "2:3": "0.8 1.2", "1:1": "1 1"}
-RATIOS |= {"3:2": "1.2 0.8", "2:1": "1.3333 0.6667", "4:1": "1.6 0.4"}
+RATIOS = {"1 to 4": "0.4 1.6", "1 to 2": "0.6667 1.3333", "2 to 3": "0.8 1.2", "1 to 1": "1 1"}
+RATIOS |= {"3 to 2": "1.2 0.8", "2 to 1": "1.3333 0.6667", "4 to 1": "1.6 0.4"}
+CROP_SECONDS = 0.95
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,24 @@ class Variant:
         label: of the row.
         settings: added to the base.
         options: of ``load_model``, JSON.
+        module: with the HEAR API, which loads the checkpoint.
     """
 
     label: str
     settings: str = ""
     options: str = ""
+    module: str = "hear_byols"
 
     @property
     def run(self) -> str:
         """Name of the run's folder."""
         return re.sub(r"[^\w.]+", "_", self.settings.replace("--", "")).strip("_") or "base"
+
+
+def _changed(**options: str) -> Variant:
+    """The base run, used in another way."""
+    [label] = options.values()
+    return Variant(label, options=json.dumps(options), module="study_model")
 
 
 def _weights(pair: str) -> str:
@@ -62,7 +74,7 @@ STUDIES = {
         Variant("hybrid"),
         Variant("features only", "--beta 0"),
     ],
-    "ratios": [Variant(f"alpha:beta = {name}", _weights(pair)) for name, pair in RATIOS.items()],
+    "ratios": [Variant(f"alpha to beta {name}", _weights(pair)) for name, pair in RATIOS.items()],
     "windows": [
         Variant(f"{seconds} s", SELF + (f" --crop-frames {frames}" if frames != 96 else ""))
         for seconds, frames in ((0.5, 51), (0.95, 96), (1.425, 144), (2, 201))
@@ -75,15 +87,22 @@ STUDIES = {
     "crops": [
         Variant(f"{steps * 32:,} crops", f"--steps {steps}" if steps != 300 else "") for steps in (75, 300, 1200, 4800)
     ],
+    "hours": [
+        Variant(f"{n * CROP_SECONDS / 3600:.1f} h", f"--feature-crops {n}" if n != 20_000 else "")
+        for n in (1250, 5000, 20_000)
+    ],
     "views": [
-        Variant("bands fixed"),
-        Variant("bands scaled, as in the paper", "--mel-scale 0.6 1.5"),
-        Variant("bands fixed, silence", "--band-limit 0.3 --silence 0.3"),
+        Variant("bands scaled, as in the paper", "--mel-scale 0.6 1.5 --silence 0"),
+        Variant("bands fixed", "--silence 0"),
+        Variant("and silence"),
+        Variant("and band limits", "--band-limit 0.3"),
     ],
     "normalization": [
         Variant("each clip's own"),
         Variant("the data set's", options='{"normalization": "dataset"}'),
     ],
+    "pooling": [_changed(pooling=name) for name in POOLINGS],
+    "padding": [Variant("as the clips are"), *(_changed(padding=name) for name in PADDINGS)],
     "seeds": [Variant("seed 42"), Variant("seed 43", "--seed 43")],
 }
 
@@ -102,7 +121,8 @@ def score(models: dict[str, str], args: argparse.Namespace) -> dict[str, dict[st
     folder = args.output / "scores"
     command = [sys.executable, "-m", "hear_byols", "evaluate", "--output", str(folder), "--quiet"]
     command += ["--tasks", *args.tasks, "--models", *(f"{label}={model}" for label, model in models.items())]
-    subprocess.run(command, check=True)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
     found: dict[str, dict[str, float]] = {label: {} for label in models}
     with open(folder / "scores.csv", newline="") as file:
         for row in csv.DictReader(file):
@@ -131,15 +151,16 @@ def write(scores: dict[str, dict[str, float]], stem: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--tasks", nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, help="of audio and features; default: OUTPUT/cache")
-    parser.add_argument("rest", nargs="*", help="more settings of every run, after --")
-    args = parser.parse_args(argv)
-    models = {v.label: f"{pretrain(v, args)}{v.options}" for v in STUDIES[args.study]}
+    args, args.rest = parser.parse_known_args(argv)
+    models = {v.label: f"{v.module}:{pretrain(v, args)}{v.options}" for v in STUDIES[args.study]}
     write(score(models, args), args.output / args.study)
 
 
