@@ -68,8 +68,9 @@ def model_card(checkpoint: Checkpoint, files: Sequence[Path], repo: str, revisio
         "|---|---|---|",
         *(f"| {file.name} | {file.stat().st_size} | `{file_digest(file)}` |" for file in files),
         "",
+        *_data(provenance.get("data")),
         "## Provenance",
-        *_bullets(provenance),
+        *_bullets({key: value for key, value in provenance.items() if key != "data"}),
         "",
         "## Configuration",
         "```json",
@@ -94,6 +95,24 @@ def _metadata(licence: str, encoder: str) -> list[str]:
         *(f"- {tag}" for tag in (*_TAGS, encoder)),
         "---",
     ]
+
+
+def _data(sources: object) -> list[str]:
+    """What the weights were trained on: a table where it is a list of sources, as pre-training writes it."""
+    if not sources:
+        return []
+    if not (isinstance(sources, list) and all(isinstance(source, Mapping) for source in sources)):
+        return ["## Data", *_bullets({"data": sources}), ""]
+    names = list(dict.fromkeys(name for source in sources for name in source))
+    rows = [[source.get(name, "") for name in names] for source in sources]
+    lines = [names, ["---"] * len(names), *rows]
+    hours = [source.get("hours") for source in sources]
+    total = [f"{sum(hours):.1f} hours in all.", ""] if all(isinstance(h, int | float) for h in hours) else []
+    return ["## Data", *(f"| {' | '.join(map(_cell, line))} |" for line in lines), "", *total]
+
+
+def _cell(text: object) -> str:
+    return _one_line(text).replace("|", "\\|")
 
 
 def _bullets(content: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -17,6 +17,7 @@ from hear_byols.commands.publish import add_parser
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
+from hear_byols.model_card import model_card
 from hear_byols.publish import publish
 
 CONFIG = ModelConfig(EncoderConfig("cnn", 16))
@@ -99,6 +100,22 @@ def test_card_says_what_the_weights_are_and_how_to_load_them(hub, token, tmp_pat
     assert '"embedding_size": 16' in card
     for name in ("w.pth", "w.safetensors"):
         assert f"| {name} | {len(files[name])} | `{sha256(files[name])}` |" in card
+
+
+def test_sources_of_pre_training_become_a_table(tmp_path):
+    sources = [{"name": "choir", "hours": 1.25, "licence": "CC0 | MIT"}, {"name": "street\nnoise", "hours": 2.5}]
+    path = _save(tmp_path / "w.pth", {**PROVENANCE, "data": sources})
+    card = model_card(read_checkpoint(path), [path], "lab/card")
+    table = """## Data
+| name | hours | licence |
+| --- | --- | --- |
+| choir | 1.25 | CC0 \\| MIT |
+| street noise | 2.5 |  |
+
+3.8 hours in all.
+"""
+    assert table in card
+    assert "- data" not in card
 
 
 def test_publishing_again_changes_nothing_and_branches_are_made(hub, token, tmp_path):
