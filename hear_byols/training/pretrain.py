@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError
 from hear_byols.training.batches import CropSource
 from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
 from hear_byols.training.distributed import Team, synchronise_batch_norm
 from hear_byols.training.heads import BYOL_PROJECTION
+from hear_byols.training.initial import initial_encoder
 from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, supervised_loss, update_target
 from hear_byols.training.randomness import derived_seed, seeded
 from hear_byols.training.views import MixupMemory, ViewMaker
@@ -56,7 +56,7 @@ class Pretrainer:
         self.seconds = 0.0  # of training, over all sittings
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
-            encoder = encoder or build_encoder(config.encoder)
+            encoder = encoder or initial_encoder(config.encoder)
             self.byol = Byol(encoder, self._projection_size(), config.head_hidden).to(self.device)
         if self.team.size > 1:
             synchronise_batch_norm(self.byol, self.device)
