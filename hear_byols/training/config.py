@@ -31,6 +31,7 @@ class PretrainConfig:
         epochs: passes over the data, of as many crops as fit end to end into its hours
         steps: length of the run instead of epochs
         learning_rate: of Adam, at its highest
+        rate_fan_in: inputs up to which a layer of the encoder learns at this rate, wider ones slower; 0: any
         schedule: constant or cosine (falls to 0 at the end)
         warmup: share of the run in which the rate rises linearly
         cooldown: share of the run, at its end, in which a constant rate falls linearly to 0
@@ -68,6 +69,7 @@ class PretrainConfig:
     epochs: float = 100.0
     steps: int = 0
     learning_rate: float = 3e-4
+    rate_fan_in: int = 0
     schedule: str = "constant"
     warmup: float = 0.0
     cooldown: float = 0.0
@@ -115,7 +117,7 @@ class PretrainConfig:
 
     def _check_numbers(self) -> None:
         smallest = {"batch_size": 2, "head_hidden": 1, "mixup_memory": 1, "log_steps": 1, "keep": 1}
-        smallest |= {"feature_crops": 1, "steps": 0, "projection_size": 0, "seed": 0}
+        smallest |= {"feature_crops": 1, "steps": 0, "projection_size": 0, "rate_fan_in": 0, "seed": 0}
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")

@@ -63,7 +63,11 @@ class Pretrainer:
         if config.compile:
             self.byol.online.compile()
             self.byol.target.compile()
-        trained = [p for p in self.byol.parameters() if p.requires_grad]
+        groups = by_rate(self.byol.online.encoder, config.rate_fan_in)
+        heads = [*self.byol.online.projector.parameters(), *self.byol.predictor.parameters()]
+        groups.setdefault(1.0, []).extend(heads)
+        self._rates = list(groups)
+        trained = [{"params": parameters} for parameters in groups.values()]
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, fused=self.device.type in ("cpu", "cuda"))
         self._module, self._optimizer = fabric.setup(self.byol, self.optimizer)
         self._generator = torch.Generator(self.device)
@@ -103,8 +107,8 @@ class Pretrainer:
             supervised loss is NaN without targets [shape=(4,)].
         """
         rate = self.config.rate(self.n_steps, self.total_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, share in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share
         self._seed(self.n_steps)
         batch = self.crops.draw(self.config.batch_size, self._generator, self._own_generator)
         views = self.views(batch.log_mels, self._generator)
@@ -163,10 +167,13 @@ class Pretrainer:
     def _refuse_other_run(self, state: dict) -> None:
         free = FREE_ON_RESUME | ({"steps", "epochs"} if self._begins_like(state) else set())
         given = dataclasses.asdict(self.config)
+        saved = (
+            dataclasses.asdict(PretrainConfig()) | state["config"]
+        )  # an option younger than the run was at its default
         for name in given.keys() - free:
-            if state["config"].get(name) != given[name]:
+            if saved[name] != given[name]:
                 raise CheckpointError(
-                    f"the run to be continued has {name}={state['config'].get(name)!r}, this one {given[name]!r}; "
+                    f"the run to be continued has {name}={saved[name]!r}, this one {given[name]!r}; "
                     "use its settings, or another output folder"
                 )
         if state["data"] != self.crops.digest:
@@ -181,3 +188,21 @@ class Pretrainer:
     def encoder_state(self) -> dict[str, Tensor]:
         """The online encoder's state dict, the product of pre-training."""
         return self.byol.online.encoder.state_dict()
+
+
+def by_rate(module: nn.Module, fan_in: int) -> dict[float, list[nn.Parameter]]:
+    """Trained parameters by their share of the learning rate (Yang et al. 2022, Tensor Programs V, table 3).
+
+    A step of Adam moves each weight by about the rate, and all of a layer's together in few directions; so the wider a
+    layer, the more a step outweighs its random start, and the fewer directions its outputs keep.
+
+    Args:
+        module: the encoder.
+        fan_in: inputs of a layer up to which its weights learn at the full rate; wider ones learn at a rate in inverse
+            proportion. 0: all at the full rate.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        inputs = parameter[0].numel() if parameter.ndim > 1 else 1
+        groups.setdefault(min(1.0, fan_in / inputs) if fan_in else 1.0, []).append(parameter)
+    return groups

@@ -11,7 +11,7 @@ from hear_byols.errors import CheckpointError, TrainingError
 from hear_byols.training import loop
 from hear_byols.training.journal import read_log
 from hear_byols.training.loop import train
-from hear_byols.training.pretrain import VALUES
+from hear_byols.training.pretrain import VALUES, by_rate
 from hear_byols.training.states import load_newest, save_state, states
 
 
@@ -106,6 +106,37 @@ def test_length_may_change_until_the_cooldown_begins(pool, tmp_path):
         load_newest(make_trainer(pool, steps=20, cooldown=0.5), tmp_path)
     with pytest.raises(CheckpointError, match="steps=10"):
         load_newest(make_trainer(pool, steps=6, cooldown=0.5), tmp_path)
+
+
+def test_a_run_from_before_an_option_existed_continues_at_its_default(pool, tmp_path):
+    trainer = make_trainer(pool)
+    state = trainer.state_dict()
+    del state["config"]["rate_fan_in"]
+    make_trainer(pool).load_state_dict(state)
+    with pytest.raises(CheckpointError, match="rate_fan_in=0, this one 8"):
+        make_trainer(pool, rate_fan_in=8).load_state_dict(state)
+
+
+def test_wide_layers_of_the_encoder_have_a_lower_rate_if_asked_for():
+    conv, norm, linear = module = torch.nn.Sequential(
+        torch.nn.Conv1d(2, 3, 5), torch.nn.BatchNorm1d(3), torch.nn.Linear(40, 4)
+    )
+    assert {rate: len(parameters) for rate, parameters in by_rate(module, fan_in=0).items()} == {1.0: 6}
+    shares = {rate: {id(p) for p in parameters} for rate, parameters in by_rate(module, fan_in=8).items()}
+    ones = {id(p) for p in (conv.bias, norm.weight, norm.bias, linear.bias)}
+    assert shares == {0.8: {id(conv.weight)}, 1.0: ones, 0.2: {id(linear.weight)}}
+
+
+def test_first_step_moves_weights_by_their_rate(pool):
+    def moved(**options):
+        trainer = make_trainer(pool, learning_rate=1e-3, **options)
+        encoder, head = trainer.byol.online.encoder.net[0].weight, trainer.byol.predictor[3].weight  # 25 and 32 inputs
+        before = encoder.detach().clone(), head.detach().clone()
+        trainer.step()
+        return [(now - then).abs().max().item() for now, then in zip((encoder, head), before, strict=True)]
+
+    assert moved() == pytest.approx([1e-3, 1e-3], rel=0.01)  # Adam's first step is the rate
+    assert moved(rate_fan_in=10) == pytest.approx([0.4e-3, 1e-3], rel=0.01)
 
 
 def test_unreadable_state_is_named(pool, tmp_path):
