@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 
-DEFAULT_MODEL = "cvt_hybrid"
+DEFAULT_MODEL = "cnn_hybrid"
 ORIGINAL_SOURCE = (
     "https://raw.githubusercontent.com/GasserElbanna/serab-byols/115fd81235d2c14ddab4bcf55ed79250711c2a2c/checkpoints/"
 )
@@ -62,19 +62,25 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-_RECORDS = (
-    WeightRecord(
-        name="cvt_hybrid",
-        encoder="cvt",
+def _shipped(name: str, encoder: str, sha256: str, size: int) -> WeightRecord:
+    method = "Hybrid BYOL-S" if name.endswith("_hybrid") else "BYOL-S"
+    return WeightRecord(
+        name=name,
+        encoder=encoder,
         embedding_size=2048,
         source="shipped",
-        file="cvt_hybrid.pth",
-        sha256="38b788b7a070e712af65593353539782b043b215db1b0720ee50962182bbe179",
-        size=10065419,
+        file=f"{name}.pth",
+        sha256=sha256,
+        size=size,
         licence="CC BY-SA 4.0; trained on openSMILE features, whose licence reserves commercial use",
         data="15 h of openly licensed speech, vocal sounds, music and ambience; a short run on one CPU core",
-        reference=f"{PAPER}, the method of row Hybrid BYOL-S/CvT",
-    ),
+        reference=f"{PAPER}, the method of row {method}/{'CNN' if encoder == 'cnn' else 'CvT'}",
+    )
+
+
+_RECORDS = (
+    _shipped("cnn_hybrid", "cnn", "d07ffef16ab57ec5fc1bc0d2b12d5d1b622b2ba38e9a9c290cfe5b7e74a1ec4f", 10657022),
+    _shipped("cvt_hybrid", "cvt", "38b788b7a070e712af65593353539782b043b215db1b0720ee50962182bbe179", 10065419),
     _original(
         "original_cvt_hybrid",
         "cvt",

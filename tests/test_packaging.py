@@ -109,7 +109,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
 
 def test_the_weights_travel_in_the_wheel_and_the_sdist(built: Built) -> None:
     shipped = {path.name: path.read_bytes() for path in (built.checkout / "checkpoints").iterdir()}
-    assert "cvt_hybrid.pth" in shipped
+    assert {"cnn_hybrid.pth", "cvt_hybrid.pth"} <= shipped.keys()
     wheel = contents(built.wheel)
     with tarfile.open(built.sdist) as archive:
         root = archive.getnames()[0].split("/")[0]
@@ -199,7 +199,7 @@ print(hear_byols.__file__, tuple(vectors.shape), bool(torch.isfinite(vectors).al
 """
 
 
-@pytest.mark.parametrize("argument", ["", "'cvt_hybrid.pth'", "'cvt_hybrid'"])
+@pytest.mark.parametrize("argument", ["", "'cnn_hybrid.pth'", "'cvt_hybrid.pth'", "'cvt_hybrid'"])
 def test_the_shipped_weights_load_far_from_the_checkout(installed: Installed, argument: str) -> None:
     module, *values = installed.python(EMBED % argument).split(maxsplit=1)
     assert Path(module) == installed.site / "hear_byols" / "__init__.py"
@@ -225,7 +225,7 @@ print(json.dumps({"sockets": events, "lazy": lazy, "modules": sorted({name.split
 """
 
 
-@pytest.mark.parametrize("name", ["cvt_hybrid", "random_clstm"])
+@pytest.mark.parametrize("name", ["cnn_hybrid", "random_clstm"])
 def test_importing_loading_and_embedding_are_quiet(installed: Installed, name: str) -> None:
     """Nothing is printed (``python`` checks standard error, JSON is all of standard output), nothing is connected."""
     seen = json.loads(installed.python(WATCHED % name))

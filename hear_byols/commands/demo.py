@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_byols.zoo import DEFAULT_MODEL
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
@@ -18,7 +20,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Make six short sounds, embed them as 'embed' does, and print how similar their embeddings are.",
     )
     parser.add_argument("--output", "-o", default="hear-byols-demo", metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--model", "-m", default="", help="name, file or hf://owner/repo/file (default: cvt_hybrid)")
+    parser.add_argument(
+        "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
+    )
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)

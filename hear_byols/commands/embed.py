@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hear_byols.config import NORMALIZATION_MODES, PRECISIONS
 from hear_byols.errors import OptionError
+from hear_byols.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from hear_byols.extract import Report
@@ -41,7 +42,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--format", "-f", metavar="npz|npy|parquet|csv", help="default: npz; with --engine ray parquet, and only that"
     )
     parser.add_argument("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")
-    parser.add_argument("--model", "-m", default="", help="name, file or hf://owner/repo/file (default: cvt_hybrid)")
+    parser.add_argument(
+        "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
+    )
     parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
     parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
     parser.add_argument("--normalization", choices=NORMALIZATION_MODES, help="default: the checkpoint's own")

@@ -1,4 +1,4 @@
-"""Hybrid BYOL-S/CvT, the default model."""
+"""Hybrid BYOL-S/CvT."""
 
 from hear_byols.variants._bind import bind
 

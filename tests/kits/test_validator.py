@@ -26,7 +26,8 @@ ORIGINALS = {
     "original_cvt_hybrid": "cvt",
     "original_cvt_hybrid_500ms": "cvt",
 }
-SIZES = {"random_clstm": 1024, "opensmile": 6373, "cvt_hybrid_opensmile": 2048 + 6373}  # the others': 2048
+BESIDE = {"cnn_hybrid_opensmile": 2048 + 6373, "cvt_hybrid_opensmile": 2048 + 6373}
+SIZES = {"random_clstm": 1024, "opensmile": 6373, **BESIDE}  # the others': 2048
 
 
 def assert_accepted(output: str, size: int = 2048) -> None:

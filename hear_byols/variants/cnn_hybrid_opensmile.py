@@ -1,0 +1,8 @@
+"""Hybrid BYOL-S/CNN and openSMILE side by side (paper, section 3.4); research licence.
+
+A path given to ``load_model`` replaces the weights of the first part.
+"""
+
+from hear_byols.variants._bind import bind
+
+load_model, get_scene_embeddings, get_timestamp_embeddings = bind("cnn_hybrid", beside="opensmile")
