@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 from study_model import PADDINGS, POOLINGS
 
 BASE = """--encoder cnn --targets opensmile --batch-size 32 --steps 300 --learning-rate 5e-4 --schedule cosine
---warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --rate-fan-in 64
+--warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --rate-fan-in 256
 --normalization clip --log-steps 10 --no-tensorboard --quiet"""
 SELF = "--targets none"
 RATIOS = {"1 to 4": "0.4 1.6", "1 to 2": "0.6667 1.3333", "2 to 3": "0.8 1.2", "1 to 1": "1 1"}
@@ -93,8 +93,8 @@ STUDIES = {
     ],
     "rates": [
         Variant("one rate", "--rate-fan-in 0"),
-        Variant("fan-in 256", "--rate-fan-in 256"),
-        Variant("fan-in 64"),
+        Variant("fan-in 256"),
+        Variant("fan-in 64", "--rate-fan-in 64"),
         Variant("fan-in 16", "--rate-fan-in 16"),
     ],
     "views": [

@@ -50,8 +50,9 @@ class Changed(nn.Module):
 
 def load_model(path: str, pooling: str = "", padding: str = "") -> Changed:
     """Load a checkpoint of a CNN, pooled by one of :data:`POOLINGS` or padded by one of :data:`PADDINGS`."""
-    if padding and padding not in PADDINGS:
-        raise ValueError(f"padding must be one of {PADDINGS}, got {padding!r}")
+    for name, given, accepted in (("pooling", pooling, POOLINGS), ("padding", padding, PADDINGS)):
+        if given and given not in accepted:
+            raise ValueError(f"{name} must be one of {', '.join(accepted)}; got {given!r}")
     cnn.mean_max = POOLINGS[pooling or "mean and maximum"]  # of this process
     return Changed(hear_byols.load_model(path), padding)
 

@@ -62,8 +62,7 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-def _shipped(name: str, encoder: str, sha256: str, size: int) -> WeightRecord:
-    method = "Hybrid BYOL-S" if name.endswith("_hybrid") else "BYOL-S"
+def _shipped(name: str, encoder: str, row: str, sha256: str, size: int) -> WeightRecord:
     return WeightRecord(
         name=name,
         encoder=encoder,
@@ -74,13 +73,25 @@ def _shipped(name: str, encoder: str, sha256: str, size: int) -> WeightRecord:
         size=size,
         licence="CC BY-SA 4.0; trained on openSMILE features, whose licence reserves commercial use",
         data="15 h of openly licensed speech, vocal sounds, music and ambience; a short run on one CPU core",
-        reference=f"{PAPER}, the method of row {method}/{'CNN' if encoder == 'cnn' else 'CvT'}",
+        reference=f"{PAPER}, the method of row {row}",
     )
 
 
 _RECORDS = (
-    _shipped("cnn_hybrid", "cnn", "d07ffef16ab57ec5fc1bc0d2b12d5d1b622b2ba38e9a9c290cfe5b7e74a1ec4f", 10657022),
-    _shipped("cvt_hybrid", "cvt", "38b788b7a070e712af65593353539782b043b215db1b0720ee50962182bbe179", 10065419),
+    _shipped(
+        "cnn_hybrid",
+        "cnn",
+        "Hybrid BYOL-S",
+        "d07ffef16ab57ec5fc1bc0d2b12d5d1b622b2ba38e9a9c290cfe5b7e74a1ec4f",
+        10657022,
+    ),
+    _shipped(
+        "cvt_hybrid",
+        "cvt",
+        "Hybrid BYOL-S/CvT",
+        "38b788b7a070e712af65593353539782b043b215db1b0720ee50962182bbe179",
+        10065419,
+    ),
     _original(
         "original_cvt_hybrid",
         "cvt",

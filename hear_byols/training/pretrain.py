@@ -167,9 +167,8 @@ class Pretrainer:
     def _refuse_other_run(self, state: dict) -> None:
         free = FREE_ON_RESUME | ({"steps", "epochs"} if self._begins_like(state) else set())
         given = dataclasses.asdict(self.config)
-        saved = (
-            dataclasses.asdict(PretrainConfig()) | state["config"]
-        )  # an option younger than the run was at its default
+        # An option that is younger than the saved run was at its default.
+        saved = dataclasses.asdict(PretrainConfig()) | state["config"]
         for name in given.keys() - free:
             if saved[name] != given[name]:
                 raise CheckpointError(
