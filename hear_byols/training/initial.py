@@ -14,6 +14,15 @@ def initial_encoder(name: str) -> nn.Module:
     """Build an untrained encoder, its LSTM's forget gates open (Jozefowicz et al. 2015, section 2.2).
 
     The CLSTM's embedding is its LSTM's last output, 24 steps after the beginning of a crop of 0.95 s.
+
+    Args:
+        name: "cnn", "resnetish34", "clstm" or "cvt".
+
+    Returns:
+        The encoder in train mode, (batch, 1, n_mels, n_frames) -> (batch, embedding_size).
+
+    Raises:
+        OptionError: no such encoder.
     """
     encoder = build_encoder(name)
     for module in encoder.modules():

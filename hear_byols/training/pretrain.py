@@ -199,6 +199,9 @@ def by_rate(module: nn.Module, fan_in: int) -> dict[float, list[nn.Parameter]]:
         module: the encoder.
         fan_in: inputs of a layer up to which its weights learn at the full rate; wider ones learn at a rate in inverse
             proportion. 0: all at the full rate.
+
+    Returns:
+        For each share of the rate, in (0, 1], its parameters.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in module.parameters():
