@@ -30,7 +30,7 @@ WORKER = Path(__file__).with_name("speed_worker.py")
 ENCODERS = tuple(EMBEDDING_SIZES)
 LENGTHS = (1, 5, 30, 60, 600)
 HOUR = 3600
-MOST_AUDIO = 640  # seconds in one call with more than one clip: samples, windows and results have to fit
+MOST_AUDIO = 64 * 600  # seconds in one call: samples and results have to fit into memory
 MOST_SCORES = 4e9  # bytes of the reference's largest attention matrix; it is not run beyond
 
 
@@ -105,14 +105,15 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
 
 
 def forecast(case: Case, side: str, rows: list[dict]) -> float:
-    """Seconds that a turn will take, from the longest case of its kind so far; 0 if there is none."""
+    """Seconds that a turn will take, from the longest of as many clips so far, else of any; 0 if there is none."""
     key = (case.encoder, case.call)
     known = [row for row in rows if (row["encoder"], row["call"]) == key and f"{side}_s" in row]
+    known = [row for row in known if row["clips"] == case.clips] or known
     if not known:
         return 0.0
     last = max(known, key=lambda row: row["seconds"] * row["clips"])
     growth = case.seconds * case.clips / (last["seconds"] * last["clips"])
-    quadratic = case.encoder == "cvt" and case.call == "scene" and case.clips == 1 and case.seconds > 60
+    quadratic = case.encoder == "cvt" and case.call == "scene" and case.seconds > 60
     return last[f"{side}_s"] * growth * (case.seconds / last["seconds"] if quadratic else 1)
 
 

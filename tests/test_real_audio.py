@@ -52,12 +52,13 @@ def test_a_stream_gives_the_offline_windows(recordings):
 
 
 @pytest.mark.parametrize("option", [[], ["--timestamps"]])
-def test_an_exported_file_gives_the_models_vectors(recordings, tmp_path, option):
+@pytest.mark.parametrize("name", ["cnn_hybrid", "cvt_hybrid"])
+def test_an_exported_file_gives_the_models_vectors(recordings, tmp_path, name, option):
     pytest.importorskip("onnxscript", reason='needs pip install "hear_byols[onnx]"')
     runtime = pytest.importorskip("onnxruntime", reason='needs pip install "hear_byols[onnx]"')
-    assert main(["export", "cvt_hybrid", "-o", str(tmp_path / "model.onnx"), *option]) == 0
+    assert main(["export", name, "-o", str(tmp_path / "model.onnx"), *option]) == 0
     session = runtime.InferenceSession(tmp_path / "model.onnx")
-    model = hear_byols.load_model("cvt_hybrid")
+    model = hear_byols.load_model(name)
     for path in recordings:
         wanted = model.timestamp_embeddings(load(path))[0] if option else model.scene_embeddings(load(path))
         assert_same(session.run(None, {session.get_inputs()[0].name: load(path).numpy()})[0], wanted.numpy())

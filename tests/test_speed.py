@@ -83,6 +83,16 @@ def test_what_would_take_too_long_is_forecast_and_not_run():
     assert speed.allowed_sides(speed.Case("cvt", "timestamp", 3600, 1), rows, args) == ["ours"]
 
 
+def test_a_batch_is_forecast_from_a_batch_and_whole_clips_of_the_cvt_by_the_square():
+    kind = {"encoder": "cvt", "call": "scene"}
+    rows = [
+        {**kind, "clips": 1, "seconds": 600, "ours_s": 40.0},
+        {**kind, "clips": 64, "seconds": 5, "ours_s": 2.0},
+    ]
+    assert speed.forecast(speed.Case(**kind, clips=64, seconds=30), "ours", rows) == pytest.approx(12)
+    assert speed.forecast(speed.Case(**kind, clips=64, seconds=600), "ours", rows) == pytest.approx(2 * 120 * 120)
+
+
 def test_the_reference_is_not_run_where_its_scores_do_not_fit():
     """Ten minutes: 240,000 queries by 60,000 keys are 58 GB."""
     args = speed.parse([])
