@@ -97,6 +97,10 @@ STUDIES = {
         Variant("fan-in 64", "--rate-fan-in 64"),
         Variant("fan-in 16", "--rate-fan-in 16"),
     ],
+    "start": [
+        Variant("batch norm as in torch"),
+        Variant("as the identity", "--identity-norm"),
+    ],
     "views": [
         Variant("bands scaled, as in the paper", "--mel-scale 0.6 1.5 --silence 0"),
         Variant("bands fixed", "--silence 0"),

@@ -131,4 +131,5 @@ def check_values(audio: Tensor, labels: Sequence[str]) -> None:
 
 def pad_short(audio: Tensor, min_samples: int) -> Tensor:
     """Follow clips [shape=(n_clips, n_samples)] that are shorter than ``min_samples`` by zeros up to that length."""
-    return F.pad(audio, (0, max(0, min_samples - audio.shape[1])))
+    missing = min_samples - audio.shape[1]
+    return F.pad(audio, (0, missing)) if missing > 0 else audio  # F.pad copies even where it adds nothing

@@ -8,6 +8,7 @@ import torch
 
 import hear_byols
 from hear_byols.errors import HearByolsError, InputError, OptionError
+from hear_byols.inputs import pad_short
 
 ONE_SECOND = torch.zeros(1, 16000)
 
@@ -110,3 +111,9 @@ def test_the_callers_audio_is_left_alone(model):
     hear_byols.get_scene_embeddings(audio, model)
     hear_byols.get_timestamp_embeddings(audio, model)
     assert torch.equal(audio, before)
+
+
+def test_only_short_clips_are_padded_and_others_not_copied():
+    clips = torch.rand(2, 1600)
+    assert torch.equal(pad_short(clips, 1603), torch.cat([clips, torch.zeros(2, 3)], 1))
+    assert pad_short(clips, 1600) is clips

@@ -49,6 +49,7 @@ class PretrainConfig:
         synthetic: share of a batch that is synthesised on the device
         precision: 32-true, bf16-mixed or 16-mixed
         seed: of initialisation and all draws
+        identity_norm: batch norms of the encoder start with the scale and shift of what they normalise
         compile: compile both networks (slow start, faster steps)
         log_steps: steps between two lines of the log, whose values are means over them
         save_minutes: time between two saved states
@@ -87,6 +88,7 @@ class PretrainConfig:
     synthetic: float = 0.0
     precision: str = "32-true"
     seed: int = 42
+    identity_norm: bool = False
     compile: bool = False
     log_steps: int = 20
     save_minutes: float = 5.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hear_byols.encoders import build_encoder
+from hear_byols.training.distributed import Team
 
 FORGET_BIAS = 2.0  # a gate of 0.88: what an LSTM saw is half gone after five steps; with torch's 0 after one
 
@@ -36,3 +38,32 @@ def _open_forget_gates(lstm: nn.LSTM) -> None:
     for name, value in lstm.named_parameters():
         if name.startswith("bias_"):  # input, forget, cell, output gate; the two biases of a gate are added
             value.unflatten(0, (4, -1))[1] = FORGET_BIAS / 2
+
+
+@torch.no_grad()
+def start_as_identity(encoder: nn.Module, log_mels: Tensor, team: Team) -> None:
+    """Give each batch norm the scale and shift of what it normalises, so that at first it changes nothing.
+
+    With torch's scale of 1 and shift of 0, training begins from another function than that of the untrained encoder,
+    whose batch norms have no statistics yet, and often from a worse one.
+
+    Args:
+        encoder: whose batch norms have their first values.
+        log_mels: of crops, standardised; this process's part [shape=(batch, 1, n_mels, n_frames)].
+        team: of the processes.
+    """
+
+    def settle(norm: _BatchNorm, inputs: tuple[Tensor], _: Tensor) -> Tensor:
+        values = inputs[0].double()
+        axes = [0, *range(2, values.dim())]
+        mean, square = team.mean(torch.stack([values.mean(axes), values.square().mean(axes)]))
+        variance = (square - mean.square()).clamp_min(0)
+        for name, value in (("bias", mean), ("running_mean", mean), ("running_var", variance)):
+            getattr(norm, name).copy_(value)
+        norm.weight.copy_((variance + norm.eps).sqrt())
+        return inputs[0]
+
+    hooks = [m.register_forward_hook(settle) for m in encoder.modules() if isinstance(m, _BatchNorm)]
+    encoder.train()(log_mels)
+    for hook in hooks:
+        hook.remove()

@@ -14,7 +14,7 @@ from hear_byols.training.batches import CropSource
 from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
 from hear_byols.training.distributed import Team, synchronise_batch_norm
 from hear_byols.training.heads import BYOL_PROJECTION
-from hear_byols.training.initial import initial_encoder
+from hear_byols.training.initial import initial_encoder, start_as_identity
 from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, supervised_loss, update_target
 from hear_byols.training.randomness import derived_seed, seeded
 from hear_byols.training.views import MixupMemory, ViewMaker
@@ -73,6 +73,8 @@ class Pretrainer:
         self._generator = torch.Generator(self.device)
         self._own_generator = torch.Generator(self.device)
         self.mean, self.std, shape = self._measure()
+        if config.identity_norm:
+            self._start_as_identity()
         memory = MixupMemory(config.mixup_memory, shape, self.device)
         self.views = ViewMaker(config, self.mean, self.std, memory, self.team)
 
@@ -94,6 +96,13 @@ class Pretrainer:
             squares += self.team.mean(values.square().sum()).item() * self.team.size
         mean = total / count
         return mean, math.sqrt(max(squares / count - mean * mean, 0.0)), tuple(log_mels.shape[1:])
+
+    def _start_as_identity(self) -> None:
+        self._seed(0, "batch norm")
+        log_mels = self.crops.draw(self.config.batch_size, self._generator, self._own_generator).log_mels
+        online, target = self.byol.online.encoder, self.byol.target.encoder
+        start_as_identity(online, (log_mels - self.mean) / self.std, self.team)
+        target.load_state_dict(online.state_dict())
 
     def _seed(self, step: int, purpose: str = "") -> None:
         seeded(self._generator, self.config.seed, step, purpose)

@@ -1,11 +1,12 @@
-"""What a run starts from: the package's encoders, with open forget gates."""
+"""What a run starts from: the package's encoders, with open forget gates, and batch norms that change nothing yet."""
 
 import pytest
 import torch
 
 from hear_byols.encoders import build_encoder
 from hear_byols.training.config import ENCODERS
-from hear_byols.training.initial import initial_encoder
+from hear_byols.training.distributed import Team
+from hear_byols.training.initial import initial_encoder, start_as_identity
 
 
 def seeded(build, name):
@@ -34,3 +35,23 @@ def test_the_clstm_remembers_the_beginning_of_a_crop():
         return ((first - second).norm() / first.norm()).item()
 
     assert difference(seeded(initial_encoder, "clstm")) > 5 * difference(seeded(build_encoder, "clstm"))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@torch.no_grad()
+def test_batch_norms_that_start_as_identity_leave_the_untrained_embeddings(name):
+    plain, started = (seeded(initial_encoder, name).eval() for _ in range(2))
+    log_mels = torch.randn(8, 1, 64, 32).cumsum(3)
+    start_as_identity(started, log_mels, Team())
+    expected = plain(log_mels)
+    for mode in (started.eval, without_dropout(started).train):  # by their statistics, and by the batch's
+        assert (mode()(log_mels) - expected).abs().max() < 1e-3 * expected.abs().max()
+    mode = seeded(initial_encoder, name).train()
+    assert (without_dropout(mode)(log_mels) - expected).abs().max() > 0.1 * expected.abs().max()
+
+
+def without_dropout(encoder):
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return encoder

@@ -117,6 +117,15 @@ def test_a_run_from_before_an_option_existed_continues_at_its_default(pool, tmp_
         make_trainer(pool, rate_fan_in=8).load_state_dict(state)
 
 
+def test_both_networks_start_as_the_untrained_encoder_if_asked_for(pool):
+    plain, started = make_trainer(pool).byol, make_trainer(pool, identity_norm=True).byol
+    log_mels = torch.randn(8, 1, 64, 32)  # standardised, as crops are
+    expected = plain.online.encoder.eval()(log_mels)
+    for branch in (started.online, started.target):
+        torch.testing.assert_close(branch.encoder.eval()(log_mels), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.equal(branch.encoder.net[1].weight, plain.online.encoder.net[1].weight)
+
+
 def test_wide_layers_of_the_encoder_have_a_lower_rate_if_asked_for():
     conv, norm, linear = module = torch.nn.Sequential(
         torch.nn.Conv1d(2, 3, 5), torch.nn.BatchNorm1d(3), torch.nn.Linear(40, 4)
