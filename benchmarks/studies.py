@@ -27,8 +27,8 @@ import matplotlib.pyplot as plt
 from study_model import PADDINGS, POOLINGS
 
 BASE = """--encoder cnn --targets opensmile --batch-size 32 --steps 300 --learning-rate 5e-4 --schedule cosine
---warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --rate-fan-in 256
---normalization clip --log-steps 10 --no-tensorboard --quiet"""
+--warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --fader 1 --rate-fan-in 256
+--normalization halfway --log-steps 10 --no-tensorboard --quiet"""
 SELF = "--targets none"
 RATIOS = {"1 to 4": "0.4 1.6", "1 to 2": "0.6667 1.3333", "2 to 3": "0.8 1.2", "1 to 1": "1 1"}
 RATIOS |= {"3 to 2": "1.2 0.8", "2 to 1": "1.3333 0.6667", "4 to 1": "1.6 0.4"}
@@ -102,13 +102,15 @@ STUDIES = {
         Variant("as the identity", "--identity-norm"),
     ],
     "views": [
-        Variant("bands scaled, as in the paper", "--mel-scale 0.6 1.5 --silence 0"),
-        Variant("bands fixed", "--silence 0"),
-        Variant("and silence"),
+        Variant("bands scaled, as in the paper", "--mel-scale 0.6 1.5 --silence 0 --fader 0"),
+        Variant("bands fixed", "--silence 0 --fader 0"),
+        Variant("and silence", "--fader 0"),
+        Variant("and fading levels"),
         Variant("and band limits", "--band-limit 0.3"),
     ],
     "normalization": [
-        Variant("each clip's own"),
+        Variant("each clip's own", options='{"normalization": "clip"}'),
+        Variant("halfway"),
         Variant("the data set's", options='{"normalization": "dataset"}'),
     ],
     "pooling": [_changed(pooling=name) for name in POOLINGS],

@@ -11,7 +11,8 @@ from typing import Any
 
 from hear_byols.errors import OptionError
 
-NORMALIZATION_MODES = ("dataset", "clip", "original")
+INVARIANT_MODES = ("dataset", "clip", "halfway")  # a vector depends on its own clip alone
+NORMALIZATION_MODES = (*INVARIANT_MODES, "original")
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Far beyond any sensible model; a configuration in a bad file must not claim gigabytes.
 _MOST = {"sample_rate": 384_000, "n_fft": 32_768, "n_mels": 512, "embedding_size": 65_536}
@@ -82,10 +83,10 @@ class NormalizationConfig:
     """How log-mel spectrograms are standardised before the encoder.
 
     Args:
-        mode: ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics) or
-            ``"original"`` (the original's statistics over the whole call; depends on batch-mates, only for
-            reproducing published figures).
-        mean: data-set mean of the log-mel values, in nepers of power; needed by ``"dataset"``.
+        mode: ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics), ``"halfway"``
+            (between these two) or ``"original"`` (the original's statistics over the whole call; depends on
+            batch-mates, only for reproducing published figures).
+        mean: data-set mean of the log-mel values, in nepers of power; needed by ``"dataset"`` and ``"halfway"``.
         std: data-set standard deviation, same unit.
     """
 
@@ -103,9 +104,9 @@ class NormalizationConfig:
                 "normalization needs a mean in [-1000, 1000] and a std in [0.001, 1000], "
                 f"got mean={self.mean!r}, std={self.std!r}"
             )
-        if self.mode == "dataset" and self.mean is None:
+        if self.mode in ("dataset", "halfway") and self.mean is None:
             raise OptionError(
-                "normalization 'dataset' needs the data set's mean and std, which this checkpoint does not hold; "
+                f"normalization {self.mode!r} needs the data set's mean and std, which this checkpoint does not hold; "
                 "use normalization='clip'"
             )
 

@@ -43,7 +43,7 @@ def load_model(
             ``"cvt_hybrid+opensmile"``, whose embeddings are concatenated.
         frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
         hop_ms: distance of two timestamps in milliseconds (HEAR advises at most 50).
-        normalization: ``"dataset"``, ``"clip"`` or ``"original"``; by default the checkpoint's own mode.
+        normalization: ``"dataset"``, ``"clip"``, ``"halfway"`` or ``"original"``; by default the checkpoint's own mode.
         batch_size: most windows or clips in one encoder call; by default chosen by device and length.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder.
         win_length: analysis window in samples for bare state dicts, which do not say it (NTT's BYOL-A: 1024).

@@ -20,7 +20,7 @@ from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
 from hear_byols.inputs import BatchLike, ClipLike, check_batch, check_clips, is_list, pad_short
-from hear_byols.normalization import Moments, standardise
+from hear_byols.normalization import Moments, halfway, standardise
 from hear_byols.precision import autocast
 
 MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
@@ -40,7 +40,8 @@ class EmbeddingModel(nn.Module):
         config: encoder, front end and normalisation.
         frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
         hop_ms: distance of two timestamps in milliseconds (the paper: 50).
-        normalization: mode that replaces the configuration's: ``"dataset"``, ``"clip"`` or ``"original"``.
+        normalization: mode that replaces the configuration's: ``"dataset"``, ``"clip"``, ``"halfway"`` or
+            ``"original"``.
         batch_size: most windows or clips in one encoder call; by default as many as hold a fixed number of frames.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder; results are float32.
         provenance: where the weights come from, as stored in the checkpoint.
@@ -182,16 +183,22 @@ class EmbeddingModel(nn.Module):
             spectrograms = self.log_mel(batch)
             if norm.mode == "dataset":
                 mean, std = norm.mean, norm.std
-            elif norm.mode == "clip":
-                mean, std = _clip_statistics(spectrograms)
-            else:
+            elif norm.mode == "original":
                 mean, std = call
+            else:
+                mean, std = self._own_statistics(_moments(spectrograms))
             results.append(self.encode(standardise(spectrograms, mean, std)))
         return torch.cat(results)
 
+    def _own_statistics(self, moments: Moments) -> tuple[Tensor, Tensor]:
+        """Each clip's statistics, in the mode ``halfway`` drawn to the data set's."""
+        norm = self.config.normalization
+        mean, std = moments.mean_std()
+        return halfway(mean, std, norm.mean, norm.std) if norm.mode == "halfway" else (mean, std)
+
     def _call_statistics(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The original's scene statistics: means over the call of each clip's mean and of each clip's std."""
-        pairs = [_clip_statistics(self.log_mel(batch)) for batch in batches]
+        pairs = [_moments(self.log_mel(batch)).mean_std() for batch in batches]
         return torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
 
     def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,10 +216,10 @@ class EmbeddingModel(nn.Module):
             clips = audio[first : first + n_together]
             if norm.mode == "dataset":
                 mean, std = norm.mean, norm.std
-            elif norm.mode == "clip":
-                mean, std = self._window_statistics(clips, n_batch).mean_std()
-            else:
+            elif norm.mode == "original":
                 mean, std = call
+            else:
+                mean, std = self._own_statistics(self._window_statistics(clips, n_batch))
             for i, spectrograms in self._windows(clips, n_batch):
                 vectors = self.encode(standardise(spectrograms, mean, std).flatten(0, 1))
                 n = spectrograms.shape[1]
@@ -244,10 +251,10 @@ class EmbeddingModel(nn.Module):
             yield i, self.shared_spectrogram(stretch, starts - starts[0])
 
 
-def _clip_statistics(spectrograms: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(spectrograms: Tensor) -> Moments:
     moments = Moments(len(spectrograms), spectrograms.device)
     moments.update(spectrograms.detach())
-    return moments.mean_std()
+    return moments
 
 
 def _by_length(clips: Sequence[ClipLike]) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """Standardisation of log-mel spectrograms: statistics in double precision, so that batches cannot change them.
 
-The three modes are described in ``docs/normalization.md``; only ``original`` lets clips of one call influence each
+The modes are described in ``docs/normalization.md``; only ``original`` lets clips of one call influence each
 other.
 """
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 MIN_STD = 1e-5  # silence has no spread; its standardised spectrogram is 0
+LEAST_SHARE = 0.1  # of the data set's spread that a clip has at least, halfway: else silence would be far out
 
 
 class Moments:
@@ -51,6 +52,18 @@ class Moments:
         centred = shift - mean
         squares = self._sum_squares + 2 * centred * self._sum + self.count * centred.square()
         return mean.float(), (squares.sum() / max(count - 1, 1)).sqrt().float()
+
+
+def halfway(mean: Tensor, std: Tensor, data_mean: float, data_std: float) -> tuple[Tensor, Tensor]:
+    """Statistics between each clip's and the data set's: the middle of the means, the geometric one of the spreads.
+
+    Args:
+        mean: of each clip [shape=(n_clips,)].
+        std: of each clip, same shape; at least a tenth of ``data_std`` counts.
+        data_mean: of the data set.
+        data_std: of the data set.
+    """
+    return (mean + data_mean) / 2, (std.clamp_min(LEAST_SHARE * data_std) * data_std).sqrt()
 
 
 def standardise(spectrograms: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:

@@ -58,7 +58,7 @@ def export_onnx(
     audio. Arithmetic is float32 whatever the model's ``precision``. Everything that made the file is in its metadata.
 
     Args:
-        model: from ``hear_byols.load_model``, with normalisation ``dataset`` or ``clip``.
+        model: from ``hear_byols.load_model``, with any normalisation but ``original``.
         path: of the file; replaced only when the new one is whole.
         timestamps: embed windows (of the model's ``frame_ms`` and ``hop_ms``) instead of whole clips.
         check: run the file under onnxruntime before it takes its place, and compare with the model.

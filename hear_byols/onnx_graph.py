@@ -18,7 +18,7 @@ from hear_byols.config import NormalizationConfig
 from hear_byols.encoders.clstm import LastOutputLSTM
 from hear_byols.framing import Framing
 from hear_byols.frontend import LOG_OFFSET, LogMel
-from hear_byols.normalization import MIN_STD
+from hear_byols.normalization import MIN_STD, halfway
 
 
 class ConvolvedLogMel(nn.Module):
@@ -57,7 +57,7 @@ class SceneGraph(nn.Module):
     Args:
         log_mel: front end.
         encoder: of the model.
-        normalization: ``dataset`` or ``clip``.
+        normalization: ``dataset``, ``clip`` or ``halfway``.
         min_samples: see above; more than half an analysis window.
     """
 
@@ -85,7 +85,7 @@ class TimestampGraph(nn.Module):
     Args:
         log_mel: front end.
         encoder: of the model.
-        normalization: ``dataset`` or ``clip``.
+        normalization: ``dataset``, ``clip`` or ``halfway``.
         framing: of the windows.
     """
 
@@ -130,15 +130,17 @@ def _reflect(positions: Tensor, length: Any) -> Tensor:
 
 
 def _standardise(spectrograms: Tensor, normalization: NormalizationConfig) -> Tensor:
-    """Standardise [shape=(n_clips, ...)] by fixed numbers, or each clip by its own in double precision."""
+    """Standardise [shape=(n_clips, ...)] by fixed numbers, or each clip by its own (in double precision) or halfway."""
     if normalization.mode == "dataset":
         return (spectrograms - normalization.mean) / normalization.std
     values = spectrograms.flatten(1).double()
     mean = values.mean(1, keepdim=True)
     variance = (values - mean).square().sum(1, keepdim=True) / (values.shape[1] - 1)
-    std = variance.sqrt().float().clamp_min(MIN_STD)
+    mean, std = mean.float(), variance.sqrt().float()
+    if normalization.mode == "halfway":
+        mean, std = halfway(mean, std, normalization.mean, normalization.std)
     trailing = (-1, *(1,) * (spectrograms.ndim - 1))
-    return (spectrograms - mean.float().view(trailing)) / std.view(trailing)
+    return (spectrograms - mean.view(trailing)) / std.clamp_min(MIN_STD).view(trailing)
 
 
 def exportable(encoder: nn.Module) -> nn.Module:

@@ -121,7 +121,7 @@ def _require_streamable(model: Any) -> None:
     norm = model.config.normalization
     if norm.mode == "dataset":
         return
-    need = {"clip": "the whole clip", "original": "the whole call"}[norm.mode]
+    need = "the whole call" if norm.mode == "original" else "the whole clip"
     remedy = (
         'load the model with load_model(..., normalization="dataset")'
         if norm.mean is not None

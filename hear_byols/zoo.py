@@ -82,8 +82,8 @@ _RECORDS = (
         "cnn_hybrid",
         "cnn",
         "Hybrid BYOL-S",
-        "d07ffef16ab57ec5fc1bc0d2b12d5d1b622b2ba38e9a9c290cfe5b7e74a1ec4f",
-        10657022,
+        "a915aa0484a7e9793f8bc2948bae8ddee0d17b68db2d5b0b0bdaabfb6070f40d",
+        10657086,
     ),
     _shipped(
         "cvt_hybrid",

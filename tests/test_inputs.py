@@ -86,7 +86,7 @@ def test_a_model_of_another_kind(other):
         ({"hop_ms": -50}, ["hop_ms", "-50"]),
         ({"hop_ms": True}, ["hop_ms", "True"]),
         ({"hop_ms": 0.01}, ["hop_ms", "one sample", "0.0625"]),
-        ({"normalization": "batch"}, ["normalization", "dataset, clip, original", "batch"]),
+        ({"normalization": "batch"}, ["normalization", "dataset, clip, halfway, original", "batch"]),
         ({"normalization": "dataset"}, ["dataset", "mean and std", "clip"]),
         ({"batch_size": 0}, ["batch_size", "positive", "0"]),
         ({"batch_size": 2.0}, ["batch_size", "2.0"]),

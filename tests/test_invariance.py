@@ -93,7 +93,7 @@ def test_batch_size_changes_nothing(encoder, batch_size):
     assert_same(pieces.timestamp_embeddings(audio)[0], whole.timestamp_embeddings(audio)[0])
 
 
-@pytest.mark.parametrize("mode", ["clip", "dataset"])
+@pytest.mark.parametrize("mode", ["clip", "dataset", "halfway"])
 @pytest.mark.parametrize(("frame_ms", "hop_ms"), [(1000, 50), (500, 50), (250, 33.3), (160.3125, 7)])
 def test_windows_equal_clips_cut_by_hand(mode, frame_ms, hop_ms):
     """The slow obvious version: cut each padded window, transform it alone, standardise, encode."""
@@ -105,6 +105,8 @@ def test_windows_equal_clips_cut_by_hand(mode, frame_ms, hop_ms):
     starts = [int(np.floor(i * hop + 0.5)) for i in range(int(7001 // hop) + 1)]
     spectrograms = torch.stack([model.log_mel(padded[:, s : s + length])[0] for s in starts])
     mean, std = (-5.0, 4.0) if mode == "dataset" else (spectrograms.double().mean(), spectrograms.double().std())
+    if mode == "halfway":
+        mean, std = (mean - 5) / 2, (std * 4).sqrt()
     with torch.no_grad():
         expected = model.encoder(((spectrograms - mean) / std).float()[:, None])
     assert_same(vectors[0], expected)
@@ -163,7 +165,7 @@ def test_gpu_equals_cpu(encoder):
 
 
 @pytest.mark.parametrize("encoder", EMBEDDING_SIZES)
-@pytest.mark.parametrize("mode", ["clip", "dataset", "original"])
+@pytest.mark.parametrize("mode", ["clip", "dataset", "halfway", "original"])
 @pytest.mark.parametrize("n_samples", [1, 160, 1599, 1601])
 def test_silence_and_very_short_clips_are_finite(encoder, mode, n_samples):
     model = make_model(encoder, mode, frame_ms=150)
@@ -172,6 +174,13 @@ def test_silence_and_very_short_clips_are_finite(encoder, mode, n_samples):
         vectors, times = model.timestamp_embeddings(audio)
         assert torch.isfinite(vectors).all()
         assert vectors.shape[1] == times.shape[1] == n_samples // 800 + 1
+
+
+def test_silence_stays_near_other_sounds_halfway():
+    """A clip without spread counts as having a tenth of the data set's, or silence would be thousands of times it."""
+    model = make_model("cnn", "halfway")
+    silence, sound = (model.scene_embeddings(audio).abs().max() for audio in (torch.zeros(1, 8000), sounds(2, 8000, 1)))
+    assert silence < 10 * sound
 
 
 def test_clips_under_100_ms_are_followed_by_zeros():

@@ -169,7 +169,7 @@ def test_little_of_the_signal_is_kept():
 
 
 def test_a_mode_that_looks_ahead_is_refused_with_the_way_out():
-    for mode, need in {"clip": "the whole clip", "original": "the whole call"}.items():
+    for mode, need in {"clip": "the whole clip", "halfway": "the whole clip", "original": "the whole call"}.items():
         expected = rf'{mode}\' needs {need} before .* load_model\(\.\.\., normalization="dataset"\)'
         with pytest.raises(OptionError, match=expected):
             StreamingEmbedder(make_model(mode=mode))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-EXPORTED_MODES = ("dataset", "clip")
+from hear_byols.config import INVARIANT_MODES
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--timestamps", "-t", action="store_true", help="embed windows instead of whole clips")
     parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
     parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
-    parser.add_argument("--normalization", choices=EXPORTED_MODES, help="default: the checkpoint's own")
+    parser.add_argument("--normalization", choices=INVARIANT_MODES, help="default: the checkpoint's own")
     parser.add_argument("--check", action="store_true", help="run it beside the model, and refuse a difference of 1e-4")
     parser.set_defaults(run=run)
 

@@ -9,6 +9,7 @@ import math
 import re
 import sys
 
+from hear_byols.config import INVARIANT_MODES
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
 
@@ -48,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     for name in ("name", "description", "licence"):
         credits.add_argument(f"--{name}", default="", help="of the weights")
     credits.add_argument("--manifest", default="", metavar="CSV", help="columns shard, licence, content")
-    credits.add_argument("--normalization", choices=("dataset", "clip"), default="dataset", help="default: dataset")
+    credits.add_argument("--normalization", choices=INVARIANT_MODES, default="dataset", help="default: dataset")
     credits.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
     _add_settings(parser.add_argument_group("settings, which replace the preset's"))
     parser.set_defaults(run=run)

@@ -101,8 +101,8 @@ def export_encoder(
         trainer: the run.
         path: ends in ``.pth`` or ``.safetensors``.
         provenance: see :func:`describe_run` and :func:`describe_data`.
-        normalization: mode written into the checkpoint, ``"dataset"`` or ``"clip"``; the data-set statistics are stored
-            with either.
+        normalization: mode written into the checkpoint, ``"dataset"``, ``"clip"`` or ``"halfway"``; the data-set
+            statistics are stored with all of them.
         half: store float16.
     """
     encoder = trainer.byol.online.encoder

@@ -90,7 +90,7 @@ def pretrain(
         cache: folder for decoded audio and features, which runs may share; by default ``output/cache``.
         hardware: where to train.
         credits: for the checkpoint's provenance.
-        normalization: mode written into the checkpoint, ``"dataset"`` or ``"clip"``.
+        normalization: mode written into the checkpoint, ``"dataset"``, ``"clip"`` or ``"halfway"``.
         half: store the checkpoint's weights as float16, in half the space.
         max_minutes: stop after this time; the same call continues.
         tensorboard: also write TensorBoard events.
