@@ -28,7 +28,7 @@ from study_model import PADDINGS, POOLINGS
 
 BASE = """--encoder cnn --targets opensmile --batch-size 32 --steps 300 --learning-rate 5e-4 --schedule cosine
 --warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --fader 1 --rate-fan-in 256
---normalization halfway --log-steps 10 --no-tensorboard --quiet"""
+--normalization halfway --precision bf16-mixed --log-steps 10 --no-tensorboard --quiet"""
 SELF = "--targets none"
 RATIOS = {"1 to 4": "0.4 1.6", "1 to 2": "0.6667 1.3333", "2 to 3": "0.8 1.2", "1 to 1": "1 1"}
 RATIOS |= {"3 to 2": "1.2 0.8", "2 to 1": "1.3333 0.6667", "4 to 1": "1.6 0.4"}
@@ -128,34 +128,40 @@ def pretrain(variant: Variant, args: argparse.Namespace) -> Path:
     return folder / "encoder.pth"
 
 
-def score(models: dict[str, str], args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Scores in percent by label and task."""
+def score(models: dict[str, str], args: argparse.Namespace) -> dict[str, dict[str, tuple[float, float]]]:
+    """Scores on the test and validation rows, in percent, by label and task."""
     folder = args.output / "scores"
     command = [sys.executable, "-m", "hear_byols", "evaluate", "--output", str(folder), "--quiet"]
     command += ["--tasks", *args.tasks, "--models", *(f"{label}={model}" for label, model in models.items())]
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
-    found: dict[str, dict[str, float]] = {label: {} for label in models}
+    found: dict[str, dict[str, tuple[float, float]]] = {label: {} for label in models}
     with open(folder / "scores.csv", newline="") as file:
         for row in csv.DictReader(file):
-            if row["source"] == "this run" and row["model"] in found:
-                found[row["model"]].setdefault(row["task"], 100 * float(row["mean"]))  # the task's first score
+            if row["model"] in found and row["validation"]:  # the task's own score
+                found[row["model"]][row["task"]] = 100 * float(row["mean"]), 100 * float(row["validation"])
     return found
 
 
-def write(scores: dict[str, dict[str, float]], stem: Path) -> None:
-    """Write the table and the picture."""
+def write(scores: dict[str, dict[str, tuple[float, float]]], stem: Path) -> None:
+    """Write the table and the picture; the validation rows, which the probe chose its strength by, decide."""
     tasks = list(next(iter(scores.values())))
-    means = {label: sum(row.values()) / len(tasks) for label, row in scores.items()}
-    header = ["", *(task.split("-")[0] for task in tasks), "mean"]
-    rows = [[label, *(f"{row[t]:.1f}" for t in tasks), f"{means[label]:.1f}"] for label, row in scores.items()]
+    means = {
+        label: [sum(pair) / len(tasks) for pair in zip(*row.values(), strict=True)] for label, row in scores.items()
+    }
+    header = ["", *(task.split("-")[0] for task in tasks), "mean", "validation mean"]
+    rows = [
+        [label, *(f"{row[task][0]:.1f}" for task in tasks), *(f"{mean:.1f}" for mean in means[label])]
+        for label, row in scores.items()
+    ]
     lines = [header, ["---"] * len(header), *rows]
     stem.with_suffix(".md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for task in tasks:
-        axes.plot(list(scores), [row[task] for row in scores.values()], ".-", alpha=0.5, label=task.split("-")[0])
-    axes.plot(list(means), list(means.values()), "ko-", linewidth=2.5, label="mean")
-    axes.set_ylabel("score of the linear probe, %")
+        axes.plot(list(scores), [row[task][0] for row in scores.values()], ".-", alpha=0.5, label=task.split("-")[0])
+    axes.plot(list(means), [test for test, _ in means.values()], "ko-", linewidth=2.5, label="mean")
+    axes.plot(list(means), [valid for _, valid in means.values()], "ks--", alpha=0.6, label="validation mean")
+    axes.set_ylabel("score of the linear probe on test rows, %")
     axes.tick_params(axis="x", rotation=20)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(stem.with_suffix(".png"), dpi=120)

@@ -33,7 +33,8 @@ class ProbeResult:
     Args:
         scores: test scores by name, the mean over folds; the task's criterion first.
         folds: test scores of every fold.
-        settings: what was chosen: grid point or strength, validation score, epochs, post-processing.
+        settings: what was chosen: grid point or strength, epochs, post-processing; and the score on each fold's
+            validation rows that decided, the higher the better.
     """
 
     scores: dict[str, float]
@@ -136,7 +137,7 @@ def probe_linear(task: Task, splits: Mapping[str, Rows]) -> ProbeResult:
         TaskError: the task cannot be scored.
     """
     check_scores(task)
-    folds, strengths, postprocessings = [], [], []
+    folds, strengths, validations, postprocessings = [], [], [], []
     for names in task.data_splits():
         train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))
 
@@ -145,11 +146,17 @@ def probe_linear(task: Task, splits: Mapping[str, Rows]) -> ProbeResult:
             return score if math.isfinite(score) else -math.inf
 
         predict, strength = fit_ridge(train, choose)
-        how = _best(task, valid, predict(valid.x))[1]
+        score, how = _best(task, valid, predict(valid.x))
         folds.append(_test(task, test, predict(test.x), how))
         strengths.append(strength)
+        validations.append(_finite(score))
         postprocessings.append(asdict(how) if how else None)
-    settings = {"strength": strengths, "postprocessing": postprocessings, "standardized": True}
+    settings = {
+        "strength": strengths,
+        "validation": validations,
+        "postprocessing": postprocessings,
+        "standardized": True,
+    }
     return ProbeResult(_means(folds), folds, settings)
 
 

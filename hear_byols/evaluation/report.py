@@ -162,16 +162,17 @@ def _html_cells(tag: str, cells: Sequence[str]) -> str:
 def _csv(tables: Sequence[Table]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    head = ["task", "probe", "model", "score", "mean", "spread", "n_seeds", "size", "speed", "memory", "source"]
+    head = ["task", "probe", "model", "score", "mean", "spread", "n_seeds"]
+    head += ["size", "speed", "memory", "source", "validation"]
     writer.writerow(head)
     for table in tables:
         for row in table.rows:
             for name, values in row.values.items():
                 spread = f"{np.std(values, ddof=1):.6f}" if len(values) > 1 else ""
                 numbers = [f"{np.mean(values):.6f}", spread, len(values)]
-                writer.writerow(
-                    [table.task, table.probe, row.model, name, *numbers, *row.cost, row.source or "this run"]
-                )
+                decided = row.validation and name == table.scores[0]
+                rest = [*row.cost, row.source or "this run", f"{np.mean(row.validation):.6f}" if decided else ""]
+                writer.writerow([table.task, table.probe, row.model, name, *numbers, *rest])
     return file.getvalue()
 
 

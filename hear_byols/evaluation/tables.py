@@ -22,12 +22,14 @@ class Row:
         values: of every score, one a seed.
         source: of published scores; empty for ours.
         cost: cells on size, speed and memory; empty for published scores.
+        validation: the mean over folds of the score that the probe chose by, the higher the better, one a seed.
     """
 
     model: str
     values: dict[str, list[float]]
     source: str = ""
     cost: tuple[str, ...] = ("", "", "")
+    validation: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ def _table(records: Sequence[dict[str, Any]]) -> Table:
     for record in records:
         by_model.setdefault(record["model"], []).append(record)
     rows = [
-        Row(model, {name: [each["scores"][name] for each in members] for name in names}, cost=_cost(members[0]))
+        Row(
+            model,
+            {name: [each["scores"][name] for each in members] for name in names},
+            cost=_cost(members[0]),
+            validation=tuple(_validation(each) for each in members),
+        )
         for model, members in by_model.items()
     ]
     systems: dict[tuple[str, str], dict[str, list[float]]] = {}
@@ -94,6 +101,10 @@ def _sort_key(row: Row, score: str) -> float:
     if math.isnan(value):
         return math.inf
     return value if score in MINIMIZED else -value
+
+
+def _validation(record: dict[str, Any]) -> float:
+    return float(np.mean([math.nan if score is None else score for score in record["settings"]["validation"]]))
 
 
 def _cost(record: dict[str, Any]) -> tuple[str, str, str]:

@@ -63,6 +63,9 @@ def test_one_command_from_tasks_to_report(task, tmp_path, broken, capsys, monkey
     assert float(rows["stats", "linear"]["mean"]) > 0.9
     assert (rows["stats", "linear"]["size"], rows["both", "linear"]["size"]) == ("256", "512")
     assert (rows["stats", "predictor"]["n_seeds"], rows["stats", "linear"]["n_seeds"]) == ("2", "1")
+    decisive = [row for row in scores(tmp_path) if row["validation"]]  # lines of each model's criterion
+    assert len(decisive) == len(rows)
+    assert all(0.5 < float(row["validation"]) <= 1 for row in decisive if row["model"] == "stats")
     settings = [json.loads(path.read_text()) for path in (tmp_path / "out/results").iterdir()]
     assert {(r["size"], r["settings"]["standardized"]) for r in settings if r["probe"] == "mlp"} == {
         (256, False),
@@ -130,6 +133,7 @@ def record(model, value, task="esc50", folder="esc50-v2.0.0-full", seed=0, score
         "scores": {score: value, **more},
         "size": 256,
         "cost": {"seconds": 2.0, "audio_seconds": 50.0, "peak_bytes": 1_234_567_890, "device": "cpu, 1 thread"},
+        "settings": {"validation": [0.5]},
     }
 
 

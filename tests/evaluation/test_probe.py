@@ -112,6 +112,15 @@ def test_training_never_sees_the_test_rows(task):
         assert a.scores != b.scores
 
 
+def test_the_linear_probe_says_the_validation_score_that_it_chose_by(task):
+    """Scored once more with the validation rows as test rows."""
+    rows = rows_of_splits(task, [noisy(task, noise=2.0)])
+    result = probe_linear(task, rows)
+    swapped = probe_linear(task, {**rows, "test": rows["valid"]})
+    assert result.settings["validation"] == [swapped.scores["top1_acc"]]
+    assert result.settings["validation"] != [result.scores["top1_acc"]]
+
+
 def test_standardisation_rescues_features_of_huge_scale(task):
     """As openSMILE's, which reach 1e13 (paper, section 3.4)."""
     huge = noisy(task, size=1, noise=1.0, seed=5)
