@@ -30,6 +30,7 @@ BASE = """--encoder cnn --targets opensmile --batch-size 32 --steps 300 --learni
 --warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --fader 1 --rate-fan-in 256
 --normalization halfway --precision bf16-mixed --log-steps 10 --no-tensorboard --quiet"""
 SELF = "--targets none"
+CVT = "--encoder cvt"
 RATIOS = {"1 to 4": "0.4 1.6", "1 to 2": "0.6667 1.3333", "2 to 3": "0.8 1.2", "1 to 1": "1 1"}
 RATIOS |= {"3 to 2": "1.2 0.8", "2 to 1": "1.3333 0.6667", "4 to 1": "1.6 0.4"}
 CROP_SECONDS = 0.95
@@ -85,7 +86,14 @@ STUDIES = {
         Variant("synthetic", f"{SELF} --synthetic 1"),
     ],
     "crops": [
-        Variant(f"{steps * 32:,} crops", f"--steps {steps}" if steps != 300 else "") for steps in (75, 300, 1200, 4800)
+        Variant(f"{name} {steps * 32:,}", f"{settings} --steps {steps}" if steps != 300 else settings)
+        for name, settings, lengths in (
+            ("hybrid", "", (75, 300, 1200)),
+            ("self-supervised", SELF, (300, 1200)),
+            ("CvT hybrid", CVT, (300, 1200)),
+            ("CvT self-supervised", f"{CVT} {SELF}", (300,)),
+        )
+        for steps in lengths
     ],
     "hours": [
         Variant(f"{n * CROP_SECONDS / 3600:.1f} h", f"--feature-crops {n}" if n != 20_000 else "")

@@ -63,6 +63,7 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
 
 
 def _shipped(name: str, encoder: str, row: str, sha256: str, size: int) -> WeightRecord:
+    of_features = "; trained on openSMILE features, whose licence reserves commercial use" if "hybrid" in name else ""
     return WeightRecord(
         name=name,
         encoder=encoder,
@@ -71,7 +72,7 @@ def _shipped(name: str, encoder: str, row: str, sha256: str, size: int) -> Weigh
         file=f"{name}.pth",
         sha256=sha256,
         size=size,
-        licence="CC BY-SA 4.0; trained on openSMILE features, whose licence reserves commercial use",
+        licence=f"CC BY-SA 4.0{of_features}",
         data="15 h of openly licensed speech, vocal sounds, music and ambience; a short run on one CPU core",
         reference=f"{PAPER}, the method of row {row}",
     )
@@ -82,15 +83,29 @@ _RECORDS = (
         "cnn_hybrid",
         "cnn",
         "Hybrid BYOL-S",
-        "a915aa0484a7e9793f8bc2948bae8ddee0d17b68db2d5b0b0bdaabfb6070f40d",
+        "ae16595b807c6727b21a670a72347740d15639beeb28d89c704f7218def33249",
         10657086,
+    ),
+    _shipped(
+        "cnn_byols",
+        "cnn",
+        "BYOL-S",
+        "d30b2e85ede80346e1fb8ddfde026cfe0848496235b322f62d73eb840d1f9230",
+        10656735,
     ),
     _shipped(
         "cvt_hybrid",
         "cvt",
         "Hybrid BYOL-S/CvT",
-        "38b788b7a070e712af65593353539782b043b215db1b0720ee50962182bbe179",
-        10065419,
+        "65d3cfbadf62ec79d5bf86e2502896f0308f0aad51a4c9034f6374023cb021de",
+        10065611,
+    ),
+    _shipped(
+        "cvt_byols",
+        "cvt",
+        "BYOL-S/CvT",
+        "3776d779e784fff67d0839212d12c537d7f0ba6b0daf43cefb458add9f0ca5d4",
+        10065201,
     ),
     _original(
         "original_cvt_hybrid",

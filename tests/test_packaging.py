@@ -109,7 +109,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
 
 def test_the_weights_travel_in_the_wheel_and_the_sdist(built: Built) -> None:
     shipped = {path.name: path.read_bytes() for path in (built.checkout / "checkpoints").iterdir()}
-    assert {"cnn_hybrid.pth", "cvt_hybrid.pth"} <= shipped.keys()
+    assert {f"{encoder}_{kind}.pth" for encoder in ("cnn", "cvt") for kind in ("hybrid", "byols")} <= shipped.keys()
     wheel = contents(built.wheel)
     with tarfile.open(built.sdist) as archive:
         root = archive.getnames()[0].split("/")[0]
