@@ -190,7 +190,8 @@ def fragile(tmp_path, monkeypatch):
     (folder / "fragile_module.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(folder)
     import_module("hear_byols.evaluation.adapters.logmel")
-    return Part("fragile_module")
+    yield Part("fragile_module")
+    sys.modules.pop("fragile_module", None)  # its file goes with this test's folder
 
 
 def calls(tmp_path: Path) -> list[int]:
