@@ -89,9 +89,10 @@ STUDIES = {
         Variant(f"{name} {steps * 32:,}", f"{settings} --steps {steps}" if steps != 300 else settings)
         for name, settings, lengths in (
             ("hybrid", "", (75, 300, 1200)),
-            ("self-supervised", SELF, (300, 1200)),
+            ("hybrid 1 to 4", "--alpha 0.4 --beta 1.6", (300, 4800)),
+            ("self-supervised", SELF, (300, 1200, 4800)),
             ("CvT hybrid", CVT, (300, 1200)),
-            ("CvT self-supervised", f"{CVT} {SELF}", (300,)),
+            ("CvT self-supervised", f"{CVT} {SELF}", (300, 1200)),
         )
         for steps in lengths
     ],
@@ -170,7 +171,7 @@ def write(scores: dict[str, dict[str, tuple[float, float]]], stem: Path) -> None
     axes.plot(list(means), [test for test, _ in means.values()], "ko-", linewidth=2.5, label="mean")
     axes.plot(list(means), [valid for _, valid in means.values()], "ks--", alpha=0.6, label="validation mean")
     axes.set_ylabel("score of the linear probe on test rows, %")
-    axes.tick_params(axis="x", rotation=20)
+    plt.setp(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(stem.with_suffix(".png"), dpi=120)
     plt.close(figure)

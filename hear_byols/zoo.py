@@ -104,7 +104,7 @@ _RECORDS = (
         "cvt_byols",
         "cvt",
         "BYOL-S/CvT",
-        "3776d779e784fff67d0839212d12c537d7f0ba6b0daf43cefb458add9f0ca5d4",
+        "311ffa9a51fa5774d7408b394c13627927cc17ed9a67272adce2d846a6b1c569",
         10065201,
     ),
     _original(
