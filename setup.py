@@ -20,7 +20,7 @@ UMAP = [*ANALYSIS, "umap-learn>=0.5.5"]
 ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
 RAY = ["ray[data]>=2.10", *PARQUET]
 TESTED = [*TRAIN, *EVAL, *ANALYSIS, *PARQUET, *OPENSMILE, *ONNX, *RAY]
-TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9"]
+TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3"]
 
 setup(
     name="hear_byols",

@@ -34,6 +34,7 @@ CVT = "--encoder cvt"
 RATIOS = {"1 to 4": "0.4 1.6", "1 to 2": "0.6667 1.3333", "2 to 3": "0.8 1.2", "1 to 1": "1 1"}
 RATIOS |= {"3 to 2": "1.2 0.8", "2 to 1": "1.3333 0.6667", "4 to 1": "1.6 0.4"}
 CROP_SECONDS = 0.95
+MADE_CROPS = "--feature-crops 5000"  # which are as good as 20,000, and sooner extracted
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,26 @@ class Variant:
         settings: added to the base.
         options: of ``load_model``, JSON.
         module: with the HEAR API, which loads the checkpoint.
+        made: synthetic audio beside the data, folders of ``--made``.
+        recorded: whether the data is used at all.
     """
 
     label: str
     settings: str = ""
     options: str = ""
     module: str = "hear_byols"
+    made: tuple[str, ...] = ()
+    recorded: bool = True
+
+    @property
+    def audio(self) -> str:
+        """Name of the cache's folder: empty for the data alone."""
+        return "_".join((*(() if self.recorded else ("only",)), *self.made))
 
     @property
     def run(self) -> str:
         """Name of the run's folder."""
-        return re.sub(r"[^\w.]+", "_", self.settings.replace("--", "")).strip("_") or "base"
+        return re.sub(r"[^\w.]+", "_", f"{self.settings.replace('--', '')} {self.audio}").strip("_") or "base"
 
 
 def _changed(**options: str) -> Variant:
@@ -84,6 +94,16 @@ STUDIES = {
         Variant("real", SELF),
         Variant("half synthetic", f"{SELF} --synthetic 0.5"),
         Variant("synthetic", f"{SELF} --synthetic 1"),
+    ],
+    "made": [
+        Variant(label, MADE_CROPS, made=made, recorded=recorded)
+        for label, made, recorded in (
+            ("recorded", (), True),
+            ("and speech", ("speech",), True),
+            ("and music", ("music",), True),
+            ("and both", ("speech", "music"), True),
+            ("both alone", ("speech", "music"), False),
+        )
     ],
     "crops": [
         Variant(f"{name} {steps * 32:,}", f"{settings} --steps {steps}" if steps != 300 else settings)
@@ -131,8 +151,9 @@ STUDIES = {
 def pretrain(variant: Variant, args: argparse.Namespace) -> Path:
     """Train, or do nothing if that was done; returns the checkpoint."""
     folder = args.output / "runs" / variant.run
-    command = [sys.executable, "-m", "hear_byols", "pretrain", "--data", *args.data, "--output", str(folder)]
-    command += ["--cache", str(args.cache or args.output / "cache")]
+    data = [*(args.data if variant.recorded else ()), *(str(args.made / name) for name in variant.made)]
+    command = [sys.executable, "-m", "hear_byols", "pretrain", "--data", *data, "--output", str(folder)]
+    command += ["--cache", str((args.cache or args.output / "cache") / variant.audio)]
     subprocess.run([*command, *BASE.split(), *variant.settings.split(), *args.rest], check=True)
     return folder / "encoder.pth"
 
@@ -186,7 +207,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, help="of audio and features; default: OUTPUT/cache")
+    parser.add_argument(
+        "--made", type=Path, help="folder of synthetic_audio.py's speech/ and music/, for the study made"
+    )
     args, args.rest = parser.parse_known_args(argv)
+    if args.study == "made" and args.made is None:
+        parser.error("the study made needs --made, the folder with synthetic_audio.py's speech/ and music/")
     models = {v.label: f"{v.module}:{pretrain(v, args)}{v.options}" for v in STUDIES[args.study]}
     write(score(models, args), args.output / args.study)
 

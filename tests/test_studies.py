@@ -18,21 +18,22 @@ from pretraining import write_clips  # noqa: E402
 from task_folders import scene_task  # noqa: E402
 
 from hear_byols import cli  # noqa: E402
+from hear_byols.checkpoint import read_checkpoint  # noqa: E402
 from hear_byols.evaluation.models import parse_models  # noqa: E402
 
 TINY = "--targets none --steps 2 --batch-size 4 --head-hidden 32 --crop-frames 32 --accelerator cpu --threads 1"
 
 
-def parsed(settings: str) -> dict:
-    """What the command line makes of the base and these settings."""
-    command = ["pretrain", "--data", "x", "--output", "y", *studies.BASE.split(), *settings.split()]
-    return vars(cli.build_parser().parse_args(command))
+def parsed(variant: studies.Variant) -> dict:
+    """What the command line makes of the base and a variant."""
+    command = ["pretrain", "--data", "x", variant.audio, "--output", "y"]
+    return vars(cli.build_parser().parse_args([*command, *studies.BASE.split(), *variant.settings.split()]))
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
 def test_variants_of_a_study_are_different_models(name):
     variants = studies.STUDIES[name]
-    ways = [({**parsed(v.settings)}, v.options, v.module) for v in variants]
+    ways = [(parsed(v), v.options, v.module) for v in variants]
     assert all(ways.count(way) == 1 for way in ways)
     models = parse_models(f"{v.label}={v.module}:{v.run}.pth{v.options}" for v in variants)
     assert [model.label for model in models] == [v.label for v in variants]
@@ -40,8 +41,8 @@ def test_variants_of_a_study_are_different_models(name):
 
 def test_equal_settings_share_a_run_and_others_do_not():
     variants = [v for study in studies.STUDIES.values() for v in study]
-    settings = {v.run: parsed(v.settings) for v in variants}
-    assert all(settings[v.run] == parsed(v.settings) for v in variants)
+    settings = {v.run: parsed(v) for v in variants}
+    assert all(settings[v.run] == parsed(v) for v in variants)
     assert all(list(settings.values()).count(way) == 1 for way in settings.values())
 
 
@@ -77,3 +78,24 @@ def test_poolings_of_two_time_steps(pooling):
     x = torch.tensor([[[1.0, -2.0], [3.0, 4.0]]])
     expected = {"mean": [2.0, 1.0], "maximum": [3.0, 4.0], "mean and maximum": [5.0, 5.0]}
     assert study_model.POOLINGS[pooling](x).tolist() == [expected[pooling]]
+
+
+def test_synthetic_audio_is_trained_on_beside_the_data_or_instead_of_it(tmp_path, monkeypatch):
+    for name in ("recorded", "made/speech", "made/music"):
+        write_clips(tmp_path / name, n_clips=3)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setitem(studies.STUDIES, "made", studies.STUDIES["made"][1::3])
+    monkeypatch.setattr(studies, "score", lambda models, args: {name: {"task": (1.0, 2.0)} for name in models})
+    places = ["--data", str(tmp_path / "recorded"), "--made", str(tmp_path / "made"), "--output", str(tmp_path / "out")]
+    studies.main(["made", *places, "--tasks", "none", *TINY.split()])
+    sources = []
+    for variant in studies.STUDIES["made"]:
+        checkpoint = read_checkpoint(tmp_path / "out/runs" / variant.run / "encoder.pth")
+        sources.append([source["name"] for source in checkpoint.provenance["data"]])
+    assert sources == [["recorded", "speech"], ["speech", "music"]]
+
+
+def test_the_study_of_synthetic_audio_needs_its_folder(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        studies.main(["made", "--data", "a", "--tasks", "b", "--output", str(tmp_path)])
+    assert "needs --made" in capsys.readouterr().err
