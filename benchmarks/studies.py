@@ -111,7 +111,7 @@ STUDIES = {
             ("hybrid", "", (75, 300, 1200)),
             ("hybrid 1 to 4", "--alpha 0.4 --beta 1.6", (300, 4800)),
             ("self-supervised", SELF, (300, 1200, 4800)),
-            ("CvT hybrid", CVT, (300, 1200)),
+            ("CvT hybrid", CVT, (300, 1200, 3000)),
             ("CvT self-supervised", f"{CVT} {SELF}", (300, 1200)),
         )
         for steps in lengths
@@ -144,7 +144,11 @@ STUDIES = {
     ],
     "pooling": [_changed(pooling=name) for name in POOLINGS],
     "padding": [Variant("as the clips are"), *(_changed(padding=name) for name in PADDINGS)],
-    "seeds": [Variant("seed 42"), Variant("seed 43", "--seed 43")],
+    "seeds": [
+        Variant(f"{steps * 32:,} crops, seed {seed}", f"{more} --seed {seed}".replace("--seed 42", "").strip())
+        for steps, more in ((300, ""), (1200, "--steps 1200"))
+        for seed in (42, 43)
+    ],
 }
 
 

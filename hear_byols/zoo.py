@@ -97,7 +97,7 @@ _RECORDS = (
         "cvt_hybrid",
         "cvt",
         "Hybrid BYOL-S/CvT",
-        "65d3cfbadf62ec79d5bf86e2502896f0308f0aad51a4c9034f6374023cb021de",
+        "2dcb49f174182632085c8c4b921076a3ad77942fd0af4eb49017170de8d23c53",
         10065611,
     ),
     _shipped(
