@@ -39,6 +39,7 @@ if trainer.team.rank == 0:
     memory = trainer.views.memory.take(torch.arange(16))
     result = {"values": values, "state": trainer.byol.state_dict(), "rows": rows, "std": trainer.std, "memory": memory}
     torch.save(result, sys.argv[2])
+trainer.fabric.barrier()  # as at the end of a run: none leaves while another still works
 leave_team()
 """
 
