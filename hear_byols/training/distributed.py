@@ -59,7 +59,11 @@ class Team:
 
 
 def leave_team() -> None:
-    """End communication between processes; one that exits without this may crash in gloo's threads."""
+    """End communication between processes.
+
+    Gloo's threads go with the last object that refers to the process group, as a trained module does; so none may be
+    kept to the interpreter's end. There a thread that still frees a tensor aborts the process (torch 2.11).
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

@@ -6,6 +6,7 @@ left out, and so are the running means, which follow them.
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretraining import TinyEncoder, make_trainer
+from pretraining import SMALL, TinyEncoder, make_trainer, write_clips
 from torch import nn
 
 from hear_byols.errors import OptionError
@@ -22,13 +23,13 @@ from hear_byols.training.distributed import SyncBatchNorm, Team, synchronise_bat
 TESTS = Path(__file__).resolve().parents[1]
 STEPS = 10
 IDLE = ("net.0.bias", "projector.0.bias", "predictor.0.bias", "running_mean")
-# What each process of the run does; the first one keeps the result.
-SCRIPT = """
-import os
+# What each process does that trains by hand; the first one keeps the result.
+STEP = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from hear_byols.training import pretrain
+from hear_byols.training.distributed import leave_team
 from pretraining import make_trainer, small_pool
 torch.set_num_threads(1)
 pretrain.STATISTICS_CROPS = pretrain._STATISTICS_BATCH = 32
@@ -39,23 +40,30 @@ if trainer.team.rank == 0:
     memory = trainer.views.memory.take(torch.arange(16))
     result = {"values": values, "state": trainer.byol.state_dict(), "rows": rows, "std": trainer.std, "memory": memory}
     torch.save(result, sys.argv[2])
-trainer.fabric.barrier()  # none leaves while another still works
-sys.stdout.flush()
-os._exit(0)  # gloo's threads abort one in some twenty processes that tear down (torch 2.11); this is not about that
+del trainer
+leave_team()
+"""
+# The command, and the threads that it leaves behind.
+COMMAND = """
+import os
+import sys
+from hear_byols.cli import main
+code = main(sys.argv[1:])
+print("threads:", *(open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")))
+sys.exit(code)
 """
 
 
-def run_two(tmp_path, kind):
-    """Start two processes as torchrun would."""
+def run_two(script, *arguments):
+    """Start two processes as torchrun would; returns what each printed, and their exit statuses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     shared |= {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(TESTS), str(tmp_path / "result.pt"), kind]
     processes = [
         subprocess.Popen(
-            command,
+            [sys.executable, "-c", script, *map(str, arguments)],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -64,13 +72,14 @@ def run_two(tmp_path, kind):
         for rank in range(2)
     ]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    return torch.load(tmp_path / "result.pt", weights_only=True)
+    return outputs, [process.returncode for process in processes]
 
 
 @pytest.mark.parametrize("kind", ["hybrid", "byols"])
 def test_two_processes_equal_one(pool, tmp_path, kind):
-    two = run_two(tmp_path, kind)
+    outputs, statuses = run_two(STEP, TESTS, tmp_path / "result.pt", kind)
+    assert statuses == [0, 0], outputs
+    two = torch.load(tmp_path / "result.pt", weights_only=True)
     assert two["rows"] == 4  # half of the batch of 8 each
     one = make_trainer(pool, hybrid=kind == "hybrid", fader=0.5, identity_norm=True)
     assert one.std == pytest.approx(two["std"], rel=1e-6)
@@ -87,6 +96,24 @@ def test_two_processes_equal_one(pool, tmp_path, kind):
             torch.testing.assert_close(two["state"][name], value, rtol=0, atol=1e-3 * largest, msg=name)
         else:
             assert torch.equal(two["state"][name], value)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="names of threads are in /proc")
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [([], 0, ""), (["--learning-rate", "1e30"], 2, "not finite")],
+    ids=["finished", "failed"],
+)
+def test_no_thread_of_gloo_outlives_the_run(options, status, message, tmp_path):
+    """One that does may still free tensors when the interpreter ends, and then aborts the process."""
+    audio = write_clips(tmp_path / "audio")
+    run = ["--data", audio, "--output", tmp_path / "run", "--encoder", "cnn", "--steps", "3", "--quiet"]
+    small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    outputs, statuses = run_two(COMMAND, "pretrain", *run, *small, *options, "--accelerator=cpu", "--no-tensorboard")
+    assert statuses == [status, status], outputs
+    for output in outputs:
+        assert message in output
+        assert "gloo" not in re.search("^threads: (.+)", output, re.MULTILINE)[1]
 
 
 def test_batch_norms_are_replaced_under_their_names():
