@@ -26,6 +26,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from study_model import PADDINGS, POOLINGS
 
+from hear_byols.config import LAYERS
+
 BASE = """--encoder cnn --targets opensmile --batch-size 32 --steps 300 --learning-rate 5e-4 --schedule cosine
 --warmup 0.05 --ema-decay 0.998 --head-hidden 1024 --mel-scale 1 1 --silence 0.3 --fader 1 --rate-fan-in 256
 --normalization halfway --precision bf16-mixed --log-steps 10 --no-tensorboard --quiet"""
@@ -141,6 +143,16 @@ STUDIES = {
         Variant("each clip's own", options='{"normalization": "clip"}'),
         Variant("halfway"),
         Variant("the data set's", options='{"normalization": "dataset"}'),
+    ],
+    "layers": [
+        Variant(f"{name}, {layers}", settings, options=json.dumps({"layers": layers}))
+        for name, settings in (
+            ("CNN 9,600", ""),
+            ("CNN 38,400", "--steps 1200"),
+            ("CNN 38,400, seed 43", "--steps 1200 --seed 43"),
+            ("CvT 96,000", f"{CVT} --steps 3000"),
+        )
+        for layers in LAYERS
     ],
     "pooling": [_changed(pooling=name) for name in POOLINGS],
     "padding": [Variant("as the clips are"), *(_changed(padding=name) for name in PADDINGS)],

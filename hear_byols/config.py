@@ -13,6 +13,7 @@ from hear_byols.errors import OptionError
 
 INVARIANT_MODES = ("dataset", "clip", "halfway")  # a vector depends on its own clip alone
 NORMALIZATION_MODES = (*INVARIANT_MODES, "original")
+LAYERS = ("last", "multi")
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Far beyond any sensible model; a configuration in a bad file must not claim gigabytes.
 _MOST = {"sample_rate": 384_000, "n_fft": 32_768, "n_mels": 512, "embedding_size": 65_536}
@@ -66,16 +67,22 @@ class EncoderConfig:
 
     Args:
         name: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
-        embedding_size: size of the embedding; free (512, 1024, 2048, ...) for ``"cnn"``, fixed for the others.
+        embedding_size: size of the last layer's embedding; free (512, 1024, 2048, ...) for ``"cnn"``, fixed for the
+            others.
+        layers: ``"last"``, the embedding of the last layer alone (the paper's), or ``"multi"``, which puts the temporal
+            maxima of layers before it behind it (Niizumi et al. 2022).
     """
 
     name: str
     embedding_size: int
+    layers: str = "last"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise OptionError(f"encoder.name must be a string, got {self.name!r}")
         _check_count("encoder.embedding_size", self.embedding_size, _MOST["embedding_size"])
+        if self.layers not in LAYERS:
+            raise OptionError(f"layers must be one of {', '.join(LAYERS)}; got {self.layers!r}")
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,15 @@ def load_model(
     frame_ms: float = 1000,
     hop_ms: float = 50,
     normalization: str | None = None,
+    layers: str | None = None,
     batch_size: int | None = None,
     precision: str = "float32",
     win_length: int | None = None,
 ) -> EmbeddingModel | OpenSmileModel | ConcatenatedModel:
     """Load a model, ready to embed, on the CPU and in evaluation mode.
 
-    openSMILE has no use for ``normalization``, ``precision`` and ``win_length``: in a concatenation they go to the
-    other parts; for ``"opensmile"`` alone they are refused. It works clip by clip, whatever the ``batch_size``.
+    openSMILE has no use for ``normalization``, ``layers``, ``precision`` and ``win_length``: in a concatenation they go
+    to the other parts; for ``"opensmile"`` alone they are refused. It works clip by clip, whatever the ``batch_size``.
 
     Args:
         model_file_path: empty for the default model; a path; a shipped file's name such as ``"cvt_hybrid.pth"``; a name
@@ -44,6 +45,8 @@ def load_model(
         frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
         hop_ms: distance of two timestamps in milliseconds (HEAR advises at most 50).
         normalization: ``"dataset"``, ``"clip"``, ``"halfway"`` or ``"original"``; by default the checkpoint's own mode.
+        layers: ``"last"``, the last layer's embedding, the paper's; or ``"multi"``, with the temporal maxima of layers
+            before it behind it; by default the checkpoint's own.
         batch_size: most windows or clips in one encoder call; by default chosen by device and length.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder.
         win_length: analysis window in samples for bare state dicts, which do not say it (NTT's BYOL-A: 1024).
@@ -60,7 +63,7 @@ def load_model(
     """
     sources = {spec: locate(spec) for spec in split_spec(model_file_path)}
     common = {"frame_ms": frame_ms, "hop_ms": hop_ms, "batch_size": batch_size}
-    own = {"normalization": normalization, "precision": precision, "win_length": win_length}
+    own = {"normalization": normalization, "layers": layers, "precision": precision, "win_length": win_length}
     if all(map(_is_opensmile, sources.values())):
         _refuse_options(own)
     models = [

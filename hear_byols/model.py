@@ -6,6 +6,7 @@ are made lazily from stretches of the signal, and batches hold a limited number 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.config import PRECISIONS, ModelConfig, NormalizationConfig
+from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
@@ -42,6 +43,7 @@ class EmbeddingModel(nn.Module):
         hop_ms: distance of two timestamps in milliseconds (the paper: 50).
         normalization: mode that replaces the configuration's: ``"dataset"``, ``"clip"``, ``"halfway"`` or
             ``"original"``.
+        layers: that replace the configuration's: ``"last"`` or ``"multi"``.
         batch_size: most windows or clips in one encoder call; by default as many as hold a fixed number of frames.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder; results are float32.
         provenance: where the weights come from, as stored in the checkpoint.
@@ -57,15 +59,17 @@ class EmbeddingModel(nn.Module):
         frame_ms: float = 1000,
         hop_ms: float = 50,
         normalization: str | None = None,
+        layers: str | None = None,
         batch_size: int | None = None,
         precision: str = "float32",
         provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if normalization is not None:
-            norm = config.normalization
-            norm = NormalizationConfig(normalization, norm.mean, norm.std)
-            config = ModelConfig(config.encoder, config.frontend, norm)
+            norm = dataclasses.replace(config.normalization, mode=normalization)
+            config = dataclasses.replace(config, normalization=norm)
+        if layers is not None:
+            config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, layers=layers))
         if precision not in PRECISIONS:
             raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):

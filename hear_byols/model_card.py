@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hear_byols.checkpoint import Checkpoint
+from hear_byols.encoders import build_encoder
 from hear_byols.files import file_digest
 
 # Licences the Hub knows by an identifier of its own; others are "other" with their name.
@@ -42,6 +45,8 @@ def model_card(checkpoint: Checkpoint, files: Sequence[Path], repo: str, revisio
     provenance, config = checkpoint.provenance, checkpoint.config
     at = "" if revision == "main" else f"@{revision}"
     spec = f"hf://{repo}/{files[0].name}{at}#sha256={file_digest(files[0])}"
+    with torch.device("meta"):
+        encoder = build_encoder(config.encoder, config.frontend.n_mels)
     n_parameters = sum(value.numel() for value in checkpoint.state_dict.values())
     notice = [f"> {_one_line(provenance['notice'])}", ""] if provenance.get("notice") else []
     lines = [
@@ -52,7 +57,7 @@ def model_card(checkpoint: Checkpoint, files: Sequence[Path], repo: str, revisio
         "",
         *notice,
         f"Encoder `{config.encoder.name}`, {n_parameters / 1e6:.1f} M values. Embeddings of "
-        f"{config.encoder.embedding_size} values from mono audio at {config.frontend.sample_rate} Hz, "
+        f"{encoder.embedding_size} values from mono audio at {config.frontend.sample_rate} Hz, "
         f"normalisation `{config.normalization.mode}`.",
         "",
         "## Use",

@@ -62,12 +62,12 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-def _shipped(name: str, encoder: str, row: str, sha256: str, size: int) -> WeightRecord:
+def _shipped(name: str, encoder: str, embedding_size: int, row: str, sha256: str, size: int) -> WeightRecord:
     of_features = "; trained on openSMILE features, whose licence reserves commercial use" if "hybrid" in name else ""
     return WeightRecord(
         name=name,
         encoder=encoder,
-        embedding_size=2048,
+        embedding_size=embedding_size,
         source="shipped",
         file=f"{name}.pth",
         sha256=sha256,
@@ -82,30 +82,34 @@ _RECORDS = (
     _shipped(
         "cnn_hybrid",
         "cnn",
+        3584,
         "Hybrid BYOL-S",
-        "ae16595b807c6727b21a670a72347740d15639beeb28d89c704f7218def33249",
-        10657086,
+        "b4054ef66b565b5bfdcd1dabc9441a4577c320b063b1de43b37aa841fdee85ac",
+        10657150,
     ),
     _shipped(
         "cnn_byols",
         "cnn",
+        3584,
         "BYOL-S",
-        "d30b2e85ede80346e1fb8ddfde026cfe0848496235b322f62d73eb840d1f9230",
-        10656735,
+        "3f72e0f30f1d3f0b6ca67e5c46560f87c92500dac97280c2865fa431826526f0",
+        10656799,
     ),
     _shipped(
         "cvt_hybrid",
         "cvt",
+        5120,
         "Hybrid BYOL-S/CvT",
-        "2dcb49f174182632085c8c4b921076a3ad77942fd0af4eb49017170de8d23c53",
+        "4a8804d9944d2796e9cc5c73bbaf63613e798b20cac6cd90ef4fc6eef899cee6",
         10065611,
     ),
     _shipped(
         "cvt_byols",
         "cvt",
+        5120,
         "BYOL-S/CvT",
-        "311ffa9a51fa5774d7408b394c13627927cc17ed9a67272adce2d846a6b1c569",
-        10065201,
+        "0ac60101592553a939034c36ce2315bbece913349a69829800ba96c44865cee1",
+        10065265,
     ),
     _original(
         "original_cvt_hybrid",

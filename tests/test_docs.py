@@ -23,9 +23,9 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL):
         exec(block, names)  # as a reader would paste it
-    assert names["scene"].shape == (1, 2048)
+    assert names["scene"].shape == (1, 3584)
     assert names["windows"].shape[1] == names["times"].shape[1] > 1
-    assert names["vectors"].shape == (2, 2048)
+    assert names["vectors"].shape == (2, 3584)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

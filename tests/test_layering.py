@@ -15,7 +15,16 @@ ROOT = Path(hear_byols.__file__).parent
 RUNGS = [
     {"errors", ""},  # "" is the package itself: its version
     {"config", "files", "memory", "precision", "normalization", "zoo", "demo"},
-    {"framing", "frontend", "inputs", "audio", "original", "encoders.pooling", "encoders.folding"},
+    {
+        "framing",
+        "frontend",
+        "inputs",
+        "audio",
+        "original",
+        "encoders.pooling",
+        "encoders.folding",
+        "encoders.multilayer",
+    },
     {"encoders.conv_block"},
     {"encoders.cnn", "encoders.resnetish", "encoders.clstm", "encoders.cvt"},
     {"encoders.build"},

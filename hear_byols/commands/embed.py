@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hear_byols.config import NORMALIZATION_MODES, PRECISIONS
+from hear_byols.config import LAYERS, NORMALIZATION_MODES, PRECISIONS
 from hear_byols.errors import OptionError
 from hear_byols.zoo import DEFAULT_MODEL
 
@@ -48,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
     parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
     parser.add_argument("--normalization", choices=NORMALIZATION_MODES, help="default: the checkpoint's own")
+    parser.add_argument("--layers", choices=LAYERS, help="default: the checkpoint's own")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="default: float32")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
     parser.add_argument("--batch-size", type=int, metavar="N", help="most clips or windows in one call of the encoder")
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         frame_ms=args.frame_ms,
         hop_ms=args.hop_ms,
         normalization=args.normalization,
+        layers=args.layers,
         precision=args.precision,
         batch_size=args.batch_size,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hear_byols.config import INVARIANT_MODES
+from hear_byols.config import INVARIANT_MODES, LAYERS
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -21,6 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
     parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
     parser.add_argument("--normalization", choices=INVARIANT_MODES, help="default: the checkpoint's own")
+    parser.add_argument("--layers", choices=LAYERS, help="default: the checkpoint's own")
     parser.add_argument("--check", action="store_true", help="run it beside the model, and refuse a difference of 1e-4")
     parser.set_defaults(run=run)
 
@@ -30,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from hear_byols.hear import load_model
     from hear_byols.onnx_export import export_onnx
 
-    model = load_model(args.model, frame_ms=args.frame_ms, hop_ms=args.hop_ms, normalization=args.normalization)
+    options = {name: getattr(args, name) for name in ("frame_ms", "hop_ms", "normalization", "layers")}
+    model = load_model(args.model, **options)
     export = export_onnx(model, args.output, timestamps=args.timestamps, check=args.check)
     checked = "" if export.deviation is None else f", within {export.deviation:.1e} of the model"
     print(f"{export.path}: {export.size / 1e6:.1f} MB{checked}")

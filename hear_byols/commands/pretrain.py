@@ -9,7 +9,7 @@ import math
 import re
 import sys
 
-from hear_byols.config import INVARIANT_MODES
+from hear_byols.config import INVARIANT_MODES, LAYERS
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
 
@@ -50,6 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         credits.add_argument(f"--{name}", default="", help="of the weights")
     credits.add_argument("--manifest", default="", metavar="CSV", help="columns shard, licence, content")
     credits.add_argument("--normalization", choices=INVARIANT_MODES, default="dataset", help="default: dataset")
+    credits.add_argument("--layers", choices=LAYERS, default="last", help="default: last")
     credits.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
     _add_settings(parser.add_argument_group("settings, which replace the preset's"))
     parser.set_defaults(run=run)
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         hardware=Hardware(args.accelerator, args.devices, args.nodes, args.workers),
         credits=Credits(args.name, args.description, args.licence, args.manifest, args.preset),
         normalization=args.normalization,
+        layers=args.layers,
         half=args.half,
         max_minutes=args.max_minutes,
         tensorboard=not args.no_tensorboard,

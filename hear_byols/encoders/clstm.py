@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import ConvBlock
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.encoders.pooling import channels_last, time_major
 
 FILTERS = 256
@@ -40,26 +41,27 @@ class LastOutputLSTM(nn.LSTM):
         return [getattr(self, f"{name}_l0{direction}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
 
-class CLSTM(nn.Module):
+class CLSTM(MultilayerEncoder):
     """Two 256-filter convolutions (9x9, 4x3), one bidirectional LSTM of 512, one linear layer of 1024.
 
     Only the last time step of the LSTM is used, so the embedding leans towards the end of a clip.
 
     Args:
         n_mels: mel bands of the input.
+        layers: ``"last"`` or ``"multi"``, which adds the maxima of the second block (64 mel bands: 3584).
     """
 
     min_frames = 10
 
-    def __init__(self, n_mels: int = 64) -> None:
-        super().__init__()
-        self.embedding_size = 1024
-        self.blocks = nn.Sequential(ConvBlock(1, FILTERS, (9, 9)), ConvBlock(FILTERS, FILTERS, (4, 3)))
+    def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
         mels = ((n_mels - 6) // 2 - 1) // 2
+        super().__init__(1024, FILTERS * mels, layers)
+        self.blocks = nn.Sequential(ConvBlock(1, FILTERS, (9, 9)), ConvBlock(FILTERS, FILTERS, (4, 3)))
         self.lstm = LastOutputLSTM(FILTERS * mels, 512)
-        self.fc = nn.Linear(1024, self.embedding_size)
+        self.fc = nn.Linear(1024, 1024)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 10) -> (batch, 1024)."""
-        sequence = time_major(self.blocks(channels_last(x)))  # (batch, time / 4, 256 * mels / 4)
-        return F.relu(self.fc(self.lstm(sequence)))
+        """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 10) -> (batch, embedding_size)."""
+        maps = self.blocks(channels_last(x))
+        sequence = time_major(maps)  # (batch, time / 4, 256 * mels / 4)
+        return self.fuse(F.relu(self.fc(self.lstm(sequence))), maps)

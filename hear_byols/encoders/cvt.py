@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.encoders.pooling import channels_last, mean_max, time_major
 
 WIDTHS = (64, 256, 512)
@@ -113,23 +114,27 @@ class Stage(nn.Module):
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
-class CvT(nn.Module):
+class CvT(MultilayerEncoder):
     """Three stages of widths 64, 256 and 512; the mel axis ends at a sixteenth of the input's.
 
     Args:
         n_mels: mel bands of the input; 64 give the paper's embedding size 2048.
+        layers: ``"last"`` or ``"multi"``, which adds the maxima of the first and second stage (64 mel bands: 3072).
     """
 
     min_frames = 1
 
-    def __init__(self, n_mels: int = 64) -> None:
-        super().__init__()
-        self.embedding_size = WIDTHS[-1] * (n_mels // 16)
+    def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
+        super().__init__(WIDTHS[2] * (n_mels // 16), WIDTHS[0] * (n_mels // 4) + WIDTHS[1] * (n_mels // 8), layers)
         inputs = (1, *WIDTHS[:-1])
         self.stages = nn.Sequential(
             *(Stage(*spec) for spec in zip(inputs, WIDTHS, KERNELS, STRIDES, HEADS, strict=True))
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, 2048)."""
-        return mean_max(time_major(_channels_first(self.stages(channels_last(x).permute(0, 2, 3, 1)))))
+        """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, embedding_size)."""
+        first, second, third = self.stages
+        first_maps = first(channels_last(x).permute(0, 2, 3, 1))
+        second_maps = second(first_maps)
+        embedding = mean_max(time_major(_channels_first(third(second_maps))))
+        return self.fuse(embedding, _channels_first(first_maps), _channels_first(second_maps))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.folding import conv_norm
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.encoders.pooling import channels_last, mean_max, time_major
 
 DEPTHS = (3, 4, 6, 3)
@@ -38,18 +39,18 @@ def _stage(in_channels: int, out_channels: int, depth: int, stride: int) -> nn.S
     return nn.Sequential(*blocks)
 
 
-class ResNetish34(nn.Module):
+class ResNetish34(MultilayerEncoder):
     """Residual network of [3, 4, 6, 3] basic blocks without classifier.
 
     Args:
         n_mels: mel bands of the input; 64 give the paper's embedding size 2048.
+        layers: ``"last"`` or ``"multi"``, which adds the maxima of the second and third stage (64 mel bands: 4096).
     """
 
     min_frames = 1
 
-    def __init__(self, n_mels: int = 64) -> None:
-        super().__init__()
-        self.embedding_size = WIDTHS[-1] * (n_mels // 16)
+    def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
+        super().__init__(WIDTHS[-1] * (n_mels // 16), WIDTHS[1] * (n_mels // 4) + WIDTHS[2] * (n_mels // 8), layers)
         self.conv1 = nn.Conv2d(1, WIDTHS[0], 7, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         inputs = (WIDTHS[0], *WIDTHS[:-1])
@@ -57,9 +58,9 @@ class ResNetish34(nn.Module):
             self.add_module(f"layer{i + 1}", _stage(n_in, n_out, depth, stride=1 if i == 0 else 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, 2048)."""
+        """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, embedding_size)."""
         x = conv_norm(channels_last(x), self.conv1, self.bn1)
         x = F.relu(F.max_pool2d(x, 3, stride=2, padding=1))
-        for i in range(len(WIDTHS)):
-            x = getattr(self, f"layer{i + 1}")(x)
-        return mean_max(time_major(x))
+        second = self.layer2(self.layer1(x))
+        third = self.layer3(second)
+        return self.fuse(mean_max(time_major(self.layer4(third))), second, third)

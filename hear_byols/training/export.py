@@ -93,6 +93,7 @@ def export_encoder(
     path: str | os.PathLike,
     provenance: dict[str, Any],
     normalization: str = "dataset",
+    layers: str = "last",
     half: bool = False,
 ) -> None:
     """Write the online encoder as a checkpoint.
@@ -103,11 +104,12 @@ def export_encoder(
         provenance: see :func:`describe_run` and :func:`describe_data`.
         normalization: mode written into the checkpoint, ``"dataset"``, ``"clip"`` or ``"halfway"``; the data-set
             statistics are stored with all of them.
+        layers: written into the checkpoint, ``"last"`` or ``"multi"``.
         half: store float16.
     """
     encoder = trainer.byol.online.encoder
     config = ModelConfig(
-        encoder=EncoderConfig(trainer.config.encoder, encoder.embedding_size),
+        encoder=EncoderConfig(trainer.config.encoder, encoder.embedding_size, layers),
         frontend=FrontendConfig(),
         normalization=NormalizationConfig(normalization, trainer.mean, trainer.std),
     )

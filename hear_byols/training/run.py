@@ -76,6 +76,7 @@ def pretrain(
     hardware: Hardware | None = None,
     credits: Credits | None = None,
     normalization: str = "dataset",
+    layers: str = "last",
     half: bool = False,
     max_minutes: float = math.inf,
     tensorboard: bool = True,
@@ -91,6 +92,7 @@ def pretrain(
         hardware: where to train.
         credits: for the checkpoint's provenance.
         normalization: mode written into the checkpoint, ``"dataset"``, ``"clip"`` or ``"halfway"``.
+        layers: written into the checkpoint, ``"last"`` or ``"multi"``; training sees the last layer's embedding.
         half: store the checkpoint's weights as float16, in half the space.
         max_minutes: stop after this time; the same call continues.
         tensorboard: also write TensorBoard events.
@@ -121,7 +123,7 @@ def pretrain(
 
     def export(trainer: Pretrainer, row: Row) -> None:
         provenance = _provenance(trainer, row, pool, sources, credits)
-        export_encoder(trainer, checkpoint, provenance, normalization, half)
+        export_encoder(trainer, checkpoint, provenance, normalization, layers, half)
 
     try:
         train(trainer, output, export, max_minutes, tensorboard, progress)

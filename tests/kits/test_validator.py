@@ -17,6 +17,8 @@ from kits_environment import Kits
 
 from hear_byols import variants
 from hear_byols.cli import main
+from hear_byols.opensmile import N_FEATURES
+from hear_byols.zoo import DEFAULT_MODEL, find_record
 
 VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
 # Weights under the original's names for the variants whose files are published elsewhere.
@@ -26,11 +28,15 @@ ORIGINALS = {
     "original_cvt_hybrid": "cvt",
     "original_cvt_hybrid_500ms": "cvt",
 }
-BESIDE = {"cnn_hybrid_opensmile": 2048 + 6373, "cvt_hybrid_opensmile": 2048 + 6373}
-SIZES = {"random_clstm": 1024, "opensmile": 6373, **BESIDE}  # the others': 2048
 
 
-def assert_accepted(output: str, size: int = 2048) -> None:
+def size_of(variant: str) -> int:
+    """Of the variant's embeddings, by the records of what it is made of."""
+    name = variant.removesuffix("_500ms").removesuffix("_opensmile")
+    return find_record(name).embedding_size + (N_FEATURES if variant.endswith("_opensmile") else 0)
+
+
+def assert_accepted(output: str, size: int) -> None:
     """The validator went through all its checks and had nothing to advise."""
     assert output.rstrip().endswith("Looks good!")
     assert "Model sample rate is: 16000" in output
@@ -44,7 +50,7 @@ def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
     result = kits.validate("hear_byols", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert ("weights file: cvt_hybrid.pth" if arguments else "No weight file provided") in result.stdout
-    assert_accepted(result.stdout)
+    assert_accepted(result.stdout, size_of("cvt_hybrid" if arguments else DEFAULT_MODEL))
     assert "UserWarning" not in result.stderr
 
 
@@ -52,7 +58,7 @@ def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
 def test_variants_that_need_no_download(kits: Kits, tmp_path: Path, name: str) -> None:
     result = kits.validate(f"hear_byols.variants.{name}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert_accepted(result.stdout, SIZES.get(name, 2048))
+    assert_accepted(result.stdout, size_of(name))
 
 
 def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
@@ -62,7 +68,7 @@ def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
     assert main(["pretrain", "--data", audio, "--output", str(tmp_path / "run"), *small, "--quiet"]) == 0
     result = kits.validate("hear_byols", "--model", str(tmp_path / "run/encoder.pth"), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert_accepted(result.stdout)
+    assert_accepted(result.stdout, size_of("random_cnn"))
 
 
 @golden.needs_golden
@@ -71,7 +77,7 @@ def test_variants_of_the_original(kits: Kits, tmp_path: Path, name: str) -> None
     weights = golden.write_original_file(ORIGINALS[name], tmp_path)
     result = kits.validate(f"hear_byols.variants.{name}", "--model", weights, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert_accepted(result.stdout)
+    assert_accepted(result.stdout, size_of(name))
 
 
 def test_every_variant_of_the_original_is_named_here() -> None:

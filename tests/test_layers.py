@@ -1,0 +1,114 @@
+"""Layers "multi": behind the last layer's embedding stand the temporal maxima of feature maps before it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_fast_paths import random_encoder, spectrograms
+from test_invariance import assert_same, make_model, sounds
+
+import hear_byols
+from hear_byols.cli import main
+from hear_byols.config import EncoderConfig, ModelConfig
+from hear_byols.demo import write_examples
+from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
+from hear_byols.errors import OptionError
+from hear_byols.onnx_export import export_onnx, open_session
+from hear_byols.streaming import StreamingEmbedder
+
+ENCODERS = list(EMBEDDING_SIZES)
+# The modules whose outputs are looked at, the axis of time in them, and the numbers that they add at 64 mel bands.
+LOOKED_AT = {
+    "cnn": (("blocks.1", "blocks.2"), 3, 64 * 16 + 64 * 8),
+    "resnetish34": (("layer2", "layer3"), 3, 128 * 16 + 256 * 8),
+    "clstm": (("blocks.1",), 3, 256 * 14),
+    "cvt": (("stages.0", "stages.1"), 2, 64 * 16 + 256 * 8),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("n_frames", [10, 61, 400])
+def test_the_maxima_are_those_of_the_layers(name, n_frames):
+    last, x = random_encoder(name), spectrograms(n_frames)
+    multi = build_encoder(EncoderConfig(name, EMBEDDING_SIZES[name], "multi")).eval()
+    multi.load_state_dict(last.state_dict())  # the same weights under the same names
+    modules, axis, n_added = LOOKED_AT[name]
+    seen = []
+    for module in modules:
+        multi.get_submodule(module).register_forward_hook(lambda *call: seen.append(call[-1].numpy()))
+    with torch.no_grad():
+        vectors, embedding = multi(x), last(x)
+    assert vectors.shape == (2, EMBEDDING_SIZES[name] + n_added) == (2, multi.embedding_size)
+    assert torch.equal(vectors[:, : last.embedding_size], embedding)
+    # Within a map the channels stand outside, the mel rows inside.
+    maxima = [maps.max(axis) if axis == 3 else maps.max(axis).transpose(0, 2, 1) for maps in seen]
+    np.testing.assert_array_equal(
+        vectors[:, last.embedding_size :].numpy(), np.concatenate([m.reshape(2, -1) for m in maxima], 1)
+    )
+
+
+def test_load_model_replaces_the_files_own_layers():
+    audio = sounds(2, 16000, seed=0)
+    multi, last = hear_byols.load_model("cnn_hybrid"), hear_byols.load_model("cnn_hybrid", layers="last")
+    assert (multi.config.encoder.layers, multi.scene_embedding_size, last.scene_embedding_size) == ("multi", 3584, 2048)
+    assert_same(multi.scene_embeddings(audio)[:, :2048], last.scene_embeddings(audio))
+    assert_same(multi.timestamp_embeddings(audio)[0][..., :2048], last.timestamp_embeddings(audio)[0])
+    untrained = hear_byols.load_model("random_cnn", layers="multi")
+    assert untrained.scene_embeddings(audio).shape == (2, 3584)
+
+
+def test_a_checkpoint_keeps_its_layers_and_an_older_one_has_the_last(tmp_path):
+    model = make_model("cnn", layers="multi")
+    hear_byols.save_checkpoint(tmp_path / "mine.pth", model.config, model.encoder.state_dict(), {})
+    assert hear_byols.load_model(tmp_path / "mine.pth").config.encoder.layers == "multi"
+    older = model.config.to_dict()
+    del older["encoder"]["layers"]
+    assert ModelConfig.from_dict(older) == dataclasses.replace(model.config, encoder=EncoderConfig("cnn", 2048))
+
+
+@pytest.mark.parametrize("layers", ["all", "", 3, ["last"]])
+def test_other_layers_are_refused(layers):
+    with pytest.raises(OptionError, match="layers must be one of last, multi; got"):
+        hear_byols.load_model("random_cnn", layers=layers)
+
+
+def test_opensmile_has_no_layers():
+    pytest.importorskip("opensmile")
+    with pytest.raises(OptionError, match="layers='multi'"):
+        hear_byols.load_model("opensmile", layers="multi")
+    assert hear_byols.load_model("random_cnn+opensmile", layers="multi").scene_embedding_size == 3584 + 6373
+
+
+@pytest.mark.parametrize("name", ["cnn", "cvt"])
+def test_a_batch_does_not_matter(name):
+    model, audio = make_model(name, layers="multi"), sounds(3, 24000, seed=1)
+    together = model.scene_embeddings(audio)
+    for i in range(3):
+        assert_same(together[i : i + 1], model.scene_embeddings(audio[i : i + 1]))
+
+
+def test_a_stream_has_them():
+    model, audio = make_model("cnn", "dataset", layers="multi", hop_ms=200), sounds(1, 40000, seed=2)
+    wanted, _ = model.timestamp_embeddings(audio)
+    stream = StreamingEmbedder(model)
+    assert_same(torch.cat([stream.feed(audio[0])[0], stream.finish()[0]]), wanted[0])
+
+
+def test_an_export_has_them(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = make_model("cnn", "dataset", layers="multi")
+    assert export_onnx(model, tmp_path / "model.onnx", check=True).deviation < 1e-4
+    [vectors] = open_session(tmp_path / "model.onnx").run(None, {"waveform": sounds(2, 20000, seed=3).numpy()})
+    assert vectors.shape == (2, 3584)
+
+
+@pytest.mark.parametrize(("layers", "size"), [("last", 2048), ("multi", 3584)])
+def test_the_command_line_chooses(layers, size, tmp_path):
+    sound = write_examples(tmp_path)[0]
+    run = ["embed", str(sound), "-o", str(tmp_path / "out"), "-m", "random_cnn", "--layers", layers, "--quiet"]
+    assert main(run) == 0
+    [path] = (tmp_path / "out").rglob("*.npz")
+    assert np.load(path)["embedding"].shape == (size,)
