@@ -45,10 +45,10 @@ def pretrain(audio, output, *options):
 def test_a_folder_becomes_a_model_that_knows_where_it_comes_from(audio, tmp_path):
     (tmp_path / "manifest.csv").write_text("shard,licence,content\naudio,CC0,tones\n")
     output = tmp_path / "run"
-    credits = ["--manifest", str(tmp_path / "manifest.csv"), "--licence", "CC0", "--name", "mine"]
+    credits = ["--manifest", str(tmp_path / "manifest.csv"), "--licence", "CC0", "--name", "mine", "--layers", "multi"]
     assert pretrain(audio, output, "--preset", "byol_s", "--steps", "2", "--mel-scale", "1", "1", *credits) == 0
     model = hear_byols.load_model(output / "encoder.pth")
-    assert hear_byols.get_scene_embeddings(torch.randn(2, 16000) * 0.1, model).shape == (2, 2048)
+    assert hear_byols.get_scene_embeddings(torch.randn(2, 16000) * 0.1, model).shape == (2, 3584)
     provenance = model.provenance
     assert (provenance["name"], provenance["licence"]) == ("mine", "CC0")
     assert provenance["data"] == [{"name": "audio", "hours": 0.003, "licence": "CC0", "content": "tones"}]
