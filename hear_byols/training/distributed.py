@@ -7,6 +7,10 @@ batch norm exists on GPUs only), and past crops for mixup are gathered.
 
 from __future__ import annotations
 
+import gc
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -58,13 +62,35 @@ class Team:
         return values / self.size
 
 
-def leave_team() -> None:
-    """End communication between processes.
+@contextmanager
+def team_work() -> Iterator[None]:
+    """Around what processes do together: ends their communication when it is done, or has failed.
 
-    Gloo's threads go with the last object that refers to the process group, as a trained module does; so none may be
-    kept to the interpreter's end. There a thread that still frees a tensor aborts the process (torch 2.11).
+    Nothing of it may be held by a name outside, since only the very last reference to the process group, when this
+    drops it, ends gloo's threads without trouble. Where a module that was trained goes later it waits for them with the
+    interpreter's lock, which they may need to free a tensor, for ever; and where one is left when the interpreter ends,
+    they abort the process (torch 2.11).
     """
+    try:
+        yield
+    except BaseException as error:
+        _forget_locals(error)
+        raise
+    finally:
+        leave_team()
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Clear the variables of the frames that an error, and those behind it, came through."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def leave_team() -> None:
+    """End communication between processes; see :func:`team_work`."""
     if dist.is_available() and dist.is_initialized():
+        gc.collect()  # what cycles hold
         dist.destroy_process_group()
 
 

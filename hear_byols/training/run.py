@@ -18,7 +18,7 @@ from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.training.batches import CropSource, Targets
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import AudioPool, load_pool
-from hear_byols.training.distributed import Team, leave_team
+from hear_byols.training.distributed import Team, team_work
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, export_encoder, read_manifest
 from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
@@ -113,23 +113,27 @@ def pretrain(
     sources = read_manifest(credits.manifest) if credits.manifest else {}
     pool = load_pool(data, cache, workers=hardware.workers)
     features = _features(config, pool, cache, hardware.workers, progress) if config.hybrid else None
-    fabric = make_fabric(config, hardware)
-    team = Team(fabric.global_rank, fabric.world_size)
-    team.part(config.batch_size)
-    targets = Targets(*features, fabric.device) if features else None
-    crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
-    trainer = Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
     checkpoint = output / "encoder.pth"
 
     def export(trainer: Pretrainer, row: Row) -> None:
         provenance = _provenance(trainer, row, pool, sources, credits)
         export_encoder(trainer, checkpoint, provenance, normalization, layers, half)
 
-    try:
-        train(trainer, output, export, max_minutes, tensorboard, progress)
-    finally:
-        leave_team()
+    with team_work():
+        train(_trainer(config, pool, features, hardware), output, export, max_minutes, tensorboard, progress)
     return checkpoint
+
+
+def _trainer(
+    config: PretrainConfig, pool: AudioPool, features: tuple[Tensor, np.ndarray] | None, hardware: Hardware
+) -> Pretrainer:
+    """Join the processes of the run, and make it ready for its first step."""
+    fabric = make_fabric(config, hardware)
+    team = Team(fabric.global_rank, fabric.world_size)
+    team.part(config.batch_size)
+    targets = Targets(*features, fabric.device) if features else None
+    crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
+    return Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
 
 
 def _features(
