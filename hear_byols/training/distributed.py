@@ -74,7 +74,8 @@ def team_work() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        _forget_locals(error)
+        if _communicating():  # a run on one process keeps them, for debuggers
+            _forget_locals(error)
         raise
     finally:
         leave_team()
@@ -87,9 +88,13 @@ def _forget_locals(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
+def _communicating() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def leave_team() -> None:
     """End communication between processes; see :func:`team_work`."""
-    if dist.is_available() and dist.is_initialized():
+    if _communicating():
         gc.collect()  # what cycles hold
         dist.destroy_process_group()
 
