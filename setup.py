@@ -62,7 +62,7 @@ setup(
         "test": TEST,
         "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *RAY, *OPENSMILE, *SKLEARN, *PARQUET}),
     },
-    entry_points={"console_scripts": ["hear-byols = hear_byols.cli:main"]},
+    entry_points={"console_scripts": ["hear-byols = hear_byols.cli.main:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Operating System :: OS Independent",

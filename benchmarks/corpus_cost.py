@@ -17,7 +17,7 @@ INDEX_BYTES = 180  # a source in index.jsonl: name, path, size, time, length
 DRIVER_BYTES = 1500  # of memory that a source takes in the driver: its name and path, twice, and its record
 RUN_FILES = 1_000_000  # that one run of the driver should have
 PART_FILES = 512  # in a part of the output; of audio, half an hour, or ten minutes of timestamps
-PART_SECONDS, PART_SECONDS_TIMESTAMPS = 1800, 600  # (hear_byols.extract.TABLE_GROUPS)
+PART_SECONDS, PART_SECONDS_TIMESTAMPS = 1800, 600  # (hear_byols.extraction.extract.TABLE_GROUPS)
 
 
 @dataclass(frozen=True)

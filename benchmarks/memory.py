@@ -19,7 +19,7 @@ LONG_CASES = (("get_timestamp_embeddings", 1200),)
 PROGRAM = """
 import json, sys, time
 import torch, hear_byols
-from hear_byols.memory import peak_memory
+from hear_byols._util.memory import peak_memory
 call, seconds, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 model = hear_byols.load_model(name)
 audio = torch.rand(1, seconds * 16000).sub_(0.5)

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 import hear_byols
-from hear_byols.memory import peak_memory
-from hear_byols.onnx_export import export_onnx, open_session
+from hear_byols._util.memory import peak_memory
+from hear_byols.onnx.export import export_onnx, open_session
 
 CASES = (("scene", 1, 1), ("scene", 1, 10), ("scene", 16, 5), ("timestamps", 1, 10))
 MODELS = ("random_cvt", "random_cnn", "random_resnetish34", "random_clstm")

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 import soundfile
 
-from hear_byols.ray_engine import embed_with_ray
+from hear_byols.extraction.ray import embed_with_ray
 
 RATE = 16000
 

@@ -14,7 +14,7 @@ import reference
 import torch
 
 import hear_byols
-from hear_byols.memory import peak_memory
+from hear_byols._util.memory import peak_memory
 
 
 def main(settings: dict[str, Any]) -> None:

@@ -14,13 +14,13 @@ _HOMES = {
     "load_model": "hear",
     "get_scene_embeddings": "hear",
     "get_timestamp_embeddings": "hear",
-    "list_models": "zoo",
-    "find_record": "zoo",
+    "list_models": "weights.registry",
+    "find_record": "weights.registry",
     "load_audio": "audio",
-    "embed_files": "extract",
-    "embed_to_folder": "extract",
+    "embed_files": "extraction.extract",
+    "embed_to_folder": "extraction.extract",
     "EmbeddingModel": "model",
-    "save_checkpoint": "checkpoint",
+    "save_checkpoint": "weights.checkpoint",
     "HearByolsError": "errors",
 }
 __all__ = [
@@ -40,12 +40,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from hear_byols.audio import load_audio
-    from hear_byols.checkpoint import save_checkpoint
     from hear_byols.errors import HearByolsError
-    from hear_byols.extract import embed_files, embed_to_folder
+    from hear_byols.extraction.extract import embed_files, embed_to_folder
     from hear_byols.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
     from hear_byols.model import EmbeddingModel
-    from hear_byols.zoo import find_record, list_models
+    from hear_byols.weights.checkpoint import save_checkpoint
+    from hear_byols.weights.registry import find_record, list_models
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,6 @@
 
 import sys
 
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 
 sys.exit(main())

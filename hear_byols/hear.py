@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hear_byols.checkpoint import Checkpoint, read_checkpoint
 from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import BatchLike
 from hear_byols.model import EmbeddingModel
-from hear_byols.weights import Source, locate
+from hear_byols.weights.checkpoint import Checkpoint, read_checkpoint
+from hear_byols.weights.locate import Source, locate
 
 if TYPE_CHECKING:
     from hear_byols.opensmile import OpenSmileModel

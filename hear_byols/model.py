@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hear_byols._util.precision import autocast
 from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import InputError, OptionError
@@ -22,7 +23,6 @@ from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
 from hear_byols.inputs import BatchLike, ClipLike, check_batch, check_clips, is_list, pad_short
 from hear_byols.normalization import Moments, halfway, standardise
-from hear_byols.precision import autocast
 
 MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
 # Spectrogram frames that one encoder call takes by default: enough to keep the device busy, few enough to stay small.

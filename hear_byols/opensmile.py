@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
-from hear_byols.zoo import find_record
+from hear_byols.weights.registry import find_record
 
 N_FEATURES = 6373
 SAMPLE_RATE = 16000

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hear_byols.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
+from hear_byols._util.files import file_digest
 from hear_byols.errors import CheckpointError, OptionError, PublishError
-from hear_byols.files import file_digest
 from hear_byols.hear import load_model
-from hear_byols.model_card import model_card
-from hear_byols.weights import locate, offline, root_cause
+from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
+from hear_byols.weights.locate import locate, offline, root_cause
+from hear_byols.weights.model_card import model_card
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

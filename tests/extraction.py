@@ -13,7 +13,7 @@ import soundfile
 
 MODEL = "random_cnn"  # needs no file, and is quick
 processes = multiprocessing.get_context("forkserver")  # torch is imported once, not once a run
-processes.set_forkserver_preload(["hear_byols.extract", "pyarrow.parquet"])
+processes.set_forkserver_preload(["hear_byols.extraction.extract", "pyarrow.parquet"])
 
 
 def noise(seconds: float, seed: int, rate: int = 16000) -> np.ndarray:
@@ -63,7 +63,8 @@ def _run(log: Path, args: tuple, options: dict) -> None:
     """Run in the child. ``die`` names a moment at which it kills itself; ``room`` limits the size of files."""
     import torch
 
-    from hear_byols import HearByolsError, extract
+    from hear_byols import HearByolsError
+    from hear_byols.extraction import extract
 
     torch.set_num_threads(1)
     extract.GROUPS = extract.TABLE_GROUPS = extract.TABLE_GROUPS_TIMESTAMPS = extract.GroupLimits(3, 600)
@@ -93,7 +94,7 @@ def _log_embedded(extract, log: Path) -> None:
 
 def _die_at(moment: str | None) -> None:
     """Arrange for a kill in the third group: while a file is written, before it is recorded, or within its record."""
-    from hear_byols import outfolder
+    from hear_byols.extraction import output as writing
 
     calls = {"n": 0}
 
@@ -101,7 +102,7 @@ def _die_at(moment: str | None) -> None:
         calls["n"] += 1
         return calls["n"] == 3
 
-    write, dumps = outfolder.OutputFolder.record, outfolder.json.dumps
+    write, dumps = writing.OutputFolder.record, writing.json.dumps
 
     def record(self, clips, items):
         if third(self):
@@ -109,13 +110,13 @@ def _die_at(moment: str | None) -> None:
                 target = "savez" if self._form.suffix == ".npz" else None
                 _cut_short(target)
             elif moment == "before the record":
-                outfolder.json.dumps = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+                writing.json.dumps = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
             elif moment == "within the record":
-                outfolder.json.dumps = lambda *args, **kwargs: _write_half(self._index, dumps(*args, **kwargs))
+                writing.json.dumps = lambda *args, **kwargs: _write_half(self._index, dumps(*args, **kwargs))
         write(self, clips, items)
 
     if moment:
-        outfolder.OutputFolder.record = record
+        writing.OutputFolder.record = record
 
 
 def _cut_short(numpy_writer: str | None) -> None:

@@ -75,7 +75,7 @@ class HubClient:
 
 
 def _locate(spec: str) -> str:
-    from hear_byols.weights import locate
+    from hear_byols.weights.locate import locate
 
     return str(locate(spec).path)
 
@@ -115,7 +115,7 @@ def _locate_in_many(spec: str, n: int) -> list[int]:
 def _publish(argv: list[str]) -> int:
     import argparse
 
-    from hear_byols.commands.publish import add_parser
+    from hear_byols.cli.publish import add_parser
 
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())

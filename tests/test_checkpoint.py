@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import hear_byols
-from hear_byols.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
 from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
+from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
 
 CONFIG = ModelConfig(
     EncoderConfig("cnn", 8), FrontendConfig(win_length=1024), NormalizationConfig("dataset", mean=-7.5, std=4.25)

@@ -19,11 +19,11 @@ import torch
 from extraction import MODEL, noise, recorded, write_corpus
 
 import hear_byols
-from hear_byols import zoo
-from hear_byols.cli import COMMANDS, main
-from hear_byols.demo import write_examples
-from hear_byols.files import file_digest
-from hear_byols.zoo import WeightRecord
+from hear_byols._util.files import file_digest
+from hear_byols.cli.demo_sounds import write_examples
+from hear_byols.cli.main import COMMANDS, main
+from hear_byols.weights import registry
+from hear_byols.weights.registry import WeightRecord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +44,7 @@ def embed(*args: object) -> int:
 def test_help_is_quick_and_imports_nothing_heavy():
     program = (
         "import sys\n"
-        "from hear_byols.cli import build_parser, COMMANDS\n"
+        "from hear_byols.cli.main import build_parser, COMMANDS\n"
         "for arguments in [['--help'], *([name, '--help'] for name in COMMANDS)]:\n"
         "    try:\n"
         "        build_parser().parse_args(arguments)\n"
@@ -235,8 +235,8 @@ def cached(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("HEAR_BYOLS_HOME", str(tmp_path))
     digest, size = file_digest(checkpoint), checkpoint.stat().st_size
     record = WeightRecord("mine", "cnn", 2048, "url", "mine.pth", "http://localhost/mine.pth", digest, size)
-    monkeypatch.setattr(zoo, "_RECORDS", (record,))
-    monkeypatch.setattr(zoo, "_BY_NAME", {"mine": record})
+    monkeypatch.setattr(registry, "_RECORDS", (record,))
+    monkeypatch.setattr(registry, "_BY_NAME", {"mine": record})
     return checkpoint
 
 

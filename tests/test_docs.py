@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hear_byols
-from hear_byols.demo import write_examples
+from hear_byols.cli.demo_sounds import write_examples
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -19,12 +19,12 @@ import torch
 from extraction import MODEL, contents, noise, recorded, start, write_corpus
 
 import hear_byols
-from hear_byols import extract, readahead
+from hear_byols._util.files import file_digest
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, OutputError
-from hear_byols.extract import GroupLimits, embed_files, embed_to_folder
-from hear_byols.files import file_digest
-from hear_byols.readahead import read_ahead
-from hear_byols.sources import AudioFile, collect
+from hear_byols.extraction import extract, reader
+from hear_byols.extraction.extract import GroupLimits, embed_files, embed_to_folder
+from hear_byols.extraction.files import AudioFile, collect
+from hear_byols.extraction.reader import read_ahead
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5  # of the largest component
@@ -257,7 +257,7 @@ def in_time(function, seconds: float = 20):
 def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
     files = write_levels(tmp_path, [8000] * 30)
     held, most, lock = [0], [0], threading.Lock()
-    load = readahead.load_audio
+    load = reader.load_audio
 
     def watched(path, rate):
         samples = load(path, rate)
@@ -266,7 +266,7 @@ def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
             most[0] = max(most[0], held[0])
         return samples
 
-    monkeypatch.setattr(readahead, "load_audio", watched)
+    monkeypatch.setattr(reader, "load_audio", watched)
     for i, clip in enumerate(read_ahead(files, 16000, max_seconds=2)):
         with lock:
             held[0] -= len(clip.samples)

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from test_invariance import assert_same, make_model, sounds
 from torch import nn
 
-from hear_byols import extract
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder, conv_block
 from hear_byols.errors import OutputError
+from hear_byols.extraction import extract
+from hear_byols.extraction.files import AudioFile
 from hear_byols.model import EmbeddingModel
-from hear_byols.sources import AudioFile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import reference
@@ -155,7 +155,7 @@ def test_whole_clips_and_windows_equal_the_reference(name):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoders_equal_the_reference_on_a_gpu(name):
     encoder, x = random_encoder(name).cuda(), spectrograms().cuda()
-    from hear_byols.precision import autocast
+    from hear_byols._util.precision import autocast
 
     with torch.no_grad(), autocast("float32", x.device):
         assert_same(encoder(x), reference.encode(encoder, x))

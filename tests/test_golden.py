@@ -11,7 +11,7 @@ import hear_byols
 from hear_byols.config import FrontendConfig
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
 from hear_byols.frontend import LogMel
-from hear_byols.original import convert, recognise
+from hear_byols.weights.original import convert, recognise
 
 pytestmark = needs_golden
 

@@ -11,12 +11,12 @@ from test_fast_paths import random_encoder, spectrograms
 from test_invariance import assert_same, make_model, sounds
 
 import hear_byols
-from hear_byols.cli import main
+from hear_byols.cli.demo_sounds import write_examples
+from hear_byols.cli.main import main
 from hear_byols.config import EncoderConfig, ModelConfig
-from hear_byols.demo import write_examples
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
 from hear_byols.errors import OptionError
-from hear_byols.onnx_export import export_onnx, open_session
+from hear_byols.onnx.export import export_onnx, open_session
 from hear_byols.streaming import StreamingEmbedder
 
 ENCODERS = list(EMBEDDING_SIZES)

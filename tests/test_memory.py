@@ -14,7 +14,7 @@ GIGABYTE = 1e9
 PROGRAM = """
 import json, sys
 import torch, hear_byols
-from hear_byols.memory import peak_memory
+from hear_byols._util.memory import peak_memory
 call, minutes, name, options = sys.argv[1], float(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
 model = hear_byols.load_model(name, **options)
 audio = torch.rand(1, int(minutes * 60 * 16000)).sub_(0.5)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hear_byols.checkpoint import Checkpoint, read_checkpoint
-from hear_byols.zoo import WeightRecord, find_record, list_models
+from hear_byols.weights.checkpoint import Checkpoint, read_checkpoint
+from hear_byols.weights.registry import WeightRecord, find_record, list_models
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [record for record in map(find_record, list_models()) if record.source == "shipped"]

@@ -18,13 +18,13 @@ pytest.importorskip("onnxscript", reason='needs pip install "hear_byols[onnx]"')
 pytest.importorskip("onnxruntime", reason='needs pip install "hear_byols[onnx]"')
 
 import hear_byols
-from hear_byols import onnx_export
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.model import EmbeddingModel
-from hear_byols.onnx_export import compare, export_onnx, open_session
-from hear_byols.onnx_graph import ConvolvedLogMel
+from hear_byols.onnx import export as exporting
+from hear_byols.onnx.export import compare, export_onnx, open_session
+from hear_byols.onnx.graph import ConvolvedLogMel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DOCS = Path(__file__).parents[1] / "docs" / "onnx.md"
@@ -72,9 +72,9 @@ def export(folder: Path, model: EmbeddingModel, timestamps: bool = False) -> Exp
         programs.append(original(*args))
         return programs[0]
 
-    original = onnx_export._trace
+    original = exporting._trace
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_export, "_trace", trace)
+        patch.setattr(exporting, "_trace", trace)
         path = export_onnx(model, folder / "model.onnx", timestamps=timestamps).path
     return Exported(model, path, *programs)
 
@@ -205,8 +205,8 @@ def test_the_check_sees_a_file_of_other_weights_or_windows(scene, windows):
 
 def test_a_file_that_fails_its_check_is_not_written(tmp_path, scene, monkeypatch):
     (tmp_path / "model.onnx").write_text("the old one")
-    monkeypatch.setattr(onnx_export, "_trace", lambda *args: scene.program)
-    monkeypatch.setattr(onnx_export, "TOLERANCE", 0)
+    monkeypatch.setattr(exporting, "_trace", lambda *args: scene.program)
+    monkeypatch.setattr(exporting, "TOLERANCE", 0)
     with pytest.raises(OutputError, match="deviates from the model by"):
         export_onnx(scene.model, tmp_path / "model.onnx", check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
@@ -250,9 +250,9 @@ def test_a_hop_that_would_overflow_is_refused(tmp_path):
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    find_spec = onnx_export.importlib.util.find_spec
+    find_spec = exporting.importlib.util.find_spec
     monkeypatch.setattr(
-        onnx_export.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name)
+        exporting.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name)
     )
     with pytest.raises(MissingDependencyError, match=r"needs onnxscript: pip install 'hear_byols\[onnx\]'"):
         export_onnx(make_model("cnn", "clip"), tmp_path / "x.onnx")

@@ -164,7 +164,7 @@ def test_licence_and_command(built: Built) -> None:
     assert fields.get_all("License-File") == ["LICENSE"]
     assert any(name.endswith("LICENSE") and ".dist-info/" in name for name in files)
     (entry_points,) = (content for name, content in files.items() if name.endswith("entry_points.txt"))
-    assert "hear-byols = hear_byols.cli:main" in entry_points.decode()
+    assert "hear-byols = hear_byols.cli.main:main" in entry_points.decode()
 
 
 # ---- the installed package

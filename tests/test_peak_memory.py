@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from hear_byols.memory import peak_memory
+from hear_byols._util.memory import peak_memory
 
 MEGABYTE = 10**6
 
@@ -19,7 +19,7 @@ def test_it_rises_by_what_is_held_and_stays_when_it_is_freed():
 
 
 def test_a_child_does_not_count_what_its_parent_held():
-    program = "from hear_byols.memory import peak_memory; print(peak_memory())"
+    program = "from hear_byols._util.memory import peak_memory; print(peak_memory())"
     held = np.ones(800 * MEGABYTE, np.uint8)
     child = int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
     assert 5 * MEGABYTE < child < held.nbytes

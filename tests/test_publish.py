@@ -12,13 +12,13 @@ from hub_client import HubClient
 from hub_server import Fault, HubServer, Repo, sha256
 
 import hear_byols
-from hear_byols.checkpoint import read_checkpoint, save_checkpoint
-from hear_byols.commands.publish import add_parser
+from hear_byols.cli.publish import add_parser
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
-from hear_byols.model_card import model_card
 from hear_byols.publish import publish
+from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
+from hear_byols.weights.model_card import model_card
 
 CONFIG = ModelConfig(EncoderConfig("cnn", 16))
 PROVENANCE = {

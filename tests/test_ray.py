@@ -17,11 +17,11 @@ import torch
 from extraction import MODEL, recorded, write_corpus
 
 import hear_byols
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import OptionError
-from hear_byols.extract import embed_to_folder
-from hear_byols.ray_engine import _shards, embed_with_ray
-from hear_byols.sources import AudioFile, collect
+from hear_byols.extraction.extract import embed_to_folder
+from hear_byols.extraction.files import AudioFile, collect
+from hear_byols.extraction.ray import _shards, embed_with_ray
 
 psutil = pytest.importorskip("psutil")
 ray = pytest.importorskip("ray", reason='needs pip install "hear_byols[ray]"')

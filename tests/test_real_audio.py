@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hear_byols
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.streaming import StreamingEmbedder
 
 TASKS = Path(__file__).resolve().parents[2] / "shared" / "data" / "tasks"

@@ -137,7 +137,7 @@ def test_positions_are_exact_after_hours():
 PROGRAM = """
 import json, sys, torch
 from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
-from hear_byols.memory import peak_memory
+from hear_byols._util.memory import peak_memory
 from hear_byols.model import EmbeddingModel
 from hear_byols.streaming import StreamingEmbedder
 config = ModelConfig(EncoderConfig("cnn", 32), normalization=NormalizationConfig("dataset", -5.0, 4.0))

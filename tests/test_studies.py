@@ -17,9 +17,9 @@ import study_model  # noqa: E402
 from pretraining import write_clips  # noqa: E402
 from task_folders import scene_task  # noqa: E402
 
-from hear_byols import cli  # noqa: E402
-from hear_byols.checkpoint import read_checkpoint  # noqa: E402
+from hear_byols.cli import main as cli  # noqa: E402
 from hear_byols.evaluation.models import parse_models  # noqa: E402
+from hear_byols.weights.checkpoint import read_checkpoint  # noqa: E402
 
 TINY = "--targets none --steps 2 --batch-size 4 --head-hidden 32 --crop-frames 32 --accelerator cpu --threads 1"
 

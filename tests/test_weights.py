@@ -19,12 +19,12 @@ from hub_client import HubClient
 from hub_server import Fault, HubServer, Repo, git_blob, sha256
 
 import hear_byols
-from hear_byols import original, zoo
-from hear_byols.checkpoint import read_checkpoint, save_checkpoint
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, DownloadError, OptionError, WeightsNotFoundError
-from hear_byols.weights import cache_dir, locate, shipped_dir
+from hear_byols.weights import original, registry
+from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
+from hear_byols.weights.locate import cache_dir, locate, shipped_dir
 
 CONTENT = bytes(range(256)) * 512  # 128 KiB
 LARGE = bytes(24 << 20)  # the Hub's client writes in pieces of 10 MiB
@@ -50,7 +50,7 @@ def online(monkeypatch, tmp_path):
 @pytest.fixture
 def record(server, monkeypatch):
     """A record of the zoo whose file lies on the local server."""
-    record = zoo.WeightRecord(
+    record = registry.WeightRecord(
         name="tiny",
         encoder="cnn",
         embedding_size=8,
@@ -65,7 +65,7 @@ def record(server, monkeypatch):
 
 
 def _register(monkeypatch, record):
-    monkeypatch.setitem(zoo._BY_NAME, record.name, record)
+    monkeypatch.setitem(registry._BY_NAME, record.name, record)
     return record
 
 
@@ -88,8 +88,8 @@ def tiny_checkpoint(path: Path, seed: int = 0) -> bytes:
 
 def test_every_shipped_record_matches_its_file():
     """Says the right values when record and file disagree."""
-    for name in zoo.list_models():
-        record = zoo.find_record(name)
+    for name in registry.list_models():
+        record = registry.find_record(name)
         if record.source != "shipped":
             continue
         path = shipped_dir() / record.file
@@ -105,17 +105,17 @@ def test_every_shipped_record_matches_its_file():
 
 
 def test_records_are_complete():
-    for name in zoo.list_models():
-        record = zoo.find_record(name)
+    for name in registry.list_models():
+        record = registry.find_record(name)
         assert record.name == name
         assert record.source in ("shipped", "url", "hub", "random", "opensmile")
         if record.source in ("url", "hub"):
             assert record.sha256 or record.git_blob
             assert record.location.startswith(("https://", "hf://"))
             assert record.licence
-    assert zoo.find_record("cvt_hybrid.pth").name == "cvt_hybrid"
-    assert zoo.find_record("nothing") is None
-    assert zoo.list_models("original_*") == [
+    assert registry.find_record("cvt_hybrid.pth").name == "cvt_hybrid"
+    assert registry.find_record("nothing") is None
+    assert registry.list_models("original_*") == [
         "original_cnn_byols",
         "original_cvt_hybrid",
         "original_resnetish34_byols",
@@ -150,8 +150,8 @@ def test_shipped_goes_before_cache_and_is_verified(tmp_path, monkeypatch, online
     (shipped / "bare.pth").write_bytes(b"no record")
     online.mkdir()
     (online / "w.pth").write_bytes(b"cached")
-    monkeypatch.setattr("hear_byols.weights.shipped_dir", lambda: shipped)
-    record = zoo.WeightRecord("w", "cnn", 8, "shipped", "w.pth", size=7, sha256=sha256(b"shipped"))
+    monkeypatch.setattr("hear_byols.weights.locate.shipped_dir", lambda: shipped)
+    record = registry.WeightRecord("w", "cnn", 8, "shipped", "w.pth", size=7, sha256=sha256(b"shipped"))
     _register(monkeypatch, record)
     assert locate("w").path == shipped / "w.pth"
     assert locate("bare.pth").path == shipped / "bare.pth"
@@ -181,7 +181,7 @@ def test_home_of_the_cache(monkeypatch, tmp_path):
 def test_empty_name_is_the_default():
     with pytest.raises(OptionError, match="NoneType"):
         locate(None)
-    assert zoo.DEFAULT_MODEL in zoo.list_models()
+    assert registry.DEFAULT_MODEL in registry.list_models()
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_unreachable_places(record, online, monkeypatch, location):
 
 
 def test_a_server_that_says_nothing_is_given_up(record, online, monkeypatch):
-    monkeypatch.setattr("hear_byols.weights._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("hear_byols.weights.locate._TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         _register(monkeypatch, replace(record, location=f"http://127.0.0.1:{silent.getsockname()[1]}/x"))
         with pytest.raises(DownloadError, match="timed out"):
@@ -385,7 +385,7 @@ def test_offline_opens_no_socket(server, record, online, monkeypatch, variable, 
 @golden.needs_golden
 def test_the_originals_file_is_fetched_from_the_mirror_verified_and_read(server, online, monkeypatch, tmp_path):
     content = golden.write_original_file("cvt", tmp_path).read_bytes()
-    true = zoo.find_record("original_cvt_hybrid")
+    true = registry.find_record("original_cvt_hybrid")
     server.files[f"mirror/{true.file}"] = content
     monkeypatch.setenv("HEAR_BYOLS_ORIGINAL_MIRROR", f"{server.url}/files/mirror/")
     with pytest.raises(DownloadError, match=f"git blob id is {git_blob(content)} instead of {true.git_blob}"):
@@ -411,11 +411,11 @@ def test_without_a_mirror_the_pinned_source_is_asked(online, monkeypatch):
         raise OSError("no network here")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    for name in zoo.list_models("original_*"):
+    for name in registry.list_models("original_*"):
         with pytest.raises(DownloadError, match="no network here"):
             locate(name)
-        assert asked.pop() == zoo.ORIGINAL_SOURCE + zoo.find_record(name).file
-    assert "115fd81235d2c14ddab4bcf55ed79250711c2a2c" in zoo.ORIGINAL_SOURCE
+        assert asked.pop() == registry.ORIGINAL_SOURCE + registry.find_record(name).file
+    assert "115fd81235d2c14ddab4bcf55ed79250711c2a2c" in registry.ORIGINAL_SOURCE
 
 
 @golden.needs_golden

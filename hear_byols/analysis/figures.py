@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
-from hear_byols.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hear_byols.errors import OptionError
-from hear_byols.sources import AudioFile
+from hear_byols.extraction.files import AudioFile
 
 TASK_FILE = "task_metadata.json"
 _COLUMNS = ("file", "label")

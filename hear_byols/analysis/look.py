@@ -8,10 +8,10 @@ from hear_byols.analysis.figures import check_output, need, save_figure
 from hear_byols.analysis.look_picture import draw_view
 from hear_byols.analysis.view import View, choose_framing, view_of
 from hear_byols.errors import InputError
-from hear_byols.extract import find_device
+from hear_byols.extraction.extract import find_device
+from hear_byols.extraction.files import AudioFile, PathLike
+from hear_byols.extraction.reader import read_clip
 from hear_byols.hear import load_model
-from hear_byols.readahead import read_clip
-from hear_byols.sources import AudioFile, PathLike
 
 
 def look_at(

@@ -15,9 +15,9 @@ from hear_byols.analysis.map_page import make_page
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import check_method, project
 from hear_byols.errors import InputError, OptionError
-from hear_byols.extract import Failure, embed_to_folder
+from hear_byols.extraction.extract import Failure, embed_to_folder
+from hear_byols.extraction.files import PathLike, collect
 from hear_byols.hear import load_model
-from hear_byols.sources import PathLike, collect
 
 PAGE_SUFFIX = ".html"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import soundfile
 
+from hear_byols._util.files import file_digest
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.tasks import Clip, Task, read_task
-from hear_byols.files import file_digest
 
 _SLACK_MS = 50.0  # that an event may end after its clip: labels are rounded, lossy formats trim a little
 

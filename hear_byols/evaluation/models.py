@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from hear_byols import __version__
+from hear_byols._util.files import file_digest
 from hear_byols.errors import OptionError
-from hear_byols.files import file_digest
 from hear_byols.hear import split_spec
-from hear_byols.weights import locate, shipped_dir
-from hear_byols.zoo import find_record, list_models
+from hear_byols.weights.locate import locate, shipped_dir
+from hear_byols.weights.registry import find_record, list_models
 
 ALIASES = {name: f"hear_byols.evaluation.adapters.{name}" for name in ("logmel", "crepe", "wav2vec2")}
 _BACKENDS = {"crepe": "torchcrepe", "wav2vec2": "transformers", "opensmile": "opensmile"}

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import OutputError
 from hear_byols.evaluation.figures import Bar, bar_chart
 from hear_byols.evaluation.run import Outcome
 from hear_byols.evaluation.scores import MINIMIZED
 from hear_byols.evaluation.tables import Row, Table, cell, make_tables
-from hear_byols.files import atomic_path
 
 _NOTE = (
     "Scores are fractions of 1 times 100, cut after one decimal towards the worse. ± is the standard deviation over "

@@ -13,9 +13,9 @@ import soundfile
 import torch
 from tqdm import tqdm
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import InputError, MissingDependencyError, OutputError, TaskError
 from hear_byols.evaluation.tasks import Task, read_task
-from hear_byols.files import atomic_path
 
 
 @dataclass(frozen=True)

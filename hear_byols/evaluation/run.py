@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import HearByolsError, OptionError, OutputError
 from hear_byols.evaluation.models import Model
 from hear_byols.evaluation.probe import ProbeResult, Search, probe_linear, probe_mlp
@@ -18,7 +19,6 @@ from hear_byols.evaluation.scores import check_scores, is_part
 from hear_byols.evaluation.store import Embeddings, read_embeddings
 from hear_byols.evaluation.tasks import Task, read_task
 from hear_byols.evaluation.worker import embed_apart, known_folder
-from hear_byols.files import atomic_path
 
 PROBES = ("linear", "mlp")
 STANDARDIZE = ("auto", "always", "never")

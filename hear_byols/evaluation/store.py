@@ -18,11 +18,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from hear_byols._util.files import atomic_path, file_digest
+from hear_byols._util.memory import peak_memory
 from hear_byols.errors import OutputError, TaskError
 from hear_byols.evaluation.models import Part
 from hear_byols.evaluation.tasks import Clip, Task
-from hear_byols.files import atomic_path, file_digest
-from hear_byols.memory import peak_memory
 
 T = TypeVar("T")
 

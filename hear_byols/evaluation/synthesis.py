@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import OptionError, OutputError
 from hear_byols.evaluation.sounds import MADE, SAMPLE_RATE, SPLITS, Sounds, sounds_of_task
-from hear_byols.files import atomic_path
 
 _PEAK = 0.9  # of a mixture, at most
 _BACKGROUND_RMS = 0.02

@@ -22,9 +22,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from hear_byols._util.files import atomic_path
 from hear_byols.audio import EXTENSIONS, decode_bytes
 from hear_byols.errors import InputError
-from hear_byols.files import atomic_path
 from hear_byols.training.config import MAX_CROP_SAMPLES
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 import hear_byols
-from hear_byols.checkpoint import save_checkpoint
 from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import InputError
 from hear_byols.training.data import AudioPool
 from hear_byols.training.pretrain import Pretrainer
+from hear_byols.weights.checkpoint import save_checkpoint
 
 FEATURE_LICENCE = (
     "ComParE 2016 targets were extracted with openSMILE, whose licence permits private, research and educational use "

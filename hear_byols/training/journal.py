@@ -6,8 +6,8 @@ import csv
 import math
 from pathlib import Path
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import MissingDependencyError
-from hear_byols.files import atomic_path
 
 FIELDS = ("step", "minutes", "learning_rate", "loss", "loss_supervised", "loss_self_supervised", "spread")
 Row = dict[str, float]

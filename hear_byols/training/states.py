@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import CheckpointError
-from hear_byols.files import atomic_path
 from hear_byols.training.pretrain import Pretrainer
 
 _PATTERN = "step-*.pt"

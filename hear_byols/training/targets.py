@@ -22,8 +22,8 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import InputError
-from hear_byols.files import atomic_path
 from hear_byols.training.data import AudioPool, cut_crops, draw_places
 from hear_byols.training.extractors import make_extractor
 from hear_byols.training.randomness import seeded

@@ -16,9 +16,9 @@ from hear_byols.analysis.kernels import cka, linear_gram, median_distance, rbf_g
 from hear_byols.analysis.layers import named_layers, readable_name, watching
 from hear_byols.analysis.similarity import LayerGrams, _minibatches, compare_layers
 from hear_byols.analysis.windows import read_windows
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import InputError, OptionError
-from hear_byols.sources import collect
+from hear_byols.extraction.files import collect
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,7 +15,7 @@ from hear_byols import load_model
 from hear_byols.analysis.figures import save_figure
 from hear_byols.analysis.look_picture import band_ticks, draw_view, envelope, thin
 from hear_byols.analysis.view import MOST_WINDOWS, change_curve, choose_framing, view_of
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.config import FrontendConfig
 from hear_byols.errors import OptionError
 from hear_byols.frontend import LogMel

@@ -21,9 +21,9 @@ from hear_byols.analysis.map_page import make_page
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.mapping import map_folder
 from hear_byols.analysis.projection import Projection, project
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import InputError, MissingDependencyError, OptionError
-from hear_byols.sources import collect
+from hear_byols.extraction.files import collect
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 from task_folders import scene_task
 
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import OptionError
 from hear_byols.evaluation import run as running
 from hear_byols.evaluation.reference import published
@@ -225,7 +225,7 @@ def test_without_the_extra_one_line_says_what_to_install(task, tmp_path):
     program = f"""
 import sys
 sys.modules["sklearn"] = None
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 sys.exit(main(["evaluate", "-m", "logmel", "-t", {str(task)!r}, "-o", {str(tmp_path / "out")!r}]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from task_folders import scene_task, tone, write_clip
 
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.resampling import resample_task
 

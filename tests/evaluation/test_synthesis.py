@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from task_folders import scene_task, write_clip, write_task
 
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import OptionError, OutputError, TaskError
 from hear_byols.evaluation.checks import check_task
 from hear_byols.evaluation.sounds import Sounds, made_notes, made_office_sounds, sounds_of_task, trim

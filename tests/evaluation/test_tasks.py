@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from task_folders import scene_task, tone, write_clip, write_task
 
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.checks import check_task
 from hear_byols.evaluation.tasks import DataSplit, Event, find_tasks, read_task

@@ -16,9 +16,9 @@ import pytest
 from kits_environment import Kits
 
 from hear_byols import variants
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.opensmile import N_FEATURES
-from hear_byols.zoo import DEFAULT_MODEL, find_record
+from hear_byols.weights.registry import DEFAULT_MODEL, find_record
 
 VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
 # Weights under the original's names for the variants whose files are published elsewhere.

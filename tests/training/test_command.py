@@ -12,12 +12,12 @@ import torch
 from pretraining import HEAR_MODULE, SMALL, write_clips
 
 import hear_byols
-from hear_byols.checkpoint import read_checkpoint
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 from hear_byols.errors import InputError
 from hear_byols.training.export import read_manifest
 from hear_byols.training.journal import read_log
 from hear_byols.training.presets import PRESETS
+from hear_byols.weights.checkpoint import read_checkpoint
 
 QUICK = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
 QUICK += ["--accelerator=cpu", "--threads=1", "--quiet"]

@@ -48,7 +48,7 @@ COMMAND = """
 import os
 import sys
 import torch.distributed as dist
-from hear_byols.cli import main
+from hear_byols.cli.main import main
 end = dist.destroy_process_group
 def show_threads():
     end()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_byols.errors import InputError, MissingDependencyError, WeightsNotFoundError
-from hear_byols.weights import offline, root_cause
+from hear_byols.weights.locate import offline, root_cause
 
 DEFAULT = "facebook/wav2vec2-large-100k-voxpopuli"
 RECEPTIVE_FIELD, HOP = 400, 320  # samples of the convolutional feature encoder

@@ -34,9 +34,9 @@ def describe(spec: str) -> dict[str, Any]:
     Raises:
         HearByolsError: as ``hear_byols.load_model``.
     """
-    from hear_byols.files import file_digest
+    from hear_byols._util.files import file_digest
     from hear_byols.hear import load_model
-    from hear_byols.weights import locate
+    from hear_byols.weights.locate import locate
 
     source = locate(spec)
     model = load_model(spec)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from hear_byols.config import LAYERS, NORMALIZATION_MODES, PRECISIONS
 from hear_byols.errors import OptionError
-from hear_byols.zoo import DEFAULT_MODEL
+from hear_byols.weights.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from hear_byols.extract import Report
+    from hear_byols.extraction.extract import Report
 
 _DESCRIPTION = """\
 Embed audio files (wav, flac, ogg, opus, mp3 ...; any rate and number of channels) into files below DIR/embeddings.
@@ -88,12 +88,12 @@ def run(args: argparse.Namespace) -> int:
 def _engine(args: argparse.Namespace) -> Callable[..., Report]:
     """The function that embeds, with the options that it alone takes."""
     if args.engine == "ray":
-        from hear_byols.ray_engine import embed_with_ray
+        from hear_byols.extraction.ray import embed_with_ray
 
         if args.format not in (None, "parquet"):
             raise OptionError(f"--engine ray writes parquet, got --format {args.format}")
         return partial(embed_with_ray, address=args.address, workers=args.workers)
-    from hear_byols.extract import embed_to_folder
+    from hear_byols.extraction.extract import embed_to_folder
 
     if args.workers is not None or args.address is not None:
         raise OptionError("--workers and --address belong to --engine ray")

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from hear_byols import __version__
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
-from hear_byols.files import atomic_path
 from hear_byols.model import EmbeddingModel
-from hear_byols.onnx_graph import SceneGraph, TimestampGraph
+from hear_byols.onnx.graph import SceneGraph, TimestampGraph
 
 if TYPE_CHECKING:
     import onnxruntime

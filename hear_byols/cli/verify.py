@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hear_byols.errors import HearByolsError, WeightsNotFoundError
-from hear_byols.zoo import WeightRecord, find_record, list_models
+from hear_byols.weights.registry import WeightRecord, find_record, list_models
 
 _DESCRIPTION = """\
 Compare shipped and cached weights with their records (size and digest), load them and embed a second of noise. Nothing
@@ -47,7 +47,7 @@ def _with_files() -> list[WeightRecord]:
 
 def _check(record: WeightRecord, asked_for: bool) -> tuple[str, str]:
     """A verdict ("ok", "absent" or "FAULT") and its reason."""
-    from hear_byols.weights import local_file
+    from hear_byols.weights.locate import local_file
 
     if (record.file or record.location) and local_file(record) is None:
         if record.source == "shipped":
@@ -62,8 +62,8 @@ def _check(record: WeightRecord, asked_for: bool) -> tuple[str, str]:
 
 
 def _size_and_digest(record: WeightRecord) -> str:
-    from hear_byols.files import file_digest
-    from hear_byols.weights import locate
+    from hear_byols._util.files import file_digest
+    from hear_byols.weights.locate import locate
 
     path = locate(record.name).path  # compares with the record
     if path is None:

@@ -19,9 +19,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
+from hear_byols._util.files import atomic_path, file_digest
 from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
-from hear_byols.files import atomic_path, file_digest
-from hear_byols.zoo import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
+from hear_byols.weights.registry import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def offline() -> bool:
 
 def shipped_dir() -> Path:
     """Folder of the weights that travel with the package: beside its modules, or in a source checkout's top level."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside = package / "checkpoints"
     return inside if inside.is_dir() else package.parent / "checkpoints"
 
@@ -72,8 +72,8 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
 
     Args:
         spec: empty for the default model; a path; the name of a shipped file (``"cvt_hybrid.pth"``); a name of
-            :func:`~hear_byols.zoo.list_models`; or ``hf://owner/repo/file.pth@revision``, optionally followed by
-            ``#sha256=<64 hex digits>``. A file that exists under the path goes first.
+            :func:`~hear_byols.weights.registry.list_models`; or ``hf://owner/repo/file.pth@revision``, optionally
+            followed by ``#sha256=<64 hex digits>``. A file that exists under the path goes first.
 
     Raises:
         WeightsNotFoundError: nothing by this name, or not local while offline.

@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from hear_byols.analysis.heatmap import draw_similarity, write_arrays, write_table
     from hear_byols.analysis.similarity import compare_layers
     from hear_byols.analysis.windows import read_windows
-    from hear_byols.extract import find_device
+    from hear_byols.extraction.extract import find_device
+    from hear_byols.extraction.files import collect
     from hear_byols.hear import load_model
-    from hear_byols.sources import collect
 
     need("matplotlib")
     output = check_output(args.output)

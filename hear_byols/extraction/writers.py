@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import MissingDependencyError, OptionError
-from hear_byols.files import atomic_path
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command ``hear-byols``: subcommands from ``hear_byols.commands``, and what they share."""
+"""The command ``hear-byols``: its parser, and what all subcommands share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hear_byols {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        import_module(f"hear_byols.commands.{name}").add_parser(subparsers)
+        import_module(f"hear_byols.cli.{name}").add_parser(subparsers)
     return parser
 
 

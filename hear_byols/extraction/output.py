@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hear_byols._util.files import atomic_path
 from hear_byols.errors import OutputError
-from hear_byols.files import atomic_path
-from hear_byols.formats import Embedded, Format
-from hear_byols.readahead import Clip
-from hear_byols.sources import AudioFile
+from hear_byols.extraction.files import AudioFile
+from hear_byols.extraction.reader import Clip
+from hear_byols.extraction.writers import Embedded, Format
 
 try:
     import fcntl

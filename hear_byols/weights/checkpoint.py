@@ -20,11 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hear_byols import original
+from hear_byols._util.files import atomic_path
 from hear_byols.config import FrontendConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
-from hear_byols.files import atomic_path
+from hear_byols.weights import original
 
 SCHEMA = "hear_byols/1"
 _METADATA_KEY = "hear_byols"

@@ -6,7 +6,7 @@ import argparse
 import textwrap
 
 from hear_byols.errors import WeightsNotFoundError
-from hear_byols.zoo import DEFAULT_MODEL, WeightRecord, find_record, list_models
+from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, find_record, list_models
 
 _HEADER = ("name", "encoder", "size", "source", "local", "licence")
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(record: WeightRecord) -> tuple[str, ...]:
-    from hear_byols.weights import local_file
+    from hear_byols.weights.locate import local_file
 
     local = ("yes" if local_file(record) else "no") if record.file or record.location else "-"
     name = record.name + (" (default)" if record.name == DEFAULT_MODEL else "")

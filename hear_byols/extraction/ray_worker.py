@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hear_byols.errors import CheckpointError, HearByolsError
-from hear_byols.extract import (
+from hear_byols.extraction.extract import (
     TABLE_GROUPS,
     TABLE_GROUPS_TIMESTAMPS,
     _embed_group,
@@ -22,11 +22,11 @@ from hear_byols.extract import (
     find_device,
     parameters_digest,
 )
-from hear_byols.formats import find_format
+from hear_byols.extraction.files import AudioFile
+from hear_byols.extraction.output import source_record
+from hear_byols.extraction.reader import Clip, read_ahead
+from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model
-from hear_byols.outfolder import source_record
-from hear_byols.readahead import Clip, read_ahead
-from hear_byols.sources import AudioFile
 
 _GPU_THREADS = 4  # of a worker that has a GPU; one that has a core has one
 

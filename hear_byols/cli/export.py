@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and say what was written."""
     from hear_byols.hear import load_model
-    from hear_byols.onnx_export import export_onnx
+    from hear_byols.onnx.export import export_onnx
 
     options = {name: getattr(args, name) for name in ("frame_ms", "hop_ms", "normalization", "layers")}
     model = load_model(args.model, **options)

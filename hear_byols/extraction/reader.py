@@ -14,8 +14,8 @@ import torch
 
 from hear_byols.audio import audio_seconds, load_audio
 from hear_byols.errors import InputError
+from hear_byols.extraction.files import AudioFile
 from hear_byols.inputs import check_values
-from hear_byols.sources import AudioFile
 
 MAX_SECONDS = 600.0  # of decoded audio that waits for the model: 38 MB at 16 kHz
 MAX_CLIPS = 256  # that wait

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from hear_byols.checkpoint import Checkpoint
+from hear_byols._util.files import file_digest
 from hear_byols.encoders import build_encoder
-from hear_byols.files import file_digest
+from hear_byols.weights.checkpoint import Checkpoint
 
 # Licences the Hub knows by an identifier of its own; others are "other" with their name.
 _HUB_LICENCES = {

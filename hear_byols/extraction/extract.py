@@ -22,14 +22,14 @@ import torch
 from tqdm import tqdm
 
 from hear_byols import __version__
+from hear_byols._util.files import file_digest
 from hear_byols.errors import InputError, OptionError
-from hear_byols.files import file_digest
-from hear_byols.formats import Embedded, find_format
+from hear_byols.extraction.files import AudioFile, PathLike, collect
+from hear_byols.extraction.output import OutputFolder, open_output
+from hear_byols.extraction.reader import Clip, read_ahead
+from hear_byols.extraction.writers import Embedded, find_format
 from hear_byols.hear import load_model, split_spec
-from hear_byols.outfolder import OutputFolder, open_output
-from hear_byols.readahead import Clip, read_ahead
-from hear_byols.sources import AudioFile, PathLike, collect
-from hear_byols.weights import locate
+from hear_byols.weights.locate import locate
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hear_byols.zoo import DEFAULT_MODEL
+from hear_byols.weights.registry import DEFAULT_MODEL
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -30,9 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write audio, embed it, print a table."""
-    from hear_byols.demo import write_examples
-    from hear_byols.extract import embed_to_folder
-    from hear_byols.outfolder import writing
+    from hear_byols.cli.demo_sounds import write_examples
+    from hear_byols.extraction.extract import embed_to_folder
+    from hear_byols.extraction.output import writing
 
     output = Path(args.output)
     with writing(output):

@@ -18,12 +18,12 @@ from typing import Any
 from tqdm import tqdm
 
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
-from hear_byols.extract import Failure, Report, parameters_digest, run_settings
-from hear_byols.formats import find_format
+from hear_byols.extraction.extract import Failure, Report, parameters_digest, run_settings
+from hear_byols.extraction.files import AudioFile, PathLike, collect
+from hear_byols.extraction.output import OutputFolder, open_output
+from hear_byols.extraction.ray_worker import Task, Worker
+from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model, split_spec
-from hear_byols.outfolder import OutputFolder, open_output
-from hear_byols.ray_worker import Task, Worker
-from hear_byols.sources import AudioFile, PathLike, collect
 
 SHARD_FILES = 512
 SHARD_BYTES = 64 << 20  # of audio files: half an hour of 16-bit WAV at 16 kHz, hours of compressed audio

@@ -1,0 +1,1 @@
+"""Weights: records of what there is, files found and downloaded, checkpoints read and written."""
