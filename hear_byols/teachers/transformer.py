@@ -1,0 +1,40 @@
+"""The pre-norm transformer block of the speech recognisers' encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and a perceptron with GELU, each behind a layer norm and added to its input.
+
+    Args:
+        width: of a frame.
+        n_heads: of the attention.
+        biased: whether norms and the attention's layers have biases.
+        turn: position encoding of queries and keys [shape=(n_clips, n_heads, n_frames, width // n_heads)].
+    """
+
+    def __init__(
+        self, width: int, n_heads: int, *, biased: bool, turn: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.turn = turn or (lambda x: x)
+        self.attention_norm = nn.LayerNorm(width, bias=biased)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=biased)
+        self.attention_out = nn.Linear(width, width, bias=biased)
+        self.perceptron_norm = nn.LayerNorm(width, bias=biased)
+        self.perceptron_in = nn.Linear(width, 4 * width)
+        self.perceptron_out = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n_clips, n_frames, width) -> the same shape."""
+        heads = self.query_key_value(self.attention_norm(x)).unflatten(2, (3, self.n_heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (n_clips, n_heads, n_frames, width // n_heads)
+        mixed = F.scaled_dot_product_attention(self.turn(query), self.turn(key), value)
+        x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
+        return x + self.perceptron_out(F.gelu(self.perceptron_in(self.perceptron_norm(x))))
