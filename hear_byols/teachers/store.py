@@ -11,12 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hear_byols._util.files import atomic_path, file_digest
 from hear_byols.errors import CheckpointError, OutputError, WeightsNotFoundError
-from hear_byols.files import atomic_path, file_digest
 from hear_byols.teachers.convert import CONVERTERS
 from hear_byols.teachers.published import READERS, read_npz, read_torch
 from hear_byols.teachers.records import TeacherFile, TeacherRecord, list_records
-from hear_byols.weights import cache_dir
+from hear_byols.weights.locate import cache_dir
 
 
 def teacher_path(record: TeacherRecord) -> Path:
