@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hear_byols.errors import OptionError
 from hear_byols.inputs import BatchLike, is_list
+from hear_byols.interface import AudioModel
 
 
 class ConcatenatedModel(nn.Module):
@@ -25,7 +26,7 @@ class ConcatenatedModel(nn.Module):
         OptionError: fewer than two parts, or parts that disagree in sample rate or framing.
     """
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[AudioModel]) -> None:
         super().__init__()
         if len(models) < 2:
             raise OptionError(f"a concatenation needs two or more models, got {len(models)}")
@@ -33,23 +34,38 @@ class ConcatenatedModel(nn.Module):
             values = [getattr(model, name) for model in models]
             if any(value != values[0] for value in values):
                 raise OptionError(f"the parts of a concatenation must agree in {name}, got {values}")
-        self.parts = nn.ModuleList(models)
+        self.parts = nn.ModuleList(cast("Sequence[nn.Module]", models))
         self.sample_rate: int = models[0].sample_rate
         self.framing = models[0].framing
         self.scene_embedding_size: int = sum(model.scene_embedding_size for model in models)
         self.timestamp_embedding_size: int = sum(model.timestamp_embedding_size for model in models)
         parts = [dict(model.provenance) for model in models]
         self.provenance = {"name": "+".join(str(part.get("name", "unnamed")) for part in parts), "parts": parts}
-        self.training = self.parts.training = any(model.training for model in models)  # leaves the parts' modes alone
+        self.training = self.parts.training = any(part.training for part in self.parts)  # leaves the parts' modes alone
+
+    @property
+    def models(self) -> Sequence[AudioModel]:
+        """The parts as models."""
+        return cast("Sequence[AudioModel]", self.parts)
+
+    @property
+    def normalization(self) -> list[Any]:
+        """Mode of each part."""
+        return [model.normalization for model in self.models]
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a clip's embedding is the same alone and among others of a call."""
+        return all(model.batch_invariant for model in self.models)
 
     @property
     def device(self) -> torch.device:
         """Where the model is, and where it expects audio."""
-        return self.parts[0].device
+        return self.models[0].device
 
     def forward(self, audio: Tensor) -> Tensor:
         """Embed whole clips, differentiably in the parts that can be: (n_clips, n_samples) -> (n_clips, size)."""
-        return torch.cat([part(audio) for part in self.parts], -1)
+        return torch.cat([model(audio) for model in self.models], -1)
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
         """Embed whole clips with every part.
@@ -63,7 +79,7 @@ class ConcatenatedModel(nn.Module):
         Raises:
             InputError: the audio cannot be embedded.
         """
-        return torch.cat([part.scene_embeddings(audio) for part in self.parts], -1)
+        return torch.cat([model.scene_embeddings(audio) for model in self.models], -1)
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
         """Embed windows with every part.
@@ -80,12 +96,12 @@ class ConcatenatedModel(nn.Module):
             InputError: the audio cannot be embedded.
         """
         if is_list(audio):
-            pairs = [part.timestamp_embeddings(audio) for part in self.parts]
+            pairs = [model.timestamp_embeddings(audio) for model in self.models]
             joined = [torch.cat(vectors, -1) for vectors in zip(*(part for part, _ in pairs), strict=True)]
             return joined, pairs[0][1]
         result, times, place = None, None, 0
-        for part in self.parts:  # one after the other: besides the result, only one part's embeddings are held
-            vectors, times = part.timestamp_embeddings(audio)
+        for model in self.models:  # one after the other: besides the result, only one part's embeddings are held
+            vectors, times = model.timestamp_embeddings(audio)
             if result is None:
                 result = vectors.new_empty(*vectors.shape[:-1], self.timestamp_embedding_size)
             result[..., place : place + vectors.shape[-1]] = vectors

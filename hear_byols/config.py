@@ -101,6 +101,13 @@ class NormalizationConfig:
     mean: float | None = None
     std: float | None = None
 
+    @property
+    def of_dataset(self) -> tuple[float, float]:
+        """Mean and standard deviation of the data set, where the mode needs them."""
+        assert self.mean is not None, self.mode
+        assert self.std is not None, self.mode
+        return self.mean, self.std
+
     def __post_init__(self) -> None:
         if self.mode not in NORMALIZATION_MODES:
             raise OptionError(f"normalization must be one of {', '.join(NORMALIZATION_MODES)}; got {self.mode!r}")

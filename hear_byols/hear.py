@@ -11,6 +11,7 @@ from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import BatchLike
+from hear_byols.interface import AudioModel
 from hear_byols.model import EmbeddingModel
 from hear_byols.weights.checkpoint import Checkpoint, read_checkpoint
 from hear_byols.weights.locate import Source, locate
@@ -80,7 +81,7 @@ def split_spec(spec: str | os.PathLike[str]) -> list[str]:
         OptionError: a part is empty or occurs twice.
     """
     if not isinstance(spec, (str, os.PathLike)) or "+" not in str(spec):
-        return [spec]
+        return [os.fspath(spec)] if isinstance(spec, os.PathLike) else [spec]
     pieces = os.fspath(spec).split("+")
     parts = []
     while pieces:
@@ -122,6 +123,7 @@ def _random(source: Source) -> Checkpoint:
     from hear_byols.encoders import build_encoder
 
     record = source.record
+    assert record is not None  # only a record has no file
     config = EncoderConfig(record.encoder, record.embedding_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
@@ -130,7 +132,7 @@ def _random(source: Source) -> Checkpoint:
     return Checkpoint(ModelConfig(config), encoder.state_dict(), provenance)
 
 
-def get_scene_embeddings(audio: BatchLike, model: Any) -> torch.Tensor:
+def get_scene_embeddings(audio: BatchLike, model: AudioModel) -> torch.Tensor:
     """Embed whole clips.
 
     Args:
@@ -147,7 +149,7 @@ def get_scene_embeddings(audio: BatchLike, model: Any) -> torch.Tensor:
     return _embedder(model).scene_embeddings(audio)
 
 
-def get_timestamp_embeddings(audio: BatchLike, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def get_timestamp_embeddings(audio: BatchLike, model: AudioModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Embed windows centred every ``hop_ms``.
 
     Args:
@@ -165,7 +167,7 @@ def get_timestamp_embeddings(audio: BatchLike, model: Any) -> tuple[torch.Tensor
     return _embedder(model).timestamp_embeddings(audio)
 
 
-def _embedder(model: Any) -> Any:
+def _embedder(model: AudioModel) -> AudioModel:
     if not (hasattr(model, "scene_embeddings") and hasattr(model, "timestamp_embeddings")):
         raise InputError(f"model must come from hear_byols.load_model, got {type(model).__name__}")
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def _scaling(dtype: torch.dtype) -> str:
     return "Convert it to float32 samples first"
 
 
-def is_list(audio: BatchLike) -> bool:
+def is_list(audio: BatchLike) -> TypeGuard[list[ClipLike] | tuple[ClipLike, ...]]:
     """Whether clips come as a list, of any lengths, rather than as one tensor or array."""
     return isinstance(audio, (list, tuple))
 

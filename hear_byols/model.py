@@ -94,6 +94,16 @@ class EmbeddingModel(nn.Module):
         self.eval()
 
     @property
+    def normalization(self) -> str:
+        """Mode of the spectrograms' normalization."""
+        return self.config.normalization.mode
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a clip's embedding is the same alone and among others of a call."""
+        return self.normalization != "original"
+
+    @property
     def device(self) -> torch.device:
         """Where the model is, and where it expects audio."""
         return self.log_mel.window.device
@@ -181,12 +191,12 @@ class EmbeddingModel(nn.Module):
         audio = pad_short(audio, self.min_clip_samples)
         batches = audio.split(self.batch_for(self.log_mel.n_frames(audio.shape[1])))
         norm = self.config.normalization
-        call = self._call_statistics(batches) if norm.mode == "original" else None
+        call = self._call_statistics(batches) if norm.mode == "original" else (0.0, 1.0)
         results = []
         for batch in batches:
             spectrograms = self.log_mel(batch)
             if norm.mode == "dataset":
-                mean, std = norm.mean, norm.std
+                mean, std = norm.of_dataset
             elif norm.mode == "original":
                 mean, std = call
             else:
@@ -198,7 +208,7 @@ class EmbeddingModel(nn.Module):
         """Each clip's statistics, in the mode ``halfway`` drawn to the data set's."""
         norm = self.config.normalization
         mean, std = moments.mean_std()
-        return halfway(mean, std, norm.mean, norm.std) if norm.mode == "halfway" else (mean, std)
+        return halfway(mean, std, *norm.of_dataset) if norm.mode == "halfway" else (mean, std)
 
     def _call_statistics(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The original's scene statistics: means over the call of each clip's mean and of each clip's std."""
@@ -211,6 +221,7 @@ class EmbeddingModel(nn.Module):
         result = audio.new_empty(n_clips, n_windows, self.timestamp_embedding_size)
         norm = self.config.normalization
         n_batch = self.batch_for(self.log_mel.n_frames(self.framing.frame_samples))
+        call: tuple[Tensor | float, Tensor | float] = (0.0, 1.0)
         if norm.mode == "original":
             mean, std = self._window_statistics(audio, n_batch).pooled()
             # The original divides the statistics of a call once more by its number of frames.
@@ -219,7 +230,7 @@ class EmbeddingModel(nn.Module):
         for first in range(0, n_clips, n_together):
             clips = audio[first : first + n_together]
             if norm.mode == "dataset":
-                mean, std = norm.mean, norm.std
+                mean, std = norm.of_dataset
             elif norm.mode == "original":
                 mean, std = call
             else:

@@ -38,16 +38,20 @@ class Moments:
         self._sum += shifted.sum(1)
         self._sum_squares += shifted.square().sum(1)
 
+    def _first(self) -> Tensor:
+        assert self._shift is not None, "no values yet"
+        return self._shift[:, 0]
+
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Mean and unbiased standard deviation of each group, float32 [shape=(n_groups,)]."""
         mean = self._sum / self.count
         variance = (self._sum_squares - self._sum * mean) / max(self.count - 1, 1)
-        return (mean + self._shift[:, 0]).float(), variance.clamp_min(0).sqrt().float()
+        return (mean + self._first()).float(), variance.clamp_min(0).sqrt().float()
 
     def pooled(self) -> tuple[Tensor, Tensor]:
         """Mean and unbiased standard deviation over all groups together, float32 scalars."""
         count = self.count * len(self._sum)
-        shift = self._shift[:, 0]
+        shift = self._first()
         mean = (self._sum + self.count * shift).sum() / count
         centred = shift - mean
         squares = self._sum_squares + 2 * centred * self._sum + self.count * centred.square()
@@ -74,7 +78,7 @@ def standardise(spectrograms: Tensor, mean: Tensor | float, std: Tensor | float)
         mean: a number, or one a clip [shape=(n_clips,)].
         std: likewise; spreads under 1e-5 count as 1e-5.
     """
-    if isinstance(mean, Tensor) and mean.ndim:
+    if isinstance(mean, Tensor) and isinstance(std, Tensor) and mean.ndim:
         trailing = (1,) * (spectrograms.ndim - 1)
         mean, std = mean.view(-1, *trailing), std.view(-1, *trailing)
     if isinstance(std, Tensor):

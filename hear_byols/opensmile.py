@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
-from hear_byols.weights.registry import find_record
+from hear_byols.weights.registry import known_record
 
 N_FEATURES = 6373
 SAMPLE_RATE = 16000
@@ -51,6 +51,8 @@ class OpenSmileModel(nn.Module):
         OptionError: an option is out of range.
     """
 
+    _place: Tensor
+
     def __init__(self, *, frame_ms: float = 1000, hop_ms: float = 50, batch_size: int | None = None) -> None:
         super().__init__()
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
@@ -64,9 +66,12 @@ class OpenSmileModel(nn.Module):
         self.provenance = {
             "name": "opensmile",
             "description": _description(),
-            "licence": find_record("opensmile").licence,
+            "licence": known_record("opensmile").licence,
         }
         self.eval()
+
+    normalization = None
+    batch_invariant = True
 
     @property
     def device(self) -> torch.device:

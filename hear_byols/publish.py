@@ -186,7 +186,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
         advice = {
             401: "the token is not valid; run `hf auth login` again",
             403: f"the token may not write to {repo!r}; use one with write access to it",
-        }.get(status, "try again later")
+        }.get(status or 0, "try again later")
         raise PublishError(
             f"nothing was published: the Hub answered {status} ({root_cause(error)}); {advice}"
         ) from error

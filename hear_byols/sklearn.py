@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ def _as_clips(clips: Any) -> Sequence[Any]:
         raise InputError(f"X must be paths or clips in a list or array, got {type(clips).__name__}")
     if len(clips) == 0:
         raise InputError("X holds no clips; at least one is needed")
-    return clips
+    return cast("Sequence[Any]", clips)
 
 
 def _read(clip: Any, label: str, sample_rate: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import ClipLike, check_values, to_tensor
 from hear_byols.model import EmbeddingModel
@@ -110,11 +111,11 @@ class StreamingEmbedder:
         norm = model.config.normalization
         with model.inference():
             spectrograms = model.shared_spectrogram(stretch[None], torch.tensor(starts) - starts[0])[0]
-            return model.encode(standardise(spectrograms, norm.mean, norm.std))
+            return model.encode(standardise(spectrograms, *norm.of_dataset))
 
 
 def _require_streamable(model: Any) -> None:
-    if hasattr(model, "parts"):
+    if isinstance(model, ConcatenatedModel):
         raise OptionError("concatenated models cannot be streamed; stream each part by itself and join the vectors")
     if not isinstance(model, EmbeddingModel):
         raise OptionError(f"only models with an encoder can be streamed, got {type(model).__name__}")

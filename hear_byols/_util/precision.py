@@ -19,7 +19,8 @@ def autocast(precision: str, device: torch.device) -> Any:
 def _switches() -> list[tuple[Any, str, object]]:
     """The settings that let CUDA round float32 operands, with the value that forbids it."""
     if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9
-        owners = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+        cudnn: Any = torch.backends.cudnn
+        owners = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
         return [(owner, "fp32_precision", "ieee") for owner in owners]
     return [(torch.backends.cuda.matmul, "allow_tf32", False), (torch.backends.cudnn, "allow_tf32", False)]
 

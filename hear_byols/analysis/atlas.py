@@ -66,14 +66,15 @@ def make_atlas(title: str, projection: Projection, names: Sequence[str], labels:
     known = Counter(label for label in labels if label is not None)
     kept = [label for label, _ in known.most_common(MOST_CLASSES)]
     rest = set(known) - set(kept)
-    marks = [
+    marks: list[tuple[str, str, str, set[str | None]]] = [
         (label, COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], {label})
         for i, label in enumerate(sorted(kept, key=natural_key))
     ]
     if rest:
-        marks.append((f"({len(rest)} rarer labels)", GREY, "o", rest))
+        marks.append((f"({len(rest)} rarer labels)", GREY, "o", {*rest}))
     if None in labels:
-        marks.append((NO_LABEL, *((GREY, "X") if known else (COLOURS[0], SHAPES[0])), {None}))
+        colour, shape = (GREY, "X") if known else (COLOURS[0], SHAPES[0])
+        marks.append((NO_LABEL, colour, shape, {None}))
     classes = tuple(
         Class(label, colour, shape, tuple(np.flatnonzero([own in members for own in labels]).tolist()))
         for label, colour, shape, members in marks

@@ -12,6 +12,7 @@ from hear_byols.config import FrontendConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 _COLUMNS = 1500  # that waveform and spectrogram are thinned to
@@ -55,7 +56,7 @@ def _draw_waveform(axes: Axes, view: View) -> None:
     axes.set_ylabel("amplitude")
 
 
-def _draw_log_mel(axes: Axes, view: View) -> object:
+def _draw_log_mel(axes: Axes, view: View) -> ScalarMappable:
     decibels = _NEPERS_TO_DB * thin(view.log_mel, _COLUMNS)
     top = float(decibels.max())
     # A frame's centre is a multiple of the hop from 0 on.
@@ -81,7 +82,7 @@ def _draw_change(axes: Axes, view: View) -> None:
         )
 
 
-def _draw_similarity(axes: Axes, view: View) -> object:
+def _draw_similarity(axes: Axes, view: View) -> ScalarMappable:
     half = view.hop_ms / 2000
     extent = (view.times[0] - half, view.times[-1] + half) * 2
     # Coloured for windows within the file; those at its ends, half of them silence, are unlike all others.

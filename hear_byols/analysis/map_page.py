@@ -14,7 +14,7 @@ _TEMPLATE = "map_page.html"
 
 def make_page(atlas: Atlas) -> str:
     """Fill the page. Names and labels travel as data that cannot end its element, and are shown as text only."""
-    template = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    template = resources.files("hear_byols.analysis").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     before, after = template.split("{{data}}")
     return before.replace("{{title}}", html.escape(atlas.title)) + _as_data(atlas) + after
 

@@ -156,7 +156,7 @@ def compare_layers(
     if len(windows) < _FEW:
         _log.warning("%d windows are few; the similarities are rough below some hundreds", len(windows))
     batches = list(_minibatches(len(windows), batch_size, passes, seed))
-    cross = own_a = own_b = 0
+    cross = own_a = own_b = torch.zeros(1, dtype=torch.float64)
     for places in tqdm(batches, unit="minibatch", disable=None if progress else True):
         audio = torch.from_numpy(windows[places])
         a = grams_a(audio)

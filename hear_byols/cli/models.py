@@ -6,7 +6,7 @@ import argparse
 import textwrap
 
 from hear_byols.errors import WeightsNotFoundError
-from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, find_record, list_models
+from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, known_record, list_models
 
 _HEADER = ("name", "encoder", "size", "source", "local", "licence")
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     names = list_models(args.pattern)
     if not names:
         raise WeightsNotFoundError(f"no model is called {args.pattern!r}; known: {', '.join(list_models())}")
-    rows = [_HEADER, *(_row(find_record(name)) for name in names)]
+    rows = [_HEADER, *(_row(known_record(name)) for name in names)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -58,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _add_settings(group: argparse._ArgumentGroup) -> None:
     """One option a field of :class:`PretrainConfig`; its docstring is the help."""
-    described = dict(re.findall(r"^ {4}(\w+): (.+)$", inspect.getdoc(PretrainConfig), re.MULTILINE))
+    described = dict(re.findall(r"^ {4}(\w+): (.+)$", inspect.getdoc(PretrainConfig) or "", re.MULTILINE))
     for field in dataclasses.fields(PretrainConfig):
         flag = "--" + field.name.replace("_", "-")
         text = f"{described[field.name]} (default: {field.default})"

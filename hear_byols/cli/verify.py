@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hear_byols.errors import HearByolsError, WeightsNotFoundError
-from hear_byols.weights.registry import WeightRecord, find_record, list_models
+from hear_byols.weights.registry import WeightRecord, find_record, known_record, list_models
 
 _DESCRIPTION = """\
 Compare shipped and cached weights with their records (size and digest), load them and embed a second of noise. Nothing
@@ -28,10 +28,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line a model."""
-    unknown = [name for name in args.names if find_record(name) is None]
+    found = {name: find_record(name) for name in args.names}
+    unknown = [name for name, record in found.items() if record is None]
     if unknown:
         raise WeightsNotFoundError(f"no model is called {unknown[0]!r}; known: {', '.join(list_models())}")
-    records = [find_record(name) for name in args.names] or _with_files()
+    records = [record for record in found.values() if record] or _with_files()
     verdicts = []
     for record in records:
         verdict, message = _check(record, asked_for=bool(args.names))
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_files() -> list[WeightRecord]:
-    records = [find_record(name) for name in list_models()]
+    records = [known_record(name) for name in list_models()]
     return [record for record in records if record.file or record.location]
 
 

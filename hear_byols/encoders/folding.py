@@ -26,11 +26,14 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """
     if norm.training or conv.weight.numel() > _MOST_WEIGHTS:
         return norm(conv(x))
+    assert not isinstance(conv.padding, str)
     return F.conv2d(x, *folded(conv, norm), conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does both, by the batch norm's running statistics."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
     return conv.weight * scale[:, None, None, None], norm.bias - mean * scale

@@ -48,6 +48,10 @@ class ResNetish34(MultilayerEncoder):
     """
 
     min_frames = 1
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
         super().__init__(WIDTHS[-1] * (n_mels // 16), WIDTHS[1] * (n_mels // 4) + WIDTHS[2] * (n_mels // 8), layers)

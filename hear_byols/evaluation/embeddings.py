@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import soundfile
@@ -42,16 +42,17 @@ def embed_task(
     device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if isinstance(model, torch.nn.Module):
         model.to(device).eval()
+    sample_rate = int(cast("Any", model).sample_rate)
     done = read_embeddings(folder).vectors
     pending = [clip for clip in task.all_clips() if (clip.split, clip.name) not in done]
     writer = PartWriter(folder, device)
     with tqdm(total=len(pending), desc=task.name, unit="clip", disable=not progress) as bar:
-        for clips, audio in _batches(task, pending, int(model.sample_rate)):
+        for clips, audio in _batches(task, pending, sample_rate):
             start = time.perf_counter()
             vectors, timestamps = _call(module, model, task.is_event, torch.from_numpy(audio).to(device))
             seconds = time.perf_counter() - start
             _check(clips, vectors, timestamps, task.is_event)
-            writer.add(clips, vectors, timestamps, seconds, audio.size / int(model.sample_rate))
+            writer.add(clips, vectors, timestamps, seconds, audio.size / sample_rate)
             bar.update(len(clips))
     writer.flush()
 

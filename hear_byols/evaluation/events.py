@@ -82,7 +82,7 @@ def events_of_clip(
     active = np.pad(probabilities > _THRESHOLD, ((1, 1), (0, 0))).astype(np.int8)
     changes = np.diff(active, axis=0)
     events = []
-    for label in np.flatnonzero(changes.any(axis=0)):
+    for label in map(int, np.flatnonzero(changes.any(axis=0))):
         firsts, ends = np.flatnonzero(changes[:, label] == 1), np.flatnonzero(changes[:, label] == -1)
         for start, stop in zip(timestamps[firsts], timestamps[ends - 1], strict=True):
             if stop - start >= how.min_duration:

@@ -37,15 +37,14 @@ def fit_ridge(train: Rows, choose: Callable[[Predict], float]) -> tuple[Predict,
     dual = n_rows < size
     gram = z @ z.T if dual else z.T @ z
     right = targets - offset if dual else z.T @ (targets - offset)
-    best: tuple[float, Predict, float] | None = None
+    fits = []
     for strength in STRENGTHS:
         solution = _solve(gram, strength * size, right)
         weights = z.T @ solution if dual else solution
         predict = _predictor(standardize, weights, offset)
-        score = choose(predict)
-        if best is None or score > best[0]:
-            best = (score, predict, strength)
-    return best[1], best[2]
+        fits.append((choose(predict), predict, strength))
+    _, predict, strength = max(fits, key=lambda fit: fit[0])  # of equals the first
+    return predict, strength
 
 
 def _solve(gram: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray:

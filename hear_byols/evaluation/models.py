@@ -19,7 +19,7 @@ from hear_byols._util.files import file_digest
 from hear_byols.errors import OptionError
 from hear_byols.hear import split_spec
 from hear_byols.weights.locate import locate, shipped_dir
-from hear_byols.weights.registry import find_record, list_models
+from hear_byols.weights.registry import find_record, known_record, list_models
 
 ALIASES = {name: f"hear_byols.evaluation.adapters.{name}" for name in ("logmel", "crepe", "wav2vec2")}
 _BACKENDS = {"crepe": "torchcrepe", "wav2vec2": "transformers", "opensmile": "opensmile"}
@@ -58,7 +58,7 @@ class Part:
         content: dict[str, Any] = {"module": self.module, "weights": self.weights, "options": self.options}
         if self.module == "hear_byols":
             path = locate(self.weights).path
-            content["weights"] = file_digest(path) if path else find_record(self.weights).name
+            content["weights"] = file_digest(path) if path else known_record(self.weights).name
         elif os.path.isfile(self.weights):
             content["weights"] = file_digest(self.weights)
         content["versions"] = [__version__, *map(_version, self._packages())]
@@ -91,7 +91,7 @@ class Model:
     @property
     def wants_standardizing(self) -> bool:
         """Whether the paper standardises its embeddings per fold: openSMILE and concatenations (section 3.4)."""
-        return len(self.parts) > 1 or "opensmile" in self.parts[0].weights or "opensmile" in self.parts[0].module
+        return len(self.parts) > 1 or any("opensmile" in part.weights + part.module for part in self.parts)
 
 
 def parse_models(texts: Iterable[str]) -> list[Model]:

@@ -85,7 +85,7 @@ def _mean_average_precision(probabilities: np.ndarray, targets: np.ndarray) -> f
 def _auc_of_classes(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     if not (np.ptp(targets, axis=0) > 0).all():  # a class without positives or without negatives
         return np.full(targets.shape[1], math.nan)
-    return np.atleast_1d(metrics.roc_auc_score(targets, probabilities, average=None))
+    return np.atleast_1d(metrics.roc_auc_score(targets, probabilities, average=None))  # pyright: ignore[reportArgumentType]
 
 
 def _aucroc(probabilities: np.ndarray, targets: np.ndarray) -> float:
@@ -142,7 +142,11 @@ def _notes(with_offsets: bool, predicted: Events, reference: Events, vocabulary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of clips without notes, which count 0
             precision, recall, f_measure, _ = precision_recall_f1_overlap(
-                intervals[0], pitches[0], intervals[1], pitches[1], offset_ratio=0.2 if with_offsets else None
+                intervals[0],
+                pitches[0],
+                intervals[1],
+                pitches[1],
+                offset_ratio=0.2 if with_offsets else None,  # pyright: ignore[reportArgumentType]
             )
         values.append((f_measure, precision, recall))
     means = np.mean(values, axis=0).tolist()

@@ -202,7 +202,7 @@ class PartWriter:
         name = f"part-{self._next:05d}-{uuid.uuid4().hex[:6]}.npz"
         try:
             with atomic_path(self._folder / name) as part:
-                np.savez(part, **content)
+                np.savez(part, **content)  # pyright: ignore[reportArgumentType]
         except OSError as error:
             raise OutputError(f"{self._folder} cannot be written ({error.strerror or error})") from error
         self._next += 1

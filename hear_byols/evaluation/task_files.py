@@ -91,6 +91,6 @@ def number(value: object) -> float:
     Raises:
         ValueError: it is none.
     """
-    if not _is_number(value):
+    if not isinstance(value, (int, float)) or not _is_number(value):
         raise ValueError(value)
     return float(value)

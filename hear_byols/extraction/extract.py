@@ -29,6 +29,7 @@ from hear_byols.extraction.output import OutputFolder, open_output
 from hear_byols.extraction.reader import Clip, read_ahead
 from hear_byols.extraction.writers import Embedded, find_format
 from hear_byols.hear import load_model, split_spec
+from hear_byols.interface import AudioModel
 from hear_byols.weights.locate import locate
 
 
@@ -74,7 +75,7 @@ class Report:
 
 
 def embed_files(
-    paths: PathLike | Sequence[PathLike], model: Any = None, *, timestamps: bool = False
+    paths: PathLike | Sequence[PathLike], model: AudioModel | PathLike | None = None, *, timestamps: bool = False
 ) -> np.ndarray | tuple[Any, Any]:
     """Embed audio files of any format, rate and number of channels, into arrays.
 
@@ -189,7 +190,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def parameters_digest(model: torch.nn.Module) -> str:
+def parameters_digest(model: AudioModel) -> str:
     """SHA-256 over the names, types, shapes and values of a model's state, wherever they were loaded from."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -199,13 +200,18 @@ def parameters_digest(model: torch.nn.Module) -> str:
 
 
 def run_settings(
-    model: Any, spec: PathLike, format: str, timestamps: bool, device: torch.device, options: dict[str, Any]
+    model: AudioModel,
+    spec: PathLike,
+    format: str,
+    timestamps: bool,
+    device: torch.device | str,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """What the vectors depend on; under ``about``, what is worth knowing and may change between runs."""
     return {
         "hear_byols": __version__,
         "parameters_sha256": parameters_digest(model),
-        "normalization": _normalization(model),
+        "normalization": model.normalization,
         "precision": options.get("precision", "float32"),
         "sample_rate": model.sample_rate,
         "embedding_size": model.timestamp_embedding_size if timestamps else model.scene_embedding_size,
@@ -225,20 +231,14 @@ def run_settings(
 
 def _weights(spec: PathLike) -> dict[str, Any]:
     source = locate(spec)
-    name = source.record.name if source.record else source.path.name
     if source.path is None:
-        return {"name": name, "file": None, "sha256": None}
+        return {"name": source.record.name if source.record else None, "file": None, "sha256": None}
+    name = source.record.name if source.record else source.path.name
     return {"name": name, "file": source.path.name, "sha256": file_digest(source.path)}
 
 
-def _normalization(model: Any) -> Any:
-    if hasattr(model, "parts"):
-        return [_normalization(part) for part in model.parts]
-    return model.config.normalization.mode if hasattr(model, "config") else None
-
-
 def _embed_pending(
-    model: Any,
+    model: AudioModel,
     files: Sequence[AudioFile],
     folder: OutputFolder,
     timestamps: bool,
@@ -289,13 +289,13 @@ def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Ite
 
 
 def _embed_group(
-    model: Any, clips: Sequence[Clip], timestamps: bool, advance: Callable[[int], Any] = lambda n: None
+    model: AudioModel, clips: Sequence[Clip], timestamps: bool, advance: Callable[[int], Any] = lambda n: None
 ) -> list[Embedded | InputError]:
     """Embed clips, those of equal length in one call; the result has their order."""
     by_length: dict[int, list[int]] = {}
     for i, clip in enumerate(clips):
         by_length.setdefault(len(clip.samples), []).append(i)
-    if "original" in str(_normalization(model)):  # clips of one call would influence each other
+    if not model.batch_invariant:  # clips of one call would influence each other
         by_length = {i: [i] for i in range(len(clips))}
     results: dict[int, Embedded | InputError] = {}
     for places in by_length.values():
@@ -304,7 +304,7 @@ def _embed_group(
     return [results[i] for i in range(len(clips))]
 
 
-def _embed_equal(model: Any, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
+def _embed_equal(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
     """Embed clips of equal length in one call; if the model refuses it, each alone, to learn which one it refuses."""
     try:
         vectors, times = _call(model, clips, timestamps)
@@ -312,7 +312,8 @@ def _embed_equal(model: Any, clips: Sequence[Clip], timestamps: bool) -> list[Em
         if len(clips) == 1:
             return [InputError(f"{clips[0].file.path}: {error}")]
         return [result for clip in clips for result in _embed_equal(model, [clip], timestamps)]
-    return [Embedded(clip.file.name, *pair) for clip, *pair in zip(clips, vectors, times, strict=True)]
+    rows = zip(clips, vectors, times, strict=True)
+    return [Embedded(clip.file.name, vector, centres) for clip, vector, centres in rows]
 
 
 def _on_device(clips: Sequence[Clip], device: torch.device) -> torch.Tensor:
@@ -324,7 +325,7 @@ def _on_device(clips: Sequence[Clip], device: torch.device) -> torch.Tensor:
     return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).to(device)  # hours of audio are not copied
 
 
-def _call(model: Any, clips: Sequence[Clip], timestamps: bool) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
+def _call(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
     """Embed clips of equal length: vectors, and a row of timestamps or None for each clip."""
     try:
         audio = _on_device(clips, model.device)

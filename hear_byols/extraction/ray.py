@@ -137,7 +137,7 @@ def _plan(ray: Any, device: str, workers: int | None) -> tuple[int, str, dict[st
     room = int(have.get(kind, 0))
     if room < (workers or 1):
         raise OptionError(f"{workers or 1} workers need a {kind} each, and the cluster has {room}; ask for fewer")
-    resources = {"num_cpus": 1} if kind == "CPU" else {"num_gpus": 1}
+    resources: dict[str, float] = {"num_cpus": 1} if kind == "CPU" else {"num_gpus": 1}
     return workers or room, device, resources
 
 

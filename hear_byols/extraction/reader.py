@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Condition
@@ -41,7 +41,7 @@ class Clip:
     error: str = ""
 
 
-def read_ahead(files: Iterable[AudioFile], sample_rate: int, max_seconds: float = MAX_SECONDS) -> Iterator[Clip]:
+def read_ahead(files: Iterable[AudioFile], sample_rate: int, max_seconds: float = MAX_SECONDS) -> Generator[Clip]:
     """Decode files in threads, in order.
 
     Args:

@@ -67,8 +67,9 @@ def _write_parquet(items: Sequence[Embedded], path: Path) -> list[Path]:
     counts = [item.vectors.size // size for item in items]
     names = [os.fsencode(item.source).decode("utf-8", "replace") for item in items]
     columns = {"source": pa.array(np.repeat(np.array(names, object), counts), pa.string())}
-    if items[0].timestamps_ms is not None:
-        columns["timestamp_ms"] = pa.array(np.concatenate([item.timestamps_ms for item in items]))
+    times = [item.timestamps_ms for item in items if item.timestamps_ms is not None]
+    if times:
+        columns["timestamp_ms"] = pa.array(np.concatenate(times))
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), size)
     with atomic_path(path) as part:
         parquet.write_table(pa.table(columns), part)

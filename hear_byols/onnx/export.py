@@ -18,7 +18,9 @@ import torch
 
 from hear_byols import __version__
 from hear_byols._util.files import atomic_path
+from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
+from hear_byols.interface import AudioModel
 from hear_byols.model import EmbeddingModel
 from hear_byols.onnx.graph import SceneGraph, TimestampGraph
 
@@ -48,7 +50,7 @@ class OnnxExport:
 
 
 def export_onnx(
-    model: Any, path: str | os.PathLike[str], *, timestamps: bool = False, check: bool = False
+    model: AudioModel, path: str | os.PathLike[str], *, timestamps: bool = False, check: bool = False
 ) -> OnnxExport:
     """Write a model with its front end and normalisation as an ONNX file.
 
@@ -69,16 +71,16 @@ def export_onnx(
         MissingDependencyError: a package of the extra ``onnx`` is not installed, or torch is older than 2.8.
         OutputError: the file cannot be written, or deviates from the model by more than 1e-4.
     """
-    _require_exportable(model, timestamps)
+    encoder_model = _require_exportable(model, timestamps)
     _require_packages()
     path = Path(path)
-    graph = _build(model, timestamps)
-    program = _trace(graph, model, timestamps)
-    program.model.metadata_props.update(metadata(model, timestamps))
+    graph = _build(encoder_model, timestamps)
+    program = _trace(graph, encoder_model, timestamps)
+    program.model.metadata_props.update(metadata(encoder_model, timestamps))
     try:
         with atomic_path(path) as part:
             program.save(part, external_data=False)
-            deviation = compare(model, part, timestamps) if check else None
+            deviation = compare(encoder_model, part, timestamps) if check else None
             if deviation is not None and not deviation <= TOLERANCE:
                 raise OutputError(
                     f"the ONNX file deviates from the model by {deviation:.2g} of the largest component, more than "
@@ -127,13 +129,15 @@ def compare(model: EmbeddingModel, path: str | os.PathLike[str], timestamps: boo
     for n_clips, seconds in _CHECKS:
         audio = 0.1 * torch.randn(n_clips, round(seconds * model.sample_rate), generator=generator)
         audio[0, audio.shape[1] // 2 :] = 0  # half of it silence
-        got = session.run(None, {"waveform": audio.numpy()})
+        got = [np.asarray(values) for values in session.run(None, {"waveform": audio.numpy()})]
         audio = audio.to(model.device)
         wanted = model.timestamp_embeddings(audio) if timestamps else (model.scene_embeddings(audio),)
-        wanted = [values.cpu().numpy() for values in wanted]
-        if any(a.shape != b.shape for a, b in zip(got, wanted, strict=True)) or not np.array_equal(got[1:], wanted[1:]):
+        expected = [values.cpu().numpy() for values in wanted]
+        if any(a.shape != b.shape for a, b in zip(got, expected, strict=True)) or not all(
+            map(np.array_equal, got[1:], expected[1:])
+        ):
             return float("inf")
-        difference = float(np.abs(got[0] - wanted[0]).max() / np.abs(wanted[0]).max())
+        difference = float(np.abs(got[0] - expected[0]).max() / np.abs(expected[0]).max())
         worst = max(worst, difference) if np.isfinite(difference) else float("inf")
     return worst
 
@@ -147,8 +151,8 @@ def open_session(path: str | os.PathLike[str], threads: int = 0) -> onnxruntime.
     return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
 
 
-def _require_exportable(model: Any, timestamps: bool) -> None:
-    if hasattr(model, "parts"):
+def _require_exportable(model: AudioModel, timestamps: bool) -> EmbeddingModel:
+    if isinstance(model, ConcatenatedModel):
         raise OptionError(
             "concatenated models cannot be exported to ONNX; export each part by itself and join the vectors"
         )
@@ -164,6 +168,7 @@ def _require_exportable(model: Any, timestamps: bool) -> None:
             f"hop_ms {model.framing.hop_ms!r} is no simple fraction of samples, and ONNX's whole numbers would "
             f"overflow on long audio; use a multiple of {1000 / model.sample_rate:g} ms, such as 50"
         )
+    return model
 
 
 def _require_packages() -> None:

@@ -132,13 +132,14 @@ def _reflect(positions: Tensor, length: Any) -> Tensor:
 def _standardise(spectrograms: Tensor, normalization: NormalizationConfig) -> Tensor:
     """Standardise [shape=(n_clips, ...)] by fixed numbers, or each clip by its own (in double precision) or halfway."""
     if normalization.mode == "dataset":
-        return (spectrograms - normalization.mean) / normalization.std
+        mean, std = normalization.of_dataset
+        return (spectrograms - mean) / std
     values = spectrograms.flatten(1).double()
     mean = values.mean(1, keepdim=True)
     variance = (values - mean).square().sum(1, keepdim=True) / (values.shape[1] - 1)
     mean, std = mean.float(), variance.sqrt().float()
     if normalization.mode == "halfway":
-        mean, std = halfway(mean, std, normalization.mean, normalization.std)
+        mean, std = halfway(mean, std, *normalization.of_dataset)
     trailing = (-1, *(1,) * (spectrograms.ndim - 1))
     return (spectrograms - mean.view(trailing)) / std.clamp_min(MIN_STD).view(trailing)
 

@@ -108,6 +108,7 @@ def local_file(record: WeightRecord) -> Path | None:
         match = _HUB_PATTERN.fullmatch(record.location)
         from huggingface_hub import try_to_load_from_cache
 
+        assert match is not None  # the records' own
         cached = try_to_load_from_cache(match["repo"], match["file"], revision=match["revision"])
         return Path(cached) if isinstance(cached, str) else None
     folder = {"shipped": shipped_dir, "url": cache_dir}.get(record.source)

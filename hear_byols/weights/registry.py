@@ -161,6 +161,15 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in _BY_NAME if fnmatch.fnmatchcase(name, pattern))
 
 
+def known_record(name: str) -> WeightRecord:
+    """The record of a name of :func:`list_models`.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    return _BY_NAME[name]
+
+
 def find_record(name: str) -> WeightRecord | None:
     """Look a weight record up.
 

@@ -55,7 +55,7 @@ class Crepe(nn.Module):
         return hidden.flatten(1)
 
 
-def _load_network() -> nn.Module:
+def _load_network() -> Any:
     try:
         import torchcrepe
     except ImportError as error:

@@ -8,6 +8,7 @@ mean for scenes. ``pip install transformers``.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class Wav2Vec2(nn.Module):
         return self.network(audio).last_hidden_state
 
 
-def _load_network(source: str) -> nn.Module:
+def _load_network(source: str) -> Any:
     try:
         from transformers import Wav2Vec2Model
     except ImportError as error:
