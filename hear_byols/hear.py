@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from hear_byols.inputs import BatchLike
 from hear_byols.interface import AudioModel
 from hear_byols.model import EmbeddingModel
 from hear_byols.weights.checkpoint import Checkpoint, read_checkpoint
-from hear_byols.weights.locate import Source, locate
+from hear_byols.weights.locate import Source, existing_file, locate
 
 if TYPE_CHECKING:
     from hear_byols.opensmile import OpenSmileModel
@@ -74,19 +75,19 @@ def load_model(
     return models[0] if len(models) == 1 else ConcatenatedModel(models)
 
 
-def split_spec(spec: str | os.PathLike[str]) -> list[str]:
+def split_spec(spec: str | os.PathLike[str]) -> Sequence[str | os.PathLike[str]]:
     """Split ``"a+b"`` into the models it joins; a ``+`` within the path of an existing file separates nothing.
 
     Raises:
         OptionError: a part is empty or occurs twice.
     """
     if not isinstance(spec, (str, os.PathLike)) or "+" not in str(spec):
-        return [os.fspath(spec)] if isinstance(spec, os.PathLike) else [spec]
+        return [spec]
     pieces = os.fspath(spec).split("+")
     parts = []
     while pieces:
         longest = range(len(pieces), 1, -1)
-        n = next((n for n in longest if os.path.isfile(os.path.expanduser("+".join(pieces[:n])))), 1)
+        n = next((n for n in longest if existing_file("+".join(pieces[:n]))), 1)
         parts.append("+".join(pieces[:n]))
         pieces = pieces[n:]
     if "" in parts or len(set(parts)) < len(parts):
@@ -110,7 +111,9 @@ def _load_opensmile(**options: Any) -> OpenSmileModel:
     return OpenSmileModel(**options)
 
 
-def _load_encoder(source: Source, spec: str, *, win_length: int | None, **options: Any) -> EmbeddingModel:
+def _load_encoder(
+    source: Source, spec: str | os.PathLike[str], *, win_length: int | None, **options: Any
+) -> EmbeddingModel:
     checkpoint = _random(source) if source.path is None else read_checkpoint(source.path, win_length)
     with torch.random.fork_rng(devices=[]):  # making an encoder draws weights, which the checkpoint's then replace
         model = EmbeddingModel(checkpoint.config, provenance=checkpoint.provenance, **options)

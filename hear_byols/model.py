@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols._util.precision import autocast
+from hear_byols._util.device import autocast
 from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import InputError, OptionError

@@ -15,6 +15,7 @@ from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, MissingDependencyError, OptionError
 from hear_byols.hear import load_model, split_spec
 from hear_byols.inputs import check_values, to_tensor
+from hear_byols.weights.locate import existing_file
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -107,7 +108,7 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):
             options = json.dumps(self.options or {}, sort_keys=True)
         except TypeError as error:
             raise OptionError(f"options must be JSON-able, got {self.options!r} ({error})") from error
-        return _load(spec, options, str(self.device), tuple(map(_version, split_spec(spec))))
+        return _load(spec, options, str(self.device), tuple(_version(part) for part in split_spec(spec)))
 
 
 @lru_cache(maxsize=_MODELS_KEPT)
@@ -115,10 +116,10 @@ def _load(spec: str, options: str, device: str, versions: tuple[Any, ...]) -> An
     return load_model(spec, **json.loads(options)).to(device)
 
 
-def _version(spec: str) -> tuple[int, int] | None:
+def _version(spec: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Time and size of a file, so that one that was replaced is loaded again."""
-    path = os.path.expanduser(spec) if isinstance(spec, str) else ""
-    return (os.stat(path).st_mtime_ns, os.stat(path).st_size) if os.path.isfile(path) else None
+    path = existing_file(spec) if isinstance(spec, str) else None
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path else None
 
 
 def _as_clips(clips: Any) -> Sequence[Any]:

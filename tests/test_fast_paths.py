@@ -155,7 +155,7 @@ def test_whole_clips_and_windows_equal_the_reference(name):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoders_equal_the_reference_on_a_gpu(name):
     encoder, x = random_encoder(name).cuda(), spectrograms().cuda()
-    from hear_byols._util.precision import autocast
+    from hear_byols._util.device import autocast
 
     with torch.no_grad(), autocast("float32", x.device):
         assert_same(encoder(x), reference.encode(encoder, x))

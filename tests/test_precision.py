@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hear_byols._util.precision import _switches, autocast
+from hear_byols._util.device import _switches, autocast
 
 
 def settings() -> list[object]:

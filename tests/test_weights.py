@@ -22,6 +22,7 @@ import hear_byols
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, DownloadError, OptionError, WeightsNotFoundError
+from hear_byols.hear import load_model
 from hear_byols.weights import original, registry
 from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
 from hear_byols.weights.locate import cache_dir, locate, shipped_dir
@@ -71,6 +72,20 @@ def _register(monkeypatch, record):
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_name_never_means_a_file_by_accident(tmp_path, monkeypatch):
+    """Only what has a suffix or a slash is a file."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cnn_hybrid", "mine", "mine.pth"):
+        (tmp_path / name).write_bytes(b"no checkpoint")
+    assert locate("cnn_hybrid").record.name == "cnn_hybrid"
+    assert len(load_model("random_cnn+random_cvt").parts) == 2  # names join as ever
+    assert locate("./cnn_hybrid").path == Path("./cnn_hybrid")
+    assert locate("mine.pth").path == locate(Path("mine.pth")).path == Path("mine.pth")
+    assert locate(Path("mine")).path == Path("mine")
+    with pytest.raises(WeightsNotFoundError, match=r"The file of this name here is \./mine"):
+        locate("mine")
 
 
 def tiny_checkpoint(path: Path, seed: int = 0) -> bytes:

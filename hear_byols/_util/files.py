@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hear_byols.errors import OutputError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -22,6 +24,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, advice: str = "choose another output") -> Iterator[None]:
+    """Turn the system's refusal to write into one clear error.
+
+    Raises:
+        OutputError: ``path`` cannot be written; the message ends with the advice.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}); {advice}") from error
+
+
+@contextmanager
+def output_path(path: Path) -> Iterator[Path]:
+    """:func:`atomic_path`, with the one error of :func:`writing`."""
+    with writing(path), atomic_path(path) as part:
+        yield part
 
 
 def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from hear_byols._util.files import atomic_path
-from hear_byols.errors import MissingDependencyError, OptionError, OutputError
+from hear_byols._util.files import output_path
+from hear_byols._util.imports import require
+from hear_byols.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,26 +18,13 @@ FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 100
 
 
-def need(module: str, extra: str = "analysis") -> ModuleType:
-    """Import an optional module.
-
-    Raises:
-        MissingDependencyError: it is not installed; names the extra that brings it.
-    """
-    try:
-        return import_module(module)
-    except ImportError as missing:
-        name = module.split(".")[0]
-        raise MissingDependencyError(f'{name} is needed for this: pip install "hear_byols[{extra}]"') from missing
-
-
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, which lays itself out.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    return need("matplotlib.figure").Figure((width, height), dpi=DPI, layout="constrained")
+    return require("matplotlib.figure", "a figure", "analysis").Figure((width, height), dpi=DPI, layout="constrained")
 
 
 def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = FIGURE_SUFFIXES) -> Path:
@@ -67,22 +52,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OutputError: it cannot be written; what was there before stays.
     """
-    with writing(path) as part:
+    with output_path(path) as part:
         figure.savefig(part)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path`` when it is whole.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        with atomic_path(path) as part:
-            yield part
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}); choose another output") from error
 
 
 def printable(text: str, most: int = 1000) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hear_byols.analysis.figures import new_figure, printable, writing
+from hear_byols._util.files import output_path
+from hear_byols.analysis.figures import new_figure, printable
 from hear_byols.analysis.similarity import Similarity
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def write_table(similarity: Similarity, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    with writing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with output_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["layer", *similarity.layers_b])
         for name, row in zip(similarity.layers_a, similarity.values, strict=True):
@@ -75,5 +76,5 @@ def write_arrays(similarity: Similarity, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    with writing(path) as part, open(part, "wb") as file:
+    with output_path(path) as part, open(part, "wb") as file:
         np.savez(file, **vars(similarity))

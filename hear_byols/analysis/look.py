@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hear_byols.analysis.figures import check_output, need, save_figure
+from hear_byols._util.device import find_device
+from hear_byols._util.imports import require
+from hear_byols.analysis.figures import check_output, save_figure
 from hear_byols.analysis.look_picture import draw_view
 from hear_byols.analysis.view import View, choose_framing, view_of
 from hear_byols.errors import InputError
-from hear_byols.extraction.extract import find_device
 from hear_byols.extraction.files import AudioFile, PathLike
 from hear_byols.extraction.reader import read_clip
 from hear_byols.hear import load_model
@@ -44,7 +45,7 @@ def look_at(
         MissingDependencyError: matplotlib is not installed.
     """
     target = check_output(output)
-    need("matplotlib")
+    require("matplotlib", "a picture", "analysis")
     place = find_device(device)
     loaded = load_model(model)
     clip = read_clip(AudioFile(Path(path).name, Path(path)), loaded.sample_rate)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
+from hear_byols._util.imports import require
 from hear_byols.analysis.atlas import Atlas
-from hear_byols.analysis.figures import need, new_figure
+from hear_byols.analysis.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def draw_map(atlas: Atlas) -> Figure:
 
 
 def _add_legend(figure: Figure, atlas: Atlas, columns: int) -> None:
-    line = need("matplotlib.lines").Line2D
+    line = require("matplotlib.lines", "a picture", "analysis").Line2D
     handles = [line([], [], color=each.colour, marker=each.shape, linestyle="", markersize=6) for each in atlas.classes]
     # matplotlib drops labels that begin with an underscore and sets those between dollars as formulas.
     legend = figure.legend(

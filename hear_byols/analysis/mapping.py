@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_byols._util.files import output_path
+from hear_byols._util.imports import require
 from hear_byols.analysis.atlas import make_atlas
-from hear_byols.analysis.figures import FIGURE_SUFFIXES, check_output, need, save_figure, writing
+from hear_byols.analysis.figures import FIGURE_SUFFIXES, check_output, save_figure
 from hear_byols.analysis.labels import TASK_FILE, audio_folder, find_labels
 from hear_byols.analysis.map_page import make_page
 from hear_byols.analysis.map_picture import draw_map
@@ -72,7 +74,7 @@ def map_folder(
     check_method(method)
     is_page = target.suffix.lower() == PAGE_SUFFIX
     if not is_page:
-        need("matplotlib")
+        require("matplotlib", "a picture", "analysis")
     folder = Path(audio)
     if not folder.is_dir():
         raise OptionError(f"{folder} is not a folder; --audio takes a folder of audio files")
@@ -89,7 +91,7 @@ def map_folder(
     title = title or f"{model or 'default model'}: {folder.resolve().name}"
     atlas = make_atlas(title, projection, [files[i].name for i in kept], [found[i] for i in kept])
     if is_page:
-        with writing(target) as part:
+        with output_path(target) as part:
             part.write_text(make_page(atlas), encoding="utf-8")
     else:
         save_figure(draw_map(atlas), target)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from hear_byols.analysis.figures import need
+from hear_byols._util.imports import require
 from hear_byols.errors import InputError, OptionError
 
 METHODS = ("pca", "umap")
@@ -61,16 +62,24 @@ def check_method(method: str) -> None:
     Raises:
         MissingDependencyError: the method's package is not installed.
     """
-    need("sklearn.decomposition") if method == "pca" else need("umap", "umap")
+    (_pca_module if method == "pca" else _umap_module)()
 
 
 def _pca(values: np.ndarray) -> Projection:
-    pca = need("sklearn.decomposition").PCA(2, svd_solver="full" if min(values.shape) < 500 else "auto", random_state=0)
+    pca = _pca_module().PCA(2, svd_solver="full" if min(values.shape) < 500 else "auto", random_state=0)
     points = pca.fit_transform(values)
     names = [f"component {i + 1} ({share:.1%} of variance)" for i, share in enumerate(pca.explained_variance_ratio_)]
     return Projection(points, (names[0], names[1]))
 
 
+def _pca_module() -> Any:
+    return require("sklearn.decomposition", "a map", "analysis")
+
+
+def _umap_module() -> Any:
+    return require("umap", "a map by umap", "umap")
+
+
 def _umap(values: np.ndarray, seed: int) -> Projection:
-    reducer = need("umap", "umap").UMAP(n_neighbors=min(_NEIGHBOURS, len(values) - 1), random_state=seed, n_jobs=1)
+    reducer = _umap_module().UMAP(n_neighbors=min(_NEIGHBOURS, len(values) - 1), random_state=seed, n_jobs=1)
     return Projection(np.asarray(reducer.fit_transform(values), np.float64), ("UMAP 1", "UMAP 2"))

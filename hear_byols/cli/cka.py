@@ -42,15 +42,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, write, and say what was written."""
-    from hear_byols.analysis.figures import check_output, need, save_figure
+    from hear_byols._util.device import find_device
+    from hear_byols._util.imports import require
+    from hear_byols.analysis.figures import check_output, save_figure
     from hear_byols.analysis.heatmap import draw_similarity, write_arrays, write_table
     from hear_byols.analysis.similarity import compare_layers
     from hear_byols.analysis.windows import read_windows
-    from hear_byols.extraction.extract import find_device
     from hear_byols.extraction.files import collect
     from hear_byols.hear import load_model
 
-    need("matplotlib")
+    require("matplotlib", "a heat map", "analysis")
     output = check_output(args.output)
     device = find_device(args.device)
     files = collect(args.audio)

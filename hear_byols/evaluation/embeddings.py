@@ -14,6 +14,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
+from hear_byols._util.device import find_device
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError
 from hear_byols.evaluation.store import PartWriter, read_embeddings
@@ -39,17 +40,17 @@ def embed_task(
         InputError: a file cannot be read, or the model's embeddings break the HEAR API; names the clip.
         OutputError: the folder cannot be written.
     """
-    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    place = find_device(device)
     if isinstance(model, torch.nn.Module):
-        model.to(device).eval()
+        model.to(place).eval()
     sample_rate = int(cast("Any", model).sample_rate)
     done = read_embeddings(folder).vectors
     pending = [clip for clip in task.all_clips() if (clip.split, clip.name) not in done]
-    writer = PartWriter(folder, device)
+    writer = PartWriter(folder, str(place))
     with tqdm(total=len(pending), desc=task.name, unit="clip", disable=not progress) as bar:
         for clips, audio in _batches(task, pending, sample_rate):
             start = time.perf_counter()
-            vectors, timestamps = _call(module, model, task.is_event, torch.from_numpy(audio).to(device))
+            vectors, timestamps = _call(module, model, task.is_event, torch.from_numpy(audio).to(place))
             seconds = time.perf_counter() - start
             _check(clips, vectors, timestamps, task.is_event)
             writer.add(clips, vectors, timestamps, seconds, audio.size / sample_rate)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hear_byols.errors import MissingDependencyError
+from hear_byols._util.imports import require
 
 _OURS, _PUBLISHED = "#0b6fa4", "#b5b5b5"
 
@@ -44,13 +44,10 @@ def bar_chart(bars: Sequence[Bar], title: str, axis: str) -> bytes:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(f'pictures need matplotlib ({error}): pip install "hear_byols[eval]"') from error
-    figure = Figure(figsize=(8, 1.2 + 0.28 * max(len(bars), 1)), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)  # no window, and no state shared with the caller's own plots
+    canvas = require("matplotlib.backends.backend_agg", "a chart", "eval").FigureCanvasAgg
+    new_figure = require("matplotlib.figure", "a chart", "eval").Figure
+    figure = new_figure(figsize=(8, 1.2 + 0.28 * max(len(bars), 1)), layout="constrained", dpi=110)
+    canvas(figure)  # no window, and no state shared with the caller's own plots
     axes = figure.add_subplot()
     places = np.arange(len(bars))
     means = [100 * float(np.mean(bar.values)) for bar in bars]

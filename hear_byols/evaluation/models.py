@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
 import json
 import os
@@ -16,14 +15,14 @@ from typing import Any
 
 from hear_byols import __version__
 from hear_byols._util.files import file_digest
+from hear_byols._util.imports import import_hear_module
 from hear_byols.errors import OptionError
 from hear_byols.hear import split_spec
-from hear_byols.weights.locate import locate, shipped_dir
+from hear_byols.weights.locate import existing_file, locate, shipped_dir
 from hear_byols.weights.registry import find_record, known_record, list_models
 
 ALIASES = {name: f"hear_byols.evaluation.adapters.{name}" for name in ("logmel", "crepe", "wav2vec2")}
 _BACKENDS = {"crepe": "torchcrepe", "wav2vec2": "transformers", "opensmile": "opensmile"}
-_API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 _LABEL = re.compile(r"([^=+:/{}]+)=(.+)")
 _PLUS = re.compile(r"\+(?![^{]*\})")  # not within the braces of options
 
@@ -62,13 +61,13 @@ class Part:
         elif os.path.isfile(self.weights):
             content["weights"] = file_digest(self.weights)
         content["versions"] = [__version__, *map(_version, self._packages())]
-        source = getattr(import_module(self.module), "__file__", None)
+        source = getattr(import_hear_module(self.module), "__file__", None)
         content["source"] = file_digest(source) if source else ""
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def load(self) -> tuple[ModuleType, Any]:
         """Import the module and load its model."""
-        module = import_module(self.module)
+        module = import_hear_module(self.module)
         return module, module.load_model(*[self.weights] * bool(self.weights), **json.loads(self.options))
 
     def _packages(self) -> list[str]:
@@ -108,29 +107,13 @@ def parse_models(texts: Iterable[str]) -> list[Model]:
     for text in texts:
         match = _LABEL.fullmatch(text)
         label, spec = (match[1].strip(), match[2]) if match else (text, text)
-        pieces = _PLUS.split(spec) if "{" in spec else split_spec(spec)
+        pieces = _PLUS.split(spec) if "{" in spec else map(str, split_spec(spec))
         models.append(Model(label, tuple(map(_parse_part, pieces))))
     labels = [model.label for model in models]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise OptionError(f"two models are called {', '.join(twice)}; write LABEL=MODEL")
     return models
-
-
-def import_module(name: str) -> ModuleType:
-    """Import a HEAR module.
-
-    Raises:
-        OptionError: it cannot be imported, or lacks a function of the HEAR API.
-    """
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:  # whatever a foreign module does when it is imported
-        raise OptionError(f"the module {name!r} cannot be imported ({type(error).__name__}: {error})") from error
-    missing = [function for function in _API if not callable(getattr(module, function, None))]
-    if missing:
-        raise OptionError(f"{name!r} is not a HEAR module: it has no {', '.join(missing)}")
-    return module
 
 
 def _parse_part(text: str) -> Part:
@@ -152,7 +135,7 @@ def _parse_part(text: str) -> Part:
 
 
 def _is_ours(name: str) -> bool:
-    if name.startswith("hf://") or find_record(name) or os.path.isfile(os.path.expanduser(name)):
+    if name.startswith("hf://") or find_record(name) or existing_file(name):
         return True
     return os.path.basename(name) == name and (shipped_dir() / name).is_file()
 

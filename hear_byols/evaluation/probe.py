@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from hear_byols.errors import OptionError
-from hear_byols.evaluation.events import Postprocessing, events_of_rows, postprocessing_grid, reference_events
 from hear_byols.evaluation.linear import Predict, fit_ridge
-from hear_byols.evaluation.predictor import Fitted, GridPoint, fit, loss, to_probabilities
+from hear_byols.evaluation.predictor import Fitted, GridPoint, fit
 from hear_byols.evaluation.rows import Rows, Standardizer, join
-from hear_byols.evaluation.scores import MINIMIZED, all_scores, check_scores, event_scores, scene_score
+from hear_byols.evaluation.scorer import Scorer, criterion_of, probabilities_of
 from hear_byols.evaluation.tasks import Task
 
 LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
@@ -74,18 +73,18 @@ class Search:
 
 
 def probe_mlp(
-    task: Task,
+    scorer: Scorer,
     splits: Mapping[str, Rows],
     *,
     seed: int = 0,
     search: Search | None = None,
     standardize: bool = False,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> ProbeResult:
     """hear-eval-kit's protocol: search on the first data split, train the best point on the others, test them all.
 
     Args:
-        task: what to predict.
+        scorer: of the task.
         splits: its rows.
         seed: of grid, initial weights and dropout.
         search: its size.
@@ -93,29 +92,31 @@ def probe_mlp(
         device: where to train.
 
     Raises:
-        TaskError: the task cannot be scored.
+        TaskError: too few rows to train on.
     """
-    check_scores(task)
-    search = search or Search()
-    points = search.points(task, seed)
+    points = (search or Search()).points(scorer.task, seed)
     chosen: list[Fitted] = []
     folds = []
-    for number, names in enumerate(task.data_splits()):
+    for number, names in enumerate(scorer.task.data_splits()):
         train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))
         scale = Standardizer(train.x) if standardize else lambda x: x
-        seeds = [1000 * seed + 16 * number + i for i in range(len(points))]
-        fitted = fit(
-            points,
-            seeds,
-            (scale(train.x), train.y),
-            scale(valid.x),
-            _criterion(task, valid),
-            multilabel=task.prediction_type == "multilabel",
-            device=device,
-        )
-        chosen.append(max(fitted, key=lambda each: each.score))
+        data, valid_x, criterion = (scale(train.x), train.y), scale(valid.x), criterion_of(scorer, valid)
+        fitted = [
+            fit(
+                point,
+                1000 * seed + 16 * number + i,
+                data,
+                valid_x,
+                criterion,
+                multilabel=scorer.multilabel,
+                device=device,
+            )
+            for i, point in enumerate(points)
+        ]
+        best = max(fitted, key=lambda each: each.score)
+        chosen.append(best)
         points = [chosen[0].point]
-        folds.append(_test(task, test, chosen[-1].predict(scale(test.x)), chosen[-1].extra))
+        folds.append(scorer.test(test, probabilities_of(scorer, best.predict(scale(test.x))), best.extra))
     settings = {
         "grid_point": asdict(chosen[0].point),
         "validation": [_finite(each.score) for each in chosen],
@@ -126,28 +127,24 @@ def probe_mlp(
     return ProbeResult(_means(folds), folds, settings)
 
 
-def probe_linear(task: Task, splits: Mapping[str, Rows]) -> ProbeResult:
-    """The ridge probe: standardised always, nothing random.
+def probe_linear(scorer: Scorer, splits: Mapping[str, Rows]) -> ProbeResult:
+    """The ridge probe: standardized always, nothing random.
 
     Args:
-        task: what to predict.
+        scorer: of the task.
         splits: its rows.
-
-    Raises:
-        TaskError: the task cannot be scored.
     """
-    check_scores(task)
     folds, strengths, validations, postprocessings = [], [], [], []
-    for names in task.data_splits():
+    for names in scorer.task.data_splits():
         train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))
 
         def choose(predict: Predict, valid: Rows = valid) -> float:
-            score = _best(task, valid, predict(valid.x))[0]
+            score = scorer.choose(valid, predict(valid.x))[0]
             return score if math.isfinite(score) else -math.inf
 
         predict, strength = fit_ridge(train, choose)
-        score, how = _best(task, valid, predict(valid.x))
-        folds.append(_test(task, test, predict(test.x), how))
+        score, how = scorer.choose(valid, predict(valid.x))
+        folds.append(scorer.test(test, predict(test.x), how))
         strengths.append(strength)
         validations.append(_finite(score))
         postprocessings.append(asdict(how) if how else None)
@@ -158,43 +155,6 @@ def probe_linear(task: Task, splits: Mapping[str, Rows]) -> ProbeResult:
         "standardized": True,
     }
     return ProbeResult(_means(folds), folds, settings)
-
-
-def _criterion(task: Task, valid: Rows) -> Callable[[np.ndarray], tuple[float, Postprocessing | None]]:
-    """From validation logits to the score that decides, the higher the better, and how events were cut out."""
-    multilabel = task.prediction_type == "multilabel"
-    if task.metadata.get("use_scoring_for_early_stopping", True):
-        return lambda logits: _best(task, valid, to_probabilities(torch.from_numpy(logits), multilabel).numpy())
-    targets = torch.from_numpy(valid.y)
-    how = postprocessing_grid(task)[0] if task.is_event else None
-    return lambda logits: (-loss(torch.from_numpy(logits)[None], targets, multilabel).item(), how)
-
-
-def _best(task: Task, rows: Rows, probabilities: np.ndarray) -> tuple[float, Postprocessing | None]:
-    """Score of the criterion; for event tasks with the best post-processing, of equals the strictest."""
-    name = task.evaluation[0]
-    sign = -1 if name in MINIMIZED else 1
-    if not task.is_event:
-        return sign * scene_score(name, probabilities, rows.y), None
-    reference = reference_events(rows)
-    results = []
-    for how in postprocessing_grid(task):
-        predicted = events_of_rows(rows, probabilities, how, task.vocabulary)
-        value = event_scores(name, predicted, reference, task.vocabulary)[name]
-        results.append((0.0 if math.isnan(value) else sign * value, how, sign * value))
-    _, how, value = max(results, key=lambda result: result[:2])
-    return value, how
-
-
-def _test(task: Task, rows: Rows, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
-    names = all_scores(task)
-    if not task.is_event:
-        return {name: scene_score(name, probabilities, rows.y) for name in names}
-    predicted, reference = events_of_rows(rows, probabilities, how, task.vocabulary), reference_events(rows)
-    found: dict[str, float] = {}
-    for name in names:
-        found.update(event_scores(name, predicted, reference, task.vocabulary))
-    return found
 
 
 def _means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:

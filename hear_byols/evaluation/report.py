@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hear_byols._util.files import atomic_path
-from hear_byols.errors import OutputError
+from hear_byols._util.files import atomic_path, writing
 from hear_byols.evaluation.figures import Bar, bar_chart
 from hear_byols.evaluation.run import Outcome
 from hear_byols.evaluation.scores import MINIMIZED
@@ -60,7 +59,7 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> R
     tables = make_tables(outcome.records)
     overviews = [_overview(tables, probe, order) for probe in dict.fromkeys(table.probe for table in tables)]
     summary = "\n".join(filter(None, [*overviews, _failures(outcome)])) or "No scores.\n"
-    try:
+    with writing(folder):
         pictures = {table.title: _picture(table) for table in tables}
         for title, png in pictures.items():
             with atomic_path(folder / "figures" / f"{_slug(title)}.png") as part:
@@ -68,8 +67,6 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> R
         _write(folder / "report.md", _markdown(tables, summary))
         _write(folder / "report.html", _page(tables, summary, pictures))
         _write(folder / "scores.csv", _csv(tables))
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
     return Report(folder, summary)
 
 

@@ -13,8 +13,9 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from hear_byols._util.files import atomic_path
-from hear_byols.errors import InputError, MissingDependencyError, OutputError, TaskError
+from hear_byols._util.files import atomic_path, writing
+from hear_byols._util.imports import require
+from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.tasks import Task, read_task
 
 
@@ -72,12 +73,11 @@ def resample_task(
             n_present += 1
             continue
         try:
-            _resample_file(source, source_rate, place, sample_rate, resample)
+            with writing(place):
+                _resample_file(source, source_rate, place, sample_rate, resample)
             n_written += 1
         except InputError as error:
             failures.append(str(error))
-        except OSError as error:
-            raise OutputError(f"{place} cannot be written ({error.strerror or error})") from error
     if target != task.folder:
         for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
             shutil.copyfile(task.folder / name, target / name)
@@ -93,12 +93,7 @@ def _highest_rate(task: Task, wanted: int) -> int:
 
 
 def _resampler(source_rate: int, sample_rate: int) -> Callable[[np.ndarray], np.ndarray]:
-    try:
-        from torchaudio.functional import resample
-    except (ImportError, OSError) as error:  # OSError: compiled for another torch
-        raise MissingDependencyError(
-            f'torchaudio is needed, and fits one release of torch only ({error}): pip install "hear_byols[eval]"'
-        ) from error
+    resample = require("torchaudio.functional", "resampling as HEAR does", "eval").resample
     return lambda mono: resample(torch.from_numpy(mono), source_rate, sample_rate).numpy()
 
 

@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hear_byols._util.files import atomic_path
+from hear_byols._util.device import find_device
+from hear_byols._util.files import output_path
 from hear_byols.errors import HearByolsError, OptionError, OutputError
 from hear_byols.evaluation.models import Model
 from hear_byols.evaluation.probe import ProbeResult, Search, probe_linear, probe_mlp
 from hear_byols.evaluation.rows import Rows, rows_of_splits
-from hear_byols.evaluation.scores import check_scores, is_part
+from hear_byols.evaluation.scorer import Scorer, make_scorer
+from hear_byols.evaluation.scores import is_part
 from hear_byols.evaluation.store import Embeddings, read_embeddings
 from hear_byols.evaluation.tasks import Task, read_task
 from hear_byols.evaluation.worker import embed_apart, known_folder
@@ -117,15 +119,14 @@ def evaluate(
     outcome = Outcome()
     for folder in tasks:
         try:
-            task = read_task(folder)
-            check_scores(task)
+            scorer = make_scorer(read_task(folder))
         except HearByolsError as error:
             outcome.failures.append(Failure("", folder.name, str(error)))
             tell(f"{folder.name}: {error}")
             continue
         for model in models:
             try:
-                for record in _evaluate_one(model, task, output, plan, cache, progress):
+                for record in _evaluate_one(model, scorer, output, plan, cache, progress):
                     outcome.records.append(record)
                     tell(_line(record))
             except OutputError:
@@ -137,9 +138,10 @@ def evaluate(
 
 
 def _evaluate_one(
-    model: Model, task: Task, output: Path, plan: Plan, cache: Path, progress: bool
+    model: Model, scorer: Scorer, output: Path, plan: Plan, cache: Path, progress: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of a model and task."""
+    task = scorer.task
     folders = [
         known_folder(part, task, cache) or embed_apart(part, task, cache, device=plan.device, progress=progress)
         for part in model.parts
@@ -165,19 +167,19 @@ def _evaluate_one(
                 embeddings = [read_embeddings(folder) for folder in folders]
                 splits = rows_of_splits(task, embeddings)
             start = time.perf_counter()
-            result = _probe(probe, task, splits, seed, plan, standardize)
+            result = _probe(probe, scorer, splits, seed, plan, standardize)
             record = _record(key, task, result, embeddings, time.perf_counter() - start)
             _write_record(path, record)
         yield {**record, "model": model.label}
 
 
-def _probe(probe: str, task: Task, splits: dict[str, Rows], seed: int, plan: Plan, standardize: bool) -> ProbeResult:
+def _probe(
+    probe: str, scorer: Scorer, splits: dict[str, Rows], seed: int, plan: Plan, standardize: bool
+) -> ProbeResult:
     if probe == "linear":
-        return probe_linear(task, splits)
-    import torch
-
-    device = plan.device if plan.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    return probe_mlp(task, splits, seed=seed, search=plan.search, standardize=standardize, device=device)
+        return probe_linear(scorer, splits)
+    device = find_device(plan.device)
+    return probe_mlp(scorer, splits, seed=seed, search=plan.search, standardize=standardize, device=device)
 
 
 def _record(
@@ -223,11 +225,8 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:
-    try:
-        with atomic_path(path) as part:
-            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
+    with output_path(path) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -1,13 +1,14 @@
 """SciPy and scikit-learn, or an error that says how to get them."""
 
-from hear_byols.errors import MissingDependencyError
+from typing import TYPE_CHECKING
 
-try:
+from hear_byols._util.imports import require
+
+if TYPE_CHECKING:
     from scipy import linalg, ndimage, stats
     from sklearn import metrics
-except ImportError as missing:
-    raise MissingDependencyError(
-        f'evaluation needs scikit-learn and more ({missing}): pip install "hear_byols[eval]"'
-    ) from missing
+else:
+    linalg, ndimage, stats = (require(f"scipy.{name}", "evaluation", "eval") for name in ("linalg", "ndimage", "stats"))
+    metrics = require("sklearn.metrics", "evaluation", "eval")
 
 __all__ = ["linalg", "metrics", "ndimage", "stats"]

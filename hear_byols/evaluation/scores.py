@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hear_byols.errors import MissingDependencyError, TaskError
+from hear_byols._util.imports import require
 from hear_byols.evaluation.scientific import metrics, stats
-from hear_byols.evaluation.tasks import Event, Task
+from hear_byols.evaluation.tasks import Event
 
 Events = Mapping[str, Sequence[Event]]  # by clip
 MINIMIZED = frozenset({"segment_1s_er"})
@@ -42,29 +42,6 @@ def event_scores(name: str, predicted: Events, reference: Events, vocabulary: Se
 def is_part(name: str, names: Iterable[str]) -> bool:
     """Whether a score is a part of another of these, as ``segment_1s_er_error_rate`` is of ``segment_1s_er``."""
     return any(name.startswith(f"{other}_") for other in names if other != name)
-
-
-def check_scores(task: Task) -> None:
-    """Check that all of a task's scores are known.
-
-    Raises:
-        TaskError: one is not.
-    """
-    known = EVENT_SCORES if task.is_event else SCENE_SCORES
-    unknown = [name for name in task.evaluation if name not in known]
-    if unknown:
-        raise TaskError(
-            f"{task.folder}: evaluation names {', '.join(unknown)}; known for {task.embedding_type} tasks are "
-            f"{', '.join(known)}"
-        )
-
-
-def all_scores(task: Task) -> tuple[str, ...]:
-    """A task's scores, and mir_eval's note scores where it has sed_eval's of MIDI pitches."""
-    names = list(task.evaluation)
-    if task.is_event and all(label.isdigit() and 0 < int(label) < 128 for label in task.vocabulary):
-        names += [note for name in task.evaluation if (note := name.replace("event_", "note_")) in EVENT_SCORES]
-    return tuple(dict.fromkeys(names))
 
 
 def _accuracy(probabilities: np.ndarray, targets: np.ndarray) -> float:
@@ -108,15 +85,12 @@ SCENE_SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 def _sed(kind: str, parts: Sequence[str], predicted: Events, reference: Events, vocabulary: Any, **options: Any) -> Any:
     """sed_eval's overall scores, over all clips together."""
-    try:
-        from dcase_util.containers import MetaDataContainer
-        from sed_eval import sound_event
-    except ImportError as error:
-        raise MissingDependencyError(f'event scores need sed_eval ({error}): pip install "hear_byols[eval]"') from error
+    sound_event = require("sed_eval.sound_event", "scoring events", "eval")
+    container = require("dcase_util.containers", "scoring events", "eval").MetaDataContainer
     scorer = getattr(sound_event, kind)(event_label_list=list(vocabulary), **options)
     for clip in predicted:
         lists = [
-            MetaDataContainer(
+            container(
                 [
                     {"event_label": e.label, "event_onset": e.start / 1000, "event_offset": e.end / 1000, "file": clip}
                     for e in events
@@ -132,21 +106,14 @@ def _sed(kind: str, parts: Sequence[str], predicted: Events, reference: Events, 
 
 def _notes(with_offsets: bool, predicted: Events, reference: Events, vocabulary: Any) -> dict[str, float]:
     """mir_eval's note scores, the mean over clips; labels are MIDI pitches (paper, Table 8; HEAR's MAESTRO)."""
-    try:
-        from mir_eval.transcription import precision_recall_f1_overlap
-    except ImportError as error:
-        raise MissingDependencyError(f'note scores need mir_eval ({error}): pip install "hear_byols[eval]"') from error
+    transcription = require("mir_eval.transcription", "scoring notes", "eval")
     values = []
     for clip in predicted:
         intervals, pitches = zip(*(_as_notes(events[clip]) for events in (reference, predicted)), strict=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of clips without notes, which count 0
-            precision, recall, f_measure, _ = precision_recall_f1_overlap(
-                intervals[0],
-                pitches[0],
-                intervals[1],
-                pitches[1],
-                offset_ratio=0.2 if with_offsets else None,  # pyright: ignore[reportArgumentType]
+            precision, recall, f_measure, _ = transcription.precision_recall_f1_overlap(
+                intervals[0], pitches[0], intervals[1], pitches[1], offset_ratio=0.2 if with_offsets else None
             )
         values.append((f_measure, precision, recall))
     means = np.mean(values, axis=0).tolist()

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from hear_byols._util.files import atomic_path, file_digest
+from hear_byols._util.files import file_digest, output_path
 from hear_byols._util.memory import peak_memory
 from hear_byols.errors import OutputError, TaskError
 from hear_byols.evaluation.models import Part
@@ -200,11 +200,8 @@ class PartWriter:
         }
         # Two processes in one folder do work twice, but never overwrite each other's parts.
         name = f"part-{self._next:05d}-{uuid.uuid4().hex[:6]}.npz"
-        try:
-            with atomic_path(self._folder / name) as part:
-                np.savez(part, **content)  # pyright: ignore[reportArgumentType]
-        except OSError as error:
-            raise OutputError(f"{self._folder} cannot be written ({error.strerror or error})") from error
+        with output_path(self._folder / name) as part:
+            np.savez(part, **content)  # pyright: ignore[reportArgumentType]
         self._next += 1
         self._items, self._seconds, self._audio_seconds, self._started = [], 0.0, 0.0, time.monotonic()
 

@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from hear_byols import __version__
+from hear_byols._util.device import find_device
 from hear_byols._util.files import file_digest
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import AudioFile, PathLike, collect
@@ -169,25 +170,6 @@ def embed_to_folder(
             failures = _embed_pending(loaded, pending, folder, timestamps, limits, bar.update)
         folder.write_manifest({"complete": True, "n_failed": len(failures), "failed": [vars(f) for f in failures]})
     return Report(len(pending) - len(failures), len(files) - len(pending), tuple(failures))
-
-
-def find_device(name: str) -> torch.device:
-    """Choose a device: ``"auto"`` is CUDA, else Apple's GPU, else the CPU.
-
-    Raises:
-        OptionError: not a device, or not present on this machine.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise OptionError(
-            f"device {name!r} is not available here ({reason}); accepted: auto, cpu, cuda, cuda:N, mps"
-        ) from error
-    return device
 
 
 def parameters_digest(model: AudioModel) -> str:

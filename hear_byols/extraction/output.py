@@ -12,10 +12,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hear_byols._util.files import atomic_path
+from hear_byols._util.files import writing as _writing
 from hear_byols.errors import OutputError
 from hear_byols.extraction.files import AudioFile
 from hear_byols.extraction.reader import Clip
@@ -26,6 +28,7 @@ try:
 except ImportError:  # not on Windows, where two runs in one folder go unnoticed
     fcntl = None
 
+writing = partial(_writing, advice="what was recorded before is safe, and the same command continues from there")
 SCHEMA = "hear_byols-embeddings/1"
 Entry = dict[
     str, Any
@@ -236,20 +239,6 @@ def open_output(path: Path, form: Format, settings: Mapping[str, Any], overwrite
         folder = OutputFolder(path, form, settings)
         folder.begin(overwrite)
         yield folder
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into one clear error."""
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); what was recorded before is safe, and the same "
-            "command continues from there"
-        ) from error
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from hear_byols.extraction.output import OutputFolder, open_output
 from hear_byols.extraction.ray_worker import Task, Worker
 from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model, split_spec
+from hear_byols.weights.locate import existing_file
 
 SHARD_FILES = 512
 SHARD_BYTES = 64 << 20  # of audio files: half an hour of 16-bit WAV at 16 kHz, hours of compressed audio
@@ -143,8 +144,8 @@ def _plan(ray: Any, device: str, workers: int | None) -> tuple[int, str, dict[st
 
 def _spec(model: PathLike) -> str:
     """A model's name, with the paths in it as other working directories see them."""
-    parts = [os.fspath(part) for part in split_spec(model)]
-    return "+".join(os.path.abspath(part) if os.path.isfile(part) else part for part in parts)
+    parts = [(existing_file(part), os.fspath(part)) for part in split_spec(model)]
+    return "+".join(os.path.abspath(file) if file else part for file, part in parts)
 
 
 def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]:

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
+from hear_byols._util.device import find_device
 from hear_byols.errors import CheckpointError, HearByolsError
 from hear_byols.extraction.extract import (
     TABLE_GROUPS,
     TABLE_GROUPS_TIMESTAMPS,
     _embed_group,
     _groups,
-    find_device,
     parameters_digest,
 )
 from hear_byols.extraction.files import AudioFile

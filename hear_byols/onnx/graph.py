@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from hear_byols.config import NormalizationConfig
-from hear_byols.encoders.clstm import LastOutputLSTM
 from hear_byols.framing import Framing
 from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import MIN_STD, halfway
@@ -145,45 +144,5 @@ def _standardise(spectrograms: Tensor, normalization: NormalizationConfig) -> Te
 
 
 def exportable(encoder: nn.Module) -> nn.Module:
-    """A copy on the CPU, in evaluation mode, whose LSTM layers the exporter understands."""
-    encoder = copy.deepcopy(encoder).cpu().float().eval()
-    for module in list(encoder.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, LastOutputLSTM):
-                setattr(module, name, OnnxLSTM(child))
-    return encoder
-
-
-class OnnxLSTM(nn.Module):
-    """ONNX's own LSTM operator in the place of the CLSTM's layer; only for exporting.
-
-    torch would unroll the layer step by step, which fixes the number of steps.
-
-    Args:
-        lstm: the layer.
-    """
-
-    def __init__(self, lstm: LastOutputLSTM) -> None:
-        super().__init__()
-        self.hidden_size = lstm.hidden_size
-        for direction in ("", "_reverse"):
-            # torch keeps the gates as input, forget, cell, output; ONNX as input, output, forget, cell.
-            weights = [torch.cat([x.detach().chunk(4)[i] for i in (0, 3, 1, 2)])[None] for x in lstm.weights(direction)]
-            self.register_buffer(f"input_weights{direction}", weights[0])
-            self.register_buffer(f"state_weights{direction}", weights[1])
-            self.register_buffer(f"biases{direction}", torch.cat(weights[2:], 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[shape=(batch, steps, features)] -> [shape=(batch, 2 * hidden_size)], as the layer does."""
-        return torch.cat([self._last(x, ""), self._last(x[:, -1:], "_reverse")], dim=1)
-
-    def _last(self, x: Tensor, direction: str) -> Tensor:
-        weights = [getattr(self, f"{name}{direction}") for name in ("input_weights", "state_weights", "biases")]
-        out = torch.onnx.ops.symbolic(
-            "LSTM",
-            (x.transpose(0, 1), *weights),
-            {"hidden_size": self.hidden_size},
-            dtype=torch.float32,
-            shape=(x.shape[1], 1, x.shape[0], self.hidden_size),
-        )
-        return out[-1, 0]
+    """A copy on the CPU, in evaluation mode."""
+    return copy.deepcopy(encoder).cpu().float().eval()

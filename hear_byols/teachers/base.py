@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hear_byols._util.precision import autocast
+from hear_byols._util.device import autocast
 from hear_byols.config import PRECISIONS
 from hear_byols.errors import InputError, OptionError
 

@@ -73,26 +73,28 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
     Args:
         spec: empty for the default model; a path; the name of a shipped file (``"cvt_hybrid.pth"``); a name of
             :func:`~hear_byols.weights.registry.list_models`; or ``hf://owner/repo/file.pth@revision``, optionally
-            followed by ``#sha256=<64 hex digits>``. A file that exists under the path goes first.
+            followed by ``#sha256=<64 hex digits>``. What has a suffix or a slash may be a file, which goes first;
+            anything else is a name, whatever lies in the current folder.
 
     Raises:
         WeightsNotFoundError: nothing by this name, or not local while offline.
         DownloadError: the download failed, or its content is not what was promised.
         CheckpointError: a shipped or cached file is not what the zoo's record says.
     """
-    if not isinstance(spec, (str, os.PathLike)) or not isinstance(spec := os.fspath(spec), str):
+    if not isinstance(spec, (str, os.PathLike)) or not isinstance(os.fspath(spec), str):
         raise OptionError(f"a model is named by a string or a path, got {type(spec).__name__}")
+    file = existing_file(spec)
+    spec = os.fspath(spec)
     if spec.startswith("hf://"):
         return Source(_from_hub(spec))
-    path = os.path.expanduser(spec)
-    if os.path.isfile(path):
-        return Source(Path(path))
+    if file is not None:
+        return Source(file)
     record = find_record(spec or DEFAULT_MODEL)
     if record is None:
         shipped = shipped_dir() / spec
         if os.path.basename(spec) == spec and os.path.isfile(shipped):
             return Source(shipped)
-        if os.path.isdir(path):
+        if os.path.isdir(os.path.expanduser(spec)):
             raise WeightsNotFoundError(f"{spec!r} is a folder; give the checkpoint file in it")
         raise WeightsNotFoundError(_unknown(spec))
     if record.source in ("random", "opensmile"):
@@ -100,6 +102,13 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
     if record.source == "hub":
         return Source(_verified(_from_hub(record.location), record), record)
     return Source(_shipped(record) if record.source == "shipped" else _cached(record), record)
+
+
+def existing_file(spec: str | os.PathLike[str]) -> Path | None:
+    """The file that a path names, if it exists; None for names, which have neither a suffix nor a slash."""
+    path = os.path.expanduser(spec)
+    is_path = isinstance(spec, os.PathLike) or os.path.basename(path) != path or os.path.splitext(path)[1] != ""
+    return Path(path) if is_path and os.path.isfile(path) else None
 
 
 def local_file(record: WeightRecord) -> Path | None:
@@ -120,6 +129,8 @@ def _unknown(spec: str) -> str:
     shipped = [path.name for path in sorted(shipped_dir().glob("[!.]*.pth"))]
     near = difflib.get_close_matches(spec, [*list_models(), *shipped], n=3)
     advice = f"did you mean {' or '.join(near)}? " if near else ""
+    if os.path.isfile(spec):
+        advice = f"The file of this name here is {os.path.join('.', spec)}. "
     return (
         f"no weights {spec[:200]!r}: not an existing file, not shipped, not a known name. {advice}"
         f"Known names: {', '.join(list_models())}; shipped files: {', '.join(shipped) or 'none'}; or hf://owner/repo/file"

@@ -16,12 +16,13 @@ import pytest
 import torch
 from task_folders import scene_task, tone, write_clip, write_task
 
+from hear_byols._util.imports import import_hear_module
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, OutputError, TaskError
 from hear_byols.evaluation import embeddings, store
 from hear_byols.evaluation.adapters import logmel
 from hear_byols.evaluation.embeddings import batch_size, embed_task
-from hear_byols.evaluation.models import Part, import_module
+from hear_byols.evaluation.models import Part
 from hear_byols.evaluation.store import Cost, audio_digest, is_complete, read_embeddings
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import ModelCrashError, embed_apart, known_folder
@@ -189,7 +190,7 @@ def fragile(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "fragile_module.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(folder)
-    import_module("hear_byols.evaluation.adapters.logmel")
+    import_hear_module("hear_byols.evaluation.adapters.logmel")
     yield Part("fragile_module")
     sys.modules.pop("fragile_module", None)  # its file goes with this test's folder
 
@@ -219,6 +220,7 @@ def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, t
 PARENT = """
 import sys
 from pathlib import Path
+from hear_byols._util.imports import import_hear_module
 from hear_byols.evaluation.models import Part
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import embed_apart

@@ -9,7 +9,8 @@ import pytest
 from task_folders import write_task
 
 from hear_byols.errors import TaskError
-from hear_byols.evaluation.scores import all_scores, check_scores, event_scores, scene_score
+from hear_byols.evaluation.scorer import make_scorer
+from hear_byols.evaluation.scores import event_scores, scene_score
 from hear_byols.evaluation.tasks import Event, read_task
 
 TARGETS = np.eye(3)[[0, 1, 2, 2]]
@@ -97,10 +98,13 @@ def task(tmp_path, vocabulary, **metadata):
 
 def test_pitches_get_note_scores_besides(tmp_path):
     kinds = {"embedding_type": "event", "prediction_type": "multilabel", "evaluation": ["event_onset_50ms_fms"]}
-    assert all_scores(task(tmp_path / "n", ["60", "61"], **kinds)) == ("event_onset_50ms_fms", "note_onset_50ms_fms")
-    assert all_scores(task(tmp_path / "o", ["door", "61"], **kinds)) == ("event_onset_50ms_fms",)
+    assert make_scorer(task(tmp_path / "n", ["60", "61"], **kinds)).names == (
+        "event_onset_50ms_fms",
+        "note_onset_50ms_fms",
+    )
+    assert make_scorer(task(tmp_path / "o", ["door", "61"], **kinds)).names == ("event_onset_50ms_fms",)
 
 
 def test_unknown_scores_are_refused_before_any_work(tmp_path):
     with pytest.raises(TaskError, match=r"evaluation names bleu; known for scene tasks are top1_acc"):
-        check_scores(task(tmp_path, ["x"], evaluation=["top1_acc", "bleu"]))
+        make_scorer(task(tmp_path, ["x"], evaluation=["top1_acc", "bleu"]))

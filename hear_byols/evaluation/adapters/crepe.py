@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hear_byols.errors import MissingDependencyError
+from hear_byols._util.imports import require
 
 WINDOW = 1024  # samples
 SCENE_HOP = 4000  # samples, 250 ms
@@ -56,10 +56,7 @@ class Crepe(nn.Module):
 
 
 def _load_network() -> Any:
-    try:
-        import torchcrepe
-    except ImportError as error:
-        raise MissingDependencyError(f"CREPE needs torchcrepe ({error}): pip install torchcrepe") from error
+    torchcrepe = require("torchcrepe", "CREPE")
     torchcrepe.load.model("cpu", "full")
     return torchcrepe.infer.model
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hear_byols.errors import InputError, MissingDependencyError, WeightsNotFoundError
+from hear_byols._util.imports import require
+from hear_byols.errors import InputError, WeightsNotFoundError
 from hear_byols.weights.locate import offline, root_cause
 
 DEFAULT = "facebook/wav2vec2-large-100k-voxpopuli"
@@ -47,12 +48,9 @@ class Wav2Vec2(nn.Module):
 
 
 def _load_network(source: str) -> Any:
+    transformers = require("transformers", "wav2vec 2.0")
     try:
-        from transformers import Wav2Vec2Model
-    except ImportError as error:
-        raise MissingDependencyError(f"wav2vec 2.0 needs transformers ({error}): pip install transformers") from error
-    try:
-        return Wav2Vec2Model.from_pretrained(source, local_files_only=offline() or os.path.isdir(source))
+        return transformers.Wav2Vec2Model.from_pretrained(source, local_files_only=offline() or os.path.isdir(source))
     except (OSError, ValueError) as error:
         raise WeightsNotFoundError(
             f"{source}: wav2vec 2.0 weights could not be loaded ({root_cause(error)})"

@@ -1,4 +1,4 @@
-"""Arithmetic of the encoder: exact float32, or half precision by autocast."""
+"""Where a model runs, and its arithmetic: exact float32, or half precision by autocast."""
 
 from __future__ import annotations
 
@@ -7,6 +7,27 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+from hear_byols.errors import OptionError
+
+
+def find_device(name: str) -> torch.device:
+    """Choose a device: ``"auto"`` is CUDA, else Apple's GPU, else the CPU.
+
+    Raises:
+        OptionError: not a device, or not present on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionError(
+            f"device {name!r} is not available here ({reason}); accepted: auto, cpu, cuda, cuda:N, mps"
+        ) from error
+    return device
 
 
 def autocast(precision: str, device: torch.device) -> Any:
