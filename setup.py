@@ -16,6 +16,7 @@ OPENSMILE = ["opensmile>=2.5"]
 TRAIN = ["lightning>=2.2", "filelock>=3.12", "tensorboard>=2.14", "matplotlib>=3.8"]
 EVAL = [*TORCHAUDIO, *SKLEARN, "scipy>=1.10", "matplotlib>=3.8", "sed_eval>=0.2.1", "mir_eval>=0.7"]
 ANALYSIS = ["matplotlib>=3.8", *SKLEARN]
+CLASSIFY = [*SKLEARN, "matplotlib>=3.8"]
 UMAP = [*ANALYSIS, "umap-learn>=0.5.5"]
 ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
 RAY = ["ray[data]>=2.10", *PARQUET]
@@ -58,6 +59,7 @@ setup(
         "ray": RAY,
         "opensmile": OPENSMILE,
         "sklearn": SKLEARN,
+        "classify": CLASSIFY,
         "parquet": PARQUET,
         "test": TEST,
         "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *RAY, *OPENSMILE, *SKLEARN, *PARQUET}),

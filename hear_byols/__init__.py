@@ -17,8 +17,9 @@ _HOMES = {
     "list_models": "weights.registry",
     "find_record": "weights.registry",
     "load_audio": "audio",
-    "embed_files": "extraction.extract",
+    "embed_files": "extraction.arrays",
     "embed_to_folder": "extraction.extract",
+    "read_embeddings": "extraction.folder",
     "EmbeddingModel": "model",
     "save_checkpoint": "weights.checkpoint",
     "HearByolsError": "errors",
@@ -35,13 +36,16 @@ __all__ = [
     "list_models",
     "load_audio",
     "load_model",
+    "read_embeddings",
     "save_checkpoint",
 ]
 
 if TYPE_CHECKING:
     from hear_byols.audio import load_audio
     from hear_byols.errors import HearByolsError
-    from hear_byols.extraction.extract import embed_files, embed_to_folder
+    from hear_byols.extraction.arrays import embed_files
+    from hear_byols.extraction.extract import embed_to_folder
+    from hear_byols.extraction.folder import read_embeddings
     from hear_byols.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
     from hear_byols.model import EmbeddingModel
     from hear_byols.weights.checkpoint import save_checkpoint

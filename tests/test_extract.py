@@ -22,7 +22,8 @@ import hear_byols
 from hear_byols._util.files import file_digest
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, OutputError
 from hear_byols.extraction import extract, reader
-from hear_byols.extraction.extract import GroupLimits, embed_files, embed_to_folder
+from hear_byols.extraction.arrays import embed_files
+from hear_byols.extraction.extract import GroupLimits, embed_to_folder
 from hear_byols.extraction.files import AudioFile, collect
 from hear_byols.extraction.reader import read_ahead
 
@@ -474,6 +475,8 @@ def test_the_manifest_says_what_was_done(tmp_path):
     assert sha256 == file_digest(path)
     assert about.pop("torch") == torch.__version__
     assert about == {
+        "spec": str(path),
+        "options": {},
         "model": [{"name": "weights.pth", "file": "weights.pth"}],
         "provenance": {"name": "mine"},
         "device": "cpu",

@@ -1,4 +1,4 @@
-"""From audio files to embeddings: :func:`embed_files` into arrays, :func:`embed_to_folder` into files.
+"""From audio files to embedding files.
 
 Files are decoded ahead in threads and embedded in groups; clips of equal length in a group share a call of the model.
 While a group is embedded, the one before it is written and the next ones are decoded, so that a folder takes as long as
@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from hear_byols import __version__
 from hear_byols._util.device import find_device
 from hear_byols._util.files import file_digest
+from hear_byols._util.progress import progress as progress_of
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import AudioFile, PathLike, collect
 from hear_byols.extraction.output import OutputFolder, open_output
@@ -32,6 +32,8 @@ from hear_byols.extraction.writers import Embedded, find_format
 from hear_byols.hear import load_model, split_spec
 from hear_byols.interface import AudioModel
 from hear_byols.weights.locate import locate
+
+_SHAPING = ("normalization", "layers", "precision", "win_length")  # options of load_model that change the vectors
 
 
 @dataclass(frozen=True)
@@ -75,54 +77,6 @@ class Report:
     failures: tuple[Failure, ...]
 
 
-def embed_files(
-    paths: PathLike | Sequence[PathLike], model: AudioModel | PathLike | None = None, *, timestamps: bool = False
-) -> np.ndarray | tuple[Any, Any]:
-    """Embed audio files of any format, rate and number of channels, into arrays.
-
-    Args:
-        paths: a file, or a list of files.
-        model: from ``hear_byols.load_model``, or what it takes; by default the default model. Load it yourself to
-            use it more than once.
-        timestamps: embed windows instead of whole files.
-
-    Returns:
-        Scene embeddings, float32 [shape=(n_files, scene_embedding_size)], for a single path without the first axis.
-        With ``timestamps`` a pair instead, for a single path: embeddings, float32
-        [shape=(n_windows, timestamp_embedding_size)], and window centres in milliseconds, float32
-        [shape=(n_windows,)]; for a list: two lists of such.
-
-    Raises:
-        InputError: a file cannot be read or embedded; the message names it.
-    """
-    single = isinstance(paths, (str, os.PathLike))
-    files = [AudioFile(os.fspath(path), Path(path)) for path in ([paths] if single else paths)]
-    if not files:
-        raise InputError("the list holds no files; at least one is needed")
-    if model is None or isinstance(model, (str, os.PathLike)):
-        model = load_model(model or "")
-    items: list[Embedded] = []
-    with closing(read_ahead(files, model.sample_rate)) as clips:
-        for group in _groups(map(_must_be_fine, clips), GROUPS, model.sample_rate):
-            items += map(_must_be_embedded, _embed_group(model, group, timestamps))
-    vectors, times = [item.vectors for item in items], [item.timestamps_ms for item in items]
-    if not timestamps:
-        return vectors[0] if single else np.stack(vectors)
-    return (vectors[0], times[0]) if single else (vectors, times)
-
-
-def _must_be_fine(clip: Clip) -> Clip:
-    if clip.error:
-        raise InputError(clip.error)
-    return clip
-
-
-def _must_be_embedded(result: Embedded | InputError) -> Embedded:
-    if isinstance(result, InputError):
-        raise result
-    return result
-
-
 def embed_to_folder(
     paths: Iterable[PathLike],
     output: PathLike,
@@ -149,7 +103,7 @@ def embed_to_folder(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         relative_to: folder that outputs are named relative to; by default the folder that a file was found in.
         overwrite: remove the embeddings of an earlier run in ``output`` first.
-        progress: show a progress bar when standard error is a terminal.
+        progress: show a bar on standard error, or a line every 30 seconds where that is no terminal.
         **options: of ``load_model``.
 
     Raises:
@@ -165,9 +119,8 @@ def embed_to_folder(
     limits = (TABLE_GROUPS_TIMESTAMPS if timestamps else TABLE_GROUPS) if form.is_table else GROUPS
     with open_output(Path(output), form, settings, overwrite) as folder:
         pending = folder.pending(files)
-        bar = tqdm(total=len(files), initial=len(files) - len(pending), unit="file", disable=None if progress else True)
-        with bar:
-            failures = _embed_pending(loaded, pending, folder, timestamps, limits, bar.update)
+        with progress_of(len(files), "file", done=len(files) - len(pending), shown=progress) as advance:
+            failures = _embed_pending(loaded, pending, folder, timestamps, limits, advance)
         folder.write_manifest({"complete": True, "n_failed": len(failures), "failed": [vars(f) for f in failures]})
     return Report(len(pending) - len(failures), len(files) - len(pending), tuple(failures))
 
@@ -183,13 +136,16 @@ def parameters_digest(model: AudioModel) -> str:
 
 def run_settings(
     model: AudioModel,
-    spec: PathLike,
+    spec: PathLike | None,
     format: str,
     timestamps: bool,
     device: torch.device | str,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """What the vectors depend on; under ``about``, what is worth knowing and may change between runs."""
+    """What the vectors depend on; under ``about``, what is worth knowing and may change between runs.
+
+    A model that was not loaded from a ``spec`` (None) has nothing about itself.
+    """
     return {
         "hear_byols": __version__,
         "parameters_sha256": parameters_digest(model),
@@ -202,7 +158,9 @@ def run_settings(
         "frame_ms": model.framing.frame_ms if timestamps else None,
         "hop_ms": model.framing.hop_ms if timestamps else None,
         "about": {
-            "model": [_weights(part) for part in split_spec(spec)],
+            "spec": None if spec is None else os.fspath(spec),
+            "options": {name: value for name, value in options.items() if value is not None and name in _SHAPING},
+            "model": [] if spec is None else [_weights(part) for part in split_spec(spec)],
             "provenance": model.provenance,
             "torch": torch.__version__,
             "device": str(device),

@@ -1,0 +1,37 @@
+"""CSV tables for people: a spreadsheet that opens one runs nothing that a file's name or a label holds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hear_byols._util.files import output_path
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a cell that begins so is run by a spreadsheet
+
+
+def guarded(text: str) -> str:
+    """Text as a cell that is never a formula: one that begins like one gets an apostrophe before it.
+
+    Bytes of file names that are no UTF-8 become question marks.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def unguarded(cell: str) -> str:
+    """The text that :func:`guarded` made a cell of."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV table in UTF-8: texts are guarded, numbers are written as they are, None is an empty cell.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with output_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(guarded, header))
+        writer.writerows([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

@@ -1,0 +1,122 @@
+"""The file of a classifier (``.hbc``): one safetensors file of arrays with a JSON header; reading it runs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from hear_byols import __version__
+from hear_byols._util.files import output_path
+from hear_byols.answers.head import Head
+from hear_byols.errors import CheckpointError, InputError, OptionError
+from hear_byols.extraction.extract import run_settings
+from hear_byols.extraction.files import PathLike
+from hear_byols.extraction.folder import IDENTITY
+
+SUFFIX = ".hbc"
+SCHEMA = "hear_byols-classifier/1"
+_KEY = "hear_byols"
+_ARRAYS = ("mean", "scale", "weights", "bias")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Everything that a classifier needs to be run elsewhere.
+
+    Args:
+        kind: ``"clips"`` for labels of whole clips, ``"events"`` for events in time.
+        classes: at their columns of the head.
+        head: the head.
+        settings: what its vectors depend on, and the model that makes them, as manifests of ``embed`` say it.
+        training: how it was learnt: head, strength, clips of each class, scores; JSON-able.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    head: Head
+    settings: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+    def save(self, path: PathLike) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            OptionError: its name does not end in ``.hbc``.
+            OutputError: it cannot be written.
+        """
+        path = check_name(path)
+        header = {
+            "schema": SCHEMA,
+            "hear_byols": __version__,
+            **{name: getattr(self, name) for name in ("kind", "classes", "settings", "training")},
+        }
+        arrays = {name: np.ascontiguousarray(getattr(self.head, name), np.float32) for name in _ARRAYS}
+        with output_path(path) as part:
+            part.write_bytes(save(arrays, metadata={_KEY: json.dumps(header)}))
+
+
+def check_name(path: PathLike) -> Path:
+    """A path that ends as the files of classifiers do.
+
+    Raises:
+        OptionError: it ends otherwise.
+    """
+    if Path(path).suffix != SUFFIX:
+        raise OptionError(f"a classifier's name ends in {SUFFIX}, got {Path(path).name!r}")
+    return Path(path)
+
+
+def settings_of(model: Any, spec: PathLike, timestamps: bool, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What vectors of a model depend on, and where it is from; as in manifests, but without the machine's own."""
+    precision = str(options.get("precision") or "float32")
+    settings = run_settings(model, spec, "npz", timestamps, model.device, {**options, "precision": precision})
+    about = {name: settings["about"][name] for name in ("spec", "options", "model")}
+    return {**{name: settings[name] for name in IDENTITY}, "about": about}
+
+
+def read_artefact(path: PathLike) -> Artefact:
+    """Read a classifier's file and check all of it.
+
+    Raises:
+        InputError: there is no such file.
+        CheckpointError: it is not a classifier of this version, is damaged, or contradicts itself.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file; 'hear-byols classify train' writes one")
+    try:
+        with safe_open(path, framework="np") as file:
+            header = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return _checked(header, arrays)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: not a classifier of this version, or damaged ({str(error)[:200]}); train it again"
+        ) from error
+
+
+def _checked(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Artefact:
+    if header.get("schema") != SCHEMA:
+        raise ValueError(f"its schema is {header.get('schema')!r}, this version reads {SCHEMA!r}")
+    classes, settings = header["classes"], header["settings"]
+    n, size = len(classes), settings["embedding_size"]
+    shapes = {"mean": (size,), "scale": (size,), "weights": (size, n), "bias": (n,)}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype != np.float32 or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} must be finite float32 of the shape {shape}")
+    if not (arrays["scale"] > 0).all():
+        raise ValueError("scale must be positive")
+    if header["kind"] not in ("clips", "events") or not all(isinstance(label, str) for label in classes):
+        raise ValueError(f"kind or classes are not known: {header['kind']!r}, {str(classes)[:100]}")
+    missing = [name for name in (*IDENTITY, "about") if name not in settings]
+    if missing:
+        raise ValueError(f"its settings lack {', '.join(missing)}")
+    head = Head(**{name: arrays[name] for name in _ARRAYS})
+    return Artefact(header["kind"], tuple(classes), head, settings, dict(header["training"]))

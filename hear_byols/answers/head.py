@@ -1,0 +1,199 @@
+"""A linear head on frozen embeddings: ridge or logistic regression, its strength chosen by grouped cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hear_byols._util.imports import require
+from hear_byols.errors import OptionError
+
+HEADS = ("ridge", "logistic")
+STRENGTHS = {"ridge": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), "logistic": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)}
+MOST_FOLDS = 5
+_FARTHEST = 10.0  # standard deviations: features that hardly vary in training must not drown the rest elsewhere
+_TEMPERATURES = np.geomspace(0.02, 5, 60)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Standardization and a linear map.
+
+    Args:
+        mean: of the training vectors, float32 [shape=(size,)].
+        scale: their standard deviation, float32 [shape=(size,)].
+        weights: float32 [shape=(size, n_classes)].
+        bias: float32 [shape=(n_classes,)].
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """Scores of the classes: [shape=(n, size)] -> float32 [shape=(n, n_classes)]."""
+        return _standardized(x, self.mean, self.scale) @ self.weights + self.bias
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities of classes that exclude each other: [shape=(n, size)] -> [shape=(n, n_classes)]."""
+        return softmax(self.scores(x))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head and how it did on clips that it had not seen.
+
+    Args:
+        head: fitted to all clips; its scores are logits, calibrated on the held-out ones.
+        kind: ``"ridge"`` or ``"logistic"``.
+        strength: that was chosen.
+        held_out: probabilities of each clip by a head that was fitted without its fold [shape=(n, n_classes)].
+        folds: the fold that each clip was held out in [shape=(n,)].
+    """
+
+    head: Head
+    kind: str
+    strength: float
+    held_out: np.ndarray
+    folds: np.ndarray
+
+
+def fit_head(x: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), kind: str = "ridge") -> Fitted:
+    """Fit a head by cross-validation in up to five folds, and once more to all clips.
+
+    The strength of the final head is the one whose held-out accuracy is best. The probabilities of a held-out clip are
+    those of the strength that is best on the other folds, so that no fold chooses its own.
+
+    Args:
+        x: vectors, float32 [shape=(n, size)].
+        targets: classes as 0 ... n_classes - 1 [shape=(n,)].
+        groups: clips of one group stay on one side of every fold; empty if each clip is its own. Every class has clips
+            of at least two.
+        kind: ``"ridge"`` (on targets of -1 and 1; in closed form, the faster) or ``"logistic"``.
+
+    Raises:
+        OptionError: an unknown kind.
+        MissingDependencyError: scikit-learn is not installed.
+    """
+    if kind not in HEADS:
+        raise OptionError(f"the head must be one of {', '.join(HEADS)}; got {kind!r}")
+    n_classes = int(targets.max()) + 1
+    folds = make_folds(targets, groups)
+    strengths = STRENGTHS[kind]
+    held_out = np.empty((len(strengths), len(x), n_classes), np.float32)
+    for fold in range(folds.max() + 1):
+        test = folds == fold
+        for i, head in enumerate(_fit_all(x[~test], targets[~test], n_classes, kind, strengths)):
+            held_out[i, test] = head.scores(x[test])
+    right = held_out.argmax(-1) == targets  # [shape=(n_strengths, n)]
+    others = [_best(right[:, folds != fold]) for fold in range(folds.max() + 1)]
+    mixed = held_out[np.array(others)[folds], np.arange(len(x))]
+    chosen = _best(right)
+    (head,) = _fit_all(x, targets, n_classes, kind, strengths[chosen : chosen + 1])
+    temperature = _temperature(held_out[chosen], targets)
+    head = replace(head, weights=head.weights / temperature, bias=head.bias / temperature)
+    return Fitted(head, kind, strengths[chosen], softmax(mixed / temperature), folds)
+
+
+def make_folds(targets: np.ndarray, groups: Sequence[str] = ()) -> np.ndarray:
+    """Deal clips into up to five folds that hold every class in its share and no group twice [shape=(n,)]."""
+    selection = require("sklearn.model_selection", "cross-validation", "classify")
+    owners = np.asarray(groups if len(groups) else range(len(targets)))
+    counts = [len(set(owners[targets == each])) for each in range(targets.max() + 1)]
+    n_folds = min(MOST_FOLDS, *counts)
+    make = selection.StratifiedGroupKFold if len(groups) else selection.StratifiedKFold
+    split = make(n_folds, shuffle=True, random_state=0).split(
+        np.zeros(len(targets)), targets, *([owners] if len(groups) else [])
+    )
+    folds = np.zeros(len(targets), np.int64)
+    for fold, (_, test) in enumerate(split):
+        folds[test] = fold
+    return folds
+
+
+def fit_ridge(x: np.ndarray, targets: np.ndarray, strengths: Sequence[float]) -> Iterator[Head]:
+    """Ridge regression on standardized vectors, in closed form, for every strength (times the number of features).
+
+    Args:
+        x: vectors [shape=(n, size)].
+        targets: what to regress on [shape=(n, n_classes)].
+        strengths: to try; all of them cost one decomposition.
+    """
+    mean, scale = _moments(x)
+    z = _standardized(x, mean, scale)
+    offset = targets.mean(0)
+    dual = len(z) < z.shape[1]
+    gram = (z @ z.T if dual else z.T @ z).astype(np.float64)
+    values, vectors = np.linalg.eigh(gram)
+    right = (targets - offset) if dual else z.T @ (targets - offset)
+    projected = vectors.T @ right
+    for strength in strengths:
+        solution = vectors @ (projected / (values.clip(0) + strength * z.shape[1])[:, None])
+        weights = z.T @ solution if dual else solution
+        # Standardized features are clipped, so their means are not exactly 0.
+        bias = offset - z.mean(0) @ weights
+        yield Head(mean, scale, weights.astype(np.float32), bias.astype(np.float32))
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, float32."""
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def _fit_all(
+    x: np.ndarray, targets: np.ndarray, n_classes: int, kind: str, strengths: Sequence[float]
+) -> Iterator[Head]:
+    if kind == "logistic":
+        return _fit_logistic(x, targets, n_classes, strengths)
+    return fit_ridge(x, 2.0 * np.eye(n_classes)[targets] - 1, strengths)
+
+
+def _fit_logistic(x: np.ndarray, targets: np.ndarray, n_classes: int, strengths: Sequence[float]) -> Iterator[Head]:
+    """scikit-learn's multinomial logistic regression; where there are fewer clips than features, in their own space.
+
+    A penalty on the squared weights has its best weights in the span of the clips, so a rotation into it is exact.
+    """
+    linear = require("sklearn.linear_model", "a logistic head", "classify")
+    mean, scale = _moments(x)
+    z = _standardized(x, mean, scale)
+    basis = np.linalg.svd(z, full_matrices=False)[2].T if len(z) < z.shape[1] else None
+    coordinates = z if basis is None else z @ basis
+    for strength in strengths:
+        found = linear.LogisticRegression(C=strength, max_iter=1000).fit(coordinates, targets)
+        pair = len(found.classes_) == 2  # one row of weights for the second class; the first has zeros
+        own = np.concatenate([np.zeros_like(found.coef_), found.coef_]) if pair else found.coef_
+        bias = np.full(n_classes, -1e3)  # of a class that these folds lack
+        bias[found.classes_] = [0, found.intercept_[0]] if pair else found.intercept_
+        weights = np.zeros((coordinates.shape[1], n_classes))
+        weights[:, found.classes_] = own.T
+        full = weights if basis is None else basis @ weights
+        yield Head(mean, scale, full.astype(np.float32), bias.astype(np.float32))
+
+
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x.mean(0, dtype=np.float64).astype(np.float32), (x.std(0, dtype=np.float64) + 1e-6).astype(np.float32)
+
+
+def _standardized(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return ((x - mean) / scale).clip(-_FARTHEST, _FARTHEST)
+
+
+def _best(right: np.ndarray) -> int:
+    """The strength that is right most often; of equals, the middle one [shape=(n_strengths, n)]."""
+    counts = right.sum(1)
+    equals = np.flatnonzero(counts == counts.max())
+    return int(equals[len(equals) // 2])
+
+
+def _temperature(scores: np.ndarray, targets: np.ndarray) -> float:
+    """What scores are divided by, so that their softmax fits held-out clips best (Guo et al. 2017)."""
+
+    def loss(temperature: float) -> float:
+        chosen = softmax(scores / temperature)[np.arange(len(targets)), targets]
+        return -float(np.log(chosen.clip(1e-12)).mean())
+
+    return float(min(_TEMPERATURES, key=loss))

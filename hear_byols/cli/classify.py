@@ -1,0 +1,144 @@
+"""``hear-byols classify``: from labelled clips to a classifier in one file, and from that to labels."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hear_byols.weights.registry import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from hear_byols.answers.examples import Clips
+
+_TRAIN = """\
+Learn a classifier from labelled audio: a folder with a sub-folder for each class, a table (CSV) path,label[,group], or
+an output folder of 'embed'. The encoder stays as it is; a linear head is fitted to its vectors and tested on clips that
+it was not fitted to, in five folds. Clips of one group are never on both sides of a test.
+
+OUTPUT is one file that 'predict' runs anywhere; beside it, NAME.report holds the confusion matrix (table and picture),
+all clips with the worst first, and the files that could not be read.
+
+exit status: 0 all files were read; 1 some were not; 2 nothing could be learnt or written"""
+_PREDICT = """\
+Label audio files, all audio in folders, or one output folder of 'embed' made by the same model. The table has a row for
+every file, also for those that cannot be read.
+
+exit status: 0 all files were labelled; 1 some were not; 2 nothing could start or be written"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand and its own."""
+    parser = subparsers.add_parser(
+        "classify", help="learn to label clips, and label them", description="Learn, run and test classifiers of clips."
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    train = _action(actions, "train", "learn a classifier from labelled clips", _TRAIN, _run_train)
+    train.add_argument("source", metavar="FOLDER_OR_CSV", help="labelled audio, or an output folder of 'embed'")
+    train.add_argument("--output", "-o", required=True, metavar="FILE", help="the classifier: NAME.hbc")
+    train.add_argument("--labels", "-l", metavar="CSV", help="table path,label[,group] for the files of the folder")
+    train.add_argument("--head", choices=("ridge", "logistic"), default="ridge", help="default: ridge")
+    train.add_argument(
+        "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
+    )
+
+    predict = _action(actions, "predict", "label clips", _PREDICT, _run_predict)
+    predict.add_argument("classifier", metavar="FILE.hbc")
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="audio, folders, or an output folder of 'embed'")
+    predict.add_argument("--output", "-o", required=True, metavar="CSV", help="path,label,probability,error, classes")
+    predict.add_argument("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
+
+    evaluate = _action(actions, "evaluate", "test a classifier on other labelled clips", "", _run_evaluate)
+    evaluate.add_argument("classifier", metavar="FILE.hbc")
+    evaluate.add_argument("source", metavar="FOLDER_OR_CSV", help="as of train")
+    evaluate.add_argument("--labels", "-l", metavar="CSV", help="as of train")
+    evaluate.add_argument("--output", "-o", metavar="DIR", help="folder for the report")
+    evaluate.add_argument("--model", "-m", default="", help="as of predict")
+
+
+def _action(actions: Any, name: str, text: str, description: str, run: Any) -> argparse.ArgumentParser:
+    parser = actions.add_parser(
+        name, help=text, description=description or text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _run_train(args: argparse.Namespace) -> int:
+    from hear_byols._util.imports import require
+    from hear_byols.answers.artefact import check_name
+    from hear_byols.answers.classifier import Classifier
+    from hear_byols.answers.examples import labelled_clips
+    from hear_byols.answers.report import write_report
+
+    output = check_name(args.output)
+    require("sklearn", "classify train", "classify")
+    require("matplotlib", "classify train", "classify")
+    classifier = Classifier(args.model, head=args.head, device=args.device)
+    clips = labelled_clips(args.source, lambda: classifier.model, args.labels, not args.quiet)
+    classifier.fit_clips(clips)
+    classifier.save(output)
+    report = output.with_suffix(".report")
+    write_report(classifier.assessment, report, clips.failures)
+    _tell_failures(clips)
+    if not args.quiet:
+        print(classifier.assessment.summary())
+        print(f"wrote {output} and {report}", file=sys.stderr)
+    return 1 if clips.failures else 0
+
+
+def _run_predict(args: argparse.Namespace) -> int:
+    from hear_byols._util.tables import write_table
+    from hear_byols.answers.classifier import Classifier
+    from hear_byols.answers.examples import clips_to_judge
+
+    classifier = Classifier.load(args.classifier, model=args.model, device=args.device)
+    clips = clips_to_judge(args.paths, lambda: classifier.model, not args.quiet)
+    probabilities = classifier.judge(clips)
+    guesses = probabilities.argmax(1)
+    rows = [
+        [name, classifier.classes[guess], round(float(row[guess]), 4), None, *(round(float(value), 4) for value in row)]
+        for name, guess, row in zip(clips.names, guesses, probabilities, strict=True)
+    ]
+    rows += [[each.name, None, None, each.reason] for each in clips.failures]
+    write_table(Path(args.output), ["path", "label", "probability", "error", *classifier.classes], rows)
+    _tell_failures(clips)
+    if not args.quiet:
+        print(
+            f"labelled {len(clips.names)} files, {len(clips.failures)} could not be; wrote {args.output}",
+            file=sys.stderr,
+        )
+    return 1 if clips.failures else 0
+
+
+def _run_evaluate(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from hear_byols.answers.classifier import Classifier
+    from hear_byols.answers.examples import labelled_clips
+    from hear_byols.answers.report import Assessment, write_report
+    from hear_byols.errors import OptionError
+
+    classifier = Classifier.load(args.classifier, model=args.model, device=args.device)
+    clips = labelled_clips(args.source, lambda: classifier.model, args.labels, not args.quiet)
+    unknown = sorted(set(clips.labels) - set(classifier.classes))
+    if unknown:
+        raise OptionError(f"the classifier knows {list(classifier.classes)}; the labels also say {unknown[:10]}")
+    targets = np.array([classifier.classes.index(label) for label in clips.labels])
+    folds = np.zeros(len(targets), int)
+    assessment = Assessment(classifier.classes, clips.names, targets, classifier.judge(clips), folds)
+    if args.output:
+        write_report(assessment, Path(args.output), clips.failures)
+    _tell_failures(clips)
+    print(assessment.summary())
+    return 1 if clips.failures else 0
+
+
+def _tell_failures(clips: Clips) -> None:
+    from hear_byols.answers.report import one_line
+
+    for failure in clips.failures:
+        print(f"hear-byols: not read: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)

@@ -1,0 +1,128 @@
+"""From audio files to embeddings in arrays."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_byols._util.progress import progress as progress_of
+from hear_byols.errors import InputError, OptionError
+from hear_byols.extraction.extract import GROUPS, Failure, _embed_group, _groups
+from hear_byols.extraction.files import AudioFile, PathLike
+from hear_byols.extraction.reader import Clip, read_ahead
+from hear_byols.extraction.writers import Embedded
+from hear_byols.hear import load_model
+from hear_byols.interface import AudioModel
+
+_log = logging.getLogger(__name__)
+
+
+def embed_files(
+    paths: PathLike | Sequence[PathLike],
+    model: AudioModel | PathLike | None = None,
+    *,
+    timestamps: bool = False,
+    on_error: str = "raise",
+    progress: bool = False,
+) -> np.ndarray | tuple[Any, Any]:
+    """Embed audio files of any format, rate and number of channels, into arrays.
+
+    Args:
+        paths: a file, or a list of files.
+        model: from ``hear_byols.load_model``, or what it takes; by default the default model. Load it yourself to
+            use it more than once.
+        timestamps: embed windows instead of whole files.
+        on_error: ``"raise"``, or ``"skip"``: a file that cannot be embedded is named in a warning of the log, and its
+            place in the result is filled with NaN (with ``timestamps``: holds no windows).
+        progress: show how far it is, on standard error.
+
+    Returns:
+        Scene embeddings, float32 [shape=(n_files, scene_embedding_size)], for a single path without the first axis.
+        With ``timestamps`` a pair instead, for a single path: embeddings, float32
+        [shape=(n_windows, timestamp_embedding_size)], and window centres in milliseconds, float32
+        [shape=(n_windows,)]; for a list: two lists of such.
+
+    Raises:
+        InputError: a file cannot be read or embedded; the message names it.
+        OptionError: ``on_error`` is neither.
+    """
+    if on_error not in ("raise", "skip"):
+        raise OptionError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+    single = isinstance(paths, (str, os.PathLike))
+    files = [AudioFile(os.fspath(path), Path(path)) for path in ([paths] if single else paths)]
+    if not files:
+        raise InputError("the list holds no files; at least one is needed")
+    if model is None or isinstance(model, (str, os.PathLike)):
+        model = load_model(model or "")
+    items = []
+    for result in embed_each(files, model, timestamps=timestamps, progress=progress, strict=on_error == "raise"):
+        if isinstance(result, Failure):
+            _log.warning("not embedded: %s", result.reason)
+            result = _nothing(result.name, model, timestamps)
+        items.append(result)
+    vectors, times = [item.vectors for item in items], [item.timestamps_ms for item in items]
+    if not timestamps:
+        return vectors[0] if single else np.stack(vectors)
+    return (vectors[0], times[0]) if single else (vectors, times)
+
+
+def embed_each(
+    files: Sequence[AudioFile],
+    model: AudioModel,
+    *,
+    timestamps: bool = False,
+    progress: bool = False,
+    strict: bool = False,
+) -> list[Embedded | Failure]:
+    """Embed files one by one, in their order: vectors, or why there are none.
+
+    Args:
+        files: which files.
+        model: from ``load_model``.
+        timestamps: embed windows instead of whole files.
+        progress: show how far it is, on standard error.
+        strict: let the first file that cannot be embedded end it all.
+
+    Raises:
+        InputError: ``strict`` and a file cannot be embedded.
+    """
+    results: dict[int, Embedded | Failure] = {}
+    waiting: deque[int] = deque()  # places of the clips that have gone into groups
+
+    def fail(place: int, reason: str) -> None:
+        if strict:
+            raise InputError(reason)
+        results[place] = Failure(files[place].name, reason)
+
+    def readable(clips: Iterable[Clip]) -> Iterator[Clip]:
+        for place, clip in enumerate(clips):
+            if clip.error:
+                fail(place, clip.error)
+                advance(1)
+            else:
+                waiting.append(place)
+                yield clip
+
+    bar = progress_of(len(files), "file", shown=progress)
+    with closing(read_ahead(files, model.sample_rate)) as clips, bar as advance:
+        for group in _groups(readable(clips), GROUPS, model.sample_rate):
+            for result in _embed_group(model, group, timestamps, advance):
+                place = waiting.popleft()
+                if isinstance(result, InputError):
+                    fail(place, str(result))
+                else:
+                    results[place] = result
+    return [results[place] for place in range(len(files))]
+
+
+def _nothing(name: str, model: AudioModel, timestamps: bool) -> Embedded:
+    if timestamps:
+        return Embedded(name, np.empty((0, model.timestamp_embedding_size), np.float32), np.empty(0, np.float32))
+    return Embedded(name, np.full(model.scene_embedding_size, np.nan, np.float32))

@@ -1,0 +1,18 @@
+"""Labelled sounds that every test of this folder shares; helpers are modules beside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from made_sounds import write_classes
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory):
+    """A folder with five clips of each of three classes."""
+    return write_classes(tmp_path_factory.mktemp("sounds"), n=5)

@@ -1,0 +1,73 @@
+"""The pages of the manual are true: their commands and their Python run, on audio that is made here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from hear_byols.cli.demo_sounds import chirp, noise_bursts, voice
+from hear_byols.cli.main import main
+
+DOCS = Path(__file__).parents[2] / "docs"
+RATE = 16000
+
+
+def write_animals(folder, first, n):
+    """Owls call, foxes bark, rivers rush: ``n`` clips each, all different."""
+    for kind in ("fox", "owl", "river"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for i in range(first, first + n):
+            sound = {
+                "fox": lambda i: noise_bursts(RATE, n_bursts=3, burst_s=0.25 + 0.02 * i, seed=i),
+                "owl": lambda i: voice(RATE, pitch_hz=180 + 15 * i, syllable_s=0.1),
+                "river": lambda i: (
+                    chirp(RATE, 100 + 10 * i, length_s=0.8) + np.random.default_rng(i).normal(0, 0.3, round(0.8 * RATE))
+                ),
+            }[kind](i)
+            soundfile.write(folder / kind / f"{kind}{i}.wav", 0.3 * sound / np.abs(sound).max(), RATE)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_animals(tmp_path / "recordings", 0, 5)
+    write_animals(tmp_path / "test", 7, 1)
+    write_animals(tmp_path / "more", 9, 1)
+    for path in (tmp_path / "more").rglob("*.wav"):
+        path.rename(tmp_path / "more" / path.name)
+    names = sorted(path.relative_to("recordings").as_posix() for path in Path("recordings").rglob("*.wav"))
+    rows = [f"{name},{name.split('/')[0]},{name[-5]}" for name in names]
+    Path("labels-of-recordings.csv").write_text("\n".join(["path,label,group", *rows]))
+    return tmp_path
+
+
+def run_page(name):
+    """Run the blocks of a page in their order, as a reader would."""
+    names: dict = {}
+    for language, block in re.findall(r"```(bash|python)\n(.*?)```", (DOCS / name).read_text(), re.DOTALL):
+        if language == "python":
+            exec(block, names)
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            assert not words or words[0] == "hear-byols", line
+            assert not words or main([*words[1:], "-q"]) == 0, line
+    return names
+
+
+def test_the_page_of_classifiers(home, capsys):
+    names = run_page("classifiers.md")
+    assert names["content"].vectors.shape[0] == 15
+    assert list(names["again"].predict(["more/owl9.wav"])) == ["owl"]
+    assert names["classifier"].scores["accuracy"] > 0.8
+    written = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
+    page = (DOCS / "classifiers.md").read_text()
+    promised = set(re.findall(r"^animals\.\S+", page, re.MULTILINE))
+    assert promised == {"animals.hbc", *(f"animals.report/{n}.csv" for n in ("confusion", "clips", "failures"))}
+    assert promised <= written
+    assert len((home / "labels.csv").read_text().splitlines()) == 4
