@@ -1,4 +1,4 @@
-"""Audio files to mono samples, by one documented rule (``docs/command-line.md``).
+"""Audio files to mono samples, by one documented rule (``docs/embedding.md``).
 
 Channels are averaged in the file's own rate, then resampled to the model's rate with soxr at its "HQ" quality; samples
 stay float32 and are neither clipped nor scaled. The formats are libsndfile's: wav, flac, ogg, opus, mp3, aiff ...

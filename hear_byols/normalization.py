@@ -1,6 +1,6 @@
 """Standardisation of log-mel spectrograms: statistics in double precision, so that batches cannot change them.
 
-The modes are described in ``docs/normalization.md``; only ``original`` lets clips of one call influence each
+The modes are described in ``docs/reference.md``; only ``original`` lets clips of one call influence each
 other.
 """
 

@@ -1,4 +1,4 @@
-"""Timestamp embeddings of audio that is still arriving (``docs/streaming.md``)."""
+"""Timestamp embeddings of audio that is still arriving (``docs/deploying.md``)."""
 
 from __future__ import annotations
 

@@ -1,31 +1,100 @@
-"""The documentation tells the truth: its Python runs, its links lead somewhere, public names say what they take."""
+"""The manual tells the truth: its blocks run, its links lead somewhere, its figures are the frozen ones."""
 
 from __future__ import annotations
 
 import inspect
+import io
 import re
+import runpy
+import shlex
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import hear_byols
-from hear_byols.cli.demo_sounds import write_examples
+from hear_byols.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# What a block needs of the extras; without them it is skipped.
+NEEDS = {
+    "sklearn": "sklearn",
+    "onnxruntime": "onnxscript",
+    "hear-byols export": "onnxscript",
+    "hear-byols cka": "matplotlib",
+}
+NEEDS |= {"hear-byols evaluate": "sed_eval", "hear_byols.analysis": "matplotlib", "hear-byols pretrain": "lightning"}
+# Pages with tests of their own, or of measurements.
+ELSEWHERE = ("CHANGELOG.md", "classifiers.md", "training.md", "models.md", "studies.md")
+HAND_WRITTEN = [page for page in PAGES if page.name not in ELSEWHERE]
 
 
-def test_the_readmes_python_runs(tmp_path, monkeypatch):
+def tone(path: Path, pitch: float, seconds: float = 1.5, rate: int = 16000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(round(pitch)).normal(size=time.size)
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * time) + 0.01 * noise, rate)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with what the manual's examples speak of."""
     monkeypatch.chdir(tmp_path)
-    speech, music = write_examples(tmp_path)[:2]
-    speech.rename("speech.wav")
-    music.rename("music.flac")
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL):
-        exec(block, names)  # as a reader would paste it
-    assert names["scene"].shape == (1, 3584)
-    assert names["windows"].shape[1] == names["times"].shape[1] > 1
-    assert names["vectors"].shape == (2, 3584)
+    tone(tmp_path / "speech.wav", 220)
+    tone(tmp_path / "more.mp3", 300)
+    for name, pitch in (("low", 150), ("high", 1500)):
+        tone(tmp_path / "recordings" / f"{name}.wav", pitch, 4)
+        for i in range(2):
+            tone(tmp_path / "classes" / name / f"{i}.wav", pitch + 10 * i)
+    return tmp_path
+
+
+def extras() -> set[str]:
+    """Names of the package's extras."""
+    return set(re.findall(r'^        "(\w+)": ', (ROOT / "setup.py").read_text(), re.MULTILINE))
+
+
+def run_bash(block: str, monkeypatch) -> None:
+    """Run what the package does of a block of shell commands, in this process; check the form of the rest."""
+    for line in block.replace("\\\n", " ").splitlines():
+        piped, _, command = line.rpartition(" | ")
+        words = shlex.split(command, comments=True)
+        if not words:
+            continue
+        if words[0] == "hear-byols":
+            if piped:  # find recordings ... -print0
+                files = "\0".join(map(str, sorted(Path("recordings").glob("*.wav"))))
+                monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(files.encode())))
+            assert main(words[1:]) == 0, line
+        else:
+            assert words[:2] == ["pip", "install"], f"a command of the manual that no test runs: {line}"
+            wanted = re.fullmatch(r"\.(?:\[([a-z,]+)\])?", words[2])
+            assert wanted, f"another form than the manual's: {line}"
+            assert not wanted[1] or set(wanted[1].split(",")) <= extras(), line
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: page.name)
+def test_every_block_of_the_manual_runs(page, here, monkeypatch):
+    """In order, as a reader would paste them; those marked "not run" say why."""
+    text = page.read_text()
+    names: dict = {"microphone": [np.zeros(8000, np.float32), np.full(16000, 0.1, np.float32)]}
+    assert len(re.findall(r"^```(?:bash|python)$", text, re.MULTILINE)) == len(BLOCK.findall(text))
+    for skipped, language, block in BLOCK.findall(text):
+        if skipped or (page.name == "README.md" and "venv" in block):  # continuous integration runs those two
+            continue
+        for word, module in NEEDS.items():
+            if word in block:
+                pytest.importorskip(module)
+        if language == "bash":
+            run_bash(block, monkeypatch)
+        else:
+            exec(block, names)
+        if "save_checkpoint" in block:
+            assert Path("mine.pth").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -34,8 +103,13 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_results_page_is_made_of_the_frozen_figures():
+    script = runpy.run_path(str(ROOT / "benchmarks" / "results.py"))
+    assert (ROOT / "docs" / "results.md").read_text() == script["render"](), "run python benchmarks/results.py"
+
+
 def test_deviations_name_tests_that_exist():
-    text = (ROOT / "docs" / "deviations.md").read_text()
+    text = (ROOT / "docs" / "reference.md").read_text()
     named = re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+\.py)(?:::(test_\w+))?`", text)
     assert len(named) > 15
     for file, test in named:
@@ -51,7 +125,8 @@ def test_public_names_are_documented(name):
     if inspect.isfunction(value):
         parameters = inspect.signature(value).parameters
         assert "Args:" in text or not parameters
-        for parameter in parameters:
-            assert f"{parameter}:" in text or f"{parameter}``" in text, f"{name} does not describe {parameter}"
-        for note in inspect.signature(value).parameters.values():
-            assert note.annotation is not inspect.Parameter.empty, f"{name}: {note.name} has no type"
+        for parameter in parameters.values():
+            assert f"{parameter.name}:" in text or f"{parameter.name}``" in text, (
+                f"{name} does not describe {parameter}"
+            )
+            assert parameter.annotation is not inspect.Parameter.empty, f"{name}: {parameter.name} has no type"

@@ -56,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--relative-to", metavar="DIR", help="name outputs relative to this folder instead of the one searched"
     )
     parser.add_argument("--overwrite", action="store_true", help="remove the embeddings of an earlier run first")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: workers (docs/corpus.md)")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: workers (docs/deploying.md)")
     parser.add_argument("--workers", type=int, metavar="N", help="of --engine ray (default: one a GPU, or a core)")
     parser.add_argument("--address", help="of a running Ray cluster (default: one of this machine's own)")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")

@@ -13,7 +13,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "export",
         help="write a model as an ONNX file",
         description="Write a model with its front end inside as one ONNX file: waveforms in, embeddings out, for any "
-        "number and length of clips. It runs with onnxruntime and numpy alone (docs/onnx.md).",
+        "number and length of clips. It runs with onnxruntime and numpy alone (docs/deploying.md).",
     )
     parser.add_argument("model", metavar="MODEL", help="name, file or hf://owner/repo/file")
     parser.add_argument("--output", "-o", required=True, metavar="FILE", help="where to write, e.g. model.onnx")

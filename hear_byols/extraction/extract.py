@@ -90,7 +90,7 @@ def embed_to_folder(
     progress: bool = False,
     **options: Any,
 ) -> Report:
-    """Embed audio files and folders into files; what ``hear-byols embed`` does (``docs/command-line.md``).
+    """Embed audio files and folders into files; what ``hear-byols embed`` does (``docs/embedding.md``).
 
     Killed at any moment and called again with the same arguments, it continues where it was.
 

@@ -2,7 +2,7 @@
 
 ``manifest.json`` says what made the embeddings, ``embeddings/`` holds them, and each line of ``index.jsonl`` records a
 group of sources after its files were written. What stands in the index is never computed again; everything else does
-not count, so a half-done group is done anew from its start (``docs/command-line.md``).
+not count, so a half-done group is done anew from its start (``docs/embedding.md``).
 """
 
 from __future__ import annotations
