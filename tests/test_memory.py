@@ -44,7 +44,7 @@ def test_ten_minutes_as_one_cvt_scene():
 
 
 def test_twenty_minutes_of_timestamps():
-    """With windows of 0.2 s, to be quick; 1 s windows take the same memory (benchmarks/memory.py)."""
+    """With windows of 0.2 s, to be quick; 1 s windows take the same memory."""
     short = measure("get_timestamp_embeddings", 2, "random_cvt", frame_ms=200)
     long = measure("get_timestamp_embeddings", 20, "random_cvt", frame_ms=200)
     assert long["shape"] == [1, 24001, 2048]

@@ -1,6 +1,6 @@
 """hear_byols.evaluation against the real hear-eval-kit: rows, targets, post-processing and scores are the same.
 
-Training has randomness of its own; ``benchmarks/kit_agreement.py`` compares its results over seeds.
+Training has randomness of its own; ``benchmarks/agreement.py`` compares its results over seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kits_environment import Kits
 pytest.importorskip("sed_eval", reason="needs sed_eval (extra eval)")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from kit_agreement import LAUNCHER, kit_score, stored
+from agreement import LAUNCHER, kit_score, stored
 
 from hear_byols.evaluation.events import Postprocessing, events_of_rows, reference_events
 from hear_byols.evaluation.rows import Rows, rows_of_splits

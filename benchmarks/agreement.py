@@ -1,6 +1,6 @@
 """The same embeddings through the real hear-eval-kit and through hear_byols.evaluation.
 
-    python benchmarks/kit_agreement.py --kits ENVIRONMENT --tasks TASK... --work FOLDER
+    python benchmarks/agreement.py --kits ENVIRONMENT --tasks TASK... --work FOLDER
 
 ENVIRONMENT is a virtual environment with heareval and this package's requirements (docs/hear-kits.md). The kit embeds
 every task and trains its classifiers, once with its fixed seed and then with random ones; ours reads the embeddings
@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from hear_byols.evaluation.probe import Search, probe_mlp  # noqa: E402
 from hear_byols.evaluation.rows import rows_of_splits  # noqa: E402
+from hear_byols.evaluation.scorer import make_scorer  # noqa: E402
 from hear_byols.evaluation.store import Embeddings  # noqa: E402
 from hear_byols.evaluation.tasks import Task, read_task  # noqa: E402
 
@@ -107,7 +108,7 @@ def probe(args: argparse.Namespace, task: Task, embedded: Path, seed: int) -> di
     if not path.exists():
         start = time.time()
         splits = rows_of_splits(task, [stored(task, embedded)])
-        result = probe_mlp(task, splits, seed=seed, search=Search(grid_points=args.grid_points))
+        result = probe_mlp(make_scorer(task), splits, seed=seed, search=Search(grid_points=args.grid_points))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result.scores))
         print(f"ours, {embedded.name}, seed {seed}: {time.time() - start:.0f} s", file=sys.stderr)

@@ -1,7 +1,7 @@
 """How many crops a second pre-training takes in, end to end, and where the time goes.
 
-    python benchmarks/training_speed.py                                        # CPU, every encoder
-    python benchmarks/training_speed.py --device cuda --precision bf16-mixed --batch-size 2048 --compile --encoders cvt
+    python benchmarks/training.py                                        # CPU, every encoder
+    python benchmarks/training.py --device cuda --precision bf16-mixed --batch-size 2048 --compile --encoders cvt
 
 A step is: draw and cut crops, log-mel, two views, forward of both networks, losses, backward, Adam, moving average. The
 audio is synthetic and the hybrid's features are random numbers in the place of extracted ones, which lie in memory in

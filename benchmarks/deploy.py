@@ -1,0 +1,210 @@
+"""Speed of what is deployed: ONNX files beside torch, latency of streaming, workers of the engine ray.
+
+    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--repeats 5]
+    python benchmarks/deploy.py streaming [--models cvt_hybrid] [--chunk-ms 50 1000] [--seconds 30]
+    python benchmarks/deploy.py ray [--workers 1 2] [--files 200] [--seconds 20]
+
+Each prints CSV for ``benchmarks/results/``. ONNX: processor time on one thread, medians of turns. Streaming: noise in
+chunks as fast as it can; "kept up" below 1 means that the stream falls behind. Ray: a corpus of noise; rates are those
+of the second half, when all workers have long loaded their model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+import hear_byols
+from hear_byols.config import ModelConfig, NormalizationConfig
+from hear_byols.model import EmbeddingModel
+
+ONNX_CASES = (("scene", 1, 1), ("scene", 1, 10), ("scene", 16, 5), ("timestamps", 1, 10))
+RATE = 16000
+
+
+def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row a model and case: largest difference, and seconds of audio a second of each side."""
+    from hear_byols.onnx.export import export_onnx, open_session
+
+    rows = []
+    for name in args.models or ("random_cvt", "random_cnn", "random_resnetish34", "random_clstm"):
+        model = hear_byols.load_model(name)
+        assert isinstance(model, EmbeddingModel)
+        for kind in ("scene", "timestamps"):
+            with tempfile.TemporaryDirectory() as folder:
+                export = export_onnx(model, Path(folder) / "model.onnx", timestamps=kind == "timestamps")
+                session = open_session(export.path, threads=1)
+            for _, n_clips, seconds in (case for case in ONNX_CASES if case[0] == kind):
+                row = {"model": name, "output": kind, "clips": n_clips, "seconds": seconds}
+                rows.append(row | onnx_case(model, session, kind, n_clips, seconds, args.repeats))
+    return rows
+
+
+def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seconds: int, repeats: int) -> dict:
+    """Both sides in turns."""
+    audio = 0.1 * torch.randn(n_clips, seconds * model.sample_rate)
+
+    def with_torch() -> np.ndarray:
+        return (model.scene_embeddings(audio) if kind == "scene" else model.timestamp_embeddings(audio)[0]).numpy()
+
+    def with_onnxruntime() -> np.ndarray:
+        return session.run(None, {"waveform": audio.numpy()})[0]
+
+    wanted, got = with_torch(), with_onnxruntime()  # and warm both up
+    times = [(timed(with_torch), timed(with_onnxruntime)) for _ in range(repeats)]
+    ours, theirs = (n_clips * seconds / statistics.median(column) for column in zip(*times, strict=True))
+    return {
+        "deviation": f"{np.abs(got - wanted).max() / np.abs(wanted).max():.1e}",
+        "torch (x real time)": f"{ours:.0f}",
+        "onnxruntime": f"{theirs:.0f}",
+        "ratio": f"{theirs / ours:.2f}",
+    }
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Processor time of a call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def streaming(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row a model and length of the chunks."""
+    rows = []
+    for name in args.models or ("cvt_hybrid", "random_cnn"):
+        loaded = hear_byols.load_model(name)
+        assert isinstance(loaded, EmbeddingModel)
+        norm = loaded.config.normalization  # untrained models have no statistics; any will do for the speed
+        fixed = NormalizationConfig("dataset", *((-5.0, 5.0) if norm.mean is None else norm.of_dataset))
+        model = EmbeddingModel(ModelConfig(loaded.config.encoder, loaded.config.frontend, fixed))
+        rows += [{"model": name} | streaming_case(model, chunk_ms, args.seconds) for chunk_ms in args.chunk_ms]
+    return rows
+
+
+def streaming_case(model: EmbeddingModel, chunk_ms: float, seconds: float) -> dict[str, Any]:
+    """How long a chunk takes, and how long after its centre a window's embedding is there."""
+    from hear_byols.streaming import StreamingEmbedder
+
+    embedder = StreamingEmbedder(model)
+    chunk = 0.1 * torch.randn(round(chunk_ms * model.sample_rate / 1000))
+    embedder.feed(torch.zeros(2 * model.sample_rate))  # the first windows also warm up
+    start, works, processor = embedder.n_samples, [], []
+    while embedder.n_samples - start < seconds * model.sample_rate:
+        before = time.perf_counter()
+        processor.append(1000 * timed(lambda: embedder.feed(chunk)))
+        works.append(1000 * (time.perf_counter() - before))
+    median, late = np.percentile(works, [50, 95])
+    # The oldest window of a chunk was completed by the chunk's first samples, and waited for its last.
+    latency = 1000 * model.framing.padding[1] / model.sample_rate + min(chunk_ms, seconds * 1000) + late
+    return {
+        "chunk (ms)": f"{chunk_ms:g}",
+        "processor time (ms)": f"{np.median(processor):.1f}",
+        "wall time (ms)": f"{median:.1f}",
+        "95 %": f"{late:.1f}",
+        "latency (ms), 95 %": f"{latency:.0f}",
+        "kept up (x)": f"{1000 * (embedder.n_samples - start) / model.sample_rate / sum(works):.1f}",
+    }
+
+
+def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row a number of workers."""
+    rows: list[dict[str, Any]] = []
+    first = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder, "audio")
+        corpus.mkdir()
+        rng = np.random.default_rng(0)
+        for i in range(args.files):
+            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(round(args.seconds * RATE)), RATE)
+        for n in args.workers:
+            wall, processor, elapsed = ray_run(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
+            first = first or wall
+            row = {"workers": n, "audio (s)": f"{args.files * args.seconds:g}", "wall (x real time)": f"{wall:.0f}"}
+            row |= {"gain": f"{wall / first:.2f}", "processor (x real time)": f"{processor:.0f}"}
+            rows.append(row | {"whole run (s)": f"{elapsed:.0f}"})
+    return rows
+
+
+def ray_run(corpus: Path, output: Path, model: str, workers: int) -> tuple[float, float, float]:
+    """Seconds of audio per second of wall and of the workers' processor time, and seconds of the whole run."""
+    from hear_byols.extraction.ray import embed_with_ray
+
+    moments: list[tuple[float, float, float]] = []  # wall, processor, audio
+    over = threading.Event()
+    watcher = threading.Thread(target=watch, args=(output / "index.jsonl", moments, over), daemon=True)
+    watcher.start()
+    start = time.perf_counter()
+    embed_with_ray([corpus], output, model=model, device="cpu", workers=workers)
+    elapsed = time.perf_counter() - start
+    over.set()
+    watcher.join()
+    last = moments[-1]
+    half = next(moment for moment in moments if moment[2] >= last[2] / 2)
+    audio = last[2] - half[2]
+    return audio / (last[0] - half[0]), audio / (last[1] - half[1]), elapsed
+
+
+def watch(index: Path, moments: list[tuple[float, float, float]], over: threading.Event) -> None:
+    """Note a moment whenever a record was added and the workers still live."""
+    while not over.is_set():
+        audio = recorded_seconds(index)
+        if audio and (not moments or audio > moments[-1][2]):
+            processor = processor_seconds()
+            if processor > (moments[-1][1] if moments else 0):
+                moments.append((time.perf_counter(), processor, audio))
+        time.sleep(0.05)
+
+
+def recorded_seconds(index: Path) -> float:
+    """Audio of the index so far."""
+    lines = index.read_text().split("\n")[:-1] if index.exists() else []
+    sources = [source for line in lines for entry in json.loads(line) for source in entry["sources"]]
+    return sum(source["n_samples"] for source in sources) / RATE
+
+
+def processor_seconds() -> float:
+    """Processor time of all workers so far."""
+    import psutil
+
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "(Worker)" in "".join(process.cmdline()):
+                total += sum(process.cpu_times()[:2])
+    return total
+
+
+def main() -> None:
+    """Measure one of the three and print CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("onnx", "streaming", "ray"))
+    parser.add_argument("--models", nargs="+")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--chunk-ms", nargs="+", type=float, default=[50, 1000])
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--files", type=int, default=200)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = {"onnx": onnx, "streaming": streaming, "ray": ray}[args.what](args)
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
