@@ -1,4 +1,4 @@
-"""``hear-byols embed --engine ray``: the extraction of ``embed_to_folder`` by workers on Ray Data (``docs/deploying.md``).
+"""``hear-byols embed --engine ray``: what ``embed_to_folder`` does, by workers on Ray Data (``docs/deploying.md``).
 
 A worker loads the model once, embeds shards of the list of files, and writes finished parts under hidden names. Only
 the driver, which holds the output folder, gives a part its name and records it. So whatever is computed twice because

@@ -1,4 +1,4 @@
-"""A model as one ONNX file with its front end inside: waveform in, embeddings out, without torch (``docs/deploying.md``)."""
+"""A model as one ONNX file with its front end inside: waveform in, embeddings out (``docs/deploying.md``)."""
 
 from __future__ import annotations
 
