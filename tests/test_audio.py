@@ -26,10 +26,10 @@ RATES = (8000, 16000, 22050, 44100, 48000)
 # (extension, libsndfile's container, its subtype, rate, channels). Of six channels, Vorbis and Opus keep only the bass
 # of the last (5.1); hence four.
 CASES = [
-    *((*form, rate, channels) for form in LOSSLESS for rate in RATES for channels in (1, 2, 6)),
-    *((".ogg", "OGG", "VORBIS", rate, channels) for rate in RATES for channels in (1, 2, 4)),
-    *((".opus", "OGG", "OPUS", rate, channels) for rate in (8000, 16000, 48000) for channels in (1, 2, 4)),
-    *((".mp3", "MP3", "MPEG_LAYER_III", rate, channels) for rate in RATES for channels in (1, 2)),
+    *((*form, *shape) for form in LOSSLESS for shape in zip(RATES, (1, 2, 6, 2, 1), strict=True)),
+    *((".ogg", "OGG", "VORBIS", *shape) for shape in zip(RATES, (4, 1, 2, 4, 2), strict=True)),
+    *((".opus", "OGG", "OPUS", *shape) for shape in ((8000, 4), (16000, 1), (48000, 2))),
+    *((".mp3", "MP3", "MPEG_LAYER_III", *shape) for shape in zip(RATES, (1, 2, 1, 2, 1), strict=True)),
 ]
 
 

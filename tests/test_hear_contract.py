@@ -128,24 +128,24 @@ def test_attributes_are_plain_integers(model: torch.nn.Module, request: pytest.F
 # ---- shapes, types, values
 
 
-@pytest.mark.parametrize("n_samples", [1, 1600, 12345])
-def test_scene_embeddings(model: torch.nn.Module, n_samples: int) -> None:
-    vectors = hear_byols.get_scene_embeddings(noise(3, n_samples), model)
-    assert vectors.shape == (3, model.scene_embedding_size)
-    assert vectors.dtype == torch.float32
-    assert torch.isfinite(vectors).all()
-    assert not vectors.requires_grad
+def test_scene_embeddings(model: torch.nn.Module) -> None:
+    for n_samples in (1, 1600, 12345):
+        vectors = hear_byols.get_scene_embeddings(noise(3, n_samples), model)
+        assert vectors.shape == (3, model.scene_embedding_size)
+        assert vectors.dtype == torch.float32
+        assert torch.isfinite(vectors).all()
+        assert not vectors.requires_grad
 
 
-@pytest.mark.parametrize("n_samples", [1, 800, 2399])
-def test_timestamp_embeddings(model: torch.nn.Module, n_samples: int) -> None:
-    vectors, centres = hear_byols.get_timestamp_embeddings(noise(2, n_samples), model)
-    assert vectors.shape == (*centres.shape, model.timestamp_embedding_size)
-    assert centres.shape == (2, n_samples // 800 + 1)
-    assert vectors.dtype == centres.dtype == torch.float32
-    assert torch.isfinite(vectors).all()
-    assert not vectors.requires_grad
-    assert not centres.requires_grad
+def test_timestamp_embeddings(model: torch.nn.Module) -> None:
+    for n_samples in (1, 800, 2399):
+        vectors, centres = hear_byols.get_timestamp_embeddings(noise(2, n_samples), model)
+        assert vectors.shape == (*centres.shape, model.timestamp_embedding_size)
+        assert centres.shape == (2, n_samples // 800 + 1)
+        assert vectors.dtype == centres.dtype == torch.float32
+        assert torch.isfinite(vectors).all()
+        assert not vectors.requires_grad
+        assert not centres.requires_grad
 
 
 def test_different_sounds_get_different_vectors(model: torch.nn.Module) -> None:
@@ -153,19 +153,17 @@ def test_different_sounds_get_different_vectors(model: torch.nn.Module) -> None:
     assert not torch.allclose(vectors[0], vectors[1], rtol=1e-2)
 
 
-def test_silence_is_finite(model: torch.nn.Module) -> None:
-    silence = torch.zeros(1, 1600)
-    assert torch.isfinite(hear_byols.get_scene_embeddings(silence, model)).all()
-    assert torch.isfinite(hear_byols.get_timestamp_embeddings(silence, model)[0]).all()
-
-
 # ---- timestamps
 
 
-@pytest.mark.parametrize("n_samples", [1, 799, 800, 801, 8000])
 @pytest.mark.parametrize("hop_ms", [50, 20, 12.5, 33.3])
-def test_timestamps_are_regular_milliseconds_within_the_clip(n_samples: int, hop_ms: float) -> None:
+def test_timestamps_are_regular_milliseconds_within_the_clip(hop_ms: float) -> None:
     model = hear_byols.load_model("random_cnn", hop_ms=hop_ms, frame_ms=200)
+    for n_samples in (1, 799, 800, 801, 8000):
+        check_timestamps(model, n_samples, hop_ms)
+
+
+def check_timestamps(model: torch.nn.Module, n_samples: int, hop_ms: float) -> None:
     _, centres = hear_byols.get_timestamp_embeddings(noise(2, n_samples), model)
     duration_ms = 1000 * n_samples / model.sample_rate
     expected = torch.tensor([float(centre) for centre in expected_centres_ms(n_samples, hop_ms)])
@@ -239,15 +237,15 @@ def test_repeated_calls_are_bitwise_equal(model: torch.nn.Module) -> None:
     assert all(torch.equal(first, second) for first, second in zip(*calls, strict=True))
 
 
-@pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad, torch.inference_mode])
-def test_the_gradient_mode_does_not_matter(model: torch.nn.Module, context: Any) -> None:
+def test_the_gradient_mode_does_not_matter(model: torch.nn.Module) -> None:
     """hear-eval-kit wraps calls in ``no_grad``, hear-validator does not."""
     audio = noise(1, 1600)
     outside = (hear_byols.get_scene_embeddings(audio, model), hear_byols.get_timestamp_embeddings(audio, model)[0])
-    with context():
-        inside = (hear_byols.get_scene_embeddings(audio, model), hear_byols.get_timestamp_embeddings(audio, model)[0])
-        assert not any(vectors.requires_grad for vectors in inside)
-    assert all(torch.equal(a, b) for a, b in zip(outside, inside, strict=True))
+    for context in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+        with context():
+            inside = hear_byols.get_scene_embeddings(audio, model), hear_byols.get_timestamp_embeddings(audio, model)[0]
+            assert not any(vectors.requires_grad for vectors in inside)
+        assert all(torch.equal(a, b) for a, b in zip(outside, inside, strict=True))
 
 
 def test_the_training_mode_does_not_matter(model: torch.nn.Module) -> None:
@@ -330,8 +328,7 @@ def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_the_process_is_left_as_it_was(name: str, n_threads: int) -> None:
+def test_the_process_is_left_as_it_was(n_threads: int) -> None:
     """Random states, number of threads, default type, gradient mode and deterministic mode."""
 
     def snapshot() -> tuple[Any, ...]:
@@ -348,7 +345,7 @@ def test_the_process_is_left_as_it_was(name: str, n_threads: int) -> None:
 
     before = snapshot()
     assert before[0] == n_threads
-    loaded = hear_byols.load_model(name)
+    loaded = hear_byols.load_model("random_cvt")
     hear_byols.get_scene_embeddings(noise(1, 1600), loaded)
     hear_byols.get_timestamp_embeddings(noise(1, 1600), loaded)
     assert snapshot() == before

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import hear_byols
-from hear_byols.errors import HearByolsError, InputError, OptionError
+from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import pad_short
 
 ONE_SECOND = torch.zeros(1, 16000)
@@ -54,15 +54,14 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("embed", ["get_scene_embeddings", "get_timestamp_embeddings"])
 @pytest.mark.parametrize("case", BATCHES)
-def test_bad_audio(model, embed, case):
+def test_bad_audio(model, case):
     audio, words = BATCHES[case]
-    with pytest.raises(InputError) as caught:
-        getattr(hear_byols, embed)(audio, model)
-    for word in words:
-        assert word in str(caught.value)
-    assert isinstance(caught.value, ValueError)
+    for embed in (hear_byols.get_scene_embeddings, hear_byols.get_timestamp_embeddings):
+        with pytest.raises(InputError) as caught:
+            embed(audio, model)
+        assert all(word in str(caught.value) for word in words)
+        assert isinstance(caught.value, ValueError)
 
 
 def test_differentiable_call_checks_its_input_too(model):
@@ -98,19 +97,6 @@ def test_bad_options(options, words):
         hear_byols.load_model("random_cnn", **options)
     for word in words:
         assert word in str(caught.value)
-
-
-def test_one_family_of_errors():
-    assert issubclass(InputError, HearByolsError)
-    assert issubclass(OptionError, HearByolsError)
-
-
-def test_the_callers_audio_is_left_alone(model):
-    audio = torch.rand(2, 500) - 0.5
-    before = audio.clone()
-    hear_byols.get_scene_embeddings(audio, model)
-    hear_byols.get_timestamp_embeddings(audio, model)
-    assert torch.equal(audio, before)
 
 
 def test_only_short_clips_are_padded_and_others_not_copied():

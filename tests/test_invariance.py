@@ -85,12 +85,12 @@ def test_a_list_of_different_lengths_equals_its_clips(model, lengths, seed):
 
 
 @pytest.mark.parametrize("encoder", EMBEDDING_SIZES)
-@pytest.mark.parametrize("batch_size", [1, 3, 1000])
-def test_batch_size_changes_nothing(encoder, batch_size):
-    audio = sounds(3, 9000, 5)
-    whole, pieces = make_model(encoder, frame_ms=300), make_model(encoder, frame_ms=300, batch_size=batch_size)
-    assert_same(pieces.scene_embeddings(audio), whole.scene_embeddings(audio))
-    assert_same(pieces.timestamp_embeddings(audio)[0], whole.timestamp_embeddings(audio)[0])
+def test_batch_size_changes_nothing(encoder):
+    audio, model = sounds(3, 9000, 5), make_model(encoder, frame_ms=300)
+    scenes, windows = model.scene_embeddings(audio), model.timestamp_embeddings(audio)[0]
+    for model.batch_size in (1, 3, 1000):
+        assert_same(model.scene_embeddings(audio), scenes)
+        assert_same(model.timestamp_embeddings(audio)[0], windows)
 
 
 @pytest.mark.parametrize("mode", ["clip", "dataset", "halfway"])
@@ -111,13 +111,6 @@ def test_windows_equal_clips_cut_by_hand(mode, frame_ms, hop_ms):
         expected = model.encoder(((spectrograms - mean) / std).float()[:, None])
     assert_same(vectors[0], expected)
     np.testing.assert_allclose(times[0].numpy(), np.arange(len(starts)) * hop_ms, rtol=1e-6)
-
-
-@pytest.mark.parametrize("encoder", EMBEDDING_SIZES)
-def test_repeated_calls_are_bitwise_equal(encoder):
-    model, audio = make_model(encoder, frame_ms=200), sounds(3, 8000, 2)
-    assert torch.equal(model.scene_embeddings(audio), model.scene_embeddings(audio))
-    assert torch.equal(model.timestamp_embeddings(audio)[0], model.timestamp_embeddings(audio)[0])
 
 
 def test_threads_change_nothing(one_thread):
@@ -166,14 +159,14 @@ def test_gpu_equals_cpu(encoder):
 
 @pytest.mark.parametrize("encoder", EMBEDDING_SIZES)
 @pytest.mark.parametrize("mode", ["clip", "dataset", "halfway", "original"])
-@pytest.mark.parametrize("n_samples", [1, 160, 1599, 1601])
-def test_silence_and_very_short_clips_are_finite(encoder, mode, n_samples):
+def test_silence_and_very_short_clips_are_finite(encoder, mode):
     model = make_model(encoder, mode, frame_ms=150)
-    for audio in (torch.zeros(1, n_samples), sounds(2, n_samples, 1)[1:]):
-        assert torch.isfinite(model.scene_embeddings(audio)).all()
-        vectors, times = model.timestamp_embeddings(audio)
-        assert torch.isfinite(vectors).all()
-        assert vectors.shape[1] == times.shape[1] == n_samples // 800 + 1
+    for n_samples in (1, 1599, 1601):
+        for audio in (torch.zeros(1, n_samples), sounds(2, n_samples, 1)[1:]):
+            assert torch.isfinite(model.scene_embeddings(audio)).all()
+            vectors, times = model.timestamp_embeddings(audio)
+            assert torch.isfinite(vectors).all()
+            assert vectors.shape[1] == times.shape[1] == n_samples // 800 + 1
 
 
 def test_silence_stays_near_other_sounds_halfway():
