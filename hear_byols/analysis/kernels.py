@@ -85,7 +85,7 @@ def unbiased_hsic(centred_a: Tensor, centred_b: Tensor) -> Tensor:
     return centred_a.flatten(1) @ centred_b.flatten(1).T / (n * (n - 3))
 
 
-def normalised(cross: Tensor, own_a: Tensor, own_b: Tensor) -> Tensor:
+def normalized(cross: Tensor, own_a: Tensor, own_b: Tensor) -> Tensor:
     """CKA from HSIC: ``cross`` [shape=(n_a, n_b)] over the roots of ``own_a`` and ``own_b``; NaN where one is 0."""
     values = cross / torch.sqrt(own_a[:, None] * own_b)
     return torch.where(torch.isfinite(values), values, torch.nan)
@@ -112,7 +112,7 @@ def cka(activations_a: Tensor, activations_b: Tensor, kernel: str = "linear", ba
     if kernel == "rbf":
         grams = [rbf_gram(gram, bandwidth * median_distance(gram)) for gram in grams]
     a, b = (u_centred(gram)[None] for gram in grams)
-    return float(normalised(unbiased_hsic(a, b), unbiased_hsic(a, a)[0], unbiased_hsic(b, b)[0]))
+    return float(normalized(unbiased_hsic(a, b), unbiased_hsic(a, a)[0], unbiased_hsic(b, b)[0]))
 
 
 def check_kernel(kernel: str, bandwidth: float) -> None:

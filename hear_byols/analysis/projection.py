@@ -29,12 +29,12 @@ class Projection:
 
 
 def project(vectors: np.ndarray, method: str = "pca", seed: int = 0) -> Projection:
-    """Project standardised embeddings (each component with mean 0 and variance 1 over the files) onto a plane.
+    """Project standardized embeddings (each component with mean 0 and variance 1 over the files) onto a plane.
 
     Args:
         vectors: embeddings [shape=(n, size)], n at least 3 (PCA) or 5 (UMAP).
         method: ``"pca"``: the two directions of most variance, each turned so that its largest weight is positive; or
-            ``"umap"``: neighbourhoods, by Euclidean distance of the standardised embeddings.
+            ``"umap"``: neighbourhoods, by Euclidean distance of the standardized embeddings.
         seed: of UMAP.
 
     Raises:

@@ -21,7 +21,7 @@ from hear_byols.analysis.kernels import (
     check_kernel,
     linear_gram,
     median_distance,
-    normalised,
+    normalized,
     rbf_gram,
     u_centred,
     unbiased_hsic,
@@ -163,7 +163,7 @@ def compare_layers(
         b = a if grams_b is grams_a else grams_b(audio)
         cross = cross + unbiased_hsic(a, b)
         own_a, own_b = own_a + unbiased_hsic(a, a).diagonal(), own_b + unbiased_hsic(b, b).diagonal()
-    values = normalised(cross, own_a, own_b)
+    values = normalized(cross, own_a, own_b)
     for names, own in ((grams_a.names, own_a), (grams_b.names, own_b)):
         _tell_idle(names, own)
     return Similarity(values.numpy(), grams_a.names, grams_b.names, kernel, len(windows))

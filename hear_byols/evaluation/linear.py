@@ -1,4 +1,4 @@
-"""The fast probe for daily use: ridge regression on standardised embeddings, in closed form, without randomness.
+"""The fast probe for daily use: ridge regression on standardized embeddings, in closed form, without randomness.
 
 Targets are -1 and +1. The strength (0.01 ... 100, times the number of features) is chosen on the validation rows by the
 task's own criterion.

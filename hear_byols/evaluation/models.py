@@ -89,7 +89,7 @@ class Model:
 
     @property
     def wants_standardizing(self) -> bool:
-        """Whether the paper standardises its embeddings per fold: openSMILE and concatenations (section 3.4)."""
+        """Whether the paper standardizes its embeddings per fold: openSMILE and concatenations (section 3.4)."""
         return len(self.parts) > 1 or any("opensmile" in part.weights + part.module for part in self.parts)
 
 

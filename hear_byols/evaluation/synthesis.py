@@ -28,7 +28,7 @@ _BACKGROUND_RMS = 0.02
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a synthesised task sounds like.
+    """What a synthesized task sounds like.
 
     Args:
         kind: ``"office"`` or ``"notes"``.

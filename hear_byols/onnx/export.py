@@ -52,7 +52,7 @@ class OnnxExport:
 def export_onnx(
     model: AudioModel, path: str | os.PathLike[str], *, timestamps: bool = False, check: bool = False
 ) -> OnnxExport:
-    """Write a model with its front end and normalisation as an ONNX file.
+    """Write a model with its front end and normalization as an ONNX file.
 
     The file takes ``waveform``, float32 [shape=(batch, n_samples)], mono in [-1, 1] at the model's sample rate; batch
     and length are free from 1. It gives ``embedding``, float32 [shape=(batch, size)]; with ``timestamps`` instead
@@ -60,13 +60,13 @@ def export_onnx(
     audio. Arithmetic is float32 whatever the model's ``precision``. Everything that made the file is in its metadata.
 
     Args:
-        model: from ``hear_byols.load_model``, with any normalisation but ``original``.
+        model: from ``hear_byols.load_model``, with any normalization but ``original``.
         path: of the file; replaced only when the new one is whole.
         timestamps: embed windows (of the model's ``frame_ms`` and ``hop_ms``) instead of whole clips.
         check: run the file under onnxruntime before it takes its place, and compare with the model.
 
     Raises:
-        OptionError: a model that cannot be exported: concatenated, openSMILE, of normalisation ``original``, or with
+        OptionError: a model that cannot be exported: concatenated, openSMILE, of normalization ``original``, or with
             timestamps whose hop in samples has too many binary digits for whole-number arithmetic.
         MissingDependencyError: a package of the extra ``onnx`` is not installed, or torch is older than 2.8.
         OutputError: the file cannot be written, or deviates from the model by more than 1e-4.

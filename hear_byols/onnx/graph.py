@@ -75,7 +75,7 @@ class SceneGraph(nn.Module):
         context = self.log_mel.context
         positions = _reflect(torch.arange(length + 2 * context) - context, length)
         spectrograms = self.log_mel(_gather(waveform, positions))
-        return self.encoder(_standardise(spectrograms, self.normalization)[:, None])
+        return self.encoder(_standardize(spectrograms, self.normalization)[:, None])
 
 
 class TimestampGraph(nn.Module):
@@ -110,7 +110,7 @@ class TimestampGraph(nn.Module):
         positions = starts[:, None] + _reflect(torch.arange(length + 2 * context) - context, length)
         spectrograms = self.log_mel(_gather(waveform, positions).flatten(0, 1))
         spectrograms = spectrograms.unflatten(0, (batch, windows.shape[0]))
-        vectors = self.encoder(_standardise(spectrograms, self.normalization).flatten(0, 1)[:, None])
+        vectors = self.encoder(_standardize(spectrograms, self.normalization).flatten(0, 1)[:, None])
         times = (windows.double() * self.hop_ms).float()
         return vectors.unflatten(0, (batch, windows.shape[0])), times.expand(batch, -1)
 
@@ -128,8 +128,8 @@ def _reflect(positions: Tensor, length: Any) -> Tensor:
     return last - (last - positions.abs()).abs()
 
 
-def _standardise(spectrograms: Tensor, normalization: NormalizationConfig) -> Tensor:
-    """Standardise [shape=(n_clips, ...)] by fixed numbers, or each clip by its own (in double precision) or halfway."""
+def _standardize(spectrograms: Tensor, normalization: NormalizationConfig) -> Tensor:
+    """Standardize [shape=(n_clips, ...)] by fixed numbers, or each clip by its own (in double precision) or halfway."""
     if normalization.mode == "dataset":
         mean, std = normalization.of_dataset
         return (spectrograms - mean) / std

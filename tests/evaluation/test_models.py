@@ -90,7 +90,7 @@ def test_identity_follows_weights_options_and_source(tmp_path, monkeypatch):
     assert len(identities) == 5
 
 
-def test_the_paper_standardises_opensmile_and_concatenations_only():
+def test_the_paper_standardizes_opensmile_and_concatenations_only():
     models = parse_models(["opensmile", "cvt_hybrid+logmel", "hear_byols.variants.cvt_hybrid_opensmile", "cvt_hybrid"])
     assert [model.wants_standardizing for model in models] == [True, True, True, False]
 

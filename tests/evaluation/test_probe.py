@@ -1,4 +1,4 @@
-"""The protocol: order of rows, search, folds, standardisation, and the fast probe."""
+"""The protocol: order of rows, search, folds, standardization, and the fast probe."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_linear_probe_says_the_validation_score_that_it_chose_by(task):
     assert result.settings["validation"] != [result.scores["top1_acc"]]
 
 
-def test_standardisation_rescues_features_of_huge_scale(task):
+def test_standardization_rescues_features_of_huge_scale(task):
     """As openSMILE's, which reach 1e13 (paper, section 3.4)."""
     huge = noisy(task, size=1, noise=1.0, seed=5)
     scaled = Embeddings({key: 1e10 * vector for key, vector in huge.vectors.items()})

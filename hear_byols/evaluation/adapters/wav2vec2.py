@@ -35,14 +35,14 @@ class Wav2Vec2(nn.Module):
         self.network = _load_network(source)
         self.scene_embedding_size = self.timestamp_embedding_size = int(self.network.config.hidden_size)
         # Models with layer norm in the feature encoder were trained on clips of mean 0 and variance 1.
-        self.normalises = self.network.config.feat_extract_norm == "layer"
+        self.normalizes = self.network.config.feat_extract_norm == "layer"
         self.eval()
 
     def forward(self, audio: Tensor) -> Tensor:
         """(n_clips, n_samples) -> (n_clips, n_frames, size)."""
         if audio.shape[1] < RECEPTIVE_FIELD:
             raise InputError(f"wav2vec 2.0 needs clips of at least {RECEPTIVE_FIELD} samples, got {audio.shape[1]}")
-        if self.normalises:
+        if self.normalizes:
             audio = (audio - audio.mean(1, keepdim=True)) / (audio.var(1, keepdim=True, correction=0) + 1e-7).sqrt()
         return self.network(audio).last_hidden_state
 
