@@ -58,7 +58,7 @@ def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Modul
         OptionError: an unknown ``detail``, or a model without an encoder of its own (openSMILE, concatenations).
     """
     if detail not in DETAILS:
-        raise OptionError(f"layers must be one of {', '.join(DETAILS)}; got {detail!r}")
+        raise OptionError(f"detail must be one of {', '.join(DETAILS)}; got {detail!r}")
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise OptionError(

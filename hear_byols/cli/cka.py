@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--bandwidth", type=float, default=1, metavar="X", help="of rbf, times the median distance (default: 1)"
     )
-    parser.add_argument("--layers", default="blocks", choices=("blocks", "all"), help="default: blocks")
+    parser.add_argument("--detail", default="blocks", choices=("blocks", "all"), help="which layers (default: blocks)")
     parser.add_argument("--windows", type=int, default=1024, metavar="N", help="most windows (default: 1024)")
     parser.add_argument("--window-ms", type=float, default=1000, metavar="MS", help="their length (default: 1000)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="windows in a minibatch (default: 64)")
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         model_a,
         model_b,
         windows.samples,
-        detail=args.layers,
+        detail=args.detail,
         kernel=args.kernel,
         bandwidth=args.bandwidth,
         batch_size=args.batch_size,

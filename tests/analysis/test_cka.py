@@ -175,7 +175,7 @@ def test_what_has_no_layers_is_refused():
     joined = load_model("random_cnn+random_clstm")
     with pytest.raises(OptionError, match="ConcatenatedModel has no encoder"):
         named_layers(joined)
-    with pytest.raises(OptionError, match="layers must be one of blocks, all"):
+    with pytest.raises(OptionError, match="detail must be one of blocks, all"):
         named_layers(load_model("random_cnn"), "some")
 
 
