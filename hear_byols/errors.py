@@ -50,3 +50,7 @@ class PublishError(HearByolsError, OSError):
 
 class MissingDependencyError(HearByolsError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class AudioWarning(UserWarning):
+    """Audio that was embedded, but is probably not what its owner thinks: channels that cancel, an end that may lack."""

@@ -1,0 +1,96 @@
+"""Decoding by FFmpeg's libraries, which PyAV carries (extra ``formats``): what libsndfile cannot read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from os import PathLike
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from hear_byols.errors import InputError
+
+_TELLS_LENGTH = ("mov", "matroska", "asf", "avi", "flv", "wv", "ape", "tta", "caf")  # others only estimate it
+_SLACK = 0.25  # seconds that an encoder's padding may take
+
+
+def is_available() -> bool:
+    """Whether PyAV is installed."""
+    return find_spec("av") is not None
+
+
+class Decoder:
+    """The first audio stream of a file.
+
+    Args:
+        container: of PyAV.
+    """
+
+    def __init__(self, container: Any) -> None:
+        if not container.streams.audio:
+            raise InputError("holds no audio stream")
+        self._container = container
+        self._stream = container.streams.audio[0]
+        self.rate = int(self._stream.rate or 0)
+        self.channels = int(self._stream.channels or 0)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield float32 samples [shape=(n_samples, n_channels)].
+
+        Raises:
+            InputError: the stream is damaged, changes on its way, or is shorter than the file says.
+        """
+        import av
+
+        resampler = av.AudioResampler(format="fltp", rate=self.rate)
+        n_samples, layout = 0, None
+        for frame in self._container.decode(self._stream):
+            layout = layout or frame.layout.name
+            if frame.sample_rate != self.rate or frame.layout.name != layout:
+                raise InputError(f"changes its rate or channels after {n_samples / self.rate:.2f} s; decode it to one")
+            if frame.is_corrupt:
+                raise InputError(f"is damaged after {n_samples / self.rate:.2f} s")
+            for block in resampler.resample(frame):
+                samples = block.to_ndarray()
+                n_samples += samples.shape[1]
+                yield samples.T
+        for block in resampler.resample(None):
+            samples = block.to_ndarray()
+            n_samples += samples.shape[1]
+            yield samples.T
+        announced = self._announced()
+        if n_samples / self.rate < announced - _SLACK:
+            raise InputError(f"is cut off or damaged: {n_samples / self.rate:.2f} of {announced:.2f} s could be read")
+
+    def _announced(self) -> float:
+        """Seconds that the file says the stream has, 0 if it does not."""
+        if not any(name in self._container.format.name for name in _TELLS_LENGTH):
+            return 0.0
+        if self._stream.duration is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        text = self._stream.metadata.get("DURATION")
+        if text:
+            hours, minutes, seconds = text.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        if len(self._container.streams) > 1 or self._container.duration is None:
+            return 0.0
+        return self._container.duration / 1e6
+
+
+@contextmanager
+def open_decoder(source: str | PathLike[str] | BinaryIO) -> Iterator[Decoder]:
+    """Open a file; PyAV's errors within become ours.
+
+    Raises:
+        InputError: FFmpeg cannot read it.
+    """
+    import av
+
+    try:
+        with av.open(source) as container:
+            yield Decoder(container)
+    except (av.error.FFmpegError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot be read as audio (neither libsndfile nor FFmpeg: {reason})") from error

@@ -1,0 +1,88 @@
+"""Which kind of file a file is, by its first bytes, and the survey for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hear_byols.containers.chunks import is_w64, survey_aiff, survey_au, survey_caf, survey_w64, survey_wav
+from hear_byols.containers.content import Content, Part, Survey, after_tags
+from hear_byols.containers.flac import survey_flac
+from hear_byols.containers.mp4 import survey_mp4
+from hear_byols.containers.mpeg import find_frame, survey_mpeg
+from hear_byols.containers.ogg import survey_ogg
+
+
+LIBSNDFILE, FFMPEG = "libsndfile", "ffmpeg"
+_EITHER = (LIBSNDFILE, FFMPEG)
+
+
+def _unknown(content: Content, start: int) -> Survey:
+    return Survey((Part(start, content.size),))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Args:
+        name: for messages.
+        survey: counts what it holds.
+        readers: who is asked to decode it, one after the other: "libsndfile", "ffmpeg".
+    """
+
+    name: str
+    survey: Callable[[Content, int], Survey] = _unknown
+    readers: tuple[str, ...] = (FFMPEG,)
+
+
+UNKNOWN = Kind("no kind of audio file that is known here", readers=_EITHER)
+_MPEG = Kind("MPEG audio", survey_mpeg, _EITHER)
+_WEB_PAGE = Kind("a web page", readers=())
+_HEADS = {
+    b"RIFF": Kind("WAV", survey_wav, (LIBSNDFILE,)),
+    b"RIFX": Kind("WAV", survey_wav, (LIBSNDFILE,)),
+    b"RF64": Kind("RF64", survey_wav, (LIBSNDFILE,)),
+    b"BW64": Kind("BW64", survey_wav, _EITHER),
+    b"FORM": Kind("AIFF", survey_aiff, (LIBSNDFILE,)),
+    b".snd": Kind("AU", survey_au, (LIBSNDFILE,)),
+    b"dns.": Kind("AU", survey_au, (LIBSNDFILE,)),
+    b"caff": Kind("CAF", survey_caf, (LIBSNDFILE,)),
+    b"fLaC": Kind("FLAC", survey_flac, (LIBSNDFILE,)),
+    b"OggS": Kind("Ogg", survey_ogg, _EITHER),
+    b"\x1a\x45\xdf\xa3": Kind("Matroska or WebM"),
+    b"\x30\x26\xb2\x75": Kind("Windows Media"),
+    b"#!AM": Kind("AMR"),
+    b"wvpk": Kind("WavPack"),
+    b"MAC ": Kind("Monkey's Audio"),
+    b"TTA1": Kind("True Audio"),
+    b"MPCK": Kind("Musepack"),
+    b"FLV\x01": Kind("Flash video"),
+}
+
+_OTHER_FORMS = {
+    b"AVI ": Kind("AVI"),
+    b"8SVX": Kind("SVX", readers=(LIBSNDFILE,)),
+    b"16SV": Kind("SVX", readers=(LIBSNDFILE,)),
+}
+
+
+def find_kind(content: Content) -> tuple[Kind, int]:
+    """The kind of a file, and the byte at which it begins behind its tags."""
+    start = after_tags(content)
+    head = content.at(start, 512)
+    if head[:4] in _HEADS:
+        if head[:4] in (b"RIFF", b"FORM") and head[8:12] not in (b"WAVE", b"AIFF", b"AIFC"):
+            return _OTHER_FORMS.get(head[8:12], UNKNOWN), start
+        return _HEADS[head[:4]], start
+    if is_w64(head):
+        return Kind("Wave64", survey_w64, (LIBSNDFILE,)), start
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return Kind("MPEG-4 or QuickTime", survey_mp4), start
+    if head.lstrip()[:1] == b"<":
+        return _WEB_PAGE, start
+    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:
+        return Kind("AAC"), start
+    if find_frame(content, start, min(content.size, start + (1 << 17))) < min(content.size, start + (1 << 17)):
+        return _MPEG, start
+    return UNKNOWN, start

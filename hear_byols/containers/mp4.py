@@ -1,0 +1,28 @@
+"""MPEG-4 and QuickTime: the boxes of the file are followed, to see whether the last of them is whole."""
+
+from __future__ import annotations
+
+import struct
+
+from hear_byols.containers.content import Content, Part, Survey, cut_off
+
+
+def survey_mp4(content: Content, start: int) -> Survey:
+    """Follow the boxes.
+
+    Raises:
+        InputError: the last one is cut off.
+    """
+    place = start
+    while len(head := content.at(place, 16)) >= 8:
+        (length,) = struct.unpack(">I", head[:4])
+        if length == 1 and len(head) == 16:
+            (length,) = struct.unpack(">Q", head[8:])
+        if length == 0:  # to the end
+            break
+        if length < 8:
+            break  # a decoder says what is wrong
+        place += length
+        if place > content.size:
+            raise cut_off(content.size, place, "bytes")
+    return Survey((Part(start, content.size),))

@@ -1,0 +1,59 @@
+"""A part of a file as a file of its own, behind a header that is not in it."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+
+class Slice(io.RawIOBase):
+    """Reads a header and then the bytes [start, stop) of a file.
+
+    Args:
+        file: opened for reading, seekable; closed with this.
+        start: first byte.
+        stop: the byte behind the last.
+        header: bytes that come before them.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, stop: int, header: bytes = b"") -> None:
+        self._file = file
+        self._header = header
+        self._shift = start - len(header)  # from places here to places in the file
+        self._size = stop - start + len(header)
+        self._place = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """Place in header and bytes together."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer) -> int:
+        """Read up to as many bytes as the buffer has."""
+        n = max(0, min(len(buffer), self._size - self._place))
+        if self._place < len(self._header):
+            data = self._header[self._place : self._place + n]
+        else:
+            self._file.seek(self._place + self._shift)
+            data = self._file.read(n)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()
