@@ -12,6 +12,7 @@ VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "hear_byols/__init__.py").
 TORCHAUDIO = ["torch==2.11.0", "torchaudio==2.11.0"]
 SKLEARN = ["scikit-learn>=1.3"]
 PARQUET = ["pyarrow>=14"]
+FORMATS = ["av>=12"]
 OPENSMILE = ["opensmile>=2.5"]
 TRAIN = ["lightning>=2.2", "filelock>=3.12", "tensorboard>=2.14", "matplotlib>=3.8"]
 EVAL = [*TORCHAUDIO, *SKLEARN, "scipy>=1.10", "matplotlib>=3.8", "sed_eval>=0.2.1", "mir_eval>=0.7"]
@@ -20,7 +21,7 @@ CLASSIFY = [*SKLEARN, "matplotlib>=3.8"]
 UMAP = [*ANALYSIS, "umap-learn>=0.5.5"]
 ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
 RAY = ["ray[data]>=2.10", *PARQUET]
-TESTED = [*TRAIN, *EVAL, *ANALYSIS, *PARQUET, *OPENSMILE, *ONNX, *RAY]
+TESTED = [*TRAIN, *EVAL, *ANALYSIS, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY]
 TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3"]
 
 setup(
@@ -61,8 +62,9 @@ setup(
         "sklearn": SKLEARN,
         "classify": CLASSIFY,
         "parquet": PARQUET,
+        "formats": FORMATS,
         "test": TEST,
-        "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *RAY, *OPENSMILE, *SKLEARN, *PARQUET}),
+        "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *RAY, *OPENSMILE, *SKLEARN, *PARQUET, *FORMATS}),
     },
     entry_points={"console_scripts": ["hear-byols = hear_byols.cli.main:main"]},
     classifiers=[

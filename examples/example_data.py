@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hear_byols.audio import EXTENSIONS
+from hear_byols.extraction.files import search
 
 SAMPLE_RATE = 16000
 
@@ -41,7 +41,7 @@ def find_files(folder: str) -> tuple[list[Path], np.ndarray]:
     Raises:
         SystemExit: fewer than two classes.
     """
-    paths = sorted(path for path in Path(folder).glob("*/*") if path.suffix.lower() in EXTENSIONS)
+    paths = [file.path for file in search(Path(folder)) if file.name.count("/") == 1]
     labels = np.array([path.parent.name for path in paths])
     if len(set(labels)) < 2:
         raise SystemExit(

@@ -53,4 +53,4 @@ class MissingDependencyError(HearByolsError, ImportError):
 
 
 class AudioWarning(UserWarning):
-    """Audio that was embedded, but is probably not what its owner thinks: channels that cancel, an end that may lack."""
+    """Audio that was embedded, but is perhaps not what its owner thinks: channels that cancel, an end that may lack."""

@@ -64,11 +64,11 @@ def _run(log: Path, args: tuple, options: dict) -> None:
     import torch
 
     from hear_byols import HearByolsError
-    from hear_byols.extraction import extract
+    from hear_byols.extraction import extract, groups
 
     torch.set_num_threads(1)
-    extract.GROUPS = extract.TABLE_GROUPS = extract.TABLE_GROUPS_TIMESTAMPS = extract.GroupLimits(3, 600)
-    _log_embedded(extract, log)
+    groups.GROUPS = groups.TABLE_GROUPS = groups.TABLE_GROUPS_TIMESTAMPS = groups.GroupLimits(3, 600)
+    _log_embedded(groups, log)
     _die_at(options.pop("die", None))
     if room := options.pop("room", None):
         import resource
@@ -80,8 +80,8 @@ def _run(log: Path, args: tuple, options: dict) -> None:
         log.with_suffix(".error").write_text(f"{type(error).__name__}: {error}")
 
 
-def _log_embedded(extract, log: Path) -> None:
-    embed = extract._embed_group
+def _log_embedded(groups, log: Path) -> None:
+    embed = groups.embed_clips
 
     def logged(model, clips, *args):
         results = embed(model, clips, *args)
@@ -89,7 +89,7 @@ def _log_embedded(extract, log: Path) -> None:
             file.writelines(f"{clip.file.name}\n" for clip in clips)
         return results
 
-    extract._embed_group = logged
+    groups.embed_clips = logged
 
 
 def _die_at(moment: str | None) -> None:
@@ -102,7 +102,7 @@ def _die_at(moment: str | None) -> None:
         calls["n"] += 1
         return calls["n"] == 3
 
-    write, dumps = writing.OutputFolder.record, writing.json.dumps
+    write, dumps = writing.OutputFolder.record, json.dumps
 
     def record(self, clips, items):
         if third(self):
@@ -110,10 +110,10 @@ def _die_at(moment: str | None) -> None:
                 target = "savez" if self._form.suffix == ".npz" else None
                 _cut_short(target)
             elif moment == "before the record":
-                writing.json.dumps = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+                json.dumps = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
             elif moment == "within the record":
-                writing.json.dumps = lambda *args, **kwargs: _write_half(self._index, dumps(*args, **kwargs))
-        write(self, clips, items)
+                json.dumps = lambda *args, **kwargs: _write_half(self.index.path, dumps(*args, **kwargs))
+        return write(self, clips, items)
 
     if moment:
         writing.OutputFolder.record = record

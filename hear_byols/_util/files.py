@@ -13,17 +13,46 @@ from hear_byols.errors import OutputError
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure."""
+def atomic_path(path: Path, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
+
+    Its content is on the disk before it gets its name, so that a power cut leaves the old file or the new one.
+
+    Args:
+        path: of the file.
+        sync: wait until the folder, too, is on the disk; without it, call :func:`sync_folder` later.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
+    part = path.with_name(f".{uuid.uuid4().hex[:12]}.part{path.suffix}")  # short, however long the name is
     # Not tempfile: its files are private, and undoing that needs the process-wide umask, which threads share.
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield part
+        sync_file(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    if sync:
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can tell (not on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # a file system that syncs no folders
+        pass
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from hear_byols.analysis.map_page import make_page
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import check_method, project
 from hear_byols.errors import InputError, OptionError
-from hear_byols.extraction.extract import Failure, embed_to_folder
+from hear_byols.extraction.extract import embed_to_folder
 from hear_byols.extraction.files import PathLike, collect
+from hear_byols.extraction.groups import Failure
 from hear_byols.hear import load_model
 
 PAGE_SUFFIX = ".html"

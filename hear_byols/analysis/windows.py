@@ -10,8 +10,8 @@ import numpy as np
 from hear_byols.analysis.kernels import MIN_EXAMPLES
 from hear_byols.audio import audio_seconds
 from hear_byols.errors import InputError, OptionError
-from hear_byols.extraction.extract import Failure
 from hear_byols.extraction.files import AudioFile
+from hear_byols.extraction.groups import Failure
 from hear_byols.extraction.reader import read_clip
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from hear_byols._util.tables import unguarded
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.arrays import embed_each
-from hear_byols.extraction.extract import Failure
 from hear_byols.extraction.files import AudioFile, PathLike, collect
 from hear_byols.extraction.folder import EmbeddingFolder, is_embedding_folder, read_embeddings
+from hear_byols.extraction.groups import Failure
 from hear_byols.interface import AudioModel
 
 LoadModel = Callable[[], AudioModel]

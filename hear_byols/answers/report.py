@@ -10,7 +10,7 @@ import numpy as np
 
 from hear_byols._util.tables import write_table
 from hear_byols.analysis.figures import new_figure, printable, save_figure
-from hear_byols.extraction.extract import Failure
+from hear_byols.extraction.groups import Failure
 
 _MOST_NUMBERED = 30  # classes up to which cells show their counts
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Write audio, embed it, print a table."""
     from hear_byols.cli.demo_sounds import write_examples
     from hear_byols.extraction.extract import embed_to_folder
-    from hear_byols.extraction.output import writing
+    from hear_byols.extraction.index import writing
 
     output = Path(args.output)
     with writing(output):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hear_byols.config import LAYERS, NORMALIZATION_MODES, PRECISIONS
@@ -14,11 +16,12 @@ from hear_byols.weights.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from hear_byols.extraction.extract import Report
+    from hear_byols.extraction.groups import Failure
 
 _DESCRIPTION = """\
-Embed audio files (wav, flac, ogg, opus, mp3 ...; any rate and number of channels) into files below DIR/embeddings.
-Killed at any moment and started again with the same command, it continues where it was. Files that cannot be read are
-listed at the end and do not stop the rest.
+Embed audio files (wav, flac, ogg, opus, mp3 ..., with hear_byols[formats] also m4a, aac, webm, wma ...; any rate and
+number of channels) into files below DIR/embeddings. Killed at any moment and started again with the same command, it
+continues where it was. Files that cannot be read whole are listed at the end and do not stop the rest.
 
 exit status: 0 all embedded; 1 some files could not be; 2 nothing could start or be written; 130 interrupted"""
 
@@ -102,8 +105,28 @@ def _engine(args: argparse.Namespace) -> Callable[..., Report]:
 
 def _print_report(report: Report, output: str, quiet: bool) -> None:
     for failure in report.failures:
-        print(f"hear-byols: not embedded: {failure.name}: {failure.reason}", file=sys.stderr)
-    if not quiet:
-        present = f", {report.n_present} were there already" if report.n_present else ""
-        failed = f", {len(report.failures)} could not be" if report.failures else ""
-        print(f"embedded {report.n_embedded} files into {output}{present}{failed}", file=sys.stderr)
+        print(_line("not embedded", failure), file=sys.stderr)
+    if quiet:
+        return
+    for warning in report.warnings:
+        print(_line("warning", warning), file=sys.stderr)
+    from hear_byols.audio import FFMPEG_EXTENSIONS
+    from hear_byols.containers.ffmpeg import is_available
+
+    present = f", {report.n_present} were there already" if report.n_present else ""
+    failed = f", {len(report.failures)} could not be" if report.failures else ""
+    foreign = Counter(_extension(f) for f in report.failures if _extension(f) in FFMPEG_EXTENSIONS)
+    if foreign and not is_available():
+        kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(foreign.items()))
+        failed += f", of them for want of hear_byols[formats]: {kinds}"
+    print(f"embedded {report.n_embedded} files into {output}{present}{failed}", file=sys.stderr)
+
+
+def _line(what: str, failure: Failure) -> str:
+    """A line of plain characters; a name may hold bytes that are no text, or line breaks."""
+    text = " ".join(f"hear-byols: {what}: {failure.name}: {failure.reason}".splitlines())
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _extension(failure: Failure) -> str:
+    return Path(failure.name).suffix.lower()

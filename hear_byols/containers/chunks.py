@@ -13,7 +13,20 @@ _W64 = {name: name + b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a" for nam
 _RIFF64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _PADDING = 4096  # zeros behind the samples that are taken for padding
 _PLAIN = {1: "PCM", 3: "float", 6: "A-law", 7: "mu-law"}  # WAV formats in which every frame has the same bytes
-_AIFF_PLAIN = {b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"42ni", b"23ni", b"fl32", b"FL32", b"fl64", b"FL64"}
+_AIFF_PLAIN = {
+    b"NONE",
+    b"twos",
+    b"sowt",
+    b"raw ",
+    b"in24",
+    b"in32",
+    b"42ni",
+    b"23ni",
+    b"fl32",
+    b"FL32",
+    b"fl64",
+    b"FL64",
+}
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _TRAILERS = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"JUNK", b"FLLR", b"PAD ", b"afsp", b"AFAn")
 
@@ -80,7 +93,18 @@ def survey_wav(content: Content, start: int) -> Survey:
                 length = long_length
             elif _goes_on(content, place, length, start, layout) or length + start in (content.size, content.size - 8):
                 length = content.size - place  # a pipe, or a writer that counts its header too
-                return Survey((_told(content, start, place, length, order, _plain(content, start, place, length, block, rate, layout).parts[0]),))
+                return Survey(
+                    (
+                        _told(
+                            content,
+                            start,
+                            place,
+                            length,
+                            order,
+                            _plain(content, start, place, length, block, rate, layout).parts[0],
+                        ),
+                    )
+                )
             return _plain(content, start, place, length, block, rate, layout)
     return Survey((Part(start, content.size),))  # a decoder says what is wrong
 

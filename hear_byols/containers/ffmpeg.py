@@ -34,7 +34,6 @@ class Decoder:
         self._container = container
         self._stream = container.streams.audio[0]
         self.rate = int(self._stream.rate or 0)
-        self.channels = int(self._stream.channels or 0)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield float32 samples [shape=(n_samples, n_channels)].
@@ -44,25 +43,31 @@ class Decoder:
         """
         import av
 
-        resampler = av.AudioResampler(format="fltp", rate=self.rate)
-        n_samples, layout = 0, None
-        for frame in self._container.decode(self._stream):
-            layout = layout or frame.layout.name
-            if frame.sample_rate != self.rate or frame.layout.name != layout:
-                raise InputError(f"changes its rate or channels after {n_samples / self.rate:.2f} s; decode it to one")
-            if frame.is_corrupt:
-                raise InputError(f"is damaged after {n_samples / self.rate:.2f} s")
-            for block in resampler.resample(frame):
-                samples = block.to_ndarray()
-                n_samples += samples.shape[1]
-                yield samples.T
-        for block in resampler.resample(None):
-            samples = block.to_ndarray()
-            n_samples += samples.shape[1]
-            yield samples.T
+        n_samples = 0
+        try:
+            for block in self._resampled():
+                n_samples += len(block)
+                yield block
+        except av.error.FFmpegError as error:
+            raise InputError(f"is damaged or cut off after {n_samples / self.rate:.2f} s ({error.strerror})") from error
         announced = self._announced()
         if n_samples / self.rate < announced - _SLACK:
             raise InputError(f"is cut off or damaged: {n_samples / self.rate:.2f} of {announced:.2f} s could be read")
+
+    def _resampled(self) -> Iterator[np.ndarray]:
+        """Frames as float32, in the stream's own rate and channels."""
+        import av
+
+        resampler = av.AudioResampler(format="fltp", rate=self.rate)
+        layout = None
+        for frame in self._container.decode(self._stream):
+            layout = layout or frame.layout.name
+            if frame.sample_rate != self.rate or frame.layout.name != layout:
+                raise InputError("changes its rate or channels on its way; decode it to one of each")
+            if frame.is_corrupt:
+                raise InputError("is damaged: a frame cannot be decoded whole")
+            yield from (block.to_ndarray().T for block in resampler.resample(frame))
+        yield from (block.to_ndarray().T for block in resampler.resample(None))
 
     def _announced(self) -> float:
         """Seconds that the file says the stream has, 0 if it does not."""

@@ -12,7 +12,6 @@ from hear_byols.containers.mp4 import survey_mp4
 from hear_byols.containers.mpeg import find_frame, survey_mpeg
 from hear_byols.containers.ogg import survey_ogg
 
-
 LIBSNDFILE, FFMPEG = "libsndfile", "ffmpeg"
 _EITHER = (LIBSNDFILE, FFMPEG)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 
 from hear_byols.containers.content import Content, Part, Survey, cut_off
+from hear_byols.errors import InputError
 
 
 def survey_mp4(content: Content, start: int) -> Survey:
     """Follow the boxes.
 
     Raises:
-        InputError: the last one is cut off.
+        InputError: the last one is cut off, or a second file follows.
     """
     place = start
     while len(head := content.at(place, 16)) >= 8:
@@ -22,6 +23,8 @@ def survey_mp4(content: Content, start: int) -> Survey:
             break
         if length < 8:
             break  # a decoder says what is wrong
+        if head[4:8] == b"ftyp" and place > start:
+            raise InputError(f"is several MPEG-4 files joined; a second begins at byte {place}")
         place += length
         if place > content.size:
             raise cut_off(content.size, place, "bytes")

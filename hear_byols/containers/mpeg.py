@@ -119,7 +119,9 @@ def survey_mpeg(content: Content, start: int) -> Survey:
             notes.append("ends within a frame: it may have been cut off, and no header says how long it was")
     left = content.size - streams[-1].stop
     if left > _EDGE:
-        raise InputError(f"is damaged: the last {left} bytes hold no audio; {_total(streams):.2f} s were read before them")
+        raise InputError(
+            f"is damaged: the last {left} bytes hold no audio; {_total(streams):.2f} s were read before them"
+        )
     parts = [_part(stream, content) for stream in streams]
     parts[-1] = replace(parts[-1], stop=content.size)
     parts[0] = replace(parts[0], start=start)
@@ -238,7 +240,9 @@ def _read_header(content: Content, place: int, frame: Frame) -> tuple[int, int] 
     if text[:4] in (b"Xing", b"Info") and len(text) >= 12:
         (flags,) = struct.unpack(">I", text[4:8])
         (promised,) = struct.unpack(">I", text[8:12]) if flags & 1 else (0,)
-        lame = 8 + (4 if flags & 1 else 0) + (4 if flags & 2 else 0) + (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+        lame = (
+            8 + (4 if flags & 1 else 0) + (4 if flags & 2 else 0) + (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+        )
         delays = text[lame + 21 : lame + 24]
         has_lame = len(delays) == 3 and text[lame : lame + 4] in (b"LAME", b"Lavf", b"Lavc", b"GOGO", b"L3.9")
         trimmed = (delays[0] << 4 | delays[1] >> 4) + ((delays[1] & 15) << 8 | delays[2]) if has_lame else 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from hear_byols._util.progress import progress as progress_of
-from hear_byols.errors import InputError, OptionError
-from hear_byols.extraction.extract import GROUPS, Failure, _embed_group, _groups
+from hear_byols.errors import AudioWarning, InputError, OptionError
 from hear_byols.extraction.files import AudioFile, PathLike
-from hear_byols.extraction.reader import Clip, read_ahead
+from hear_byols.extraction.groups import GROUPS, Failure, embedded_groups
 from hear_byols.extraction.writers import Embedded
 from hear_byols.hear import load_model
 from hear_byols.interface import AudioModel
@@ -56,7 +55,7 @@ def embed_files(
     if on_error not in ("raise", "skip"):
         raise OptionError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
     single = isinstance(paths, (str, os.PathLike))
-    files = [AudioFile(os.fspath(path), Path(path)) for path in ([paths] if single else paths)]
+    files = [AudioFile(os.fspath(path), _path(path)) for path in ([paths] if single else paths)]
     if not files:
         raise InputError("the list holds no files; at least one is needed")
     if model is None or isinstance(model, (str, os.PathLike)):
@@ -71,6 +70,12 @@ def embed_files(
     if not timestamps:
         return vectors[0] if single else np.stack(vectors)
     return (vectors[0], times[0]) if single else (vectors, times)
+
+
+def _path(path: PathLike) -> Path:
+    if not os.fspath(path):
+        raise InputError("a path is empty")
+    return Path(path)
 
 
 def embed_each(
@@ -92,33 +97,20 @@ def embed_each(
 
     Raises:
         InputError: ``strict`` and a file cannot be embedded.
+
+    Warns:
+        AudioWarning: what is worth knowing of a file, such as channels that cancel each other.
     """
     results: dict[int, Embedded | Failure] = {}
-    waiting: deque[int] = deque()  # places of the clips that have gone into groups
-
-    def fail(place: int, reason: str) -> None:
-        if strict:
-            raise InputError(reason)
-        results[place] = Failure(files[place].name, reason)
-
-    def readable(clips: Iterable[Clip]) -> Iterator[Clip]:
-        for place, clip in enumerate(clips):
-            if clip.error:
-                fail(place, clip.error)
-                advance(1)
-            else:
-                waiting.append(place)
-                yield clip
-
     bar = progress_of(len(files), "file", shown=progress)
-    with closing(read_ahead(files, model.sample_rate)) as clips, bar as advance:
-        for group in _groups(readable(clips), GROUPS, model.sample_rate):
-            for result in _embed_group(model, group, timestamps, advance):
-                place = waiting.popleft()
-                if isinstance(result, InputError):
-                    fail(place, str(result))
-                else:
-                    results[place] = result
+    with bar as advance, closing(embedded_groups(model, files, timestamps, GROUPS, advance)) as groups:
+        for group in groups:
+            if strict and group.failures:
+                raise InputError(group.failures[0].reason)
+            results.update(group.results)
+            for clip in group.clips:
+                for note in clip.notes:
+                    warnings.warn(f"{clip.file.path}: {note}", AudioWarning, stacklevel=3)
     return [results[place] for place in range(len(files))]
 
 

@@ -18,7 +18,7 @@ from hear_byols._util.imports import require
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.extract import run_settings
 from hear_byols.extraction.files import PathLike
-from hear_byols.extraction.output import SCHEMA
+from hear_byols.extraction.manifest import SCHEMA
 from hear_byols.extraction.writers import Embedded, find_format
 from hear_byols.hear import load_model
 

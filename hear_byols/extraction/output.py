@@ -1,25 +1,26 @@
-"""An output folder that survives being killed at any moment.
+"""An output folder that survives being killed at any moment, and a power cut.
 
 ``manifest.json`` says what made the embeddings, ``embeddings/`` holds them, and each line of ``index.jsonl`` records a
-group of sources after its files were written. What stands in the index is never computed again; everything else does
-not count, so a half-done group is done anew from its start (``docs/embedding.md``).
+group of sources after its files are on the disk. What stands in the index is never computed again; everything else
+does not count, so a half-done group is done anew from its start (``docs/embedding.md``).
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
-from pathlib import Path, PurePosixPath
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from hear_byols._util.files import atomic_path
-from hear_byols._util.files import writing as _writing
-from hear_byols.errors import OutputError
-from hear_byols.extraction.files import AudioFile
+from hear_byols._util.files import file_digest, sync_folder
+from hear_byols.errors import OptionError, OutputError
+from hear_byols.extraction.files import AudioFile, PathLike
+from hear_byols.extraction.index import Entry, Index, changed_sources, is_whole, size_of, source_record, writing
+from hear_byols.extraction.manifest import Manifest
 from hear_byols.extraction.reader import Clip
 from hear_byols.extraction.writers import Embedded, Format
 
@@ -28,11 +29,9 @@ try:
 except ImportError:  # not on Windows, where two runs in one folder go unnoticed
     fcntl = None
 
-writing = partial(_writing, advice="what was recorded before is safe, and the same command continues from there")
-SCHEMA = "hear_byols-embeddings/1"
-Entry = dict[
-    str, Any
-]  # {"outputs": {path in the folder: bytes}, "sources": [{"name", "path", "bytes", "mtime_ns", ..}]}
+_THREADS = 8  # that write files and wait for the disk
+# A name, not the disk, is at fault: too long, not to be written here, or taken by a folder or as one.
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 
 class OutputFolder:
@@ -46,12 +45,10 @@ class OutputFolder:
 
     def __init__(self, path: Path, form: Format, settings: Mapping[str, Any]) -> None:
         self.path = path
+        self.index = Index(path / "index.jsonl", form.is_table)
         self._form = form
-        self._settings = {"schema": SCHEMA, **settings}
         self._embeddings = path / "embeddings"
-        self._index = path / "index.jsonl"
-        self._manifest = path / "manifest.json"
-        self._entries: list[Entry] = []
+        self._manifest = Manifest(path / "manifest.json", settings)
 
     def begin(self, overwrite: bool) -> None:
         """Start anew, or read what is already there.
@@ -59,141 +56,191 @@ class OutputFolder:
         Raises:
             OutputError: the folder holds something else, or embeddings made with other settings.
         """
-        known = self._read_manifest()
+        known = self._manifest.read()
         if overwrite and known is not None:
             self._clear()
         elif known is not None:
-            self._compare(known)
-        elif self._index.exists() or self._embeddings.exists():
+            self._manifest.compare(known)
+        elif self.index.path.exists() or self._embeddings.exists():
             raise OutputError(f"{self.path} holds embeddings or an index but no manifest.json; choose another folder")
         if overwrite or known is None:
             self.write_manifest({"complete": False})
         with writing(self._embeddings):
             self._embeddings.mkdir(exist_ok=True)
-        self._entries = self._read_index()
+        self.index.read()
 
     def pending(self, files: Sequence[AudioFile]) -> list[AudioFile]:
-        """Forget records whose outputs are missing or whose sources have changed, and list what is to be done.
+        """Forget records whose outputs are not what was recorded or whose sources have changed; list what is to do.
+
+        Sources whose outputs are lost are to be done again even if they are not among ``files``. The other sources of a
+        part keep their rows.
 
         Raises:
             OutputError: a name is recorded for a different file elsewhere.
         """
-        by_name = {file.name: file for file in files}
-        kept, dropped = [], []
-        for entry in self._entries:
-            (kept if self._is_whole(entry) and not _has_changed(entry, by_name) else dropped).append(entry)
+        paths = {file.name: file.path for file in files}
+        with ThreadPoolExecutor(_THREADS) as threads:
+            whole = list(threads.map(lambda entry: is_whole(self.path, entry), self.index.entries))
+        kept: list[Entry] = []
+        split: list[tuple[Entry, set[str]]] = []
+        dropped: list[Entry] = []
+        lost: list[AudioFile] = []
+        for entry, fine in zip(self.index.entries, whole, strict=True):
+            changed = changed_sources(entry, paths)
+            names = {source["name"] for source in entry["sources"]}
+            if fine and not changed:
+                kept.append(entry)
+            elif fine and self._form.keep and changed < names:
+                split.append((entry, names - changed))
+            else:
+                dropped.append(entry)
+                if not fine:
+                    lost += [AudioFile(s["name"], Path(s["path"])) for s in entry["sources"] if s["name"] not in paths]
+        if dropped or split:
+            self._replace(kept, split, dropped)
+        self.remove_leftovers()
+        done = {source["name"] for source in self.index.sources()}
+        todo = [file for file in files if file.name not in done] + lost
+        if todo:
+            self.write_manifest({"complete": False})
+        return todo
+
+    def _replace(self, kept: list[Entry], split: list[tuple[Entry, set[str]]], dropped: list[Entry]) -> None:
+        """Drop entries, and shorten others; killed at any moment, what is recorded is there."""
         for entry in dropped:
             self._remove_outputs(entry)
-        if dropped or self._is_torn():
-            self._entries = kept
-            self._rewrite_index()
-        self.remove_leftovers()
-        done = {source["name"] for entry in kept for source in entry["sources"]}
-        return [file for file in files if file.name not in done]
+        first = self.index.next_part() if split else 0
+        for number, (entry, names) in enumerate(split, first):
+            kept.append(self._copy_rows(entry, names, f"part-{number:05d}"))
+        self.index.rewrite(kept)
+        for entry, _ in split:
+            self._remove_outputs(entry)
 
-    def record(self, clips: Sequence[Clip], items: Sequence[Embedded]) -> None:
+    def _copy_rows(self, entry: Entry, names: set[str], part: str) -> Entry:
+        (old,) = entry["outputs"]
+        new = self._embeddings / (part + self._form.suffix)
+        with writing(new):
+            assert self._form.keep is not None
+            self._form.keep(self.path / old, names, new)
+            sync_folder(self._embeddings)
+        return self._entry([new], [source for source in entry["sources"] if source["name"] in names])
+
+    def record(self, clips: Sequence[Clip], items: Sequence[Embedded]) -> list[tuple[str, str]]:
         """Write the embeddings of a group of clips, then record them all at once.
+
+        Returns:
+            Name and reason of each source whose output cannot have its name; the others are recorded.
 
         Raises:
             OutputError: they cannot be written.
         """
+        self._must_exist()
         if self._form.is_table:
-            entries = [self._write(f"part-{self._n_parts():05d}", clips, items)]
+            results = [self._write(f"part-{self.index.next_part():05d}", clips, items)]
         else:
-            entries = [self._write(item.source, [clip], [item]) for clip, item in zip(clips, items, strict=True)]
-        self._append(entries)
+            with ThreadPoolExecutor(_THREADS) as threads:
+                results = list(threads.map(lambda clip, item: self._write(item.source, [clip], [item]), clips, items))
+        entries = [result for result in results if isinstance(result, dict)]
+        with writing(self._embeddings):
+            for folder in {(self.path / output).parent for entry in entries for output in entry["outputs"]}:
+                sync_folder(folder)
+        if entries:
+            self.index.append(entries)
+        return [result for result in results if not isinstance(result, dict)]
 
-    def adopt(self, part: Path, sources: Sequence[Mapping[str, Any]]) -> None:
+    def adopt(self, part: Path, digest: str, sources: Sequence[Mapping[str, Any]]) -> None:
         """Give a part of a table that somebody else wrote into ``embeddings/`` its name, and record it.
 
         Args:
             part: the file, under a hidden name (``.NAME.part`` and the format's suffix).
+            digest: its SHA-256.
             sources: of :func:`source_record`, in the order of the part.
 
         Raises:
             OutputError: it cannot be renamed or recorded.
         """
-        path = self._embeddings / f"part-{self._n_parts():05d}{self._form.suffix}"
+        path = self._embeddings / f"part-{self.index.next_part():05d}{self._form.suffix}"
         with writing(path):
             part.replace(path)
-            size = path.stat().st_size
-        self._append([{"outputs": {path.relative_to(self.path).as_posix(): size}, "sources": list(sources)}])
+            sync_folder(self._embeddings)
+            self.index.append([self._entry([path], sources, digest)])
 
-    def _append(self, entries: list[Entry]) -> None:
-        with writing(self._index), open(self._index, "a", encoding="ascii") as file:
-            file.write(json.dumps(entries) + "\n")
-        self._entries += entries
+    def complete(self, failed: Sequence[Mapping[str, str]]) -> None:
+        """Say in the manifest that the work is done, once all that is recorded was seen to be there.
+
+        Args:
+            failed: name and reason of the files that could not be embedded.
+
+        Raises:
+            OutputError: something was removed while the run went on.
+        """
+        try:
+            self._must_exist()
+            self.index.must_be_untouched()
+            sizes = {output: size for entry in self.index.entries for output, size in entry["outputs"].items()}
+            missing = [output for output, size in sizes.items() if size_of(self.path / output) != size]
+            if missing:
+                raise OutputError(
+                    f"{len(missing)} of {len(sizes)} recorded outputs are missing or changed, the first is "
+                    f"{self.path / missing[0]}: something removed them while the run went on. The same command makes "
+                    "them again"
+                )
+        except OutputError:
+            self.write_manifest({"complete": False})
+            raise
+        by_extension: dict[str, int] = {}
+        for failure in failed:
+            extension = Path(failure["name"]).suffix.lower()
+            by_extension[extension] = by_extension.get(extension, 0) + 1
+        state = {"complete": True, "n_failed": len(failed), "failed": list(failed), "failed_by_extension": by_extension}
+        self.write_manifest(
+            {**state, "warnings": [dict(zip(("name", "warning"), w, strict=True)) for w in self.warnings()]}
+        )
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Names of recorded sources, with what is worth knowing of them."""
+        return [(source["name"], text) for source in self.index.sources() for text in source.get("warnings", [])]
 
     def write_manifest(self, state: Mapping[str, Any]) -> None:
         """Replace the manifest: the settings, and the state of the work."""
-        content = {**self._settings, "n_recorded": sum(len(entry["sources"]) for entry in self._entries), **state}
-        with writing(self._manifest), atomic_path(self._manifest) as part:
-            part.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
+        self._manifest.write({"n_recorded": sum(1 for _ in self.index.sources()), **state})
 
-    def _write(self, name: str, clips: Sequence[Clip], items: Sequence[Embedded]) -> Entry:
+    def _must_exist(self) -> None:
+        if not self._embeddings.is_dir() or not self._manifest.path.exists():
+            raise OutputError(
+                f"{self.path} lost its manifest or its embeddings while the run went on; the same command makes them "
+                "again"
+            )
+
+    def _write(self, name: str, clips: Sequence[Clip], items: Sequence[Embedded]) -> Entry | tuple[str, str]:
+        """Write a file: its entry, or name and reason of the one source whose output cannot have its name."""
         path = self._embeddings / (name + self._form.suffix)
         with writing(path):
-            outputs = self._form.write(items, path)
+            try:
+                outputs = self._form.write(items, path)
+            except OSError as error:
+                if self._form.is_table or error.errno not in _NAME_ERRORS:
+                    raise
+                reason = (
+                    f"{path.name} cannot be the name of its output ({error.strerror}); write a table (--format csv)"
+                )
+                return name, f"{clips[0].file.path}: {reason}"
+            return self._entry(outputs, [source_record(clip) for clip in clips])
+
+    def _entry(self, outputs: Sequence[Path], sources: Sequence[Mapping[str, Any]], digest: str = "") -> Entry:
+        names = {path.relative_to(self.path).as_posix(): path for path in outputs}
         return {
-            "outputs": {output.relative_to(self.path).as_posix(): output.stat().st_size for output in outputs},
-            "sources": [source_record(clip) for clip in clips],
+            "outputs": {name: path.stat().st_size for name, path in names.items()},
+            "sha256": {name: digest or file_digest(path) for name, path in names.items()},
+            "sources": list(sources),
         }
-
-    def _n_parts(self) -> int:
-        """Number of the next part: numbers grow along the index, and parts that were dropped are not filled in."""
-        numbers = [int(PurePosixPath(output).stem[5:]) for entry in self._entries[-1:] for output in entry["outputs"]]
-        return max(numbers, default=-1) + 1
-
-    def _read_manifest(self) -> dict[str, Any] | None:
-        try:
-            content = json.loads(self._manifest.read_text(encoding="ascii"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{self._manifest} cannot be read ({error})") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            raise OutputError(f"{self._manifest} is not a manifest of this version; choose another output folder")
-        return content
-
-    def _compare(self, known: dict[str, Any]) -> None:
-        old, new = _flat(known), _flat(json.loads(json.dumps(self._settings)))
-        names = [name for name in new if not name.startswith("about.") and old.get(name) != new[name]]
-        if names:
-            differences = "; ".join(f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in names)
-            raise OutputError(
-                f"{self.path} holds embeddings made with other settings: {differences}. Choose another output folder, "
-                "or start anew in this one with --overwrite (overwrite=True)"
-            )
 
     def _clear(self) -> None:
         """Remove all embeddings; the manifest stays until it is replaced, so that a kill in between is noticed."""
         with writing(self.path):
             if self._embeddings.exists():
                 shutil.rmtree(self._embeddings)
-            self._index.unlink(missing_ok=True)
-
-    def _read_index(self) -> list[Entry]:
-        if not self._index.exists():
-            return []
-        lines = self._index.read_bytes().split(b"\n")
-        try:
-            entries = [entry for line in lines[:-1] for entry in json.loads(line)]
-            outputs = [PurePosixPath(output) for entry in entries for output in entry["outputs"]]
-            if any(output.parts[0] != "embeddings" or ".." in output.parts for output in outputs):
-                raise ValueError("an output lies elsewhere")
-        except (ValueError, TypeError, KeyError) as error:
-            raise OutputError(f"{self._index} is damaged ({error}); start anew with --overwrite") from error
-        return entries  # a last line without its end was cut off by a kill
-
-    def _is_torn(self) -> bool:
-        return self._index.exists() and not (b"\n" + self._index.read_bytes()).endswith(b"\n")
-
-    def _rewrite_index(self) -> None:
-        with writing(self._index), atomic_path(self._index) as part:
-            part.write_text("".join(json.dumps([entry]) + "\n" for entry in self._entries), encoding="ascii")
-
-    def _is_whole(self, entry: Entry) -> bool:
-        return all(_size(self.path / output) == size for output, size in entry["outputs"].items())
+            self.index.path.unlink(missing_ok=True)
 
     def _remove_outputs(self, entry: Entry) -> None:
         for output in entry["outputs"]:
@@ -202,33 +249,27 @@ class OutputFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what a killed run left: unfinished files, and parts that were never recorded."""
-        recorded = {self.path / output for entry in self._entries for output in entry["outputs"]}
-        leftovers = list(self._embeddings.rglob(f".*.part{self._form.suffix}"))
+        recorded = {self.path / output for entry in self.index.entries for output in entry["outputs"]}
+        leftovers = set(self._embeddings.rglob(f".*.part{self._form.suffix}"))
         if self._form.is_table:
-            leftovers += set(self._embeddings.glob(f"part-*{self._form.suffix}")) - recorded
-        for path in leftovers:
-            with writing(path):
-                path.unlink()
-
-
-def source_record(clip: Clip) -> dict[str, Any]:
-    """What the index says of a source."""
-    return {
-        "name": clip.file.name,
-        "path": os.path.abspath(clip.file.path),
-        "bytes": clip.size,
-        "mtime_ns": clip.mtime_ns,
-        "n_samples": len(clip.samples),
-    }
+            leftovers |= set(self._embeddings.glob(f"part-*{self._form.suffix}"))
+        for path in leftovers - recorded:
+            if path.is_file():
+                with writing(path):
+                    path.unlink()
 
 
 @contextmanager
-def open_output(path: Path, form: Format, settings: Mapping[str, Any], overwrite: bool) -> Iterator[OutputFolder]:
+def open_output(path: PathLike, form: Format, settings: Mapping[str, Any], overwrite: bool) -> Iterator[OutputFolder]:
     """Open an output folder for one run at a time.
 
     Raises:
+        OptionError: the path is empty.
         OutputError: the folder cannot be written, is in use, or holds embeddings made with other settings.
     """
+    if not os.fspath(path):
+        raise OptionError('the output folder is empty; name the current folder as "." if it is meant')
+    path = Path(path)
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a")  # noqa: SIM115 - closed below; the system also drops it when we are killed
@@ -249,37 +290,3 @@ def _refused(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} is being written by another run; wait for it or choose another folder") from error
     except OSError:
         pass  # a file system without locks
-
-
-def _has_changed(entry: Entry, files: Mapping[str, AudioFile]) -> bool:
-    """Whether a source now has another size or time of modification. One that is gone or not asked for has not."""
-    changed = False
-    for source in entry["sources"]:
-        status = None
-        if source["name"] in files:
-            with suppress(OSError):
-                status = files[source["name"]].path.stat()
-        if status is None or (status.st_size, status.st_mtime_ns) == (source["bytes"], source["mtime_ns"]):
-            continue
-        path = os.path.abspath(files[source["name"]].path)
-        if path != source["path"]:
-            raise OutputError(
-                f"{source['name']!r} is recorded from {source['path']} and is now to come from {path}, which differs; "
-                "choose another output folder, or start anew with --overwrite (overwrite=True)"
-            )
-        changed = True
-    return changed
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat

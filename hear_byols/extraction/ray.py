@@ -12,14 +12,16 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
-from hear_byols.extraction.extract import Failure, Report, parameters_digest, run_settings
+from hear_byols.extraction.extract import Report, finish, parameters_digest, run_settings
 from hear_byols.extraction.files import AudioFile, PathLike, collect
+from hear_byols.extraction.groups import Failure
 from hear_byols.extraction.output import OutputFolder, open_output
 from hear_byols.extraction.ray_worker import Task, Worker
 from hear_byols.extraction.writers import find_format
@@ -75,10 +77,10 @@ def embed_with_ray(
         raise OptionError(f"device of the engine ray must be auto, cpu or cuda, got {device!r}")
     if workers is not None and (type(workers) is not int or workers < 1):
         raise OptionError(f"workers must be a positive integer, got {workers!r}")
-    files = [AudioFile(file.name, Path(os.path.abspath(file.path))) for file in collect(paths, relative_to)]
+    files = [replace(file, path=Path(os.path.abspath(file.path))) for file in collect(paths, relative_to)]
     loaded = load_model(model, **options)
     settings = run_settings(loaded, model, "parquet", timestamps, f"ray: {device}", options)
-    with open_output(Path(output), form, settings, overwrite) as folder:
+    with open_output(output, form, settings, overwrite) as folder:
         pending = folder.pending(files)
         failures: list[Failure] = []
         if pending:
@@ -90,8 +92,7 @@ def embed_with_ray(
                 results = _results(ray, _shards(pending, n_workers), task, device, n_workers, resources)
                 failures = _record(results, folder, bar)
             folder.remove_leftovers()  # parts of workers that died
-        folder.write_manifest({"complete": True, "n_failed": len(failures), "failed": [vars(f) for f in failures]})
-    return Report(len(pending) - len(failures), len(files) - len(pending), tuple(failures))
+        return finish(folder, files, pending, failures)
 
 
 def _import_ray() -> Any:
@@ -154,7 +155,7 @@ def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]
     shards: list[list[AudioFile]] = []
     n_bytes = 0
     for file in files:
-        size = file.path.stat().st_size if file.path.is_file() else 0
+        size = os.path.getsize(file.path) if os.path.isfile(file.path) else 0
         if not shards or len(shards[-1]) >= most or n_bytes + size > SHARD_BYTES:
             shards.append([])
             n_bytes = 0
@@ -174,7 +175,7 @@ def _results(
     """Have the shards embedded; what became of each comes as it is done."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    rows = [{"shard": json.dumps([[file.name, str(file.path)] for file in shard])} for shard in shards]
+    rows = [{"shard": json.dumps([[file.name, str(file.path), file.error] for file in shard])} for shard in shards]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
         fn_constructor_args=(task, device),
@@ -199,8 +200,8 @@ def _record(results: Iterator[dict[str, Any]], folder: OutputFolder, bar: tqdm) 
     for result in results:
         if result["error"]:
             raise OutputError(f"a worker could not go on: {result['error']}")
-        for part, sources in result["parts"]:
-            folder.adopt(Path(part), sources)
+        for part, digest, sources in result["parts"]:
+            folder.adopt(Path(part), digest, sources)
             bar.update(len(sources))
         failures += [Failure(*failure) for failure in result["failures"]]
         bar.update(len(result["failures"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import uuid
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,12 @@ from typing import Any
 import torch
 
 from hear_byols._util.device import find_device
+from hear_byols._util.files import file_digest
 from hear_byols.errors import CheckpointError, HearByolsError
-from hear_byols.extraction.extract import (
-    TABLE_GROUPS,
-    TABLE_GROUPS_TIMESTAMPS,
-    _embed_group,
-    _groups,
-    parameters_digest,
-)
+from hear_byols.extraction.extract import parameters_digest
 from hear_byols.extraction.files import AudioFile
-from hear_byols.extraction.output import source_record
-from hear_byols.extraction.reader import Clip, read_ahead
+from hear_byols.extraction.groups import Group, embedded_groups, group_limits
+from hear_byols.extraction.index import source_record
 from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model
 
@@ -78,33 +72,21 @@ class Worker:
         result: dict[str, Any] = {"parts": [], "failures": [], "error": self._error}
         if self._error:
             return result
-        files = [AudioFile(name, Path(path)) for name, path in shard]
-        limits = TABLE_GROUPS_TIMESTAMPS if self._task.timestamps else TABLE_GROUPS
+        files = [AudioFile(name, Path(path), error) for name, path, error in shard]
+        limits = group_limits(is_table=True, timestamps=self._task.timestamps)
         try:
-            with closing(read_ahead(files, self._model.sample_rate)) as clips:
-                readable = _readable(clips, result["failures"])
-                for group in _groups(readable, limits, self._model.sample_rate):
-                    self._embed_group(group, result)
+            with closing(embedded_groups(self._model, files, self._task.timestamps, limits)) as groups:
+                for group in groups:
+                    result["failures"] += [(failure.name, failure.reason) for failure in group.failures]
+                    if group.items:
+                        result["parts"].append(self._write(group))
         except (HearByolsError, OSError) as error:
             result["error"] = str(error)
         return result
 
-    def _embed_group(self, group: Sequence[Clip], result: dict[str, Any]) -> None:
-        outcomes = list(zip(group, _embed_group(self._model, group, self._task.timestamps), strict=True))
-        result["failures"] += [
-            (clip.file.name, str(error)) for clip, error in outcomes if isinstance(error, HearByolsError)
-        ]
-        done = [(clip, item) for clip, item in outcomes if not isinstance(item, HearByolsError)]
-        if done:
-            form = find_format("parquet")
-            part = Path(self._task.output, "embeddings", f".{uuid.uuid4().hex}.part{form.suffix}")
-            form.write([item for _, item in done], part)
-            result["parts"].append((str(part), [source_record(clip) for clip, _ in done]))
-
-
-def _readable(clips: Iterator[Clip], failures: list[tuple[str, str]]) -> Iterator[Clip]:
-    for clip in clips:
-        if clip.error:
-            failures.append((clip.file.name, clip.error))
-        else:
-            yield clip
+    def _write(self, group: Group) -> tuple[str, str, list[dict[str, Any]]]:
+        """Write a part under a hidden name: its path, its digest, and its sources."""
+        form = find_format("parquet")
+        part = Path(self._task.output, "embeddings", f".{uuid.uuid4().hex}.part{form.suffix}")
+        form.write(group.items, part)
+        return str(part), file_digest(part), [source_record(clip) for clip in group.clips]

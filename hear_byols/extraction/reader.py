@@ -12,7 +12,8 @@ from threading import Condition
 import numpy as np
 import torch
 
-from hear_byols.audio import audio_seconds, load_audio
+from hear_byols.audio import open_audio
+from hear_byols.containers.recording import Recording
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import AudioFile
 from hear_byols.inputs import check_values
@@ -32,6 +33,7 @@ class Clip:
         size: of the file in bytes, before it was decoded.
         mtime_ns: its time of modification, likewise.
         error: why it cannot be embedded; empty if it can.
+        notes: what is worth knowing of it.
     """
 
     file: AudioFile
@@ -39,6 +41,7 @@ class Clip:
     size: int = 0
     mtime_ns: int = 0
     error: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read_ahead(files: Iterable[AudioFile], sample_rate: int, max_seconds: float = MAX_SECONDS) -> Generator[Clip]:
@@ -71,23 +74,39 @@ def _next(waiting: deque[Future[tuple[Clip, int]]], budget: _Budget) -> Clip:
 
 
 def _read_within(budget: _Budget, ticket: int, file: AudioFile, sample_rate: int) -> tuple[Clip, int]:
-    samples = round(audio_seconds(file.path) * sample_rate) if file.path.is_file() else 0
-    budget.acquire(ticket, samples)
-    return read_clip(file, sample_rate), samples
+    begun = _survey(file)
+    samples = round(begun.seconds * sample_rate) if isinstance(begun, Recording) else 0
+    budget.acquire(ticket, samples)  # in every case: others wait for this ticket
+    return _decode(file, begun, sample_rate), samples
 
 
 def read_clip(file: AudioFile, sample_rate: int) -> Clip:
     """Decode and check one file; whatever is wrong with it is in the result's ``error``."""
-    nothing = np.empty(0, np.float32)
-    if not file.path.is_file():  # a pipe would be waited for without end
-        return Clip(file, nothing, error=f"{file.path}: {'is not a file' if file.path.exists() else 'no such file'}")
+    return _decode(file, _survey(file), sample_rate)
+
+
+def _survey(file: AudioFile) -> Recording | str:
+    """A file that can be decoded, or why it cannot."""
     try:
-        status = file.path.stat()
-        samples = load_audio(file.path, sample_rate)
-        check_values(torch.from_numpy(samples)[None], [str(file.path)])
-    except (InputError, OSError) as error:
-        return Clip(file, nothing, error=str(error))
-    return Clip(file, samples, status.st_size, status.st_mtime_ns)
+        return file.error or open_audio(file.path)
+    except (InputError, OSError, MemoryError) as error:
+        return _told(file, error)
+
+
+def _decode(file: AudioFile, begun: Recording | str, sample_rate: int) -> Clip:
+    nothing = np.empty(0, np.float32)
+    if isinstance(begun, str):
+        return Clip(file, nothing, error=begun)
+    try:
+        audio = begun.read(sample_rate)
+        check_values(torch.from_numpy(audio.samples)[None], [str(file.path)])
+    except (InputError, OSError, MemoryError) as error:
+        return Clip(file, nothing, error=_told(file, error))
+    return Clip(file, audio.samples, begun.n_bytes, begun.mtime_ns, notes=audio.notes)
+
+
+def _told(file: AudioFile, error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{file.path}: {error or type(error).__name__}"
 
 
 class _Budget:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Embedded:
 
 def _write_npz(items: Sequence[Embedded], path: Path) -> list[Path]:
     (item,) = items
-    with atomic_path(path) as part:
+    with atomic_path(path, sync=False) as part:
         if item.timestamps_ms is None:
             np.savez(part, embedding=item.vectors, source=item.source)
         else:
@@ -53,9 +54,14 @@ def _write_npy(items: Sequence[Embedded], path: Path) -> list[Path]:
     if item.timestamps_ms is not None:
         arrays[path.with_suffix(".timestamps_ms.npy")] = item.timestamps_ms
     for place, array in arrays.items():
-        with atomic_path(place) as part:
+        with atomic_path(place, sync=False) as part:
             np.save(part, array)
     return list(arrays)
+
+
+def _text(source: str) -> str:
+    """A name as a table of UTF-8 holds it: bytes that are none are written as \\xNN."""
+    return os.fsencode(source).decode("utf-8", "backslashreplace")
 
 
 def _write_parquet(items: Sequence[Embedded], path: Path) -> list[Path]:
@@ -65,21 +71,31 @@ def _write_parquet(items: Sequence[Embedded], path: Path) -> list[Path]:
     size = items[0].vectors.shape[-1]
     vectors = np.concatenate([item.vectors.reshape(-1, size) for item in items])
     counts = [item.vectors.size // size for item in items]
-    names = [os.fsencode(item.source).decode("utf-8", "replace") for item in items]
+    names = [_text(item.source) for item in items]
     columns = {"source": pa.array(np.repeat(np.array(names, object), counts), pa.string())}
     times = [item.timestamps_ms for item in items if item.timestamps_ms is not None]
     if times:
         columns["timestamp_ms"] = pa.array(np.concatenate(times))
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), size)
-    with atomic_path(path) as part:
+    with atomic_path(path, sync=False) as part:
         parquet.write_table(pa.table(columns), part)
     return [path]
+
+
+def _keep_parquet(path: Path, sources: Collection[str], new: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import compute, parquet
+
+    table = parquet.read_table(path)
+    wanted = compute.is_in(table["source"], value_set=pa.array([_text(source) for source in sources], pa.string()))
+    with atomic_path(new, sync=False) as part:
+        parquet.write_table(table.filter(wanted), part)
 
 
 def _write_csv(items: Sequence[Embedded], path: Path) -> list[Path]:
     times = [] if items[0].timestamps_ms is None else ["timestamp_ms"]
     header = ["source", *times, *(f"e{i}" for i in range(items[0].vectors.shape[-1]))]
-    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with atomic_path(path, sync=False) as part, _open_csv(part, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for item in items:
@@ -89,6 +105,19 @@ def _write_csv(items: Sequence[Embedded], path: Path) -> list[Path]:
     return [path]
 
 
+def _keep_csv(path: Path, sources: Collection[str], new: Path) -> None:
+    wanted = set(sources)
+    with atomic_path(new, sync=False) as part, _open_csv(path, "r") as old, _open_csv(part, "w") as file:
+        rows = csv.reader(old)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(next(rows))
+        writer.writerows(row for row in rows if row[0] in wanted)
+
+
+def _open_csv(path: Path, mode: str) -> TextIO:
+    return open(path, mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
 @dataclass(frozen=True)
 class Format:
     """A file format.
@@ -96,21 +125,24 @@ class Format:
     Args:
         suffix: of its files.
         is_table: whether a file holds many sources.
-        write: writes sources (exactly one unless ``is_table``) to a path, atomically, and returns the files it made.
+        write: writes sources (exactly one unless ``is_table``) to a path, atomically, and returns the files it made;
+            their folder is to be synced then.
+        keep: of a table: copies the rows of these sources from a file to another.
         needs: a module that it needs, and the extra that brings it.
     """
 
     suffix: str
     is_table: bool
     write: Callable[[Sequence[Embedded], Path], list[Path]]
+    keep: Callable[[Path, Collection[str], Path], None] | None = None
     needs: str = ""
 
 
 FORMATS = {
     "npz": Format(".npz", False, _write_npz),
     "npy": Format(".npy", False, _write_npy),
-    "parquet": Format(".parquet", True, _write_parquet, needs="pyarrow"),
-    "csv": Format(".csv", True, _write_csv),
+    "parquet": Format(".parquet", True, _write_parquet, _keep_parquet, needs="pyarrow"),
+    "csv": Format(".csv", True, _write_csv, _keep_csv),
 }
 
 

@@ -23,8 +23,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from hear_byols._util.files import atomic_path
-from hear_byols.audio import EXTENSIONS, decode_bytes
-from hear_byols.errors import InputError
+from hear_byols.audio import decode_bytes
+from hear_byols.errors import InputError, OptionError
+from hear_byols.extraction.files import SEARCHED, read_list, search
 from hear_byols.training.config import MAX_CROP_SAMPLES
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def load_pool(
 
     Args:
         data: audio files, tar shards of audio files, text files (.txt, .lst) with one such path a line, or folders that
-            hold audio files or shards (searched recursively). Any format of libsndfile, rate and number of channels.
+            hold audio files or shards (searched recursively). Any format, rate and number of channels.
         cache: folder for ``audio.npy`` (2 bytes a sample) and ``index.json``; made if missing. Processes may share it.
         sample_rate: of the pool in Hz.
         workers: threads that decode.
@@ -186,12 +187,15 @@ def find_sources(data: Iterable[str | os.PathLike[str]]) -> list[tuple[str, list
         InputError: a path does not exist, or holds no tar shard and no audio file.
     """
     sources: list[tuple[str, list[Path]]] = []
-    for entry in map(Path, data):
+    for given in data:
+        if not os.fspath(given):
+            raise InputError('a path of the data is empty; name the current folder as "." if it is meant')
+        entry = Path(given)
         found = _files_of(entry)
         shards = [p for p in found if p.suffix.lower() == ".tar"]
-        files = [p for p in found if p.suffix.lower() in EXTENSIONS]
+        files = [p for p in found if p.suffix.lower() in SEARCHED]
         if not shards and not files:
-            raise InputError(f"{entry} holds no .tar shard and no audio ({', '.join(sorted(EXTENSIONS))})")
+            raise InputError(f"{entry} holds no .tar shard and no audio ({', '.join(sorted(SEARCHED))})")
         sources += [(shard.stem, [shard]) for shard in shards]
         if files:
             sources.append((entry.resolve().stem, files))
@@ -204,11 +208,18 @@ def _files_of(entry: Path) -> list[Path]:
     if not entry.exists():
         raise InputError(f"no such file or folder: {entry}")
     if entry.is_dir():
-        return sorted(p for p in entry.rglob("*") if p.is_file())
+        found = search(entry, SEARCHED | {".tar"})
+        for file in found:
+            if file.error:
+                raise InputError(file.error)
+        return [file.path for file in found]
     if entry.suffix.lower() not in LIST_SUFFIXES:
         return [entry]
-    lines = [line.strip() for line in entry.read_text(encoding="utf-8").splitlines()]
-    paths = [entry.parent / line for line in lines if line]
+    try:
+        lines = read_list(entry.read_bytes(), str(entry))
+    except OptionError as error:
+        raise InputError(str(error)) from error
+    paths = [entry.parent / line.strip() for line in lines]
     missing = [p for p in paths if not p.is_file()]
     if missing:
         raise InputError(f"{entry} names {len(missing)} files that do not exist, the first is {missing[0]}")
@@ -231,7 +242,7 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
         try:
             with tarfile.open(path) as shard:
                 for member in shard:
-                    if member.isfile() and Path(member.name).suffix.lower() in EXTENSIONS:
+                    if member.isfile() and Path(member.name).suffix.lower() in SEARCHED:
                         yield f"{path.name}:{member.name}", shard.extractfile(member).read()
         except tarfile.TarError as error:
             raise InputError(f"{path} is not a readable tar file: {error}") from error

@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from hear_byols.errors import InputError
+from hear_byols.extraction.files import collect
 from hear_byols.training.data import AudioPool, cut_crops, draw_places, find_sources, load_pool
 
 
@@ -78,6 +79,27 @@ def test_list_of_files(shard, tmp_path):
     (tmp_path / "files.txt").write_text("gone.wav\n")
     with pytest.raises(InputError, match="names 1 files that do not exist"):
         find_sources([tmp_path / "files.txt"])
+
+
+def test_lists_are_read_with_their_byte_order_mark_and_refused_without(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(3000), 16000)
+    for data in (b"\xef\xbb\xbfa.wav\r\n", "a.wav\n".encode("utf-16")):
+        (tmp_path / "files.txt").write_bytes(data)
+        assert find_sources([tmp_path / "files.txt"]) == [("files", [tmp_path / "a.wav"])]
+    (tmp_path / "files.txt").write_bytes("a.wav\n".encode("utf-16-le"))
+    with pytest.raises(InputError, match="UTF-16"):
+        find_sources([tmp_path / "files.txt"])
+    with pytest.raises(InputError, match="is empty"):
+        find_sources([""])
+
+
+def test_folders_are_searched_as_embed_searches_them(tmp_path):
+    for name in ("b.wav", "a/x.M4A", "a/._x.wav", ".git/y.wav", "notes.txt", "z.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sources = dict(find_sources([tmp_path]))
+    assert sources == {"z": [tmp_path / "z.tar"], tmp_path.name: [tmp_path / "a/x.M4A", tmp_path / "b.wav"]}
+    assert [file.path for file in collect([tmp_path])] == sources[tmp_path.name]
 
 
 def test_cache_is_used_until_the_files_change(shard, tmp_path, monkeypatch):

@@ -1,0 +1,205 @@
+"""Decoded clips to embeddings, group by group: what every way to embed files shares.
+
+Groups depend on the order and lengths of the files alone, so a run that was killed and started again forms the same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_byols.errors import InputError
+from hear_byols.extraction.files import AudioFile
+from hear_byols.extraction.reader import Clip, read_ahead
+from hear_byols.extraction.writers import Embedded
+from hear_byols.interface import AudioModel
+
+Advance = Callable[[int], Any]
+
+
+@dataclass(frozen=True)
+class GroupLimits:
+    """How many clips are embedded, written and recorded together; a kill can cost two such groups.
+
+    Args:
+        clips: most clips in a group.
+        seconds: most audio in a group; a longer clip is a group of its own.
+    """
+
+    clips: int
+    seconds: float
+
+
+GROUPS = GroupLimits(clips=64, seconds=600)
+TABLE_GROUPS = GroupLimits(clips=512, seconds=1800)  # one group is one part of a table
+TABLE_GROUPS_TIMESTAMPS = GroupLimits(clips=512, seconds=600)  # 98 MB of vectors at 50 ms
+
+
+def group_limits(is_table: bool, timestamps: bool) -> GroupLimits:
+    """The limits for a format and a kind of embedding."""
+    if not is_table:
+        return GROUPS
+    return TABLE_GROUPS_TIMESTAMPS if timestamps else TABLE_GROUPS
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be embedded, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """What became of the clips of a group, in the order of the files.
+
+    Args:
+        clips: those that were embedded.
+        items: their embeddings.
+        failures: of the others, and of files before them that could not be read.
+        results: all of them, each with its place among the files.
+    """
+
+    clips: tuple[Clip, ...]
+    items: tuple[Embedded, ...]
+    failures: tuple[Failure, ...]
+    results: tuple[tuple[int, Embedded | Failure], ...]
+
+
+def embedded_groups(
+    model: AudioModel,
+    files: Iterable[AudioFile],
+    timestamps: bool,
+    limits: GroupLimits,
+    advance: Advance = lambda n: None,
+) -> Generator[Group]:
+    """Decode files ahead in threads and embed them; nothing that is wrong with a file stops the others.
+
+    Args:
+        model: from ``hear_byols.load_model``.
+        files: what to embed.
+        timestamps: embed windows instead of whole files.
+        limits: of a group.
+        advance: told of so many files that are done with.
+    """
+    unread: list[tuple[int, Failure]] = []
+    places: deque[int] = deque()  # of the clips that have gone into groups
+
+    def readable(clips: Iterable[Clip]) -> Iterator[Clip]:
+        for place, clip in enumerate(clips):
+            if clip.error:
+                unread.append((place, Failure(clip.file.name, clip.error)))
+                advance(1)
+            else:
+                places.append(place)
+                yield clip
+
+    with closing(read_ahead(files, model.sample_rate)) as clips:
+        for clips_of_group in _groups(readable(clips), limits, model.sample_rate):
+            results = unread[:]
+            unread.clear()
+            done = []
+            for clip, result in zip(
+                clips_of_group, embed_clips(model, clips_of_group, timestamps, advance), strict=True
+            ):
+                if isinstance(result, Embedded):
+                    done.append((clip, result))
+                    results.append((places.popleft(), result))
+                else:
+                    results.append((places.popleft(), Failure(clip.file.name, str(result))))
+            yield _group(done, results)
+    if unread:
+        yield _group([], unread)
+
+
+def _group(done: Sequence[tuple[Clip, Embedded]], results: Sequence[tuple[int, Embedded | Failure]]) -> Group:
+    clips, items = tuple(clip for clip, _ in done), tuple(item for _, item in done)
+    failures = tuple(result for _, result in results if isinstance(result, Failure))
+    return Group(clips, items, failures, tuple(results))
+
+
+def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Iterator[list[Clip]]:
+    """Cut a sequence of clips into groups within the limits."""
+    group: list[Clip] = []
+    n_samples = 0
+    for clip in clips:
+        if group and (len(group) >= limits.clips or n_samples + len(clip.samples) > limits.seconds * sample_rate):
+            yield group
+            group, n_samples = [], 0
+        group.append(clip)
+        n_samples += len(clip.samples)
+    if group:
+        yield group
+
+
+def embed_clips(
+    model: AudioModel, clips: Sequence[Clip], timestamps: bool, advance: Advance = lambda n: None
+) -> list[Embedded | InputError]:
+    """Embed clips, those of equal length in one call; the result has their order."""
+    by_length: dict[int, list[int]] = {}
+    for i, clip in enumerate(clips):
+        by_length.setdefault(len(clip.samples), []).append(i)
+    if "original" in str(model.normalization):  # clips of one call would influence each other
+        by_length = {i: [i] for i in range(len(clips))}
+    results: dict[int, Embedded | InputError] = {}
+    for places in by_length.values():
+        results.update(zip(places, _embed_equal(model, [clips[i] for i in places], timestamps), strict=True))
+        advance(len(places))
+    return [results[i] for i in range(len(clips))]
+
+
+def _embed_equal(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
+    """Embed clips of equal length in one call; if the model refuses it, each alone, to learn which one it refuses."""
+    try:
+        vectors, times = _call(model, clips, timestamps)
+    except InputError as error:
+        if len(clips) == 1:
+            return [InputError(f"{clips[0].file.path}: {error}")]
+        return [result for clip in clips for result in _embed_equal(model, [clip], timestamps)]
+    return [Embedded(clip.file.name, *pair) for clip, *pair in zip(clips, vectors, times, strict=True)]
+
+
+def _on_device(clips: Sequence[Clip], device: torch.device) -> torch.Tensor:
+    """Samples of clips of equal length [shape=(n_clips, n_samples)], to a GPU from page-locked memory, unawaited."""
+    rows = [torch.from_numpy(clip.samples) for clip in clips]
+    if device.type == "cuda":
+        audio = torch.stack(rows, out=torch.empty(len(rows), len(rows[0]), pin_memory=True))
+        return audio.to(device, non_blocking=True)
+    return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).to(device)  # hours of audio are not copied
+
+
+def _call(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
+    """Embed clips of equal length: vectors, and a row of timestamps or None for each clip."""
+    try:
+        audio = _on_device(clips, model.device)
+        if not timestamps:
+            return model.scene_embeddings(audio).cpu().numpy(), [None] * len(clips)
+        vectors, times = model.timestamp_embeddings(audio)
+        return vectors.cpu().numpy(), times.cpu().numpy()
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        seconds = len(clips[0].samples) / model.sample_rate
+        raise InputError(
+            f"there is not enough memory to embed {seconds:.1f} s; use a smaller batch_size (--batch-size), "
+            "device='cpu' (--device cpu), or cut the file into shorter ones"
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was lacking, of a GPU or, which torch tells by its text alone, of the CPU."""
+    text = str(error)
+    return (
+        isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+        or "not enough memory" in text
+        or ("DefaultCPUAllocator" in text and "allocate" in text)
+    )

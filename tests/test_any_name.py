@@ -1,0 +1,224 @@
+"""One file, folder or name never stops the run, and never hides the rest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from extraction import MODEL, noise, recorded, write_corpus
+
+import hear_byols
+from hear_byols.cli.main import main
+from hear_byols.errors import AudioWarning, InputError, OptionError
+from hear_byols.extraction import groups
+from hear_byols.extraction.arrays import embed_files
+from hear_byols.extraction.extract import embed_to_folder
+from hear_byols.extraction.files import collect
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ODD = os.fsdecode(b"caf\xe9.wav")  # Latin-1, not UTF-8
+
+
+@pytest.fixture(scope="module")
+def model():
+    return hear_byols.load_model(MODEL)
+
+
+def write(path: Path, seed: int = 0) -> Path:
+    """A wav file under any name, which soundfile itself might refuse."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(0.3, seed), 16000, format="WAV")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())
+    return path
+
+
+def reasons(report) -> dict[str, str]:
+    return {failure.name: failure.reason for failure in report.failures}
+
+
+@pytest.mark.parametrize("format", ["npz", "npy", "csv", "parquet"])
+def test_names_that_are_no_utf8_are_embedded_like_any_other(tmp_path, format):
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
+    for i, name in enumerate(("a.wav", ODD, "z.wav")):
+        write(tmp_path / "in" / name, i)
+    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
+    assert (report.n_embedded, report.failures) == (3, ())
+    assert recorded(tmp_path / "out") == ["a.wav", ODD, "z.wav"]
+    again = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
+    assert (again.n_embedded, again.n_present) == (0, 3)
+    if format == "npz":
+        assert str(np.load(tmp_path / "out" / "embeddings" / f"{ODD}.npz")["source"]) == ODD
+    if format == "csv":
+        with open(tmp_path / "out/embeddings/part-00000.csv", encoding="utf-8", errors="surrogateescape") as file:
+            assert [row["source"] for row in csv.DictReader(file)] == ["a.wav", ODD, "z.wav"]
+
+
+def test_names_that_are_no_utf8_can_be_told_on_any_terminal(tmp_path, capsys):
+    (tmp_path / ODD).write_text("no audio")
+    assert main(["embed", str(tmp_path), "-o", str(tmp_path / "out"), "--model", MODEL]) == 1
+    assert "caf" in capsys.readouterr().err
+
+
+def test_names_that_are_too_long_for_an_output_fail_alone(tmp_path):
+    long, longest = "a" * 225 + ".wav", "b" * 251 + ".wav"
+    for name in (long, longest, "z.wav"):
+        write(tmp_path / "in" / name)
+    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
+    assert "cannot be the name of its output (File name too long)" in reasons(report)[longest]
+    assert recorded(tmp_path / "out") == [long, "z.wav"]
+    assert embed_to_folder([tmp_path / "in"], tmp_path / "table", model=MODEL, format="csv").n_embedded == 3
+
+
+def test_an_output_whose_place_is_taken_by_a_folder_fails_alone(tmp_path):
+    for name in ("x", "x.npz/y.wav", "z.wav"):
+        write(tmp_path / "in" / name)
+    paths = [tmp_path / "in" / name for name in ("x", "x.npz/y.wav", "z.wav")]
+    report = embed_to_folder(paths, tmp_path / "out", model=MODEL, relative_to=tmp_path / "in")
+    assert len(report.failures) == 1
+    assert "z.wav" in recorded(tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):  # as for a user without permission; the tests may run as root
+        if not isinstance(path, int) and Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
+    assert report.n_embedded == 1
+    assert "locked: the folder cannot be searched (Permission denied)" in reasons(report)["locked"]
+    assert "locked" in (tmp_path / "out" / "manifest.json").read_text()
+
+
+def test_links_to_nowhere_are_named(tmp_path):
+    write(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "b.wav").symlink_to(tmp_path / "gone.wav")
+    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
+    assert (report.n_embedded, list(reasons(report))) == (1, ["b.wav"])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_recording_too_long_for_memory_fails_alone(tmp_path, model, monkeypatch, error):
+    names = write_corpus(tmp_path / "in", 3, lengths_s=(0.3, 0.9, 0.3))
+    embed = model.scene_embeddings
+
+    def scarce(audio):
+        if audio.shape[1] > 10_000:
+            raise error
+        return embed(audio)
+
+    monkeypatch.setattr(model, "scene_embeddings", scarce)
+    monkeypatch.setattr("hear_byols.extraction.extract.load_model", lambda spec, **options: model)
+    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
+    assert report.n_embedded == 2
+    assert "not enough memory to embed 0.9 s" in reasons(report)[names[-1]]
+
+
+def test_faults_of_a_program_are_no_faults_of_a_file(tmp_path, model, monkeypatch):
+    write_corpus(tmp_path, 1)
+    monkeypatch.setattr(model, "scene_embeddings", lambda audio: {}["a mistake"])
+    with pytest.raises(KeyError):
+        embed_files(collect([tmp_path])[0].path, model)
+
+
+def test_a_recording_too_long_to_decode_fails_alone(tmp_path, monkeypatch):
+    write_corpus(tmp_path / "in", 3)
+    concatenate = np.concatenate
+
+    def scarce(arrays, *args, **kwargs):
+        if len(arrays) > 1:
+            raise MemoryError
+        return concatenate(arrays, *args, **kwargs)
+
+    soundfile.write(tmp_path / "in" / "long.wav", noise(20, 1), 16000)
+    monkeypatch.setattr("hear_byols.containers.recording.np.concatenate", scarce)
+    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
+    assert report.n_embedded == 3
+    assert "not enough memory to decode it" in reasons(report)["long.wav"]
+
+
+# Empty paths and lists
+
+
+def test_empty_paths_are_refused(tmp_path, monkeypatch):
+    write(tmp_path / "secret" / "a.wav")
+    monkeypatch.chdir(tmp_path)
+    for paths in ([""], ["secret", ""]):
+        assert main(["embed", *paths, "-o", "out", "--model", MODEL]) == 2
+    assert main(["embed", "secret", "-o", "", "--model", MODEL]) == 2
+    with pytest.raises(OptionError, match="is empty"):
+        collect(["secret"], relative_to="")
+    with pytest.raises(InputError, match="a path is empty"):
+        embed_files("", MODEL)
+    assert sorted(os.listdir()) == ["secret"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le with mark", "utf-16-be with mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_are_read_with_their_byte_order_mark(tmp_path, encoding, end):
+    text = end.join([str(tmp_path / "one.wav"), str(tmp_path / "zwei \u00fc.wav"), ""])
+    mark = {"utf-16-le with mark": b"\xff\xfe", "utf-16-be with mark": b"\xfe\xff"}.get(encoding, b"")
+    data = mark + text.encode(encoding.split()[0])
+    assert [file.name for file in collect(["-"], stdin=io.BytesIO(data))] == ["one.wav", "zwei \u00fc.wav"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_lists_in_utf16_without_a_mark_are_refused(encoding):
+    with pytest.raises(OptionError, match="UTF-16"):
+        collect(["-"], stdin=io.BytesIO("/data/a.wav\n".encode(encoding)))
+
+
+# Audio that needs more, and audio that is worth a warning
+
+
+def test_audio_of_other_libraries_is_found_and_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hear_byols.containers.ffmpeg.is_available", lambda: False)
+    for name in ("a.wave", "b.snd", "c.rf64"):
+        write(tmp_path / "in" / name)
+    for name in ("d.m4a", "e.m4a", "f.webm", "g.wma", "notes.txt"):
+        (tmp_path / "in" / name).write_bytes(b"\x1a\x45\xdf\xa3" + bytes(100))
+    assert main(["embed", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", MODEL]) == 1
+    assert recorded(tmp_path / "out") == ["a.wave", "b.snd", "c.rf64"]
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("4 could not be, of them for want of hear_byols[formats]: 2 .m4a, 1 .webm, 1 .wma")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["failed_by_extension"] == {".m4a": 2, ".webm": 1, ".wma": 1}
+    assert all("hear_byols[formats]" in failure["reason"] for failure in manifest["failed"])
+
+
+def test_warnings_stand_in_the_manifest_of_this_run_and_the_next(tmp_path, capsys):
+    write(tmp_path / "in" / "a.wav")
+    clip = noise(0.3, 1)
+    soundfile.write(tmp_path / "in" / "anti.wav", np.stack([clip, -clip], 1), 16000)
+    for _ in range(2):
+        assert main(["embed", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", MODEL]) == 0
+        assert "warning: anti.wav: its channels are in opposite phase" in capsys.readouterr().err
+        (warning,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["warnings"]
+        assert warning["name"] == "anti.wav"
+    with pytest.warns(AudioWarning, match=r"anti\.wav: its channels are in opposite phase"):
+        embed_files([tmp_path / "in" / "anti.wav"], MODEL)
+
+
+def test_the_two_engines_share_the_groups(tmp_path, model):
+    """The generator that both use: order, groups and failures."""
+    names = write_corpus(tmp_path, 5, lengths_s=(0.3,))
+    (tmp_path / "b" / "bad.wav").write_text("no audio")
+    made = list(groups.embedded_groups(model, collect([tmp_path]), False, groups.GroupLimits(2, 600)))
+    assert [item.source for group in made for item in group.items] == names
+    assert [len(group.items) for group in made] == [2, 2, 1]
+    assert [failure.name for group in made for failure in group.failures] == ["b/bad.wav"]
+    assert all(torch.isfinite(torch.from_numpy(item.vectors)).all() for group in made for item in group.items)

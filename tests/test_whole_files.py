@@ -1,0 +1,312 @@
+"""A file is read whole or refused: joined, cut off, damaged, of unknown length, and in formats of another library."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from hear_byols import load_audio
+from hear_byols.audio import audio_seconds, decode_bytes
+from hear_byols.containers import ffmpeg
+from hear_byols.errors import AudioWarning, HearByolsError, InputError, OptionError
+
+RATE = 16000
+SECONDS = 4.0
+FORMS = {
+    "wav": {"format": "WAV", "subtype": "PCM_16"},
+    "float wav": {"format": "WAV", "subtype": "FLOAT"},
+    "adpcm wav": {"format": "WAV", "subtype": "IMA_ADPCM"},
+    "rf64": {"format": "RF64", "subtype": "PCM_16"},
+    "w64": {"format": "W64", "subtype": "PCM_16"},
+    "aiff": {"format": "AIFF", "subtype": "PCM_16"},
+    "aifc": {"format": "AIFF", "subtype": "FLOAT"},
+    "au": {"format": "AU", "subtype": "PCM_16"},
+    "caf": {"format": "CAF", "subtype": "PCM_16"},
+    "flac": {"format": "FLAC", "subtype": "PCM_16"},
+    "mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III"},
+    "vorbis": {"format": "OGG", "subtype": "VORBIS"},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
+}
+JOINED = ("mp3", "vorbis", "opus")  # formats whose joined files are read whole; others are refused
+HAS_STRUCTURE = ("flac", "mp3", "vorbis", "opus")  # that shows where something is missing in the middle
+
+
+def noise(seconds: float = SECONDS, channels: int = 1) -> np.ndarray:
+    audio = 0.1 * np.random.default_rng(0).standard_normal((round(seconds * RATE), channels))
+    return audio.astype(np.float32)
+
+
+def encoded(form: str, audio: np.ndarray | None = None, **options) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise() if audio is None else audio, RATE, **FORMS[form], **options)
+    return buffer.getvalue()
+
+
+def seconds_of(content: bytes, folder: Path, name: str = "x.bin") -> float:
+    (folder / name).write_bytes(content)
+    return len(load_audio(folder / name)) / RATE
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_whole_files_are_read_whole_and_tags_do_not_matter(tmp_path, form):
+    content = encoded(form)
+    for variant in (content, content + bytes(64)):
+        assert seconds_of(variant, tmp_path) == pytest.approx(SECONDS, abs=0.05)
+        assert audio_seconds(tmp_path / "x.bin") == pytest.approx(SECONDS, abs=0.1)
+        assert len(decode_bytes(variant, "x")) / RATE == pytest.approx(SECONDS, abs=0.05)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+@pytest.mark.parametrize("form", FORMS)
+def test_files_that_were_cut_off_are_refused(tmp_path, form, share):
+    content = encoded(form)
+    with pytest.raises(InputError, match=r"x\.bin: (is cut off|is damaged|cannot be read)"):
+        seconds_of(content[: int(len(content) * share)], tmp_path)
+
+
+@pytest.mark.parametrize("form", ["wav", "rf64", "w64", "aiff", "au", "mp3"])
+def test_the_error_says_how_much_there_is_and_how_much_there_should_be(tmp_path, form):
+    content = encoded(form)
+    with pytest.raises(InputError, match=r"it holds [123]\.\d+ s of the 4\.\d+ s that its header announces"):
+        seconds_of(content[: len(content) * 6 // 10], tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_joined_files_are_read_to_the_end_or_refused(tmp_path, form):
+    content = encoded(form) + encoded(form)
+    if form not in JOINED:
+        with pytest.raises(InputError, match="holds more than"):
+            seconds_of(content, tmp_path)
+        return
+    assert seconds_of(content, tmp_path) == pytest.approx(2 * SECONDS, abs=0.1)
+    assert audio_seconds(tmp_path / "x.bin") == pytest.approx(2 * SECONDS, abs=0.2)
+    stereo = encoded(form, noise(channels=2))
+    assert seconds_of(content + stereo, tmp_path) == pytest.approx(3 * SECONDS, abs=0.1)
+
+
+@pytest.mark.parametrize("form", HAS_STRUCTURE)
+def test_zeros_in_the_middle_are_found_where_the_format_shows_them(tmp_path, form):
+    content = bytearray(encoded(form))
+    content[len(content) // 2 : len(content) // 2 + 5000] = bytes(5000)
+    with pytest.raises(InputError, match=r"is damaged|is cut off"):
+        seconds_of(bytes(content), tmp_path)
+
+
+def test_a_lost_page_of_ogg_is_found(tmp_path):
+    content = encoded("opus")
+    places = [i for i in range(len(content)) if content[i : i + 4] == b"OggS"]
+    with pytest.raises(InputError, match=r"page 4 follows page 2; \d\.\d\d s could be read before it"):
+        seconds_of(content[: places[3]] + content[places[4] :], tmp_path)
+
+
+# Lengths of WAV and its like
+
+
+def with_length(content: bytes, length: int) -> bytes:
+    place = content.index(b"data") + 4
+    return content[:place] + struct.pack("<I", length) + content[place + 4 :]
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000, 0])
+def test_the_lengths_that_pipes_write_are_read_to_the_end(tmp_path, length):
+    np.testing.assert_array_equal(
+        decode_bytes(with_length(encoded("wav"), length), "pipe"), decode_bytes(encoded("wav"), "file")
+    )
+    if length:
+        au = bytearray(encoded("au"))
+        au[8:12] = b"\xff\xff\xff\xff"
+        assert seconds_of(bytes(au), tmp_path) == SECONDS
+
+
+@pytest.mark.parametrize("form", ["wav", "float wav"])
+def test_a_length_that_is_too_small_is_refused(tmp_path, form):
+    with pytest.raises(InputError, match=r"the header says 1\.00 s, and 3\.00 s more follow"):
+        seconds_of(with_length(encoded(form), RATE * (4 if "float" in form else 2)), tmp_path)
+
+
+def test_a_length_that_passed_4_gb_is_refused(tmp_path):
+    content = encoded("wav", np.zeros((0, 1)))
+    n_bytes = (1 << 32) + 64_000
+    with open(tmp_path / "big.wav", "wb") as file:
+        file.write(with_length(content, n_bytes % (1 << 32)))
+        file.truncate(len(content) + n_bytes)  # sparse
+    with pytest.raises(InputError, match=r"the header says 2\.00 s, and 134217\.73 s more follow"):
+        load_audio(tmp_path / "big.wav")
+
+
+def test_chunks_and_tags_behind_the_samples_are_no_samples(tmp_path):
+    content = encoded("wav")
+    for behind in (b"LIST\4\0\0\0INFO", b"id3 \1\0\0\0x\0", b"LIST\xff\xff\0\0cut off", b"TAG" + bytes(125)):
+        assert seconds_of(content + behind, tmp_path) == SECONDS
+
+
+@pytest.mark.parametrize("rate", [1, 8, 999, 768_001, 4_000_000])
+def test_absurd_rates_are_refused(tmp_path, rate):
+    content = bytearray(encoded("wav"))
+    content[24:28] = struct.pack("<I", rate)
+    with pytest.raises(InputError, match=f"has a rate of {rate} Hz; rates from 1000 to 768000 Hz are read"):
+        seconds_of(bytes(content), tmp_path)
+
+
+# FLAC and MP3 without a length
+
+
+def test_flac_from_a_pipe_is_read_whole_in_any_place(tmp_path):
+    whole = encoded("flac")
+    content = bytearray(whole)
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)  # the number of samples, of 36 bits
+    assert seconds_of(bytes(content), tmp_path, "pipe.flac") == SECONDS
+    np.testing.assert_array_equal(load_audio(tmp_path / "pipe.flac"), decode_bytes(whole, "whole"))
+    with pytest.raises(InputError, match="is damaged"):
+        seconds_of(bytes(content[:-3000]), tmp_path)
+
+
+def variable_mp3(seconds: float = 10.0) -> tuple[bytes, int]:
+    """An MP3 of variable bit rate, dense in its first second; and the bytes of the frame that says how long it is."""
+    audio = 0.2 * np.sin(np.arange(round(seconds * 44100)) / 16)
+    audio[:44100] = 0.3 * np.random.default_rng(0).standard_normal(44100)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio, 44100, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+    content = buffer.getvalue()
+    first = content.index(b"\xff\xfb", 4)
+    assert b"Xing" in content[:first]
+    return content, first
+
+
+def test_mp3_of_variable_rate_without_a_length_is_read_whole(tmp_path):
+    content, first = variable_mp3()
+    for variant in (content, content[first:], content[first:] * 2):
+        expected = 10 * (2 if len(variant) > len(content) else 1)
+        assert seconds_of(variant, tmp_path) == pytest.approx(expected, abs=0.1)
+        assert audio_seconds(tmp_path / "x.bin") == pytest.approx(expected, abs=0.2)
+
+
+def test_mp3_that_ends_within_a_frame_and_has_no_length_is_read_with_a_warning(tmp_path):
+    content, first = variable_mp3()
+    (tmp_path / "stream.mp3").write_bytes(content[first:-50])
+    with pytest.warns(AudioWarning, match=r"stream\.mp3: ends within a frame"):
+        load_audio(tmp_path / "stream.mp3")
+
+
+# Channels, sources, rates
+
+
+def test_channels_that_cancel_each_other_give_a_warning(tmp_path):
+    audio = noise()
+    cases = {"anti": ([1, -1], True), "nearly": ([1, -0.9], True), "stereo": ([1, 1], False), "left": ([1, 0], False)}
+    for name, (gains, is_warned) in cases.items():
+        soundfile.write(tmp_path / f"{name}.wav", audio * gains, RATE, subtype="FLOAT")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            load_audio(tmp_path / f"{name}.wav")
+        assert [w.category for w in caught] == [AudioWarning] * is_warned, name
+    soundfile.write(tmp_path / "apart.wav", np.random.default_rng(1).normal(0, 0.1, (RATE, 16)), RATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_audio(tmp_path / "apart.wav")
+
+
+def test_paths_of_any_kind_and_open_files_are_read(tmp_path):
+    content = encoded("wav")
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    with open(path, "rb") as file:
+        for source in (path, str(path), bytes(path), file, io.BytesIO(content)):
+            assert len(load_audio(source)) == SECONDS * RATE
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "the path is empty"),
+        (None, "got NoneType"),
+        (3, "got int"),
+        (io.StringIO("text"), "open for reading bytes"),
+    ],
+)
+def test_what_is_no_file_is_refused(source, message):
+    with pytest.raises(InputError, match=message):
+        load_audio(source)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(InputError, match="is not a file"):
+        load_audio(tmp_path / "pipe.wav")
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1.5, True, "16000", 768_001])
+def test_rates_to_resample_to_are_checked(tmp_path, rate):
+    with pytest.raises(OptionError, match="sample_rate must be an integer from 1 to 768000 Hz"):
+        decode_bytes(encoded("wav"), "x", rate)
+    assert len(decode_bytes(encoded("wav"), "x", np.int64(8000))) == SECONDS * 8000
+
+
+# Formats of FFmpeg
+
+
+def by_ffmpeg(path: Path, codec: str, rate: int = 44100, **options: str) -> bytes:
+    av = pytest.importorskip("av", reason='needs pip install "hear_byols[formats]"')
+    time = np.arange(round(SECONDS * rate)) / rate
+    tone = 0.3 * np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = rate, 0
+        context = stream.codec_context
+        resampler = av.AudioResampler(context.format, "mono", rate, frame_size=context.frame_size or None)
+        for block in resampler.resample(frame) + resampler.resample(None):
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+FFMPEG_FORMS = [
+    ("x.m4a", "aac", {"movflags": "faststart"}),
+    ("x.mp4", "aac", {}),
+    ("x.aac", "aac", {}),
+    ("x.webm", "libopus", {"rate": 48000}),
+    ("x.m4a", "alac", {"movflags": "faststart"}),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), FFMPEG_FORMS)
+def test_formats_of_ffmpeg_are_read_whole_or_refused(tmp_path, name, codec, options):
+    content = by_ffmpeg(tmp_path / name, codec, **options)
+    samples = load_audio(tmp_path / name)
+    assert len(samples) / RATE == pytest.approx(SECONDS, abs=0.1)
+    middle = samples[RATE : 2 * RATE]
+    assert np.abs(np.fft.rfft(middle)).argmax() == 440
+    (tmp_path / name).write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(InputError, match=r"cut off|damaged"):
+        load_audio(tmp_path / name)
+
+
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(ffmpeg, "is_available", lambda: False)
+    for name, head in (
+        ("x.m4a", b"\0\0\0\x20ftypM4A "),
+        ("x.webm", b"\x1a\x45\xdf\xa3"),
+        ("x.wma", b"\x30\x26\xb2\x75"),
+    ):
+        (tmp_path / name).write_bytes(head.ljust(32, b"\0") + bytes(3000))
+        with pytest.raises(InputError, match=r"pip install 'hear_byols\[formats\]'|is cut off"):
+            load_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>404</html>", bytes(5000), b"just text, and more of it"])
+def test_what_is_no_audio_is_not_said_to_be_missing(tmp_path, content):
+    (tmp_path / "x.mp3").write_bytes(content)
+    with pytest.raises(HearByolsError) as caught:
+        load_audio(tmp_path / "x.mp3")
+    assert "does not exist" not in str(caught.value)
+    assert "cannot be read as audio" in str(caught.value)
