@@ -93,9 +93,9 @@ def open_audio(source: AudioSource) -> Recording:
             raise InputError(f"the file must be open for reading bytes (mode 'rb'), it gave {type(content).__name__}")
         return Recording(content, str(getattr(source, "name", "the file")))
     try:
-        path = Path(os.fsdecode(cast("str | os.PathLike[str]", source)))
+        path = os.fsdecode(cast("str | os.PathLike[str]", source))
     except TypeError as error:
         raise InputError(f"a path or an open file is needed, got {type(source).__name__}") from error
-    if not os.fspath(source):
+    if not path:
         raise InputError("the path is empty")
-    return Recording(path, str(path))
+    return Recording(Path(path), path)

@@ -103,7 +103,7 @@ def embedded_groups(
 
     with closing(read_ahead(files, model.sample_rate)) as clips:
         for clips_of_group in _groups(readable(clips), limits, model.sample_rate):
-            results = unread[:]
+            results: list[tuple[int, Embedded | Failure]] = [*unread]
             unread.clear()
             done = []
             for clip, result in zip(
@@ -163,7 +163,8 @@ def _embed_equal(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> 
         if len(clips) == 1:
             return [InputError(f"{clips[0].file.path}: {error}")]
         return [result for clip in clips for result in _embed_equal(model, [clip], timestamps)]
-    return [Embedded(clip.file.name, *pair) for clip, *pair in zip(clips, vectors, times, strict=True)]
+    rows = zip(clips, vectors, times, strict=True)
+    return [Embedded(clip.file.name, vector, centres) for clip, vector, centres in rows]
 
 
 def _on_device(clips: Sequence[Clip], device: torch.device) -> torch.Tensor:

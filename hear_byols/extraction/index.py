@@ -146,7 +146,7 @@ def _check(entry: Any, is_table: bool) -> None:
             raise TypeError("what it says of a source is incomplete")
         if "\0" in source["path"] or not isinstance(source.get("warnings", []), list):
             raise ValueError("what it says of a source is none")
-        os.fsencode(source["path"]), os.fsencode(source["name"])
+        os.fsencode(source["path"] + source["name"])
 
 
 def size_of(path: Path) -> int | None:

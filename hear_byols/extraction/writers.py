@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def _keep_csv(path: Path, sources: Collection[str], new: Path) -> None:
         writer.writerows(row for row in rows if row[0] in wanted)
 
 
-def _open_csv(path: Path, mode: str) -> TextIO:
+def _open_csv(path: Path, mode: str) -> IO[str]:
     return open(path, mode, newline="", encoding="utf-8", errors="surrogateescape")
 
 
