@@ -16,12 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from hear_byols._util.progress import progress as progress_of
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.extraction.extract import Report, finish, parameters_digest, run_settings
 from hear_byols.extraction.files import AudioFile, PathLike, collect
-from hear_byols.extraction.groups import Failure
+from hear_byols.extraction.groups import Advance, Failure
 from hear_byols.extraction.output import OutputFolder, open_output
 from hear_byols.extraction.ray_worker import Task, Worker
 from hear_byols.extraction.writers import find_format
@@ -61,7 +60,7 @@ def embed_with_ray(
         device: ``"auto"`` (a GPU for each worker if the cluster has any, else a core), ``"cpu"`` or ``"cuda"``.
         relative_to: folder that outputs are named relative to; by default the folder that a file was found in.
         overwrite: remove the embeddings of an earlier run in ``output`` first.
-        progress: show a progress bar when standard error is a terminal.
+        progress: show a bar on standard error, or a line every 30 seconds where that is no terminal.
         address: of a running cluster, or ``"auto"``; by default one of this machine's own for this call.
         workers: how many; by default one for each GPU, or core, that the cluster has.
         **options: of ``load_model``.
@@ -85,12 +84,12 @@ def embed_with_ray(
         failures: list[Failure] = []
         if pending:
             task = Task(_spec(model), options, parameters_digest(loaded), timestamps, os.path.abspath(output))
-            n_done = len(files) - len(pending)
-            bar = tqdm(total=len(files), initial=n_done, unit="file", disable=None if progress else True)
-            with _cluster(ray, address, workers), bar:
+            n_done = len({file.name for file in files} - {file.name for file in pending})
+            bar = progress_of(n_done + len(pending), "file", done=n_done, shown=progress)
+            with _cluster(ray, address, workers), bar as advance:
                 n_workers, device, resources = _plan(ray, device, workers)
                 results = _results(ray, _shards(pending, n_workers), task, device, n_workers, resources)
-                failures = _record(results, folder, bar)
+                failures = _record(results, folder, advance)
             folder.remove_leftovers()  # parts of workers that died
         return finish(folder, files, pending, failures)
 
@@ -194,7 +193,7 @@ def _results(
         ) from error
 
 
-def _record(results: Iterator[dict[str, Any]], folder: OutputFolder, bar: tqdm) -> list[Failure]:
+def _record(results: Iterator[dict[str, Any]], folder: OutputFolder, advance: Advance) -> list[Failure]:
     """Give each finished part its name and its line in the index."""
     failures = []
     for result in results:
@@ -202,7 +201,7 @@ def _record(results: Iterator[dict[str, Any]], folder: OutputFolder, bar: tqdm) 
             raise OutputError(f"a worker could not go on: {result['error']}")
         for part, digest, sources in result["parts"]:
             folder.adopt(Path(part), digest, sources)
-            bar.update(len(sources))
+            advance(len(sources))
         failures += [Failure(*failure) for failure in result["failures"]]
-        bar.update(len(result["failures"]))
+        advance(len(result["failures"]))
     return failures

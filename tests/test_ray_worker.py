@@ -1,0 +1,40 @@
+"""What a worker of the engine ray does, without a cluster: its parts are those of any other run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from extraction import MODEL, contents, recorded, write_corpus
+
+from hear_byols import load_model
+from hear_byols.extraction.extract import embed_to_folder, finish, parameters_digest, run_settings
+from hear_byols.extraction.files import AudioFile, collect
+from hear_byols.extraction.output import open_output
+from hear_byols.extraction.ray import _record
+from hear_byols.extraction.ray_worker import Task, Worker
+from hear_byols.extraction.writers import find_format
+
+pytest.importorskip("pyarrow")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_workers_parts_are_adopted_with_their_digests_and_its_failures_told(tmp_path):
+    names = write_corpus(tmp_path / "in", 3)
+    (tmp_path / "in" / "bad.wav").write_text("no audio")
+    files = [*collect([tmp_path / "in"]), AudioFile("locked", Path("locked"), "the folder cannot be searched")]
+    model, output = load_model(MODEL), tmp_path / "out"
+    settings = run_settings(model, MODEL, "parquet", False, "ray: cpu", {})
+    with open_output(output, find_format("parquet"), settings, overwrite=False) as folder:
+        pending = folder.pending(files)
+        worker = Worker(Task(MODEL, {}, parameters_digest(model), False, str(output)), "cpu")
+        shard = json.dumps([[file.name, str(file.path), file.error] for file in pending])
+        results = (json.loads(text) for text in worker({"shard": [shard]})["result"])
+        report = finish(folder, files, pending, _record(results, folder, lambda n: None))
+    assert (report.n_embedded, sorted(recorded(output))) == (3, names)
+    assert [failure.name for failure in report.failures] == ["bad.wav", "locked"]
+    embed_to_folder([tmp_path / "in"], tmp_path / "plain", model=MODEL, format="parquet", device="cpu")
+    assert contents(output) == contents(tmp_path / "plain")
+    again = embed_to_folder([tmp_path / "in"], output, model=MODEL, format="parquet", device="cpu")
+    assert (again.n_embedded, again.n_present) == (0, 3)
