@@ -9,7 +9,6 @@ import math
 import re
 import sys
 
-from hear_byols.config import INVARIANT_MODES, LAYERS
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
 
@@ -49,9 +48,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     for name in ("name", "description", "licence"):
         credits.add_argument(f"--{name}", default="", help="of the weights")
     credits.add_argument("--manifest", default="", metavar="CSV", help="columns shard, licence, content")
-    credits.add_argument("--normalization", choices=INVARIANT_MODES, default="dataset", help="default: dataset")
-    credits.add_argument("--layers", choices=LAYERS, default="last", help="default: last")
-    credits.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
     _add_settings(parser.add_argument_group("settings, which replace the preset's"))
     parser.set_defaults(run=run)
 
@@ -64,6 +60,8 @@ def _add_settings(group: argparse._ArgumentGroup) -> None:
         text = f"{described[field.name]} (default: {field.default})"
         if field.type == "bool":
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif field.name == "teacher_weights":
+            group.add_argument(flag, nargs="+", type=float, metavar="WEIGHT", help=text)
         elif isinstance(field.default, tuple):
             group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), help=text)
         else:
@@ -88,9 +86,6 @@ def run(args: argparse.Namespace) -> int:
         cache=args.cache,
         hardware=Hardware(args.accelerator, args.devices, args.nodes, args.workers),
         credits=Credits(args.name, args.description, args.licence, args.manifest, args.preset),
-        normalization=args.normalization,
-        layers=args.layers,
-        half=args.half,
         max_minutes=args.max_minutes,
         tensorboard=not args.no_tensorboard,
         progress=not args.quiet,

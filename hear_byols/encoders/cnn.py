@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import ConvBlock
 from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.encoders.pooling import channels_last, mean_max, time_major
+from hear_byols.encoders.pooling import channels_last, time_major
 
 CHANNELS = 64
 
@@ -22,6 +22,7 @@ class AudioNTT(MultilayerEncoder):
     """
 
     min_frames = 8
+    column_frames = 8
 
     def __init__(self, embedding_size: int = 2048, n_mels: int = 64, layers: str = "last") -> None:
         super().__init__(embedding_size, CHANNELS * (n_mels // 4 + n_mels // 8), layers)
@@ -30,11 +31,10 @@ class AudioNTT(MultilayerEncoder):
         self.dropout = nn.Dropout(0.3)
         self.fc2 = nn.Linear(embedding_size, embedding_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 8) -> (batch, embedding_size)."""
+    def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See :class:`MultilayerEncoder`; a column covers 8 frames."""
         first, second, third = self.blocks
         second_maps = second(first(channels_last(x)))
         third_maps = third(second_maps)
-        x = time_major(third_maps)  # (batch, time / 8, 512)
-        x = self.dropout(F.relu(self.fc1(x)))
-        return self.fuse(mean_max(F.relu(self.fc2(x))), second_maps, third_maps)
+        sequence = self.dropout(F.relu(self.fc1(time_major(third_maps))))  # (batch, time / 8, embedding_size)
+        return F.relu(self.fc2(sequence)), (second_maps, third_maps)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hear_byols.encoders.folding import conv_norm
 from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.encoders.pooling import channels_last, mean_max, time_major
+from hear_byols.encoders.pooling import channels_last, time_major
 
 WIDTHS = (64, 256, 512)
 KERNELS = (7, 3, 3)
@@ -123,6 +123,7 @@ class CvT(MultilayerEncoder):
     """
 
     min_frames = 1
+    column_frames = 16
 
     def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
         super().__init__(WIDTHS[2] * (n_mels // 16), WIDTHS[0] * (n_mels // 4) + WIDTHS[1] * (n_mels // 8), layers)
@@ -131,10 +132,10 @@ class CvT(MultilayerEncoder):
             *(Stage(*spec) for spec in zip(inputs, WIDTHS, KERNELS, STRIDES, HEADS, strict=True))
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, embedding_size)."""
+    def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See :class:`MultilayerEncoder`; a column covers 16 frames."""
         first, second, third = self.stages
         first_maps = first(channels_last(x).permute(0, 2, 3, 1))
         second_maps = second(first_maps)
-        embedding = mean_max(time_major(_channels_first(third(second_maps))))
-        return self.fuse(embedding, _channels_first(first_maps), _channels_first(second_maps))
+        sequence = time_major(_channels_first(third(second_maps)))
+        return sequence, (_channels_first(first_maps), _channels_first(second_maps))

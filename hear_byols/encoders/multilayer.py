@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hear_byols.encoders.pooling import mean_max
+
 
 class MultilayerEncoder(nn.Module):
     """Base of the encoders; maps (batch, 1, n_mels, time) to (batch, ``embedding_size``).
@@ -18,12 +20,29 @@ class MultilayerEncoder(nn.Module):
     """
 
     min_frames: int
+    column_frames: int  # that a column of the last layer covers
 
     def __init__(self, own_size: int, hidden_size: int, layers: str) -> None:
         super().__init__()
         self.layers = layers
         self.own_size = own_size
         self.embedding_size = own_size + (hidden_size if layers == "multi" else 0)
+
+    def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The last layer before it is pooled over time, and the feature maps before it.
+
+        Args:
+            x: log-mel spectrograms [shape=(batch, 1, n_mels, time)].
+
+        Returns:
+            The sequence [shape=(batch, time', own_size)], and maps for :meth:`fuse`.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed log-mel spectrograms: (batch, 1, n_mels, time >= min_frames) -> (batch, embedding_size)."""
+        sequence, maps = self.columns(x)
+        return self.fuse(mean_max(sequence), *maps)
 
     def fuse(self, embedding: Tensor, *maps: Tensor) -> Tensor:
         """The embedding, and if asked for the feature maps' maxima [each map's shape=(batch, channels, mel, time)]."""

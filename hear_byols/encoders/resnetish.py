@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hear_byols.encoders.folding import conv_norm
 from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.encoders.pooling import channels_last, mean_max, time_major
+from hear_byols.encoders.pooling import channels_last, time_major
 
 DEPTHS = (3, 4, 6, 3)
 WIDTHS = (64, 128, 256, 512)
@@ -52,6 +52,7 @@ class ResNetish34(MultilayerEncoder):
     layer2: nn.Sequential
     layer3: nn.Sequential
     layer4: nn.Sequential
+    column_frames = 16
 
     def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
         super().__init__(WIDTHS[-1] * (n_mels // 16), WIDTHS[1] * (n_mels // 4) + WIDTHS[2] * (n_mels // 8), layers)
@@ -61,10 +62,10 @@ class ResNetish34(MultilayerEncoder):
         for i, (n_in, n_out, depth) in enumerate(zip(inputs, WIDTHS, DEPTHS, strict=True)):
             self.add_module(f"layer{i + 1}", _stage(n_in, n_out, depth, stride=1 if i == 0 else 2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed log-mel spectrograms: (batch, 1, n_mels, time) -> (batch, embedding_size)."""
+    def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See :class:`MultilayerEncoder`; a column covers 16 frames."""
         x = conv_norm(channels_last(x), self.conv1, self.bn1)
         x = F.relu(F.max_pool2d(x, 3, stride=2, padding=1))
         second = self.layer2(self.layer1(x))
         third = self.layer3(second)
-        return self.fuse(mean_max(time_major(self.layer4(third))), second, third)
+        return time_major(self.layer4(third)), (second, third)

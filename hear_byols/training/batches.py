@@ -133,7 +133,7 @@ def _fits(audio: Tensor, device: torch.device) -> bool:
 
 def _digest(pool: AudioPool, targets: Targets | None) -> str:
     """Tells whether two sources draw from the same audio and features."""
-    digest = hashlib.sha256(pool.fingerprint.encode() + pool.offsets.tobytes())
+    digest = hashlib.sha256(pool.digest.encode() + pool.offsets.tobytes())
     if targets is not None:
         digest.update(targets.places.cpu().numpy().tobytes() + targets.features[:1].cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hear_byols.config import INVARIANT_MODES, LAYERS
 from hear_byols.errors import OptionError
 
 ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+TEACHERS = ("smart_turn", "moonshine", "mn04", "resemblyzer", "swift_f0", "yamnet", "speech_embedding")
 HOP_SAMPLES = 160
 MAX_CROP_SAMPLES = 160_000  # 10 s
+CHOICES = {
+    "encoder": ENCODERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "teacher_precision": PRECISIONS[:2],
+    "normalization": INVARIANT_MODES,
+    "layers": LAYERS,
+}
 # Settings that may differ between the sittings of one run: none of them changes what is computed.
 FREE_ON_RESUME = frozenset({"compile", "save_minutes", "keep"})
 
@@ -22,9 +32,12 @@ class PretrainConfig:
 
     Args:
         encoder: cnn, resnetish34, clstm or cvt
-        targets: what supervises the hybrid: none, opensmile, MODULE or MODULE:PATH of a HEAR module
+        targets: what supervises the hybrid: none, opensmile, MODULE[:PATH] of a HEAR module, or teachers joined by "+"
         alpha: weight of the supervised loss
         beta: weight of the self-supervised loss
+        teacher_weights: of each teacher's loss, in the order of targets; empty: 1 each
+        part_weight: of what the teachers say of a stretch of the crop, beside what they say of all of it
+        self_supervised_every: steps with teachers from one with the self-supervised loss to the next
         feature_crops: crops that have features (hybrid)
         crop_frames: spectrogram frames of a crop; 96 are 0.95 s
         batch_size: crops of a step, over all devices; each gives two views
@@ -35,6 +48,9 @@ class PretrainConfig:
         schedule: constant or cosine (falls to 0 at the end)
         warmup: share of the run in which the rate rises linearly
         cooldown: share of the run, at its end, in which a constant rate falls linearly to 0
+        weight_decay: of AdamW
+        clip_norm: largest norm of the gradients; 0: any
+        dropout: in the encoder
         ema_decay: of the target network
         projection_size: of projector and predictor; 0: 256, or the number of features for the hybrid
         head_hidden: width of the heads' hidden layers
@@ -47,6 +63,11 @@ class PretrainConfig:
         time_canvas: width of its virtual canvas, relative to the crop
         fader: largest gain of BYOL-A v2's linear fader in standard deviations; 0: off, 1 in BYOL-A v2
         synthetic: share of a batch that is synthesised on the device
+        student_db: lowest and highest gain between what the teachers hear and what the student hears
+        teacher_precision: arithmetic of the teachers, 32-true or bf16-mixed
+        normalization: of the encoder's input with teachers, and in the checkpoint: dataset, clip or halfway
+        layers: in the checkpoint: last or multi
+        half: weights in the checkpoint as float16
         precision: 32-true, bf16-mixed or 16-mixed
         seed: of initialisation and all draws
         identity_norm: batch norms of the encoder start with the scale and shift of what they normalise
@@ -64,6 +85,9 @@ class PretrainConfig:
     targets: str = "none"
     alpha: float = 1.0
     beta: float = 1.0
+    teacher_weights: tuple[float, ...] = ()
+    part_weight: float = 0.0
+    self_supervised_every: int = 1
     feature_crops: int = 20_000
     crop_frames: int = 96
     batch_size: int = 256
@@ -74,6 +98,9 @@ class PretrainConfig:
     schedule: str = "constant"
     warmup: float = 0.0
     cooldown: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    dropout: float = 0.3
     ema_decay: float = 0.99
     projection_size: int = 0
     head_hidden: int = 4096
@@ -86,6 +113,11 @@ class PretrainConfig:
     time_canvas: float = 1.5
     fader: float = 0.0
     synthetic: float = 0.0
+    student_db: tuple[float, float] = (-24.0, 6.0)
+    teacher_precision: str = "32-true"
+    normalization: str = "dataset"
+    layers: str = "last"
+    half: bool = False
     precision: str = "32-true"
     seed: int = 42
     identity_norm: bool = False
@@ -102,15 +134,19 @@ class PretrainConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise OptionError(f"{name} must be two positive numbers, the first not larger; got {low!r} {high!r}")
+        if self.student_db[0] > self.student_db[1]:
+            raise OptionError(f"student_db must be two levels, the first not higher; got {self.student_db!r}")
         if self.hybrid and not (self.alpha or self.beta):
             raise OptionError("alpha and beta cannot both be 0")
+        if self.teachers:
+            self._check_teachers()
         if self.hybrid and self.projection_size:
             raise OptionError(
                 f"projection_size of a hybrid is its number of features, so it must be 0; got {self.projection_size!r}"
             )
 
     def _check_choices(self) -> None:
-        for name, choices in (("encoder", ENCODERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise OptionError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         most = 1 + MAX_CROP_SAMPLES // HOP_SAMPLES
@@ -119,14 +155,22 @@ class PretrainConfig:
 
     def _check_numbers(self) -> None:
         smallest = {"batch_size": 2, "head_hidden": 1, "mixup_memory": 1, "log_steps": 1, "keep": 1}
-        smallest |= {"feature_crops": 1, "steps": 0, "projection_size": 0, "rate_fan_in": 0, "seed": 0}
+        smallest |= {
+            "self_supervised_every": 1,
+            "feature_crops": 1,
+            "steps": 0,
+            "projection_size": 0,
+            "rate_fan_in": 0,
+            "seed": 0,
+        }
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "band_limit", "silence", "synthetic"):
+        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "band_limit", "silence", "synthetic", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
-        for name in ("alpha", "beta", "learning_rate", "epochs", "fader", "save_minutes", "min_spread"):
+        names = ("alpha", "beta", "part_weight", "learning_rate", "weight_decay", "clip_norm")
+        for name in (*names, "epochs", "fader", "save_minutes", "min_spread"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise OptionError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
         if self.cooldown and (self.schedule != "constant" or self.warmup + self.cooldown > 1):
@@ -141,6 +185,26 @@ class PretrainConfig:
     def hybrid(self) -> bool:
         """Whether features supervise the projector."""
         return self.targets != "none"
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers, if it is teachers that supervise; else none."""
+        names = tuple(self.targets.split("+"))
+        return names if set(names) <= set(TEACHERS) else ()
+
+    def weights_of(self, teachers: tuple[str, ...]) -> tuple[float, ...]:
+        """Weight of each teacher's loss: alpha times its own."""
+        return tuple(self.alpha * weight for weight in self.teacher_weights or (1.0,) * len(teachers))
+
+    def _check_teachers(self) -> None:
+        if len(set(self.teachers)) < len(self.teachers):
+            raise OptionError(f"targets names a teacher twice: {self.targets!r}")
+        if self.teacher_weights and len(self.teacher_weights) != len(self.teachers):
+            raise OptionError(
+                f"teacher_weights must be empty or one a teacher ({len(self.teachers)}), got {self.teacher_weights!r}"
+            )
+        if self.part_weight and self.encoder == "clstm":
+            raise OptionError(f"part_weight must be 0 for clstm, which has no columns; got {self.part_weight!r}")
 
     @property
     def crop_samples(self) -> int:

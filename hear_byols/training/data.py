@@ -6,6 +6,7 @@ one-second clips (paper, section 2: random 96-frame segments).
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 LIST_SUFFIXES = frozenset({".txt", ".lst"})
 MIN_CLIP_SECONDS = 0.1  # shorter clips would be almost all padding
-_FORMAT = 2
+_FORMAT = 3
 _READ_AHEAD = 64  # files in memory while they are decoded
 
 
@@ -47,7 +48,8 @@ class AudioPool:
         source_names: names of the shards, folders or lists, without their path.
         sample_rate: in Hz.
         skipped: what was left out, and why, one line a file.
-        fingerprint: of the files and the rate behind the pool.
+        digest: of the samples and of where clips end, so that it stays when files move.
+        folder: of the cache behind the pool, which other processes can open; None: the pool is in memory.
     """
 
     audio: np.ndarray
@@ -56,7 +58,40 @@ class AudioPool:
     source_names: tuple[str, ...]
     sample_rate: int = 16000
     skipped: tuple[str, ...] = ()
-    fingerprint: str = ""
+    digest: str = ""
+    folder: Path | None = None
+
+    @classmethod
+    def open(cls, cache: str | os.PathLike[str]) -> AudioPool:
+        """Open the pool in a cache folder, its samples memory-mapped.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        cache = Path(cache)
+        try:
+            index = json.loads((cache / "index.json").read_text(encoding="utf-8"))
+            pool = cls(
+                audio=np.load(cache / "audio.npy", mmap_mode="c"),  # never written to; torch warns if it cannot be
+                offsets=np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)]),
+                sources=np.array(index["sources"], dtype=np.int64),
+                source_names=tuple(index["source_names"]),
+                sample_rate=index["sample_rate"],
+                skipped=tuple(index["skipped"]),
+                digest=index["digest"],
+                folder=cache,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{cache} holds no whole pool of audio ({error}); remove it to have it made again"
+            ) from error
+        n_samples = pool.offsets[-1] + MAX_CROP_SAMPLES
+        if len(pool.audio) != n_samples:
+            raise InputError(
+                f"{cache / 'audio.npy'} has {len(pool.audio)} samples, its index says {n_samples}; "
+                f"remove {cache}, it is made again"
+            )
+        return pool
 
     @classmethod
     def from_clips(cls, clips: Sequence[np.ndarray], sample_rate: int = 16000, name: str = "clips") -> AudioPool:
@@ -148,27 +183,22 @@ def load_pool(
     sources = find_sources(data)
     cache = Path(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    fingerprint = json.dumps(
-        [_FORMAT, sample_rate, [[name, [[p.name, p.stat().st_size] for p in paths]] for name, paths in sources]]
-    )
+    files = [[name, [_identity(path) for path in paths]] for name, paths in sources]
+    fingerprint = json.dumps([_FORMAT, sample_rate, files])
     index_path, audio_path = cache / "index.json", cache / "audio.npy"
     with FileLock(cache / "lock"):
         if not _is_current(index_path, fingerprint):
             index_path.unlink(missing_ok=True)
-            index = {"fingerprint": fingerprint, **_decode(sources, audio_path, sample_rate, workers)}
+            index = {
+                "fingerprint": fingerprint,
+                "sample_rate": sample_rate,
+                "source_names": [name for name, _ in sources],
+                **_decode(sources, audio_path, sample_rate, workers),
+            }
             (cache / "skipped.txt").write_text("".join(f"{line}\n" for line in index["skipped"]), encoding="utf-8")
             with atomic_path(index_path) as part:  # last, so that an index always describes a whole array
                 part.write_text(json.dumps(index), encoding="utf-8")
-    index = json.loads(index_path.read_text(encoding="utf-8"))
-    pool = AudioPool(
-        audio=np.load(audio_path, mmap_mode="c"),  # never written to; torch warns about arrays that cannot be
-        offsets=np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)]),
-        sources=np.array(index["sources"], dtype=np.int64),
-        source_names=tuple(name for name, _ in sources),
-        sample_rate=sample_rate,
-        skipped=tuple(index["skipped"]),
-        fingerprint=fingerprint,
-    )
+    pool = AudioPool.open(cache)
     left_out = f", {len(pool.skipped)} files skipped ({cache / 'skipped.txt'} says why)" if pool.skipped else ""
     logger.info("pool: %d clips, %.2f h%s", pool.n_clips, pool.hours, left_out)
     return pool
@@ -226,6 +256,12 @@ def _files_of(entry: Path) -> list[Path]:
     return paths
 
 
+def _identity(path: Path) -> list:
+    """What tells a file from another one, and from itself before it was edited."""
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
 def _is_current(index_path: Path, fingerprint: str) -> bool:
     try:
         return json.loads(index_path.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
@@ -271,6 +307,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
     lengths: list[int] = []
     source_of_clip: list[int] = []
     skipped: list[str] = []
+    digest = hashlib.sha256(str(sample_rate).encode())
     with atomic_path(audio_path) as part, open(part, "wb") as out, ThreadPoolExecutor(max(workers, 1)) as threads:
         _write_header(out, 0)
         for number, (name, paths) in enumerate(sources):
@@ -281,6 +318,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
                     logger.warning("skipped: %s", clip)
                     continue
                 clip.tofile(out)
+                digest.update(f"{number} {len(clip)} ".encode() + clip.tobytes())
                 lengths.append(len(clip))
                 source_of_clip.append(number)
         if not lengths:
@@ -289,7 +327,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
         tail.tofile(out)
         out.flush()
         _write_header(out, sum(lengths) + len(tail))
-    return {"lengths": lengths, "sources": source_of_clip, "skipped": skipped}
+    return {"lengths": lengths, "sources": source_of_clip, "skipped": skipped, "digest": digest.hexdigest()}
 
 
 def _write_header(out: io.BufferedWriter, n_samples: int) -> None:

@@ -16,7 +16,7 @@ import hear_byols
 from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import InputError
 from hear_byols.training.data import AudioPool
-from hear_byols.training.pretrain import Pretrainer
+from hear_byols.training.trainer import Trainer
 from hear_byols.weights.checkpoint import save_checkpoint
 
 FEATURE_LICENCE = (
@@ -55,7 +55,7 @@ def describe_data(pool: AudioPool, manifest: dict[str, dict[str, str]] | None = 
     ]
 
 
-def describe_run(trainer: Pretrainer, last: dict[str, float], preset: str = "") -> dict[str, Any]:
+def describe_run(trainer: Trainer, last: dict[str, float], preset: str = "") -> dict[str, Any]:
     """Settings, length, cost and final losses of a run, JSON-able.
 
     Args:
@@ -89,12 +89,9 @@ def describe_hardware(device: torch.device, n_processes: int = 1) -> str:
 
 
 def export_encoder(
-    trainer: Pretrainer,
+    trainer: Trainer,
     path: str | os.PathLike,
     provenance: dict[str, Any],
-    normalization: str = "dataset",
-    layers: str = "last",
-    half: bool = False,
 ) -> None:
     """Write the online encoder as a checkpoint.
 
@@ -102,15 +99,11 @@ def export_encoder(
         trainer: the run.
         path: ends in ``.pth`` or ``.safetensors``.
         provenance: see :func:`describe_run` and :func:`describe_data`.
-        normalization: mode written into the checkpoint, ``"dataset"``, ``"clip"`` or ``"halfway"``; the data-set
-            statistics are stored with all of them.
-        layers: written into the checkpoint, ``"last"`` or ``"multi"``.
-        half: store float16.
     """
-    encoder = trainer.byol.online.encoder
+    encoder = trainer.encoder
     config = ModelConfig(
-        encoder=EncoderConfig(trainer.config.encoder, encoder.embedding_size, layers),
+        encoder=EncoderConfig(trainer.config.encoder, encoder.own_size, trainer.config.layers),
         frontend=FrontendConfig(),
-        normalization=NormalizationConfig(normalization, trainer.mean, trainer.std),
+        normalization=NormalizationConfig(trainer.config.normalization, trainer.mean, trainer.std),
     )
-    save_checkpoint(path, config, trainer.encoder_state(), provenance, half=half)
+    save_checkpoint(path, config, encoder.state_dict(), provenance, half=trainer.config.half)

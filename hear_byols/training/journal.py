@@ -9,7 +9,7 @@ from pathlib import Path
 from hear_byols._util.files import atomic_path
 from hear_byols.errors import MissingDependencyError
 
-FIELDS = ("step", "minutes", "learning_rate", "loss", "loss_supervised", "loss_self_supervised", "spread")
+PROGRESS = ("step", "minutes", "learning_rate")
 Row = dict[str, float]
 
 
@@ -17,7 +17,8 @@ class Journal:
     """Lines of values over the steps of a run; a run that is continued goes on below the line of its state.
 
     Args:
-        folder: for ``log.csv``, ``curves.png`` and, on wish, ``tensorboard``.
+        folder: for ``log.csv``, ``curves.png`` and, on request, ``tensorboard``.
+        values: names of what a line holds behind :data:`PROGRESS`.
         n_steps: steps that the run has done; lines of later steps, from a sitting that was cut short, are removed.
         tensorboard: also write events.
 
@@ -25,20 +26,21 @@ class Journal:
         MissingDependencyError: tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path, n_steps: int = 0, tensorboard: bool = True) -> None:
+    def __init__(self, folder: Path, values: tuple[str, ...], n_steps: int = 0, tensorboard: bool = True) -> None:
         self.path = folder / "log.csv"
+        self.fields = (*PROGRESS, *values)
         self.picture = folder / "curves.png"
         self.rows = [row for row in read_log(self.path) if row["step"] <= n_steps]
         self._rewrite()
         self._events = _event_writer(folder / "tensorboard", n_steps) if tensorboard else None
 
     def add(self, row: Row) -> None:
-        """Append a line with :data:`FIELDS`."""
+        """Append a line with all :attr:`fields`."""
         self.rows.append(row)
         with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, FIELDS).writerow(_formatted(row))
+            csv.DictWriter(file, self.fields).writerow(_formatted(row))
         if self._events is not None:
-            for name in FIELDS[2:]:
+            for name in self.fields[2:]:
                 if math.isfinite(row[name]):
                     self._events.add_scalar(name, row[name], int(row["step"]))
 
@@ -54,7 +56,7 @@ class Journal:
 
     def _rewrite(self) -> None:
         with atomic_path(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS)
+            writer = csv.DictWriter(file, self.fields)
             writer.writeheader()
             writer.writerows(_formatted(row) for row in self.rows)
 
@@ -65,7 +67,7 @@ def read_log(path: Path) -> list[Row]:
         return []
     with open(path, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    return [{name: float(line[name]) for name in FIELDS} for line in lines if all(line[name] for name in FIELDS)]
+    return [{name: float(value) for name, value in line.items()} for line in lines if all(line.values())]
 
 
 def draw_curves(rows: list[Row], path: Path) -> None:
@@ -85,15 +87,16 @@ def draw_curves(rows: list[Row], path: Path) -> None:
     figure = Figure(figsize=(7, 5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[2, 1])
     steps = [row["step"] for row in rows]
-    for name, label in (("loss_supervised", "supervised"), ("loss_self_supervised", "self-supervised")):
+    for name in (name for name in rows[0] if name.startswith("loss_")):
         values = [row[name] for row in rows]
         if any(map(math.isfinite, values)):
-            upper.plot(steps, values, label=label)
+            label = name.removeprefix("loss_").replace("_", " ")
+            upper.plot(steps, values, label=label, marker="" if len(rows) > 1 else "o")
     upper.set_ylabel("loss")
     upper.set_ylim(bottom=0)
-    upper.legend()
-    lower.plot(steps, [row["spread"] for row in rows], color="tab:green")
-    lower.set_ylabel("spread\n(1: uniform, 0: collapsed)")
+    upper.legend(fontsize="small")
+    lower.plot(steps, [row["spread"] for row in rows], color="black", marker="" if len(rows) > 1 else "o")
+    lower.set_ylabel("spread")
     lower.set_ylim(bottom=0)
     lower.set_xlabel("step")
     for axes in (upper, lower):
@@ -102,7 +105,7 @@ def draw_curves(rows: list[Row], path: Path) -> None:
 
 
 def _formatted(row: Row) -> dict[str, str]:
-    return {name: f"{row[name]:.9g}" for name in FIELDS}
+    return {name: f"{value:.9g}" for name, value in row.items()}
 
 
 def _event_writer(folder: Path, n_steps: int):

@@ -13,16 +13,16 @@ from tqdm import tqdm
 
 from hear_byols.errors import TrainingError
 from hear_byols.training.journal import Journal, Row
-from hear_byols.training.pretrain import VALUES, Pretrainer
 from hear_byols.training.states import load_newest, save_state, states
+from hear_byols.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
 def train(
-    trainer: Pretrainer,
+    trainer: Trainer,
     output: Path,
-    export: Callable[[Pretrainer, Row], object],
+    export: Callable[[Trainer, Row], object],
     max_minutes: float = math.inf,
     tensorboard: bool = True,
     progress: bool = False,
@@ -50,7 +50,7 @@ def train(
     if load_newest(trainer, folder):
         logger.info("continuing at step %d of %d", trainer.n_steps, trainer.total_steps)
     leads = trainer.team.rank == 0
-    journal = Journal(output, trainer.n_steps, tensorboard) if leads else None
+    journal = Journal(output, trainer.values, trainer.n_steps, tensorboard) if leads else None
     bar = tqdm(total=trainer.total_steps, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
     watch = _Watch(trainer, max_minutes)
     row = journal.rows[-1] if leads and journal.rows else {}
@@ -79,19 +79,19 @@ def train(
     return row
 
 
-def _train_lines(trainer: Pretrainer, bar: tqdm) -> Row:
+def _train_lines(trainer: Trainer, bar: tqdm) -> Row:
     """Train until the next line of the log; returns it."""
     n_steps = min(
         trainer.config.log_steps - trainer.n_steps % trainer.config.log_steps, trainer.total_steps - trainer.n_steps
     )
     begun = time.perf_counter()
-    total = torch.zeros(len(VALUES), device=trainer.device)
+    total = torch.zeros(len(trainer.values), device=trainer.device)
     for _ in range(n_steps):
         total += trainer.step()
         bar.update()
-    means = dict(zip(VALUES, (trainer.team.mean(total) / n_steps).tolist(), strict=True))
+    means = dict(zip(trainer.values, (trainer.team.mean(total) / n_steps).tolist(), strict=True))
     trainer.seconds += time.perf_counter() - begun  # the device has finished these steps
-    bar.set_postfix({name: f"{means[name]:.3g}" for name in VALUES[1:]}, refresh=False)
+    bar.set_postfix({name: f"{means[name]:.3g}" for name in trainer.values[1:]}, refresh=False)
     return {
         "step": trainer.n_steps,
         "minutes": trainer.seconds / 60,
@@ -103,7 +103,7 @@ def _train_lines(trainer: Pretrainer, bar: tqdm) -> Row:
 class _Watch:
     """Decides, for all processes alike, whether it is time to save or to stop."""
 
-    def __init__(self, trainer: Pretrainer, max_minutes: float) -> None:
+    def __init__(self, trainer: Trainer, max_minutes: float) -> None:
         self._trainer = trainer
         self._end = trainer.seconds + 60 * max_minutes
         self._saved = trainer.seconds
@@ -119,7 +119,7 @@ class _Watch:
         return stop, save
 
 
-def _refuse_failure(row: Row, trainer: Pretrainer, folder: Path) -> None:
+def _refuse_failure(row: Row, trainer: Trainer, folder: Path) -> None:
     """Stop before anything broken is saved.
 
     Raises:
@@ -140,11 +140,11 @@ def _refuse_failure(row: Row, trainer: Pretrainer, folder: Path) -> None:
 
 
 def _save(
-    trainer: Pretrainer,
+    trainer: Trainer,
     journal: Journal | None,
     row: Row,
     folder: Path,
-    export: Callable[[Pretrainer, Row], object],
+    export: Callable[[Trainer, Row], object],
 ) -> None:
     if journal is not None:
         save_state(trainer, folder, trainer.config.keep)

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,12 @@ from hear_byols.training.distributed import Team, team_work
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, export_encoder, read_manifest
 from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
+from hear_byols.training.lessons import SHARD, LessonFolder, LessonPlan, Lessons, teacher_sizes
 from hear_byols.training.loop import train
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.targets import extract_features, feature_places
+from hear_byols.training.teaching import TeacherTrainer
+from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -75,9 +79,6 @@ def pretrain(
     cache: str | os.PathLike[str] | None = None,
     hardware: Hardware | None = None,
     credits: Credits | None = None,
-    normalization: str = "dataset",
-    layers: str = "last",
-    half: bool = False,
     max_minutes: float = math.inf,
     tensorboard: bool = True,
     progress: bool = False,
@@ -91,9 +92,6 @@ def pretrain(
         cache: folder for decoded audio and features, which runs may share; by default ``output/cache``.
         hardware: where to train.
         credits: for the checkpoint's provenance.
-        normalization: mode written into the checkpoint, ``"dataset"``, ``"clip"`` or ``"halfway"``.
-        layers: written into the checkpoint, ``"last"`` or ``"multi"``; training sees the last layer's embedding.
-        half: store the checkpoint's weights as float16, in half the space.
         max_minutes: stop after this time; the same call continues.
         tensorboard: also write TensorBoard events.
         progress: show bars.
@@ -112,28 +110,52 @@ def pretrain(
     cache = Path(cache or output / "cache")
     sources = read_manifest(credits.manifest) if credits.manifest else {}
     pool = load_pool(data, cache, workers=hardware.workers)
-    features = _features(config, pool, cache, hardware.workers, progress) if config.hybrid else None
     checkpoint = output / "encoder.pth"
 
-    def export(trainer: Pretrainer, row: Row) -> None:
-        provenance = _provenance(trainer, row, pool, sources, credits)
-        export_encoder(trainer, checkpoint, provenance, normalization, layers, half)
+    def export(trainer: Trainer, row: Row) -> None:
+        export_encoder(trainer, checkpoint, _provenance(trainer, row, pool, sources, credits))
 
-    with team_work():
-        train(_trainer(config, pool, features, hardware), output, export, max_minutes, tensorboard, progress)
+    with team_work(), ExitStack() as closing:
+        if config.teachers:
+            trainer = _taught(config, pool, cache, hardware, closing)
+        else:
+            features = _features(config, pool, cache, hardware.workers, progress) if config.hybrid else None
+            trainer = _self_supervised(config, pool, features, hardware)
+        train(trainer, output, export, max_minutes, tensorboard, progress)
+        del trainer
     return checkpoint
 
 
-def _trainer(
+def _self_supervised(
     config: PretrainConfig, pool: AudioPool, features: tuple[Tensor, np.ndarray] | None, hardware: Hardware
-) -> Pretrainer:
-    """Join the processes of the run, and make it ready for its first step."""
-    fabric = make_fabric(config, hardware)
-    team = Team(fabric.global_rank, fabric.world_size)
-    team.part(config.batch_size)
+) -> Trainer:
+    """Join the processes of a run of the paper, and make it ready for its first step."""
+    fabric, team = _join(config, hardware)
     targets = Targets(*features, fabric.device) if features else None
     crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
     return Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
+
+
+def _taught(
+    config: PretrainConfig, pool: AudioPool, cache: Path, hardware: Hardware, closing: ExitStack
+) -> TeacherTrainer:
+    """The same for a run with teachers; their extraction goes on in processes of its own until ``closing``."""
+    fabric, team = _join(config, hardware)
+    precision = "bfloat16" if config.teacher_precision == "bf16-mixed" else "float32"
+    plan = LessonPlan(config.teachers, precision, seed=config.seed)
+    folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
+    workers = hardware.workers if team.rank == 0 else 0
+    lessons = Lessons(folder, -(-config.feature_crops // SHARD), workers=workers, device=fabric.device.type)
+    closing.callback(lessons.close)
+    sizes = teacher_sizes(config.teachers)
+    return TeacherTrainer(config, lessons, sizes, fabric, config.total_steps(lessons.n_lessons * config.crop_samples))
+
+
+def _join(config: PretrainConfig, hardware: Hardware) -> tuple[Fabric, Team]:
+    fabric = make_fabric(config, hardware)
+    team = Team(fabric.global_rank, fabric.world_size)
+    team.part(config.batch_size)
+    return fabric, team
 
 
 def _features(
@@ -189,7 +211,7 @@ def _launched(hardware: Hardware) -> tuple[int, int]:
 
 
 def _provenance(
-    trainer: Pretrainer, row: Row, pool: AudioPool, sources: dict[str, dict[str, str]], credits: Credits
+    trainer: Trainer, row: Row, pool: AudioPool, sources: dict[str, dict[str, str]], credits: Credits
 ) -> dict[str, Any]:
     config = trainer.config
     return {

@@ -8,12 +8,12 @@ import torch
 
 from hear_byols._util.files import atomic_path
 from hear_byols.errors import CheckpointError
-from hear_byols.training.pretrain import Pretrainer
+from hear_byols.training.trainer import Trainer
 
 _PATTERN = "step-*.pt"
 
 
-def save_state(trainer: Pretrainer, folder: Path, keep: int) -> Path:
+def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
     """Write the state of a run, and remove all but the newest ``keep``.
 
     Args:
@@ -37,7 +37,7 @@ def states(folder: Path) -> list[Path]:
     return sorted(folder.glob(_PATTERN))
 
 
-def load_newest(trainer: Pretrainer, folder: Path) -> bool:
+def load_newest(trainer: Trainer, folder: Path) -> bool:
     """Continue from the newest state, if there is one.
 
     Returns:

@@ -153,7 +153,7 @@ def extract_features(
         "n_samples": n_samples,
         "seed": seed,
         "sample_rate": pool.sample_rate,
-        "pool": hashlib.sha256(pool.fingerprint.encode() + pool.offsets.tobytes()).hexdigest(),
+        "pool": pool.digest or hashlib.sha256(pool.audio.tobytes() + pool.offsets.tobytes()).hexdigest(),
     }
     with FileLock(store.folder / "lock"):
         if store.recipe and store.n_done >= n_crops:

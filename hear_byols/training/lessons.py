@@ -1,0 +1,310 @@
+"""What teachers say about augmented crops, extracted once and kept on disk (paper, section 4.4: learnable teachers).
+
+A *lesson* is a crop as the teachers heard it, and their features of it. Lessons lie in shards; each is a function of
+the pool, the seed and its number alone, so that processes can share the work, and a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hear_byols._util.files import atomic_path
+from hear_byols.errors import InputError, TrainingError
+from hear_byols.teachers import load_teacher
+from hear_byols.training.data import AudioPool, cut_crops
+from hear_byols.training.randomness import derived_seed, seeded
+from hear_byols.training.waveforms import WaveformAugmentation
+
+SHARD = 512  # lessons of a shard
+PARTS = 4  # stretches of a crop, each with the teachers' mean over it
+_BATCH = 64
+_POLL = 0.5  # seconds between two looks for a shard
+
+
+@dataclass(frozen=True)
+class LessonPlan:
+    """What fixes every lesson.
+
+    Args:
+        teachers: names, of :mod:`hear_byols.teachers`.
+        precision: of the teachers' arithmetic, ``"float32"`` or ``"bfloat16"``.
+        n_samples: length of a crop.
+        seed: of all draws.
+        augmentation: what happens to a crop before anybody hears it.
+        balance: a source of h hours is heard in proportion to h ** balance; 1: every second alike, 0: every source.
+    """
+
+    teachers: tuple[str, ...]
+    precision: str = "float32"
+    n_samples: int = 16000
+    seed: int = 42
+    augmentation: WaveformAugmentation = field(default_factory=WaveformAugmentation)
+    balance: float = 0.5
+
+    def waveforms(self, pool: AudioPool, shard: int) -> Iterator[Tensor]:
+        """The crops of a shard, in batches: int16 [shape=(n, n_samples)]."""
+        generator = seeded(torch.Generator(), self.seed, shard, "lessons")
+        audio = torch.from_numpy(pool.audio)
+        n_source = self.augmentation.n_source_samples(self.n_samples)
+        for _ in range(SHARD // _BATCH):
+            crops, others = (
+                cut_crops(audio, draw_balanced(pool, _BATCH, n_source, self.balance, generator), n_source)
+                for _ in range(2)
+            )
+            sounds = self.augmentation(crops, others, self.n_samples, generator)
+            yield (sounds * 32767).round().to(torch.int16)
+
+    def describe(self) -> dict:
+        """JSON-able."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def digest(self) -> str:
+        """Tells plans apart."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+
+def draw_balanced(pool: AudioPool, n: int, n_samples: int, balance: float, generator: torch.Generator) -> Tensor:
+    """Draw places of crops, sources weighted by a power of their hours; see ``draw_places``.
+
+    Returns:
+        int64 [shape=(n, 2)]: the crop's first sample in the pool, and the end of its clip.
+    """
+    lengths = np.diff(pool.offsets).astype(np.float64)
+    totals = np.bincount(pool.sources, weights=lengths, minlength=len(pool.source_names))
+    weights = lengths * np.power(np.maximum(totals, 1), balance - 1)[pool.sources]
+    edges = torch.from_numpy(np.cumsum(weights))
+    moments = torch.rand(n, generator=generator, dtype=torch.float64) * edges[-1]
+    clips = torch.searchsorted(edges, moments, right=True).clamp_max(len(lengths) - 1)
+    offsets = torch.from_numpy(pool.offsets)
+    firsts, stops = offsets[clips], offsets[clips + 1]
+    room = (stops - firsts - n_samples).clamp_min(0) + 1
+    shares = torch.rand(n, generator=generator, dtype=torch.float64)
+    return torch.stack([firsts + (shares * room).long().minimum(room - 1), stops], dim=1)
+
+
+class Teachers:
+    """Several teachers side by side.
+
+    Args:
+        names: of :mod:`hear_byols.teachers`.
+        device: where they compute.
+        precision: ``"float32"`` or ``"bfloat16"``.
+    """
+
+    def __init__(self, names: tuple[str, ...], device: torch.device | str = "cpu", precision: str = "float32") -> None:
+        self.device = torch.device(device)
+        self.models = [load_teacher(name, self.device, precision=precision) for name in names]
+
+    @torch.no_grad()
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Means of the teachers' frames over each part of a crop.
+
+        Args:
+            waveforms: int16 [shape=(batch, n_samples)].
+
+        Returns:
+            float16 [shape=(batch, PARTS, sum of sizes)].
+        """
+        audio = waveforms.to(self.device).float() / 32767
+        frames = [model(audio).transpose(1, 2) for model in self.models]
+        return torch.cat([F.adaptive_avg_pool1d(x, PARTS) for x in frames], 1).transpose(1, 2).half().cpu()
+
+
+def teacher_sizes(names: tuple[str, ...]) -> dict[str, int]:
+    """Features of each teacher."""
+    return {name: int(load_teacher(name).timestamp_embedding_size) for name in names}
+
+
+class LessonFolder:
+    """Shards of lessons on disk.
+
+    Args:
+        folder: made if missing.
+        plan: of the lessons.
+        pool: that they come from.
+
+    Raises:
+        InputError: the folder holds lessons of another plan or pool.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], plan: LessonPlan, pool: AudioPool) -> None:
+        self.folder = Path(folder)
+        self.plan = plan
+        self.pool = pool
+        self.folder.mkdir(parents=True, exist_ok=True)
+        recipe = {**plan.describe(), "pool": pool.digest, "shard": SHARD, "parts": PARTS}
+        path = self.folder / "recipe.json"
+        with FileLock(self.folder / "lock"):
+            if not path.exists():
+                with atomic_path(path) as part:
+                    part.write_text(json.dumps(recipe), encoding="utf-8")
+        present = json.loads(path.read_text(encoding="utf-8"))
+        if present != recipe:
+            differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
+            raise InputError(
+                f"{self.folder} holds lessons that were made in another way (different: {differing}); "
+                "name another cache folder, or remove it"
+            )
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two folders hold the same lessons."""
+        return hashlib.sha256((self.folder / "recipe.json").read_bytes()).hexdigest()
+
+    def path(self, shard: int) -> Path:
+        """File of a shard."""
+        return self.folder / f"shard-{shard:06d}.safetensors"
+
+    def make(self, shard: int, teachers: Teachers) -> None:
+        """Extract a shard, unless it is there."""
+        if self.path(shard).exists():
+            return
+        waveforms, features = [], []
+        for batch in self.plan.waveforms(self.pool, shard):
+            waveforms.append(batch)
+            features.append(teachers(batch))
+        tensors = {"waveforms": torch.cat(waveforms), "features": torch.cat(features)}
+        with atomic_path(self.path(shard)) as part:
+            save_file(tensors, part)
+
+    def read(self, shard: int) -> tuple[Tensor, Tensor]:
+        """Waveforms, int16 [shape=(SHARD, n_samples)], and features, float16 [shape=(SHARD, PARTS, size)].
+
+        Raises:
+            InputError: the shard is damaged.
+        """
+        try:
+            with safe_open(self.path(shard), "pt") as file:
+                return file.get_tensor("waveforms"), file.get_tensor("features")
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{self.path(shard)} is damaged ({error}); remove it to have it made again") from error
+
+
+class Lessons:
+    """Lessons in the order in which a run hears them, made by processes of their own while it trains.
+
+    Shards come in groups; each new group is followed by an earlier one, and when all have been heard they come again in
+    random order. The order depends on the seed alone, so a run waits where lessons are not there yet.
+
+    Args:
+        folder: of the shards.
+        n_shards: how many there are to be.
+        group: shards that are shuffled together.
+        workers: processes that extract; 0: the shards must be there.
+        device: of the extraction.
+    """
+
+    def __init__(
+        self, folder: LessonFolder, n_shards: int, group: int = 4, workers: int = 1, device: str = "cpu"
+    ) -> None:
+        self.folder = folder
+        self.n_groups = max(1, n_shards // group)
+        self.group = min(group, n_shards)
+        self._processes: list[multiprocessing.Process] = []
+        self._visit = -1
+        self._buffer: tuple[Tensor, Tensor] | None = None
+        missing = [i for i in range(self.n_groups * self.group) if not folder.path(i).exists()]
+        if missing and workers and folder.pool.folder is None:
+            raise InputError("processes that extract lessons need a pool on disk; use load_pool")
+        if missing and workers:
+            context = multiprocessing.get_context("spawn")
+            for i in range(workers):
+                arguments = folder.folder, folder.plan, folder.pool.folder, missing[i::workers], device
+                process = context.Process(target=_extract, args=arguments, daemon=True)
+                process.start()
+                self._processes.append(process)
+
+    @property
+    def n_lessons(self) -> int:
+        """Distinct lessons."""
+        return self.n_groups * self.group * SHARD
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        """The lessons of a step; what is left of a group behind its last whole batch is passed over.
+
+        Args:
+            step: from 0.
+            size: lessons of a step, at most a group.
+
+        Returns:
+            Waveforms and features, as :meth:`LessonFolder.read`.
+        """
+        per_visit = self.group * SHARD // size
+        visit, place = divmod(step, per_visit)
+        if visit != self._visit:
+            shards = [self.group * self._heard(visit) + i for i in range(self.group)]
+            pairs = [self._wait(shard) for shard in shards]
+            self._buffer = tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+            self._order = self._shuffle(self.group * SHARD, visit)
+            self._visit = visit
+        rows = self._order[place * size : (place + 1) * size]
+        return tuple(tensor[rows] for tensor in self._buffer)
+
+    def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
+        """The first shards, for statistics."""
+        pairs = [self._wait(i) for i in range(min(n_shards, self.n_groups * self.group))]
+        return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+
+    def close(self) -> None:
+        """End the extraction."""
+        for process in self._processes:
+            process.terminate()
+            process.join()
+        self._processes = []
+
+    def _heard(self, visit: int) -> int:
+        """Which group is heard: 0, 1, 0, 2, one of 0 to 1, ...; then permutations of all."""
+        n = self.n_groups
+        if visit < 2 * n - 1:
+            newest = (visit + 1) // 2
+            return newest if visit % 2 or not visit else self._random(newest, visit)
+        round_, place = divmod(visit - (2 * n - 1), n)
+        return int(self._shuffle(n, -1 - round_)[place])
+
+    def _random(self, n: int, visit: int) -> int:
+        return int(torch.randint(n, (1,), generator=self._generator(visit, "group")))
+
+    def _shuffle(self, n: int, visit: int) -> Tensor:
+        return torch.randperm(n, generator=self._generator(visit, "order"))
+
+    def _generator(self, visit: int, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(self.folder.plan.seed, visit % (1 << 32), purpose))
+
+    def _wait(self, shard: int) -> tuple[Tensor, Tensor]:
+        while not self.folder.path(shard).exists():
+            if not any(process.is_alive() for process in self._processes):
+                if self.folder.path(shard).exists():
+                    break
+                raise TrainingError(
+                    f"{self.folder.path(shard)} is not there and nothing makes it: the extraction has failed (its own "
+                    "message stands above); the same command continues"
+                )
+            time.sleep(_POLL)
+        return self.folder.read(shard)
+
+
+def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], device: str) -> None:
+    """What a worker process does."""
+    torch.set_num_threads(1)
+    os.nice(5)  # the run itself comes first
+    lessons = LessonFolder(folder, plan, AudioPool.open(pool))
+    teachers = Teachers(plan.teachers, device, plan.precision)
+    for shard in shards:
+        lessons.make(shard, teachers)

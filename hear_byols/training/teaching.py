@@ -1,0 +1,241 @@
+"""A run with several teachers (paper, equation 1 with the learnable extractors of its section 4.4).
+
+L = beta L_ss + sum over teachers of alpha_t L_t. Each teacher has its own head on the student's embedding, its own
+standardisation and weight, so that a small one is not drowned by a large one. Heads of a second kind sit on the
+embedding of stretches of the crop: timestamp embeddings are half of the product.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.encoders.pooling import mean_max
+from hear_byols.frontend import LogMel
+from hear_byols.normalization import Moments, halfway, standardise
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.heads import BYOL_PROJECTION
+from hear_byols.training.initial import initial_encoder
+from hear_byols.training.lessons import PARTS, Lessons
+from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, update_target
+from hear_byols.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+STATISTICS_SHARDS = 4  # whose lessons give the mean and std of log-mels and features
+CLIP = 6.0  # standard deviations; the few values beyond would rule the squared error
+
+
+class StudentOutputs(NamedTuple):
+    """What :class:`Student` computes.
+
+    Args:
+        embeddings: of the crops [shape=(n, embedding_size)].
+        answers: of the heads, to the whole crops [shape=(n, n_features)].
+        part_answers: of the heads for stretches, to one stretch of each crop [shape=(n, n_features)].
+        predictions: of BYOL's predictor; None without L_ss [shape=(n, projection_size)].
+        targets: projections of the other view by the target network, likewise.
+    """
+
+    embeddings: Tensor
+    answers: Tensor
+    part_answers: Tensor | None
+    predictions: Tensor | None
+    targets: Tensor | None
+
+
+class Student(nn.Module):
+    """An encoder, a head for each teacher, and what L_ss needs.
+
+    Heads are one batch norm without scale and one linear layer: the knowledge is to be in the embedding. The heads of
+    all teachers lie side by side in one matrix.
+
+    Args:
+        encoder: to be trained, with ``columns``.
+        n_features: of all teachers together.
+        parts: whether there are heads for stretches.
+        self_supervised: whether there are projector, predictor and target network.
+        hidden: width of projector and predictor.
+    """
+
+    def __init__(
+        self, encoder: MultilayerEncoder, n_features: int, parts: bool, self_supervised: bool, hidden: int
+    ) -> None:
+        super().__init__()
+        self.heads = _head(encoder.own_size, n_features)
+        self.part_heads = _head(encoder.own_size, n_features) if parts else None
+        self.byol = Byol(encoder, BYOL_PROJECTION, hidden) if self_supervised else None
+        self._encoder = None if self_supervised else encoder
+
+    @property
+    def encoder(self) -> MultilayerEncoder:
+        """The online encoder."""
+        return self._encoder if self.byol is None else self.byol.online.encoder
+
+    def forward(self, views: Tensor, part: slice | None = None, pairs: bool = False) -> StudentOutputs:
+        """Answer the teachers, and on request predict each view from the other.
+
+        Args:
+            views: standardised log-mels; with ``pairs`` first views followed by second ones
+                [shape=(n, 1, mel, time)].
+            part: the stretch that the second kind of heads answers for, in columns.
+            pairs: whether the rows are two views of each crop, for L_ss.
+        """
+        if part is None:
+            embeddings, part_answers = self.encoder(views), None
+        else:
+            columns, _ = self.encoder.columns(views)
+            embeddings, part_answers = mean_max(columns), self.part_heads(mean_max(columns[:, part]))
+        predictions = targets = None
+        if pairs:
+            predictions = self.byol.predictor(self.byol.online.projector(embeddings))
+            with torch.no_grad():
+                _, targets = self.byol.target(torch.cat(views.chunk(2)[::-1]))
+        return StudentOutputs(embeddings, self.heads(embeddings), part_answers, predictions, targets)
+
+
+def _head(size: int, n_features: int) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm1d(size, affine=False), nn.Linear(size, n_features))
+
+
+def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int]) -> Tensor:
+    """L_t of every teacher: mean squared error over its features.
+
+    Args:
+        answers: of the heads [shape=(n, sum of sizes)].
+        features: standardised, same shape.
+        sizes: features of each teacher.
+
+    Returns:
+        [shape=(n_teachers,)]; 1 for answers of 0 to features of unit variance.
+    """
+    errors = (answers.float() - features).square()
+    return torch.stack([part.mean() for part in errors.split(list(sizes.values()), 1)])
+
+
+class TeacherTrainer(Trainer):
+    """A student of several teachers.
+
+    Args:
+        config: the run.
+        lessons: augmented crops and what the teachers say of them.
+        sizes: features of each teacher, in the lessons' order.
+        fabric: launched; decides on device, precision and processes.
+        total_steps: length of the run, which the learning-rate schedule follows.
+    """
+
+    def __init__(
+        self, config: PretrainConfig, lessons: Lessons, sizes: dict[str, int], fabric: Fabric, total_steps: int
+    ) -> None:
+        self.lessons = lessons
+        self.sizes = sizes
+        self.values = ("loss", "loss_self_supervised", "spread", *(f"loss_{name}" for name in sizes))
+        super().__init__(config, fabric, total_steps, lessons.folder.digest)
+        self.log_mel = LogMel().to(self.device)
+        weights = config.weights_of(tuple(sizes))
+        self._weights = torch.tensor(weights, device=self.device)
+        self._measure()
+
+    def make_network(self) -> Student:
+        """The student, of a fresh encoder or one to be taught further."""
+        encoder = initial_encoder(self.config.encoder)
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = self.config.dropout
+        parts = bool(self.config.part_weight)
+        return Student(encoder, sum(self.sizes.values()), parts, bool(self.config.beta), self.config.head_hidden)
+
+    @property
+    def encoder(self) -> MultilayerEncoder:
+        """The online encoder."""
+        return self.network.encoder
+
+    def _measure(self) -> None:
+        """Mean and standard deviation of the log-mels and of the features."""
+        waveforms, features = self.lessons.first(STATISTICS_SHARDS)
+        whole = features.float().mean(1).double()
+        self._feature_mean = whole.mean(0).float().to(self.device)
+        self._feature_std = whole.std(0).clamp_min(1e-6).float().to(self.device)
+        self.seed(0, "statistics")
+        blocks = [self._log_mels(block.to(self.device)).double() for block in waveforms.split(256)]
+        count = sum(block.numel() for block in blocks)
+        self.mean = (sum(block.sum() for block in blocks) / count).item()
+        self.std = math.sqrt(sum((block - self.mean).square().sum() for block in blocks).item() / count)
+
+    def _log_mels(self, waveforms: Tensor) -> Tensor:
+        """The student's own view: another level, another beginning; the features stay [shape=(n, mel, time)]."""
+        n, n_samples = waveforms.shape
+        config = self.config
+        draws = torch.rand(2, n, generator=self._generator, device=self.device)
+        first = (draws[0] * (n_samples - config.crop_samples + 1)).long()
+        low, high = config.student_db
+        gain = 10 ** ((draws[1] * (high - low) + low) / 20) / 32767
+        audio = waveforms.unfold(1, config.crop_samples, 1)[torch.arange(n, device=self.device), first]
+        return self.log_mel(audio.float() * gain[:, None])
+
+    def _views(self, waveforms: Tensor) -> Tensor:
+        log_mels = self._log_mels(waveforms)
+        if self.config.normalization == "dataset":
+            return standardise(log_mels, self.mean, self.std)[:, None]
+        moments = Moments(len(log_mels), log_mels.device)
+        moments.update(log_mels)
+        mean, std = moments.mean_std()
+        if self.config.normalization == "halfway":
+            mean, std = halfway(mean, std, self.mean, self.std)
+        return standardise(log_mels, mean, std)[:, None]
+
+    def _features(self, raw: Tensor) -> Tensor:
+        """Standardised [shape=(n, PARTS, n_features)]."""
+        return ((raw.float() - self._feature_mean) / self._feature_std).clamp(-CLIP, CLIP)
+
+    def step(self) -> Tensor:
+        """Train on one batch; see :meth:`Trainer.step`. L_ss is NaN in steps without it."""
+        self.begin_step()
+        rows = self.team.part(self.config.batch_size)
+        waveforms, raw = self.lessons.batch(self.n_steps, self.config.batch_size)
+        waveforms, raw = waveforms[rows].to(self.device), raw[rows].to(self.device)
+        pairs = bool(self.config.beta) and self.n_steps % self.config.self_supervised_every == 0
+        views = torch.cat([self._views(waveforms) for _ in range(1 + pairs)])
+        part, parts = self._draw_part(views.shape[3])
+        outputs = self.forward(views, part, pairs)
+        answers = teacher_losses(outputs.answers, self._repeat(raw.float().mean(1), pairs), self.sizes)
+        loss = (self._weights * answers).sum()
+        if part is not None:
+            said = teacher_losses(outputs.part_answers, self._repeat(raw[:, parts].float().mean(1), pairs), self.sizes)
+            loss = loss + self.config.part_weight * (self._weights * said).sum()
+        self_supervised = torch.full_like(loss, math.nan)
+        if pairs:
+            self_supervised = self_supervised_loss(outputs.predictions, outputs.targets)
+            loss = loss + self.config.beta * self_supervised
+        self.learn(loss)
+        if self.network.byol is not None:
+            update_target(self.network.byol.target, self.network.byol.online, self.config.ema_decay)
+        spread = embedding_spread(outputs.embeddings.detach())
+        return torch.cat([torch.stack([loss, self_supervised, spread]), answers]).detach()
+
+    def _repeat(self, raw: Tensor, pairs: bool) -> Tensor:
+        features = self._features(raw)
+        return torch.cat([features, features]) if pairs else features
+
+    def _draw_part(self, n_frames: int) -> tuple[slice | None, slice | None]:
+        """A stretch of the crop, in columns and in the teachers' parts."""
+        if not self.config.part_weight:
+            return None, None
+        n_columns = n_frames // self.encoder.column_frames
+        n_parts = math.gcd(n_columns, PARTS)
+        i = int(torch.randint(n_parts, (1,), generator=self._generator, device=self.device))
+        columns, parts = n_columns // n_parts, PARTS // n_parts
+        return slice(i * columns, (i + 1) * columns), slice(i * parts, (i + 1) * parts)
+
+    def extra_state(self) -> dict[str, Any]:
+        """The scale of the features."""
+        return {"features": [self._feature_mean, self._feature_std]}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`extra_state`."""
+        self._feature_mean, self._feature_std = (value.to(self.device) for value in state["features"])

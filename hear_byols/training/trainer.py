@@ -1,0 +1,191 @@
+"""What all training runs have in common: weights, optimiser, progress, and a state from which they go on exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.errors import CheckpointError
+from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
+from hear_byols.training.distributed import Team, synchronise_batch_norm
+from hear_byols.training.randomness import derived_seed, seeded
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+
+class Trainer:
+    """A run on one or several processes; subclasses make the network and take the steps.
+
+    Args:
+        config: the run.
+        fabric: launched; decides on device, precision and processes.
+        total_steps: length of the run, which the learning-rate schedule follows.
+        data: digest of what the run learns from.
+    """
+
+    values: tuple[str, ...]  # of a step, for the log; the first is the loss
+    mean: float  # of the log-mels
+    std: float
+
+    def __init__(self, config: PretrainConfig, fabric: Fabric, total_steps: int, data: str) -> None:
+        self.config = config
+        self.fabric = fabric
+        self.device = fabric.device
+        self.team = Team(fabric.global_rank, fabric.world_size)
+        self.total_steps = total_steps
+        self.data = data
+        self.n_steps = 0
+        self.seconds = 0.0  # of training, over all sittings
+        self._generator = torch.Generator(self.device)
+        self._own_generator = torch.Generator(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(derived_seed(config.seed, 0, "weights"))
+            self.network = self.make_network().to(self.device)
+        if self.team.size > 1:
+            synchronise_batch_norm(self.network, self.device)
+        if config.compile:
+            self.network.compile()
+        groups = by_rate(self.network, self.encoder, config.rate_fan_in)
+        self._rates = list(groups)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": parameters} for parameters in groups.values()],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        self._module, self._optimizer = fabric.setup(self.network, self.optimizer)
+
+    def make_network(self) -> nn.Module:
+        """Everything that is trained or follows what is trained."""
+        raise NotImplementedError
+
+    @property
+    def encoder(self) -> MultilayerEncoder:
+        """The online encoder, the product of the run."""
+        raise NotImplementedError
+
+    def step(self) -> Tensor:
+        """Train on one batch.
+
+        Returns:
+            :attr:`values` of this process's part of the batch, on the device, so that nothing waits for them.
+        """
+        raise NotImplementedError
+
+    def begin_step(self) -> None:
+        """Set the learning rate and the seeds of the step."""
+        rate = self.config.rate(self.n_steps, self.total_steps)
+        for group, share in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share
+        self.seed(self.n_steps)
+
+    def seed(self, step: int, purpose: str = "") -> None:
+        """Seed the generators, the common one and that of this process."""
+        seeded(self._generator, self.config.seed, step, purpose)
+        seeded(self._own_generator, self.config.seed, step, f"{purpose} rank {self.team.rank}")
+
+    def forward(self, *inputs: Tensor, **options: Any) -> Any:
+        """Run the network; dropout is a function of step and process."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derived_seed(self.config.seed, self.n_steps, f"dropout rank {self.team.rank}"))
+            return self._module(*inputs, **options)
+
+    def learn(self, loss: Tensor) -> None:
+        """Take the optimiser's step."""
+        self._optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if self.config.clip_norm:
+            self.fabric.clip_gradients(self._module, self._optimizer, max_norm=self.config.clip_norm)
+        self._optimizer.step()
+        self.n_steps += 1
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all trained weights are numbers."""
+        norms = torch._foreach_norm([p.detach() for p in self.network.parameters() if p.requires_grad])
+        return bool(torch.stack(norms).isfinite().all())
+
+    def extra_state(self) -> dict[str, Any]:
+        """What else the subclass needs to go on."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`extra_state`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that :meth:`load_state_dict` needs to go on as if never stopped."""
+        return {
+            "config": dataclasses.asdict(self.config),
+            "total_steps": self.total_steps,
+            "data": self.data,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "statistics": [self.mean, self.std],
+            "n_steps": self.n_steps,
+            "seconds": self.seconds,
+            **self.extra_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`.
+
+        Raises:
+            CheckpointError: the state belongs to a run with other settings or data, or is not whole.
+        """
+        missing = self.state_dict().keys() - state.keys()
+        if missing:
+            raise CheckpointError(f"the state of a run lacks {', '.join(sorted(missing))}; remove it")
+        self._refuse_other_run(state)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.mean, self.std = state["statistics"]
+        self.n_steps, self.seconds = state["n_steps"], state["seconds"]
+        self.load_extra_state(state)
+
+    def _refuse_other_run(self, state: dict[str, Any]) -> None:
+        free = FREE_ON_RESUME | ({"steps", "epochs"} if self._begins_like(state) else set())
+        given = dataclasses.asdict(self.config)
+        # An option that is younger than the saved run was at its default.
+        saved = dataclasses.asdict(PretrainConfig()) | state["config"]
+        for name in given.keys() - free:
+            if saved[name] != given[name]:
+                raise CheckpointError(
+                    f"the run to be continued has {name}={saved[name]!r}, this one {given[name]!r}; "
+                    "use its settings, or another output folder"
+                )
+        if state["data"] != self.data:
+            raise CheckpointError("the run to be continued was on other data or features; use another output folder")
+
+    def _begins_like(self, state: dict[str, Any]) -> bool:
+        """Whether a run of this length would have had the learning rates that the saved one has had so far."""
+        old, new, n_steps = state["total_steps"], self.total_steps, state["n_steps"]
+        rate = self.config.rate
+        return n_steps <= new and all(rate(step, old) == rate(step, new) for step in range(n_steps))
+
+
+def by_rate(network: nn.Module, encoder: nn.Module, fan_in: int) -> dict[float, list[nn.Parameter]]:
+    """Trained parameters by their share of the learning rate (Yang et al. 2022, Tensor Programs V, table 3).
+
+    A step of Adam moves each weight by about the rate, and all of a layer's together in few directions; so the wider a
+    layer, the more a step outweighs its random start, and the fewer directions its outputs keep.
+
+    Args:
+        network: all that is trained.
+        encoder: the part of it whose wide layers learn slower.
+        fan_in: inputs of a layer up to which its weights learn at the full rate; wider ones learn at a rate in inverse
+            proportion. 0: all at the full rate.
+
+    Returns:
+        For each share of the rate, in (0, 1], its parameters.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    slowed = set(encoder.parameters())
+    for parameter in (p for p in network.parameters() if p.requires_grad):
+        inputs = parameter[0].numel() if parameter.ndim > 1 and parameter in slowed else 1
+        groups.setdefault(min(1.0, fan_in / inputs) if fan_in else 1.0, []).append(parameter)
+    return groups

@@ -1,0 +1,169 @@
+"""Augmented waveforms that teachers and student hear alike (Beyer et al. 2022: consistent teaching).
+
+A crop is played at another speed, mixed with a second one, put into a room, limited in bandwidth, surrounded by
+silence, brought to a level and given a noise floor. Whole batches at a time, on their device; one generator drives all
+draws, so that a seed makes the same crops again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SAMPLE_RATE = 16000
+_QUIET = 1e-4  # peaks below are silence and are not raised
+_FIRST_ECHO = 0.002  # s; the direct sound stands alone up to here
+
+
+@dataclass(frozen=True)
+class WaveformAugmentation:
+    """How often and how far crops are changed; shares are of the crops of a batch.
+
+    Args:
+        speed_share: played faster or slower, which moves pitch too
+        speed: slowest and fastest speed
+        mix_share: mixed with another crop
+        mix_db: by how much the other crop is weaker at least and at most, in dB of their RMS
+        room_share: heard in a room
+        room_seconds: shortest and longest reverberation time
+        band_share: limited to a band from below or from above, as by telephones and cheap microphones
+        burst_share: a stretch of the crop alone, silence around it
+        burst_seconds: shortest stretch
+        level_db: lowest and highest peak, in dB of full scale
+        noise_db: lowest and highest level of the white noise floor, in dB of full scale
+    """
+
+    speed_share: float = 0.4
+    speed: tuple[float, float] = (0.8, 1.25)
+    mix_share: float = 0.5
+    mix_db: tuple[float, float] = (0.0, 25.0)
+    room_share: float = 0.15
+    room_seconds: tuple[float, float] = (0.1, 0.8)
+    band_share: float = 0.2
+    burst_share: float = 0.15
+    burst_seconds: float = 0.1
+    level_db: tuple[float, float] = (-20.0, -1.0)
+    noise_db: tuple[float, float] = (-110.0, -50.0)
+
+    def n_source_samples(self, n_samples: int) -> int:
+        """Samples of the recording that a crop of ``n_samples`` may need at the fastest speed."""
+        return math.ceil(n_samples * self.speed[1]) + 2
+
+    def __call__(self, crops: Tensor, others: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Make augmented crops.
+
+        Args:
+            crops: recordings, float32 [shape=(batch, >= n_source_samples(n_samples))].
+            others: recordings to mix in, same shape.
+            n_samples: length of the result in samples.
+            generator: on the device of the crops.
+
+        Returns:
+            float32 in [-1, 1] [shape=(batch, n_samples)].
+        """
+        draw = _Draws(len(crops), crops.device, generator)
+        sounds = self._play(crops, n_samples, draw)
+        backgrounds = self._play(others, n_samples, draw)
+        sounds = self._mix(sounds, backgrounds, draw)
+        sounds = self._filter(sounds, draw)
+        sounds = self._burst(sounds, draw)
+        sounds = self._level(sounds, draw)
+        noise = torch.randn(sounds.shape, generator=generator, device=crops.device)
+        floor = 10 ** (draw.uniform(*self.noise_db) / 20)
+        return (sounds + noise * floor[:, None]).clamp(-1, 1)
+
+    def _play(self, crops: Tensor, n_samples: int, draw: _Draws) -> Tensor:
+        low, high = math.log(self.speed[0]), math.log(self.speed[1])
+        speed = torch.where(draw.chance(self.speed_share), draw.uniform(low, high).exp(), 1.0)
+        return resample(crops, speed, n_samples)
+
+    def _mix(self, sounds: Tensor, backgrounds: Tensor, draw: _Draws) -> Tensor:
+        ratio = rms(sounds) / rms(backgrounds).clamp_min(_QUIET) * 10 ** (-draw.uniform(*self.mix_db) / 20)
+        mixed = draw.chance(self.mix_share) & (rms(sounds) > _QUIET)
+        return sounds + backgrounds * torch.where(mixed, ratio.clamp_max(100), 0.0)[:, None]
+
+    def _filter(self, sounds: Tensor, draw: _Draws) -> Tensor:
+        """Room and band limits in one pass through the frequency domain, for the crops that have one of them."""
+        in_room, limited = draw.chance(self.room_share), draw.chance(self.band_share)
+        seconds = draw.uniform(*self.room_seconds)
+        wet = draw.uniform(0.2, 1.0)
+        from_above = draw.chance(0.75)
+        high_cut = (draw.uniform(math.log(1200), math.log(7000))).exp()
+        low_cut = (draw.uniform(math.log(80), math.log(800))).exp()
+        n_tail = int(self.room_seconds[1] * SAMPLE_RATE)
+        n_fft = 1 << (sounds.shape[1] + n_tail - 1).bit_length()
+        noise = torch.randn(len(sounds), n_tail, generator=draw.generator, device=sounds.device)
+        rows = (in_room | limited).nonzero()[:, 0]
+        if not len(rows):
+            return sounds
+        response = torch.fft.rfft(_impulse(noise[rows], seconds[rows], torch.where(in_room, wet, 0.0)[rows]), n_fft)
+        hertz = torch.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1, device=sounds.device)
+        below = torch.where(limited & from_above, high_cut, SAMPLE_RATE)[rows, None]
+        above = torch.where(limited & ~from_above, low_cut, 0.0)[rows, None]
+        gain = torch.sigmoid((below / hertz.clamp_min(1)).log() * 12) * torch.sigmoid(
+            (hertz.clamp_min(1) / above.clamp_min(1e-3)).log() * 6
+        )
+        filtered = torch.fft.irfft(torch.fft.rfft(sounds[rows], n_fft) * response * gain, n_fft)
+        return sounds.index_copy(0, rows, filtered[:, : sounds.shape[1]])
+
+    def _burst(self, sounds: Tensor, draw: _Draws) -> Tensor:
+        n = sounds.shape[1]
+        length = (draw.uniform(self.burst_seconds * SAMPLE_RATE, n)).clamp_max(n)
+        length = torch.where(draw.chance(self.burst_share), length, float(n))
+        first = draw.uniform(0, 1) * (n - length)
+        positions = torch.arange(n, device=sounds.device)
+        inside = (positions >= first[:, None]) & (positions < (first + length)[:, None])
+        return sounds * inside
+
+    def _level(self, sounds: Tensor, draw: _Draws) -> Tensor:
+        peaks = sounds.abs().amax(1)
+        gain = 10 ** (draw.uniform(*self.level_db) / 20) / peaks.clamp_min(_QUIET)
+        return sounds * gain[:, None]
+
+
+class _Draws:
+    """Random numbers of a batch, one a crop."""
+
+    def __init__(self, n: int, device: torch.device, generator: torch.Generator) -> None:
+        self.n = n
+        self.device = device
+        self.generator = generator
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """Numbers from ``low`` to ``high`` [shape=(n,)]."""
+        return torch.rand(self.n, generator=self.generator, device=self.device) * (high - low) + low
+
+    def chance(self, share: float) -> Tensor:
+        """True for about ``share`` of the crops [shape=(n,)]."""
+        return self.uniform(0, 1) < share
+
+
+def rms(sounds: Tensor) -> Tensor:
+    """Root mean square of each crop: [shape=(batch, n_samples)] -> [shape=(batch,)]."""
+    return sounds.square().mean(1).sqrt()
+
+
+def resample(sounds: Tensor, speeds: Tensor, n_samples: int) -> Tensor:
+    """Play each crop at its own speed by linear interpolation; crops of speed 1 are cut, unchanged.
+
+    Args:
+        sounds: [shape=(batch, n)], n > n_samples times the highest speed.
+        speeds: [shape=(batch,)].
+        n_samples: length of the result.
+    """
+    positions = torch.arange(n_samples, device=sounds.device, dtype=torch.float64) * speeds[:, None].double()
+    base = positions.long()
+    share = (positions - base).float()
+    return torch.lerp(sounds.gather(1, base), sounds.gather(1, base + 1), share)
+
+
+def _impulse(noise: Tensor, seconds: Tensor, wet: Tensor) -> Tensor:
+    """Impulse responses: the direct sound, and noise that falls by 60 dB in ``seconds``, ``wet`` in RMS beside it."""
+    times = torch.arange(noise.shape[1], device=noise.device) / SAMPLE_RATE
+    tail = noise * torch.exp(-math.log(1000) * times / seconds[:, None]) * (times >= _FIRST_ECHO)
+    tail = tail * (wet / tail.square().sum(1).sqrt().clamp_min(1e-9))[:, None]
+    return tail + F.one_hot(torch.zeros(len(noise), dtype=torch.long, device=noise.device), noise.shape[1])
