@@ -19,7 +19,7 @@ from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_places
 
 N_FRAMES = 32
-SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "mixup_memory": 64, "log_steps": 1}
+SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "log_steps": 1}
 # A module with the HEAR API whose embeddings are log energies of eight bands: targets without openSMILE.
 HEAR_MODULE = """
 import torch
@@ -87,7 +87,7 @@ def make_trainer(
     fabric = make_fabric(config, Hardware("cpu"))
     team = Team(fabric.global_rank, fabric.world_size)
     targets = band_targets(pool, config.crop_samples) if hybrid else None
-    crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
+    crops = CropSource(pool, config.crop_samples, fabric.device, targets, team)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = encoder or TinyEncoder()

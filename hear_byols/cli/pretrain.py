@@ -11,6 +11,11 @@ import sys
 
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
+from hear_byols.training.settings import read_settings
+
+# What is set by hand now and then; everything else is a matter for presets and files.
+OPTIONS = ("encoder", "init", "targets", "alpha", "beta", "feature_crops", "batch_size", "epochs", "steps")
+OPTIONS += ("learning_rate", "precision", "seed")
 
 _DESCRIPTION = """\
 Pre-train an encoder on audio without labels (wav, flac, ogg, opus, mp3 ...; any rate; files, folders, tar shards or
@@ -27,55 +32,46 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="pre-train an encoder",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="presets:\n" + "\n".join(f"  {name:20} {p.paper}; there on {p.data}" for name, p in PRESETS.items()),
+        epilog="presets:\n" + "\n".join(f"  {name:20} {p.source}; on {p.data}" for name, p in PRESETS.items()),
     )
     parser.add_argument(
         "--data", nargs="+", metavar="PATH", required=True, help="audio files, folders, .tar shards, .txt lists"
     )
     parser.add_argument("--output", "-o", metavar="DIR", required=True, help="folder of the run")
-    parser.add_argument("--preset", metavar="NAME", default="", help="settings of a row of the paper, see below")
+    parser.add_argument("--preset", metavar="NAME", default="", help="settings by name, see below")
+    parser.add_argument(
+        "--config", metavar="TOML", help="settings that replace the preset's; every run writes its own to DIR/run.toml"
+    )
     parser.add_argument("--cache", metavar="DIR", help="decoded audio and features, for several runs (DIR/cache)")
     parser.add_argument("--max-minutes", type=float, default=math.inf, metavar="N", help="of this sitting")
-    parser.add_argument("--no-tensorboard", action="store_true", help="write the CSV log only")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events beside the CSV log")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bars, no log")
     hardware = parser.add_argument_group("hardware")
-    hardware.add_argument("--accelerator", default="auto", metavar="auto|cpu|cuda", help="default: auto")
+    hardware.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
     hardware.add_argument("--devices", type=int, default=1, metavar="N", help="processes here, one a GPU (default: 1)")
     hardware.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
     hardware.add_argument("--workers", type=int, default=1, metavar="N", help="that decode and extract (default: 1)")
     hardware.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch")
-    credits = parser.add_argument_group("what the checkpoint says of itself")
-    for name in ("name", "description", "licence"):
-        credits.add_argument(f"--{name}", default="", help="of the weights")
-    credits.add_argument("--manifest", default="", metavar="CSV", help="columns shard, licence, content")
-    _add_settings(parser.add_argument_group("settings, which replace the preset's"))
+    _add_settings(parser.add_argument_group("settings, which replace those of preset and config"))
     parser.set_defaults(run=run)
 
 
 def _add_settings(group: argparse._ArgumentGroup) -> None:
-    """One option a field of :class:`PretrainConfig`; its docstring is the help."""
+    """An option for each of :data:`OPTIONS`; the docstring of :class:`PretrainConfig` is the help."""
     described = dict(re.findall(r"^ {4}(\w+): (.+)$", inspect.getdoc(PretrainConfig) or "", re.MULTILINE))
-    for field in dataclasses.fields(PretrainConfig):
+    for field in (field for field in dataclasses.fields(PretrainConfig) if field.name in OPTIONS):
         flag = "--" + field.name.replace("_", "-")
         text = f"{described[field.name]} (default: {field.default})"
-        if field.type == "bool":
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        elif field.name == "teacher_weights":
-            group.add_argument(flag, nargs="+", type=float, metavar="WEIGHT", help=text)
-        elif isinstance(field.default, tuple):
-            group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), help=text)
-        else:
-            group.add_argument(flag, type=type(field.default), metavar=field.type.upper(), help=text)
+        group.add_argument(flag, type=type(field.default), metavar=field.type.upper(), help=text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train."""
-    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(PretrainConfig)}
-    overrides = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
-    config = make_config(args.preset, **overrides)
+    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    config = make_config(args.preset, **{**(read_settings(args.config) if args.config else {}), **given})
     import torch
 
-    from hear_byols.training.run import Credits, Hardware, pretrain
+    from hear_byols.training.run import Hardware, pretrain
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -84,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         args.output,
         cache=args.cache,
-        hardware=Hardware(args.accelerator, args.devices, args.nodes, args.workers),
-        credits=Credits(args.name, args.description, args.licence, args.manifest, args.preset),
+        hardware=Hardware(args.device, args.devices, args.nodes, args.workers),
+        preset=args.preset,
         max_minutes=args.max_minutes,
-        tensorboard=not args.no_tensorboard,
+        tensorboard=args.tensorboard,
         progress=not args.quiet,
     )
     if not args.quiet:

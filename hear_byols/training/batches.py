@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hear_byols.frontend import LogMel
 from hear_byols.training.data import AudioPool, cut_crops, draw_places
 from hear_byols.training.distributed import Team
-from hear_byols.training.synthetic import SyntheticSounds
 from hear_byols.training.targets import FIT_ROWS, Standardizer
 
 _FITS = 0.5  # share of the device's free memory that audio may take
@@ -25,14 +23,11 @@ class Batch(NamedTuple):
 
     Args:
         log_mels: float32 [shape=(batch, 1, mel, time)].
-        features: standardised, float32; None without targets [shape=(batch, n_features)].
-        weights: of the crops in the supervised loss; 0 for crops without features, 1 on average over those of a batch
-            [shape=(batch,)].
+        features: standardized, float32; None without targets [shape=(batch, n_features)].
     """
 
     log_mels: Tensor
     features: Tensor | None
-    weights: Tensor | None
 
 
 class Targets:
@@ -57,14 +52,13 @@ class Targets:
 
 
 class CropSource:
-    """Draws batches: crops of the pool uniform over time, or of those with features, and synthetic ones.
+    """Draws batches: crops of the pool uniform over time, or of those with features.
 
     Args:
         pool: audio; kept on the device if it takes less than half of the free memory there.
         n_samples: length of a crop in samples.
         device: where batches are made.
         targets: features of the hybrid; crops of the pool are then those that have features.
-        synthetic: share of a batch that is synthesised; it has no features.
         team: the processes that share a batch.
     """
 
@@ -74,7 +68,6 @@ class CropSource:
         n_samples: int,
         device: torch.device | str = "cpu",
         targets: Targets | None = None,
-        synthetic: float = 0.0,
         team: Team | None = None,
     ) -> None:
         self.device = torch.device(device)
@@ -82,36 +75,22 @@ class CropSource:
         self.targets = targets
         self.team = team or Team()
         self.log_mel = LogMel().to(self.device)
-        self._synthetic = synthetic
-        self._synthesiser = SyntheticSounds(n_samples, pool.sample_rate)
         audio = torch.from_numpy(pool.audio)
         self._audio = audio.to(self.device) if _fits(audio, self.device) else audio
         self._offsets = torch.from_numpy(pool.offsets).to(self.device)
         self.digest = _digest(pool, targets)
 
-    def draw(self, batch_size: int, generator: torch.Generator, own: torch.Generator | None = None) -> Batch:
+    def draw(self, batch_size: int, generator: torch.Generator) -> Batch:
         """Make this process's part of a batch.
 
         Args:
             batch_size: of all processes together.
-            generator: drives the draws that all processes make alike; on the source's device.
-            own: drives synthetic sounds, different in each process; by default ``generator``.
+            generator: in the same state in all processes; on the source's device.
         """
         part = self.team.part(batch_size)
-        n_own = part.stop - part.start
-        n_synthetic = round(n_own * self._synthetic)
         places, rows = self._draw_places(batch_size, generator)
-        real = slice(part.start, part.stop - n_synthetic)
-        audio = self._cut(places[real])
-        if n_synthetic:
-            audio = torch.cat([audio, self._synthesiser.draw(n_synthetic, own or generator)])
-        log_mels = self.log_mel(audio)[:, None]
-        if rows is None:
-            return Batch(log_mels, None, None)
-        n_real = n_own - n_synthetic
-        features = F.pad(self.targets.features[rows[real]].float(), (0, 0, 0, n_synthetic))
-        weights = F.pad(torch.full((n_real,), n_own / max(n_real, 1), device=self.device), (0, n_synthetic))
-        return Batch(log_mels, features, weights)
+        log_mels = self.log_mel(self._cut(places[part]))[:, None]
+        return Batch(log_mels, None if rows is None else self.targets.features[rows[part]].float())
 
     def _draw_places(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Places, and which rows of the targets they are."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hear_byols.config import INVARIANT_MODES, LAYERS
+from hear_byols.config import INVARIANT_MODES, LAYERS, PRECISIONS
 from hear_byols.errors import OptionError
 
 ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
 SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 TEACHERS = ("smart_turn", "moonshine", "mn04", "resemblyzer", "swift_f0", "yamnet", "speech_embedding")
 HOP_SAMPLES = 160
 MAX_CROP_SAMPLES = 160_000  # 10 s
@@ -18,12 +17,12 @@ CHOICES = {
     "encoder": ENCODERS,
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
-    "teacher_precision": PRECISIONS[:2],
+    "teacher_precision": PRECISIONS,
     "normalization": INVARIANT_MODES,
     "layers": LAYERS,
 }
 # Settings that may differ between the sittings of one run: none of them changes what is computed.
-FREE_ON_RESUME = frozenset({"compile", "save_minutes", "keep"})
+FREE_ON_RESUME = frozenset({"compile", "save_minutes"})
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class PretrainConfig:
 
     Args:
         encoder: cnn, resnetish34, clstm or cvt
+        init: name or file of a model whose encoder is trained further; empty: a fresh one
         targets: what supervises the hybrid: none, opensmile, MODULE[:PATH] of a HEAR module, or teachers joined by "+"
         alpha: weight of the supervised loss
         beta: weight of the self-supervised loss
@@ -39,6 +39,7 @@ class PretrainConfig:
         part_weight: of what the teachers say of a stretch of the crop, beside what they say of all of it
         self_supervised_every: steps with teachers from one with the self-supervised loss to the next
         feature_crops: crops that have features (hybrid)
+        replays: times that crops heard before come again between new ones, with teachers
         crop_frames: spectrogram frames of a crop; 96 are 0.95 s
         batch_size: crops of a step, over all devices; each gives two views
         epochs: passes over the data, of as many crops as fit end to end into its hours
@@ -52,36 +53,32 @@ class PretrainConfig:
         clip_norm: largest norm of the gradients; 0: any
         dropout: in the encoder
         ema_decay: of the target network
-        projection_size: of projector and predictor; 0: 256, or the number of features for the hybrid
         head_hidden: width of the heads' hidden layers
         mixup_ratio: largest share of background in a view
-        mixup_memory: past crops kept as backgrounds
         band_limit: share of views that lose the bands above a random one, as recordings of a lower rate
         silence: share of views with digital silence around a random stretch
         mel_scale: smallest and largest height of the random resize crop, relative to the crop
         time_scale: smallest and largest width of the random resize crop, relative to the crop
         time_canvas: width of its virtual canvas, relative to the crop
         fader: largest gain of BYOL-A v2's linear fader in standard deviations; 0: off, 1 in BYOL-A v2
-        synthetic: share of a batch that is synthesised on the device
         student_db: lowest and highest gain between what the teachers hear and what the student hears
-        teacher_precision: arithmetic of the teachers, 32-true or bf16-mixed
+        teacher_precision: arithmetic of the teachers, as precision
         normalization: of the encoder's input with teachers, and in the checkpoint: dataset, clip or halfway
         layers: in the checkpoint: last or multi
         half: weights in the checkpoint as float16
-        precision: 32-true, bf16-mixed or 16-mixed
+        precision: float32, bfloat16 or float16
         seed: of initialisation and all draws
         identity_norm: batch norms of the encoder start with the scale and shift of what they normalise
         compile: compile both networks (slow start, faster steps)
         log_steps: steps between two lines of the log, whose values are means over them
         save_minutes: time between two saved states
-        keep: saved states kept
-        min_spread: the run stops when the spread of the embeddings, 1 for uniform directions, falls below
 
     Raises:
         OptionError: a value out of range.
     """
 
     encoder: str = "cvt"
+    init: str = ""
     targets: str = "none"
     alpha: float = 1.0
     beta: float = 1.0
@@ -89,6 +86,7 @@ class PretrainConfig:
     part_weight: float = 0.0
     self_supervised_every: int = 1
     feature_crops: int = 20_000
+    replays: int = 3
     crop_frames: int = 96
     batch_size: int = 256
     epochs: float = 100.0
@@ -102,30 +100,25 @@ class PretrainConfig:
     clip_norm: float = 0.0
     dropout: float = 0.3
     ema_decay: float = 0.99
-    projection_size: int = 0
     head_hidden: int = 4096
     mixup_ratio: float = 0.4
-    mixup_memory: int = 2048
     band_limit: float = 0.0
     silence: float = 0.0
     mel_scale: tuple[float, float] = (0.6, 1.5)
     time_scale: tuple[float, float] = (0.6, 1.5)
     time_canvas: float = 1.5
     fader: float = 0.0
-    synthetic: float = 0.0
     student_db: tuple[float, float] = (-24.0, 6.0)
-    teacher_precision: str = "32-true"
+    teacher_precision: str = "float32"
     normalization: str = "dataset"
     layers: str = "last"
     half: bool = False
-    precision: str = "32-true"
+    precision: str = "float32"
     seed: int = 42
     identity_norm: bool = False
     compile: bool = False
     log_steps: int = 20
     save_minutes: float = 5.0
-    keep: int = 2
-    min_spread: float = 0.005
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -140,10 +133,6 @@ class PretrainConfig:
             raise OptionError("alpha and beta cannot both be 0")
         if self.teachers:
             self._check_teachers()
-        if self.hybrid and self.projection_size:
-            raise OptionError(
-                f"projection_size of a hybrid is its number of features, so it must be 0; got {self.projection_size!r}"
-            )
 
     def _check_choices(self) -> None:
         for name, choices in CHOICES.items():
@@ -154,23 +143,23 @@ class PretrainConfig:
             raise OptionError(f"crop_frames must lie between 2 and {most}, got {self.crop_frames!r}")
 
     def _check_numbers(self) -> None:
-        smallest = {"batch_size": 2, "head_hidden": 1, "mixup_memory": 1, "log_steps": 1, "keep": 1}
+        smallest = {"batch_size": 2, "head_hidden": 1, "log_steps": 1}
         smallest |= {
             "self_supervised_every": 1,
             "feature_crops": 1,
+            "replays": 0,
             "steps": 0,
-            "projection_size": 0,
             "rate_fan_in": 0,
             "seed": 0,
         }
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "band_limit", "silence", "synthetic", "dropout"):
+        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "band_limit", "silence", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
         names = ("alpha", "beta", "part_weight", "learning_rate", "weight_decay", "clip_norm")
-        for name in (*names, "epochs", "fader", "save_minutes", "min_spread"):
+        for name in (*names, "epochs", "fader", "save_minutes"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise OptionError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
         if self.cooldown and (self.schedule != "constant" or self.warmup + self.cooldown > 1):

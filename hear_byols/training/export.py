@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import hear_byols
 from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
-from hear_byols.errors import InputError
+from hear_byols.teachers.records import TeacherRecord
+from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import AudioPool
 from hear_byols.training.trainer import Trainer
 from hear_byols.weights.checkpoint import save_checkpoint
@@ -26,33 +25,15 @@ FEATURE_LICENCE = (
 )
 
 
-def read_manifest(path: str | os.PathLike) -> dict[str, dict[str, str]]:
-    """Read licences and descriptions of the sources.
-
-    Args:
-        path: CSV file with the columns ``shard``, ``licence`` and ``content``.
-
-    Returns:
-        For each shard's name without its suffix, licence and content.
-
-    Raises:
-        InputError: a column is missing.
-    """
-    with open(path, newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    try:
-        return {Path(r["shard"]).stem: {"licence": r["licence"], "content": r["content"]} for r in rows}
-    except KeyError as error:
-        raise InputError(f"{path} needs the columns shard, licence and content; {error} is missing") from error
+def describe_data(pool: AudioPool) -> list[dict[str, Any]]:
+    """Sources with their hours."""
+    return [{"name": name, "hours": round(hours, 3)} for name, hours in pool.source_hours().items()]
 
 
-def describe_data(pool: AudioPool, manifest: dict[str, dict[str, str]] | None = None) -> list[dict[str, Any]]:
-    """Sources with their hours, and licence and content where a manifest has them."""
-    manifest = manifest or {}
-    return [
-        {"name": name, "hours": round(hours, 3), **manifest.get(name, {})}
-        for name, hours in pool.source_hours().items()
-    ]
+def describe_teacher(record: TeacherRecord) -> dict[str, str]:
+    """What a checkpoint says of a teacher: where it is published, its licence, what it was trained on."""
+    names = ("name", "origin", "licence", "commercial", "data", "reference")
+    return {name: getattr(record, name) for name in names}
 
 
 def describe_run(trainer: Trainer, last: dict[str, float], preset: str = "") -> dict[str, Any]:
@@ -66,7 +47,7 @@ def describe_run(trainer: Trainer, last: dict[str, float], preset: str = "") -> 
     config = trainer.config
     settings = dataclasses.asdict(config)
     return {
-        "method": "Hybrid BYOL-S" if config.hybrid else "BYOL-S",
+        "method": _method(config),
         **({"preset": preset} if preset else {}),
         "steps": trainer.n_steps,
         "of_steps": trainer.total_steps,
@@ -78,6 +59,12 @@ def describe_run(trainer: Trainer, last: dict[str, float], preset: str = "") -> 
         "torch": str(torch.__version__),
         "hear_byols": hear_byols.__version__,
     }
+
+
+def _method(config: PretrainConfig) -> str:
+    if not config.hybrid:
+        return "BYOL-S"
+    return "Hybrid BYOL-S" if config.beta else "Hybrid BYOL-S, supervised loss alone"
 
 
 def describe_hardware(device: torch.device, n_processes: int = 1) -> str:

@@ -7,26 +7,37 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hear_byols.encoders import build_encoder
+from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.errors import OptionError
+from hear_byols.hear import load_model
 from hear_byols.training.distributed import Team
 
 FORGET_BIAS = 2.0  # a gate of 0.88: what an LSTM saw is half gone after five steps; with torch's 0 after one
 
 
-def initial_encoder(name: str) -> nn.Module:
-    """Build an untrained encoder, its LSTM's forget gates open (Jozefowicz et al. 2015, section 2.2).
+def initial_encoder(name: str, init: str = "") -> MultilayerEncoder:
+    """Build an untrained encoder, its LSTM's forget gates open (Jozefowicz et al. 2015, section 2.2), or load one.
 
     The CLSTM's embedding is its LSTM's last output, 24 steps after the beginning of a crop of 0.95 s.
 
     Args:
         name: "cnn", "resnetish34", "clstm" or "cvt".
+        init: a model of that encoder, whose weights it begins with; empty: none.
 
     Returns:
         The encoder in train mode, (batch, 1, n_mels, n_frames) -> (batch, embedding_size).
 
     Raises:
-        OptionError: no such encoder.
+        OptionError: no such encoder, or ``init`` has another one.
+        WeightsNotFoundError: no such model.
     """
     encoder = build_encoder(name)
+    if init:
+        given = load_model(init).encoder
+        if not isinstance(given, type(encoder)):
+            raise OptionError(f"init {init!r} has the encoder {type(given).__name__}, not that of {name!r}")
+        encoder.load_state_dict(given.state_dict())
+        return encoder
     for module in encoder.modules():
         if isinstance(module, nn.LSTM):
             _open_forget_gates(module)

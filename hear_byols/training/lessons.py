@@ -28,7 +28,7 @@ from hear_byols._util.files import atomic_path
 from hear_byols.errors import InputError, TrainingError
 from hear_byols.teachers import load_teacher
 from hear_byols.training.data import AudioPool, cut_crops
-from hear_byols.training.randomness import derived_seed, seeded
+from hear_byols.training.randomness import seeded
 from hear_byols.training.waveforms import WaveformAugmentation
 
 SHARD = 512  # lessons of a shard
@@ -200,23 +200,31 @@ class LessonFolder:
 class Lessons:
     """Lessons in the order in which a run hears them, made by processes of their own while it trains.
 
-    Shards come in groups; each new group is followed by an earlier one, and when all have been heard they come again in
+    Shards come in groups; each new group is followed by earlier ones, and when all have been heard they come again in
     random order. The order depends on the seed alone, so a run waits where lessons are not there yet.
 
     Args:
         folder: of the shards.
         n_shards: how many there are to be.
+        replays: earlier groups between two new ones: the more, the slower the extraction may be.
         group: shards that are shuffled together.
         workers: processes that extract; 0: the shards must be there.
         device: of the extraction.
     """
 
     def __init__(
-        self, folder: LessonFolder, n_shards: int, group: int = 4, workers: int = 1, device: str = "cpu"
+        self,
+        folder: LessonFolder,
+        n_shards: int,
+        replays: int = 3,
+        group: int = 4,
+        workers: int = 1,
+        device: str = "cpu",
     ) -> None:
         self.folder = folder
         self.n_groups = max(1, n_shards // group)
         self.group = min(group, n_shards)
+        self.replays = replays
         self._processes: list[multiprocessing.Process] = []
         self._visit = -1
         self._buffer: tuple[Tensor, Tensor] | None = None
@@ -252,7 +260,7 @@ class Lessons:
             shards = [self.group * self._heard(visit) + i for i in range(self.group)]
             pairs = [self._wait(shard) for shard in shards]
             self._buffer = tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
-            self._order = self._shuffle(self.group * SHARD, visit)
+            self._order = torch.randperm(self.group * SHARD, generator=self._generator(visit, "order"))
             self._visit = visit
         rows = self._order[place * size : (place + 1) * size]
         return tuple(tensor[rows] for tensor in self._buffer)
@@ -270,22 +278,15 @@ class Lessons:
         self._processes = []
 
     def _heard(self, visit: int) -> int:
-        """Which group is heard: 0, 1, 0, 2, one of 0 to 1, ...; then permutations of all."""
-        n = self.n_groups
-        if visit < 2 * n - 1:
-            newest = (visit + 1) // 2
-            return newest if visit % 2 or not visit else self._random(newest, visit)
-        round_, place = divmod(visit - (2 * n - 1), n)
-        return int(self._shuffle(n, -1 - round_)[place])
+        """Which group is heard: each new one, then ``replays`` random ones up to it; at last permutations of all."""
+        newest, place = divmod(visit, 1 + self.replays)
+        if newest < self.n_groups:
+            return int(torch.randint(newest + 1, (1,), generator=self._generator(visit, "group"))) if place else newest
+        pass_, place = divmod(visit - self.n_groups * (1 + self.replays), self.n_groups)
+        return int(torch.randperm(self.n_groups, generator=self._generator(pass_, "pass"))[place])
 
-    def _random(self, n: int, visit: int) -> int:
-        return int(torch.randint(n, (1,), generator=self._generator(visit, "group")))
-
-    def _shuffle(self, n: int, visit: int) -> Tensor:
-        return torch.randperm(n, generator=self._generator(visit, "order"))
-
-    def _generator(self, visit: int, purpose: str) -> torch.Generator:
-        return torch.Generator().manual_seed(derived_seed(self.folder.plan.seed, visit % (1 << 32), purpose))
+    def _generator(self, number: int, purpose: str) -> torch.Generator:
+        return seeded(torch.Generator(), self.folder.plan.seed, number, purpose)
 
     def _wait(self, shard: int) -> tuple[Tensor, Tensor]:
         while not self.folder.path(shard).exists():

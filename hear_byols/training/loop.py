@@ -18,6 +18,9 @@ from hear_byols.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+MIN_SPREAD = 0.005  # of embeddings, 1 for uniform directions; below, they have collapsed
+STATES_KEPT = 2
+
 
 def train(
     trainer: Trainer,
@@ -130,12 +133,12 @@ def _refuse_failure(row: Row, trainer: Trainer, folder: Path) -> None:
     if not (math.isfinite(row["loss"]) and trainer.is_finite):
         raise TrainingError(
             f"loss or weights are not finite before step {row['step']:g} (loss {row['loss']:g}); {rest}. "
-            "Lower the learning rate, or train in --precision 32-true"
+            "Lower the learning rate, or train in --precision float32"
         )
-    if row["spread"] < trainer.config.min_spread:
+    if row["spread"] < MIN_SPREAD:
         raise TrainingError(
             f"the embeddings have collapsed by step {row['step']:g}: their spread is {row['spread']:.2g}, less than "
-            f"min_spread {trainer.config.min_spread:g}; {rest}. Lower the learning rate, or use larger batches"
+            f"{MIN_SPREAD:g}; {rest}. Lower the learning rate, or use larger batches"
         )
 
 
@@ -147,7 +150,7 @@ def _save(
     export: Callable[[Trainer, Row], object],
 ) -> None:
     if journal is not None:
-        save_state(trainer, folder, trainer.config.keep)
+        save_state(trainer, folder, STATES_KEPT)
         export(trainer, row)
         journal.draw()
     trainer.fabric.barrier()

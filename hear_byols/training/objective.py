@@ -42,7 +42,7 @@ def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     return (2 - 2 * F.cosine_similarity(predictions, targets.detach(), dim=-1)).mean()
 
 
-def supervised_loss(projections: Tensor, features: Tensor, weights: Tensor) -> Tensor:
+def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     """L_sup: mean squared error against standardised hand-crafted features (paper, section 2.2).
 
     The paper leaves open which output of the online network is meant. Here it is the projector's: the target's
@@ -53,13 +53,11 @@ def supervised_loss(projections: Tensor, features: Tensor, weights: Tensor) -> T
     Args:
         projections: of both views [shape=(2 * batch, size)].
         features: of the crops the views were made from [shape=(batch, size)].
-        weights: of the crops [shape=(batch,)]; those without features have weight 0.
 
     Returns:
-        A scalar; 1 for projections of 0 if the features have unit variance and the weights a mean of 1.
+        A scalar; 1 for projections of 0 if the features have unit variance.
     """
-    errors = (projections.unflatten(0, (2, len(features))) - features).square().mean(dim=2)  # (view, crop)
-    return (errors * weights).mean()
+    return (projections.unflatten(0, (2, len(features))) - features).square().mean()
 
 
 class Branch(nn.Module):

@@ -1,4 +1,4 @@
-"""Settings of every model that the paper trains (sections 3.1 to 3.4, Tables 5 to 7), by name."""
+"""Settings by name: of every model of the paper (sections 3.1 to 3.4, Tables 5 to 7), and of the shipped ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ RATIOS = ("1:4", "1:2", "2:3", "1:1", "3:2", "2:1", "4:1")
 
 @dataclass(frozen=True)
 class Preset:
-    """A row of the paper.
+    """A row of the paper, or a shipped model.
 
     Args:
-        paper: where it stands in the paper.
-        data: the audio that the paper trained it on; ours is whatever ``--data`` names.
+        source: where it stands in the paper, or which file it makes.
+        data: the audio behind it; that of a run is whatever ``--data`` names.
         settings: of :class:`~hear_byols.training.config.PretrainConfig`, where they differ from its defaults.
     """
 
-    paper: str
+    source: str
     data: str = "AudioSet speech, 2190 h"
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -58,7 +58,54 @@ def _presets() -> dict[str, Preset]:
     return rows
 
 
-PRESETS = _presets()
+# Hybrid BYOL-S with the learnable extractors of section 4.4, on openly licensed audio.
+_TAUGHT = {
+    "targets": "smart_turn+moonshine+mn04+resemblyzer+swift_f0",
+    "teacher_precision": "bfloat16",
+    "precision": "bfloat16",
+    "beta": 0.0,
+    "part_weight": 0.3,
+    "feature_crops": 131_072,
+    "batch_size": 128,
+    "steps": 4000,
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "weight_decay": 1e-4,
+    "clip_norm": 5.0,
+    "dropout": 0.0,
+    "half": True,
+}
+# BYOL-S for short runs: gentler views and heads, wide layers at a lower rate.
+_SELF_SUPERVISED = {
+    "precision": "bfloat16",
+    "batch_size": 32,
+    "steps": 1200,
+    "learning_rate": 5e-4,
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "rate_fan_in": 256,
+    "ema_decay": 0.998,
+    "head_hidden": 1024,
+    "mel_scale": (1.0, 1.0),
+    "fader": 1.0,
+    "silence": 0.3,
+    "normalization": "halfway",
+    "layers": "multi",
+    "half": True,
+}
+
+
+def _shipped() -> dict[str, Preset]:
+    rows = {}
+    for encoder in ("cnn", "cvt"):
+        for kind, settings in (("hybrid", _TAUGHT), ("byols", _SELF_SUPERVISED)):
+            name = f"{encoder}_{kind}"
+            rows[name] = Preset(f"the shipped {name}", "openly licensed audio", {"encoder": encoder, **settings})
+    return rows
+
+
+PRESETS = {**_shipped(), **_presets()}
 
 
 def make_config(preset: str = "", **overrides: Any) -> PretrainConfig:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STATISTICS_CROPS = 2048  # crops behind the data-set mean and std
 _STATISTICS_BATCH = 256
+MIXUP_MEMORY = 2048  # past crops that are backgrounds, as in BYOL-A
 
 
 class Pretrainer(Trainer):
@@ -51,14 +52,14 @@ class Pretrainer(Trainer):
         self.mean, self.std, shape = self._measure()
         if config.identity_norm:
             self._start_as_identity()
-        memory = MixupMemory(config.mixup_memory, shape, self.device)
+        memory = MixupMemory(MIXUP_MEMORY, shape, self.device)
         self.views = ViewMaker(config, self.mean, self.std, memory, self.team)
 
     def make_network(self) -> Byol:
         """Online network, predictor and target."""
-        encoder = self._given or initial_encoder(self.config.encoder)
+        encoder = self._given or initial_encoder(self.config.encoder, self.config.init)
         targets = self.crops.targets
-        size = targets.n_features if targets is not None else self.config.projection_size or BYOL_PROJECTION
+        size = targets.n_features if targets is not None else BYOL_PROJECTION
         return Byol(encoder, size, self.config.head_hidden)
 
     @property
@@ -77,7 +78,7 @@ class Pretrainer(Trainer):
         for i in range(-(-STATISTICS_CROPS // _STATISTICS_BATCH)):
             self.seed(i, "statistics")
             n = _STATISTICS_BATCH - _STATISTICS_BATCH % self.team.size
-            log_mels = self.crops.draw(n, self._generator, self._own_generator).log_mels
+            log_mels = self.crops.draw(n, self._generator).log_mels
             values = log_mels.double()
             count += values.numel() * self.team.size
             total += self.team.mean(values.sum()).item() * self.team.size
@@ -87,7 +88,7 @@ class Pretrainer(Trainer):
 
     def _start_as_identity(self) -> None:
         self.seed(0, "batch norm")
-        log_mels = self.crops.draw(self.config.batch_size, self._generator, self._own_generator).log_mels
+        log_mels = self.crops.draw(self.config.batch_size, self._generator).log_mels
         start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.team)
         self.byol.target.encoder.load_state_dict(self.encoder.state_dict())
 
@@ -99,13 +100,13 @@ class Pretrainer(Trainer):
             [shape=(4,)].
         """
         self.begin_step()
-        batch = self.crops.draw(self.config.batch_size, self._generator, self._own_generator)
+        batch = self.crops.draw(self.config.batch_size, self._generator)
         outputs = self.forward(*self.views(batch.log_mels, self._generator))
         self_supervised = self_supervised_loss(outputs.predictions, outputs.targets)
         loss = self.config.beta * self_supervised
         supervised = torch.full_like(self_supervised, math.nan)
         if batch.features is not None:
-            supervised = supervised_loss(outputs.projections, batch.features, batch.weights)
+            supervised = supervised_loss(outputs.projections, batch.features)
             loss = loss + self.config.alpha * supervised
         self.learn(loss)
         update_target(self.byol.target, self.byol.online, self.config.ema_decay)

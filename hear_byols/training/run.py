@@ -16,16 +16,18 @@ import torch
 from torch import Tensor
 
 from hear_byols.errors import MissingDependencyError, OptionError
+from hear_byols.teachers import find_teacher
 from hear_byols.training.batches import CropSource, Targets
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import AudioPool, load_pool
 from hear_byols.training.distributed import Team, team_work
-from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, export_encoder, read_manifest
+from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, describe_teacher, export_encoder
 from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
 from hear_byols.training.lessons import SHARD, LessonFolder, LessonPlan, Lessons, teacher_sizes
 from hear_byols.training.loop import train
 from hear_byols.training.pretrain import Pretrainer
+from hear_byols.training.settings import write_settings
 from hear_byols.training.targets import extract_features, feature_places
 from hear_byols.training.teaching import TeacherTrainer
 from hear_byols.training.trainer import Trainer
@@ -35,41 +37,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FABRIC_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
 
 @dataclass(frozen=True)
 class Hardware:
     """Where a run takes place; Lightning Fabric's terms.
 
     Args:
-        accelerator: "auto", "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda".
         devices: number of processes on this machine, one a GPU.
         nodes: number of machines.
         workers: processes that extract features, threads that decode.
     """
 
-    accelerator: str = "auto"
+    device: str = "auto"
     devices: int = 1
     nodes: int = 1
     workers: int = 1
-
-
-@dataclass(frozen=True)
-class Credits:
-    """What the checkpoint says of itself beside the settings.
-
-    Args:
-        name: of the weights.
-        description: one sentence.
-        licence: of the weights.
-        manifest: CSV file with the columns shard, licence and content, one row a source.
-        preset: that the settings started from.
-    """
-
-    name: str = ""
-    description: str = ""
-    licence: str = ""
-    manifest: str = ""
-    preset: str = ""
 
 
 def pretrain(
@@ -78,7 +63,7 @@ def pretrain(
     output: str | os.PathLike[str],
     cache: str | os.PathLike[str] | None = None,
     hardware: Hardware | None = None,
-    credits: Credits | None = None,
+    preset: str = "",
     max_minutes: float = math.inf,
     tensorboard: bool = True,
     progress: bool = False,
@@ -88,10 +73,10 @@ def pretrain(
     Args:
         config: of the run.
         data: see :func:`hear_byols.training.data.load_pool`.
-        output: folder for ``encoder.pth``, ``log.csv``, ``curves.png``, ``states/`` and ``tensorboard/``.
+        output: folder for ``encoder.pth``, ``run.toml``, ``log.csv``, ``curves.png``, ``states/`` and ``tensorboard/``.
         cache: folder for decoded audio and features, which runs may share; by default ``output/cache``.
         hardware: where to train.
-        credits: for the checkpoint's provenance.
+        preset: that the settings began with, for the checkpoint's provenance.
         max_minutes: stop after this time; the same call continues.
         tensorboard: also write TensorBoard events.
         progress: show bars.
@@ -106,14 +91,14 @@ def pretrain(
         TrainingError: the run failed; its last good state is kept.
         MissingDependencyError: lightning, tensorboard, matplotlib or the extractor is not installed.
     """
-    hardware, credits, output = hardware or Hardware(), credits or Credits(), Path(output)
+    hardware, output = hardware or Hardware(), Path(output)
     cache = Path(cache or output / "cache")
-    sources = read_manifest(credits.manifest) if credits.manifest else {}
+    write_settings(config, output / "run.toml")
     pool = load_pool(data, cache, workers=hardware.workers)
     checkpoint = output / "encoder.pth"
 
     def export(trainer: Trainer, row: Row) -> None:
-        export_encoder(trainer, checkpoint, _provenance(trainer, row, pool, sources, credits))
+        export_encoder(trainer, checkpoint, _provenance(trainer, row, pool, output.resolve().name, preset))
 
     with team_work(), ExitStack() as closing:
         if config.teachers:
@@ -132,7 +117,7 @@ def _self_supervised(
     """Join the processes of a run of the paper, and make it ready for its first step."""
     fabric, team = _join(config, hardware)
     targets = Targets(*features, fabric.device) if features else None
-    crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic, team)
+    crops = CropSource(pool, config.crop_samples, fabric.device, targets, team)
     return Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
 
 
@@ -141,11 +126,12 @@ def _taught(
 ) -> TeacherTrainer:
     """The same for a run with teachers; their extraction goes on in processes of its own until ``closing``."""
     fabric, team = _join(config, hardware)
-    precision = "bfloat16" if config.teacher_precision == "bf16-mixed" else "float32"
-    plan = LessonPlan(config.teachers, precision, seed=config.seed)
+    plan = LessonPlan(config.teachers, config.teacher_precision, seed=config.seed)
     folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
     workers = hardware.workers if team.rank == 0 else 0
-    lessons = Lessons(folder, -(-config.feature_crops // SHARD), workers=workers, device=fabric.device.type)
+    lessons = Lessons(
+        folder, -(-config.feature_crops // SHARD), config.replays, workers=workers, device=fabric.device.type
+    )
     closing.callback(lessons.close)
     sizes = teacher_sizes(config.teachers)
     return TeacherTrainer(config, lessons, sizes, fabric, config.total_steps(lessons.n_lessons * config.crop_samples))
@@ -186,16 +172,16 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
         fabric = Fabric(
-            accelerator=hardware.accelerator,
+            accelerator=hardware.device,
             strategy=strategy,
             devices=devices,
             num_nodes=nodes,
-            precision=config.precision,
+            precision=FABRIC_PRECISIONS[config.precision],
         )
         fabric.launch()
     except Exception as error:  # lightning raises many kinds
         raise OptionError(
-            f"cannot train on {nodes} x {devices} {hardware.accelerator} in {config.precision}: {error}"
+            f"cannot train on {nodes} x {devices} {hardware.device} in {config.precision}: {error}"
         ) from error
     if fabric.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -210,15 +196,15 @@ def _launched(hardware: Hardware) -> tuple[int, int]:
     return devices, int(os.environ["WORLD_SIZE"]) // devices
 
 
-def _provenance(
-    trainer: Trainer, row: Row, pool: AudioPool, sources: dict[str, dict[str, str]], credits: Credits
-) -> dict[str, Any]:
+def _provenance(trainer: Trainer, row: Row, pool: AudioPool, name: str, preset: str) -> dict[str, Any]:
     config = trainer.config
+    teachers = [find_teacher(teacher) for teacher in config.teachers]
     return {
-        "name": credits.name or f"{config.encoder}_{'hybrid' if config.hybrid else 'byols'}",
-        "description": credits.description,
-        "licence": credits.licence,
+        "name": name,
+        "description": "",
+        "licence": "",
         **({"notice": FEATURE_LICENCE} if config.targets == OPENSMILE else {}),
-        "data": describe_data(pool, sources),
-        "training": describe_run(trainer, row, credits.preset),
+        "data": describe_data(pool),
+        **({"teachers": [describe_teacher(record) for record in teachers]} if teachers else {}),
+        "training": describe_run(trainer, row, preset),
     }

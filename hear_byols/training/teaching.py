@@ -143,7 +143,7 @@ class TeacherTrainer(Trainer):
 
     def make_network(self) -> Student:
         """The student, of a fresh encoder or one to be taught further."""
-        encoder = initial_encoder(self.config.encoder)
+        encoder = initial_encoder(self.config.encoder, self.config.init)
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.config.dropout

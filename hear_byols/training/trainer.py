@@ -42,7 +42,6 @@ class Trainer:
         self.n_steps = 0
         self.seconds = 0.0  # of training, over all sittings
         self._generator = torch.Generator(self.device)
-        self._own_generator = torch.Generator(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
             self.network = self.make_network().to(self.device)
@@ -85,9 +84,8 @@ class Trainer:
         self.seed(self.n_steps)
 
     def seed(self, step: int, purpose: str = "") -> None:
-        """Seed the generators, the common one and that of this process."""
+        """Seed the generator, alike in all processes."""
         seeded(self._generator, self.config.seed, step, purpose)
-        seeded(self._own_generator, self.config.seed, step, f"{purpose} rank {self.team.rank}")
 
     def forward(self, *inputs: Tensor, **options: Any) -> Any:
         """Run the network; dropout is a function of step and process."""

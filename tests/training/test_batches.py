@@ -1,4 +1,4 @@
-"""Batches: cut out of the pool on the device, with features, synthetic sounds, and parts for several processes."""
+"""Batches: cut out of the pool on the device, with features, and parts for several processes."""
 
 import numpy as np
 import pytest
@@ -35,14 +35,6 @@ def test_features_belong_to_their_crops(pool):
     batch = draw(CropSource(pool, N_SAMPLES, targets=targets), 32)
     bands = batch.log_mels[:, 0].mean(2).unflatten(1, (8, 8)).mean(2)
     torch.testing.assert_close(batch.features, targets.standardizer(bands), rtol=0.02, atol=0.02)
-    assert (batch.weights == 1).all()
-
-
-def test_synthetic_crops_have_no_features_and_weigh_nothing(pool):
-    batch = draw(CropSource(pool, N_SAMPLES, targets=band_targets(pool, N_SAMPLES), synthetic=0.25))
-    assert batch.weights.tolist() == pytest.approx([8 / 6] * 6 + [0, 0])
-    assert not batch.features[6:].any()
-    assert batch.features[:6].any()
 
 
 def test_parts_of_several_processes_make_up_the_batch_of_one(pool):

@@ -113,7 +113,7 @@ def test_no_thread_of_gloo_outlives_the_end_of_communication(options, status, me
     audio = write_clips(tmp_path / "audio")
     run = ["--data", audio, "--output", tmp_path / "run", "--encoder", "cnn", "--steps", "3", "--quiet"]
     small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    outputs, statuses = run_two(COMMAND, "pretrain", *run, *small, *options, "--accelerator=cpu", "--no-tensorboard")
+    outputs, statuses = run_two(COMMAND, "pretrain", *run, *small, *options, "--device=cpu", "--no-tensorboard")
     assert statuses == [status, status], outputs
     for output in outputs:
         assert message in output

@@ -11,8 +11,9 @@ from hear_byols.errors import CheckpointError, TrainingError
 from hear_byols.training import loop
 from hear_byols.training.journal import read_log
 from hear_byols.training.loop import train
-from hear_byols.training.pretrain import VALUES, by_rate
+from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.states import load_newest, save_state, states
+from hear_byols.training.trainer import by_rate
 
 
 def ignore(trainer, row):
@@ -24,9 +25,9 @@ def test_hybrid_lowers_both_losses(pool):
     rows = np.array([trainer.step().tolist() for _ in range(60)])
     begun, ended = rows[:10].mean(0), rows[-10:].mean(0)
     for name in ("loss_supervised", "loss_self_supervised"):
-        assert ended[VALUES.index(name)] < 0.8 * begun[VALUES.index(name)]
+        assert ended[Pretrainer.values.index(name)] < 0.8 * begun[Pretrainer.values.index(name)]
     np.testing.assert_allclose(rows[:, 0], rows[:, 1] + rows[:, 2], rtol=1e-5)
-    assert rows[-1, VALUES.index("spread")] > 0.05
+    assert rows[-1, Pretrainer.values.index("spread")] > 0.05
 
 
 def test_losses_are_weighted_by_alpha_and_beta(pool):
@@ -56,7 +57,7 @@ def test_data_set_statistics_are_those_of_the_crops(pool):
 @pytest.mark.parametrize("hybrid", [True, False])
 def test_resumed_run_equals_an_uninterrupted_one(pool, tmp_path, hybrid):
     def make():
-        return make_trainer(pool, hybrid, encoder=TinyEncoder(dropout=0.3), synthetic=0.25, schedule="cosine")
+        return make_trainer(pool, hybrid, encoder=TinyEncoder(dropout=0.3), schedule="cosine")
 
     torch.manual_seed(0)
     whole = make()
@@ -81,7 +82,7 @@ def test_continuing_with_other_settings_is_refused(pool, tmp_path, change):
 
 def test_continuing_on_other_data_is_refused(pool, tmp_path):
     save_state(make_trainer(pool, hybrid=False), tmp_path, keep=1)
-    other = dataclasses.replace(pool, fingerprint="other files")
+    other = dataclasses.replace(pool, digest="other files")
     with pytest.raises(CheckpointError, match="other data"):
         load_newest(make_trainer(other, hybrid=False), tmp_path)
 
@@ -130,8 +131,8 @@ def test_wide_layers_of_the_encoder_have_a_lower_rate_if_asked_for():
     conv, norm, linear = module = torch.nn.Sequential(
         torch.nn.Conv1d(2, 3, 5), torch.nn.BatchNorm1d(3), torch.nn.Linear(40, 4)
     )
-    assert {rate: len(parameters) for rate, parameters in by_rate(module, fan_in=0).items()} == {1.0: 6}
-    shares = {rate: {id(p) for p in parameters} for rate, parameters in by_rate(module, fan_in=8).items()}
+    assert {rate: len(parameters) for rate, parameters in by_rate(module, module, fan_in=0).items()} == {1.0: 6}
+    shares = {rate: {id(p) for p in parameters} for rate, parameters in by_rate(module, module, fan_in=8).items()}
     ones = {id(p) for p in (conv.bias, norm.weight, norm.bias, linear.bias)}
     assert shares == {0.8: {id(conv.weight)}, 1.0: ones, 0.2: {id(linear.weight)}}
 

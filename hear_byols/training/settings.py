@@ -1,0 +1,66 @@
+"""Settings of a run as a TOML file: written by every run, read by ``--config``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hear_byols._util.files import atomic_path
+from hear_byols.errors import MissingDependencyError, OptionError
+from hear_byols.training.config import PretrainConfig
+
+
+def write_settings(config: PretrainConfig, path: Path) -> None:
+    """Write all settings, one a line."""
+    lines = [f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(config).items()]
+    with atomic_path(path) as part:
+        part.write_text("".join(lines), encoding="utf-8")
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read settings, as :func:`~hear_byols.training.presets.make_config` takes them.
+
+    Raises:
+        OptionError: the file cannot be read, is not TOML, or a value has another type than its setting.
+        MissingDependencyError: Python 3.10 without tomli.
+    """
+    try:
+        given = _tomllib().loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path} cannot be read as a TOML file of settings ({error})") from error
+    defaults = dataclasses.asdict(PretrainConfig())
+    unknown = given.keys() - defaults.keys()
+    if unknown:
+        raise OptionError(f"{path} names no such setting: {', '.join(sorted(unknown))}")
+    return {name: _checked(name, value, defaults[name]) for name, value in given.items()}
+
+
+def _checked(name: str, value: Any, default: Any) -> Any:
+    """A value as its setting has it: whole numbers are numbers, lists are tuples of numbers."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, list) and all(type(x) in (int, float) for x in value):
+        return tuple(map(float, value))
+    if type(value) is not type(default):
+        raise OptionError(f"{name} must be like {default!r}, got {value!r}")
+    return value
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def _tomllib() -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        return tomllib
+    try:
+        import tomli
+    except ImportError as error:
+        raise MissingDependencyError('--config needs tomli on Python 3.10: pip install "hear_byols[train]"') from error
+    return tomli
