@@ -307,5 +307,8 @@ def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], devi
     os.nice(5)  # the run itself comes first
     lessons = LessonFolder(folder, plan, AudioPool.open(pool))
     teachers = Teachers(plan.teachers, device, plan.precision)
+    run = os.getppid()
     for shard in shards:
+        if os.getppid() != run:
+            return  # it was killed
         lessons.make(shard, teachers)

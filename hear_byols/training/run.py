@@ -129,9 +129,8 @@ def _taught(
     plan = LessonPlan(config.teachers, config.teacher_precision, seed=config.seed)
     folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
     workers = hardware.workers if team.rank == 0 else 0
-    lessons = Lessons(
-        folder, -(-config.feature_crops // SHARD), config.replays, workers=workers, device=fabric.device.type
-    )
+    n_shards = -(-config.feature_crops // SHARD)
+    lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
     closing.callback(lessons.close)
     sizes = teacher_sizes(config.teachers)
     return TeacherTrainer(config, lessons, sizes, fabric, config.total_steps(lessons.n_lessons * config.crop_samples))
