@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hear_byols.frontend import LogMel
+from hear_byols.teachers import Teacher
 from hear_byols.training.batches import CropSource, Targets
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import AudioPool, cut_crops
@@ -24,6 +25,7 @@ SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "log_steps
 HEAR_MODULE = """
 import torch
 from hear_byols.frontend import LogMel
+from hear_byols.teachers import Teacher
 
 class Bands(torch.nn.Module):
     sample_rate, scene_embedding_size = 16000, 8
@@ -92,3 +94,24 @@ def make_trainer(
         torch.manual_seed(0)
         encoder = encoder or TinyEncoder()
     return Pretrainer(config, crops, fabric, config.steps or total_steps, encoder)
+
+
+class BandTeacher(Teacher):
+    """A teacher without weights: log energies of bands, a frame every 10 ms."""
+
+    name = "bands"
+    frame_ms = 10
+    DEFAULT_LAYERS = (0,)
+    LAYERS = range(1)
+    timestamp_embedding_size = 0
+
+    def __init__(self, n_bands: int) -> None:
+        super().__init__()
+        self.log_mel = LogMel()
+        self.timestamp_embedding_size = n_bands
+
+    def front_end(self, audio):
+        return self.log_mel(audio)
+
+    def network(self, features):
+        return features.unflatten(1, (self.timestamp_embedding_size, -1)).mean(2).transpose(1, 2)

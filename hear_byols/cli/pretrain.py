@@ -11,7 +11,7 @@ import sys
 
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
-from hear_byols.training.settings import read_settings
+from hear_byols.training.settings import parse_settings, read_settings
 
 # What is set by hand now and then; everything else is a matter for presets and files.
 OPTIONS = ("encoder", "init", "targets", "alpha", "beta", "feature_crops", "batch_size", "epochs", "steps")
@@ -42,6 +42,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--config", metavar="TOML", help="settings that replace the preset's; every run writes its own to DIR/run.toml"
     )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="single settings, as in run.toml"
+    )
     parser.add_argument("--cache", metavar="DIR", help="decoded audio and features, for several runs (DIR/cache)")
     parser.add_argument("--max-minutes", type=float, default=math.inf, metavar="N", help="of this sitting")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events beside the CSV log")
@@ -68,7 +71,9 @@ def _add_settings(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train."""
     given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
-    config = make_config(args.preset, **{**(read_settings(args.config) if args.config else {}), **given})
+    settings = read_settings(args.config) if args.config else {}
+    settings |= parse_settings("\n".join(args.set), "--set") | given
+    config = make_config(args.preset, **settings)
     import torch
 
     from hear_byols.training.run import Hardware, pretrain

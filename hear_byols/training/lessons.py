@@ -32,6 +32,7 @@ from hear_byols.training.randomness import seeded
 from hear_byols.training.waveforms import WaveformAugmentation
 
 SHARD = 512  # lessons of a shard
+SHIFT = 800  # samples that teachers hear beyond the student's crop, which begins anywhere in them: 50 ms
 PARTS = 4  # stretches of a crop, each with the teachers' mean over it
 _BATCH = 64
 _POLL = 0.5  # seconds between two looks for a shard

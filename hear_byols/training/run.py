@@ -24,7 +24,7 @@ from hear_byols.training.distributed import Team, team_work
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, describe_teacher, export_encoder
 from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
-from hear_byols.training.lessons import SHARD, LessonFolder, LessonPlan, Lessons, teacher_sizes
+from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, Lessons, teacher_sizes
 from hear_byols.training.loop import train
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.settings import write_settings
@@ -126,7 +126,7 @@ def _taught(
 ) -> TeacherTrainer:
     """The same for a run with teachers; their extraction goes on in processes of its own until ``closing``."""
     fabric, team = _join(config, hardware)
-    plan = LessonPlan(config.teachers, config.teacher_precision, seed=config.seed)
+    plan = LessonPlan(config.teachers, config.teacher_precision, config.crop_samples + SHIFT, config.seed)
     folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
     workers = hardware.workers if team.rank == 0 else 0
     n_shards = -(-config.feature_crops // SHARD)

@@ -22,20 +22,31 @@ def write_settings(config: PretrainConfig, path: Path) -> None:
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read settings, as :func:`~hear_byols.training.presets.make_config` takes them.
+    """Read settings from a file, as :func:`~hear_byols.training.presets.make_config` takes them.
 
     Raises:
-        OptionError: the file cannot be read, is not TOML, or a value has another type than its setting.
+        OptionError: the file cannot be read, is not TOML, names no setting, or gives one of another type.
         MissingDependencyError: Python 3.10 without tomli.
     """
     try:
-        given = _tomllib().loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise OptionError(f"{path} cannot be read as a TOML file of settings ({error})") from error
+        raise OptionError(f"{path} cannot be read as a file of settings ({error})") from error
+    return parse_settings(text, str(path))
+
+
+def parse_settings(text: str, name: str) -> dict[str, Any]:
+    """Read settings from TOML text; ``name`` is what an error calls it, see :func:`read_settings`."""
+    try:
+        given = _tomllib().loads(text)
+    except ValueError as error:
+        raise OptionError(
+            f"{name}: settings are lines like steps = 1000 or mel_scale = [0.6, 1.5] ({error})"
+        ) from error
     defaults = dataclasses.asdict(PretrainConfig())
     unknown = given.keys() - defaults.keys()
     if unknown:
-        raise OptionError(f"{path} names no such setting: {', '.join(sorted(unknown))}")
+        raise OptionError(f"{name} names no such setting: {', '.join(sorted(unknown))}; known: {', '.join(defaults)}")
     return {name: _checked(name, value, defaults[name]) for name, value in given.items()}
 
 

@@ -112,8 +112,8 @@ def test_no_thread_of_gloo_outlives_the_end_of_communication(options, status, me
     """One that does is still there because something of the run is, and may later hang or abort the process."""
     audio = write_clips(tmp_path / "audio")
     run = ["--data", audio, "--output", tmp_path / "run", "--encoder", "cnn", "--steps", "3", "--quiet"]
-    small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    outputs, statuses = run_two(COMMAND, "pretrain", *run, *small, *options, "--device=cpu", "--no-tensorboard")
+    small = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
+    outputs, statuses = run_two(COMMAND, "pretrain", *run, *small, *options, "--device=cpu")
     assert statuses == [status, status], outputs
     for output in outputs:
         assert message in output

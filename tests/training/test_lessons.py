@@ -1,0 +1,177 @@
+"""Lessons: augmented crops and what teachers say of them, made once, in an order that depends on the seed alone."""
+
+import dataclasses
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from pretraining import BandTeacher, tones_and_noise, write_clips
+
+from hear_byols.errors import InputError, TrainingError
+from hear_byols.training import lessons
+from hear_byols.training.data import AudioPool, load_pool
+from hear_byols.training.lessons import PARTS, SHARD, LessonFolder, LessonPlan, Lessons, Teachers, draw_balanced
+from hear_byols.training.waveforms import WaveformAugmentation, resample, rms
+
+UNCHANGED = WaveformAugmentation(
+    speed_share=0, mix_share=0, room_share=0, band_share=0, burst_share=0, level_db=(0, 0), noise_db=(-300, -300)
+)
+N = 4000
+
+
+@pytest.fixture
+def plan():
+    return LessonPlan(("mn04", "swift_f0"), n_samples=N)
+
+
+@pytest.fixture
+def two_teachers(monkeypatch):
+    monkeypatch.setattr(lessons, "load_teacher", lambda name, *_, **__: BandTeacher(8 if name == "mn04" else 2))
+
+
+def augmented(augmentation, sounds, others=None, seed=0):
+    others = sounds.flip(0) if others is None else others
+    return augmentation(sounds, others, N, torch.Generator().manual_seed(seed))
+
+
+def sounds(n=16):
+    return torch.randn(n, WaveformAugmentation().n_source_samples(N), generator=torch.Generator().manual_seed(1)) * 0.1
+
+
+def test_a_seed_makes_the_same_waveforms_again_and_another_one_others():
+    first, again, other = (augmented(WaveformAugmentation(), sounds(), seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (16, N)
+    assert first.isfinite().all()
+    assert first.abs().max() <= 1
+
+
+def test_an_augmentation_that_does_nothing_only_sets_the_peak():
+    given = sounds()
+    changed = augmented(UNCHANGED, given)
+    torch.testing.assert_close(changed, given[:, :N] / given[:, :N].abs().amax(1, keepdim=True))
+
+
+def test_speed_moves_pitch():
+    tone = torch.sin(0.2 * torch.arange(2 * N))[None]
+    faster = resample(tone, torch.tensor([1.25]), N)
+    spectrum = torch.fft.rfft(faster[0] * torch.hann_window(N)).abs()
+    assert spectrum.argmax().item() == pytest.approx(0.2 * 1.25 / (2 * np.pi) * N, abs=1)
+
+
+def test_mixed_sounds_have_the_level_that_was_asked_for():
+    given = sounds()
+    tone = torch.sin(0.3 * torch.arange(given.shape[1])).expand(16, -1)
+    mixed = augmented(dataclasses.replace(UNCHANGED, mix_share=1, mix_db=(10, 10)), given, tone)
+    background = mixed - given[:, :N] * (mixed * given[:, :N]).sum(1, keepdim=True) / given[:, :N].square().sum(
+        1, keepdim=True
+    )
+    ratio = 20 * torch.log10(rms(mixed - background) / rms(background))
+    torch.testing.assert_close(ratio, torch.full((16,), 10.0), atol=0.5, rtol=0)
+
+
+def test_band_limits_take_what_lies_outside():
+    limited = augmented(dataclasses.replace(UNCHANGED, band_share=1), sounds())
+    spectrum = torch.fft.rfft(limited).abs().square()
+    share = spectrum.split([21, 979, 1001], 1)  # below 84 Hz, between, above 4 kHz
+    assert ((share[0].mean(1) < 0.2 * share[1].mean(1)) | (share[2].mean(1) < 0.9 * share[1].mean(1))).all()
+
+
+def test_rooms_ring_on_behind_a_sound():
+    click = torch.zeros(8, 2 * N)
+    click[:, 100] = 1
+    ringing = augmented(dataclasses.replace(UNCHANGED, room_share=1), click)
+    early, late = ringing[:, 140:1000].square().mean(1), ringing[:, 3000:].square().mean(1)
+    assert (early > 1e-8).all()
+    assert (late < early).all()
+
+
+def test_short_sounds_stand_in_silence():
+    bursts = augmented(dataclasses.replace(UNCHANGED, burst_share=1), sounds())
+    silent = (bursts.abs() < 1e-9).float().mean(1)
+    assert silent.min() > 0
+    assert silent.max() < 1
+
+
+def test_silence_stays_finite_and_quiet():
+    silence = torch.zeros(4, WaveformAugmentation().n_source_samples(N))
+    assert augmented(dataclasses.replace(WaveformAugmentation(), noise_db=(-90, -90)), silence).abs().max() < 1e-3
+
+
+def test_small_sources_are_heard_more_than_their_share():
+    clips = [np.zeros(90_000, np.int16), np.zeros(10_000, np.int16)]
+    pool = dataclasses.replace(AudioPool.from_clips(clips), sources=np.array([0, 1]), source_names=("large", "small"))
+    for balance, share in ((1.0, 0.1), (0.5, 0.25), (0.0, 0.5)):
+        places = draw_balanced(pool, 4000, 100, balance, torch.Generator().manual_seed(0))
+        assert (places[:, 0] >= 90_000).float().mean().item() == pytest.approx(share, abs=0.03)
+        assert (places[:, 0] + 100 <= places[:, 1]).all()
+
+
+def test_a_shard_is_a_function_of_plan_and_number(plan):
+    pool = AudioPool.from_clips(tones_and_noise())
+    shard = torch.cat(list(plan.waveforms(pool, 3)))
+    assert shard.shape == (SHARD, N)
+    assert shard.dtype == torch.int16
+    assert torch.equal(shard, torch.cat(list(plan.waveforms(pool, 3))))
+    assert not torch.equal(shard, torch.cat(list(plan.waveforms(pool, 4))))
+
+
+def test_lessons_hold_the_means_of_the_teachers_frames(plan, two_teachers, tmp_path):
+    folder = LessonFolder(tmp_path, plan, AudioPool.from_clips(tones_and_noise()))
+    folder.make(0, Teachers(plan.teachers))
+    waveforms, features = folder.read(0)
+    assert features.shape == (SHARD, PARTS, 10)
+    frames = BandTeacher(8)(waveforms[:5].float() / 32767)
+    quarters = torch.nn.functional.adaptive_avg_pool1d(frames.transpose(1, 2), PARTS).transpose(1, 2)
+    torch.testing.assert_close(features[:5, :, :8].float(), quarters, atol=0.01, rtol=1e-3)
+
+
+def test_each_group_is_new_once_and_then_replayed(plan, two_teachers, tmp_path):
+    folder = LessonFolder(tmp_path, plan, AudioPool.from_clips(tones_and_noise()))
+    for i in range(3):
+        folder.make(i, Teachers(plan.teachers))
+    heard = Lessons(folder, 3, replays=1, group=1, workers=0)
+    lengths = SHARD // 128  # batches of a visit
+    firsts = [heard.batch(lengths * visit, 128)[0] for visit in range(9)]
+    shards = [folder.read(i)[0] for i in range(3)]
+
+    def shard_of(batch):
+        return next(i for i, shard in enumerate(shards) if (shard == batch[0]).all(1).any())
+
+    order = [shard_of(batch) for batch in firsts]
+    assert order[0:6:2] == [0, 1, 2]
+    assert all(order[2 * i + 1] <= i for i in range(3))
+    assert sorted(order[6:9]) == [0, 1, 2]
+    again = Lessons(folder, 3, replays=1, group=1, workers=0)
+    assert torch.equal(again.batch(lengths * 7 + 2, 128)[1], heard.batch(lengths * 7 + 2, 128)[1])
+
+
+def test_lessons_of_another_plan_or_pool_are_refused(plan, tmp_path):
+    pool = AudioPool.from_clips(tones_and_noise())
+    LessonFolder(tmp_path, plan, pool)
+    with pytest.raises(InputError, match=r"different: seed"):
+        LessonFolder(tmp_path, dataclasses.replace(plan, seed=7), pool)
+    with pytest.raises(InputError, match=r"different: pool"):
+        LessonFolder(tmp_path, plan, dataclasses.replace(pool, digest="other"))
+
+
+def test_a_missing_or_damaged_shard_is_named(plan, two_teachers, tmp_path):
+    folder = LessonFolder(tmp_path, plan, AudioPool.from_clips(tones_and_noise()))
+    with pytest.raises(TrainingError, match=r"shard-000000\.safetensors is not there and nothing makes it"):
+        Lessons(folder, 1, workers=0).batch(0, 8)
+    folder.make(0, Teachers(plan.teachers))
+    folder.path(0).write_bytes(folder.path(0).read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"shard-000000\.safetensors is damaged"):
+        Lessons(folder, 1, workers=0).batch(0, 8)
+
+
+def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEAR_BYOLS_HOME", str(tmp_path / "empty"))
+    pool = load_pool([write_clips(tmp_path / "audio")], tmp_path / "cache")
+    heard = Lessons(LessonFolder(tmp_path / "lessons", plan, pool), 1)
+    with pytest.raises(TrainingError, match="the extraction has failed"):
+        heard.batch(0, 8)
+    heard.close()
+    assert not multiprocessing.active_children()

@@ -1,0 +1,120 @@
+"""Several teachers: each has its head, its scale and its weight; stretches of a crop are taught too."""
+
+import numpy as np
+import pytest
+import torch
+from pretraining import BandTeacher, tones_and_noise
+
+from hear_byols.errors import CheckpointError, OptionError
+from hear_byols.training import lessons
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.data import AudioPool
+from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Lessons, Teachers
+from hear_byols.training.run import Hardware, make_fabric
+from hear_byols.training.states import load_newest, save_state
+from hear_byols.training.teaching import TeacherTrainer, teacher_losses
+
+SIZES = {"mn04": 8, "swift_f0": 2}
+SMALL = {"encoder": "cnn", "targets": "mn04+swift_f0", "crop_frames": 32, "batch_size": 16, "head_hidden": 32}
+SMALL |= {"beta": 0.0, "dropout": 0.0, "log_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """One shard of lessons by two small teachers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lessons, "load_teacher", lambda name, *_, **__: BandTeacher(SIZES[name]))
+        pool = AudioPool.from_clips(tones_and_noise())
+        plan = LessonPlan(tuple(SIZES), n_samples=31 * 160 + SHIFT)
+        folder = LessonFolder(tmp_path_factory.mktemp("lessons"), plan, pool)
+        folder.make(0, Teachers(plan.teachers))
+    return folder
+
+
+def make(folder, total_steps=40, **options):
+    config = PretrainConfig(**{**SMALL, **options})
+    return TeacherTrainer(
+        config, Lessons(folder, 1, workers=0), SIZES, make_fabric(config, Hardware("cpu")), total_steps
+    )
+
+
+def test_every_teacher_is_learnt_from(heard):
+    trainer = make(heard, learning_rate=1e-3, part_weight=0.3)
+    rows = np.array([trainer.step().tolist() for _ in range(30)])
+    for name in SIZES:
+        values = rows[:, trainer.values.index(f"loss_{name}")]
+        assert values[-5:].mean() < 0.7 * values[:5].mean()
+    assert rows[-1, trainer.values.index("spread")] > 0.05
+
+
+def test_loss_is_the_weighted_sum_over_teachers(heard):
+    values = make(heard, alpha=2.0, teacher_weights=(0.5, 3.0)).step().tolist()
+    by_name = dict(zip(make(heard).values, values, strict=True))
+    assert by_name["loss"] == pytest.approx(2 * (0.5 * by_name["loss_mn04"] + 3 * by_name["loss_swift_f0"]), rel=1e-5)
+    assert np.isnan(by_name["loss_self_supervised"])
+
+
+def test_a_small_teacher_weighs_as_much_as_a_large_one():
+    answers, features = torch.zeros(4, 10), torch.cat([torch.ones(4, 8), 2 * torch.ones(4, 2)], 1)
+    assert teacher_losses(answers, features, SIZES).tolist() == [1.0, 4.0]
+
+
+def test_self_supervised_loss_joins_in_every_nth_step(heard):
+    trainer = make(heard, beta=1.0, self_supervised_every=3)
+    place = trainer.values.index("loss_self_supervised")
+    before = {k: v.clone() for k, v in trainer.network.byol.target.state_dict().items()}
+    present = [bool(trainer.step()[place].isfinite()) for _ in range(6)]
+    assert present == [True, False, False, True, False, False]
+    after = trainer.network.byol.target.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_features_do_not_follow_the_students_level(heard):
+    loud, quiet = (make(heard, student_db=(level, level)) for level in (6.0, -24.0))
+    assert loud.mean > quiet.mean + 2  # 30 dB are 6.9 in nepers of power, the floor takes some
+    torch.testing.assert_close(loud._feature_mean, quiet._feature_mean)
+
+
+@pytest.mark.parametrize("options", [{"part_weight": 0.5}, {"beta": 1.0, "dropout": 0.3}, {"normalization": "halfway"}])
+def test_a_resumed_run_equals_an_uninterrupted_one(heard, tmp_path, options):
+    whole, first, second = (make(heard, schedule="cosine", **options) for _ in range(3))
+    expected = [whole.step() for _ in range(4)]
+    losses = [first.step() for _ in range(2)]
+    save_state(first, tmp_path, keep=1)
+    assert load_newest(second, tmp_path)
+    losses += [second.step() for _ in range(2)]
+    torch.testing.assert_close(torch.stack(losses), torch.stack(expected), rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_state_without_its_parts_is_refused(heard):
+    trainer = make(heard)
+    state = trainer.state_dict()
+    del state["features"]
+    with pytest.raises(CheckpointError, match="lacks features"):
+        make(heard).load_state_dict(state)
+
+
+def test_parts_belong_to_their_columns(heard):
+    trainer = make(heard, part_weight=1.0)
+    drawn = set()
+    for step in range(40):
+        trainer.seed(step)
+        columns, parts = trainer._draw_part(32)
+        assert columns.start * 4 == parts.start * 4
+        assert (columns.stop - columns.start, parts.stop - parts.start) == (1, 1)  # 4 columns, 4 parts
+        drawn.add(columns.start)
+    assert drawn == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": "mn04+mn04"}, "names a teacher twice"),
+        ({"teacher_weights": (1.0,)}, "one a teacher"),
+        ({"encoder": "clstm", "part_weight": 0.1}, "part_weight must be 0 for clstm"),
+        ({"student_db": (3.0, -3.0)}, "student_db"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        PretrainConfig(**{**SMALL, **options})
