@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
     """Train."""
     given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     settings = read_settings(args.config) if args.config else {}
-    settings |= parse_settings("\n".join(args.set), "--set") | given
+    for setting in args.set:
+        settings |= parse_settings(setting, "--set")
+    settings |= given
     config = make_config(args.preset, **settings)
     import torch
 

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
@@ -234,8 +235,9 @@ class Lessons:
             raise InputError("processes that extract lessons need a pool on disk; use load_pool")
         if missing and workers:
             context = multiprocessing.get_context("spawn")
-            for i in range(workers):
-                arguments = folder.folder, folder.plan, folder.pool.folder, missing[i::workers], device
+            n_taken = context.Value("q", 0)  # each worker takes the next shard, so that a slow one holds nobody up
+            for _ in range(workers):
+                arguments = folder.folder, folder.plan, folder.pool.folder, missing, n_taken, device
                 process = context.Process(target=_extract, args=arguments, daemon=True)
                 process.start()
                 self._processes.append(process)
@@ -302,14 +304,17 @@ class Lessons:
         return self.folder.read(shard)
 
 
-def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], device: str) -> None:
+def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], n_taken: Synchronized, device: str) -> None:
     """What a worker process does."""
     torch.set_num_threads(1)
     os.nice(5)  # the run itself comes first
     lessons = LessonFolder(folder, plan, AudioPool.open(pool))
     teachers = Teachers(plan.teachers, device, plan.precision)
     run = os.getppid()
-    for shard in shards:
-        if os.getppid() != run:
-            return  # it was killed
-        lessons.make(shard, teachers)
+    while os.getppid() == run:  # else it was killed
+        with n_taken.get_lock():
+            taken = n_taken.value
+            n_taken.value += 1
+        if taken >= len(shards):
+            return
+        lessons.make(shards[taken], teachers)

@@ -40,9 +40,7 @@ def parse_settings(text: str, name: str) -> dict[str, Any]:
     try:
         given = _tomllib().loads(text)
     except ValueError as error:
-        raise OptionError(
-            f"{name}: settings are lines like steps = 1000 or mel_scale = [0.6, 1.5] ({error})"
-        ) from error
+        raise OptionError(f"{name}: settings are lines like steps = 9 or mel_scale = [0.6, 1.5] ({error})") from error
     defaults = dataclasses.asdict(PretrainConfig())
     unknown = given.keys() - defaults.keys()
     if unknown:

@@ -174,10 +174,8 @@ def test_a_run_writes_its_settings_and_they_make_it_again(audio, tmp_path):
 def test_a_run_continues_from_the_encoder_of_another(audio, tmp_path):
     assert pretrain(audio, tmp_path / "first", "--encoder", "cnn", "--steps", "2") == 0
     init = str(tmp_path / "first/encoder.pth")
-    assert (
-        pretrain(audio, tmp_path / "second", "--encoder", "cnn", "--steps", "1", "--learning-rate", "0", "--init", init)
-        == 0
-    )
+    still = "--steps", "1", "--learning-rate", "0", "--init", init
+    assert pretrain(audio, tmp_path / "second", "--encoder", "cnn", *still) == 0
     first, second = (read_checkpoint(tmp_path / name / "encoder.pth") for name in ("first", "second"))
     assert torch.equal(first.state_dict["fc1.weight"], second.state_dict["fc1.weight"])
     assert pretrain(audio, tmp_path / "third", "--encoder", "cvt", "--steps", "1", "--init", init) == 2
