@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from hear_byols._util.memory import peak_memory
 
@@ -23,3 +24,24 @@ def test_a_child_does_not_count_what_its_parent_held():
     held = np.ones(800 * MEGABYTE, np.uint8)
     child = int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
     assert 5 * MEGABYTE < child < held.nbytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of glibc")
+def test_a_process_that_keeps_freed_memory_does_not_ask_for_it_again():
+    script = """
+import resource, torch
+from hear_byols._util.memory import keep_freed_memory
+torch.set_num_threads(1)
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def count():
+    torch.ones(30_000_000)
+    before = faults()
+    torch.ones(30_000_000)
+    return faults() - before
+first = count()
+keep_freed_memory()
+print(first, count())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after < 0.1 * before

@@ -1,10 +1,13 @@
-"""How much memory this process has held."""
+"""How much memory this process has held, and whether it keeps what it frees."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # options of mallopt (malloc.h)
 
 
 def peak_memory() -> int:
@@ -21,3 +24,17 @@ def peak_memory() -> int:
     except ImportError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where the C library is glibc; elsewhere nothing changes.
+
+    By default large blocks go back to the system at once, and come again as pages that have to be cleared: a quarter of
+    the time of a training step on a CPU. For processes of our own only, since it holds for everything in them.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)):
+            mallopt(option, value)

@@ -78,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
     config = make_config(args.preset, **settings)
     import torch
 
+    from hear_byols._util.memory import keep_freed_memory
     from hear_byols.training.run import Hardware, pretrain
+
+    keep_freed_memory()
 
     if args.threads:
         torch.set_num_threads(args.threads)

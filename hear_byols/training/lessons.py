@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hear_byols._util.files import atomic_path
+from hear_byols._util.memory import keep_freed_memory
 from hear_byols.errors import InputError, TrainingError
 from hear_byols.teachers import load_teacher
 from hear_byols.training.data import AudioPool, cut_crops
@@ -307,7 +308,9 @@ class Lessons:
 def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], n_taken: Synchronized, device: str) -> None:
     """What a worker process does."""
     torch.set_num_threads(1)
-    os.nice(5)  # the run itself comes first
+    if hasattr(os, "nice"):
+        os.nice(5)  # the run itself comes first
+    keep_freed_memory()
     lessons = LessonFolder(folder, plan, AudioPool.open(pool))
     teachers = Teachers(plan.teachers, device, plan.precision)
     run = os.getppid()

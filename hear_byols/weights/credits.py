@@ -71,9 +71,7 @@ def credit(
     """
     content = read_checkpoint(Path(checkpoint))
     if content.schema != SCHEMA:
-        raise CheckpointError(
-            f"{checkpoint}: a bare state dict has no provenance; write it with save_checkpoint first"
-        )
+        raise CheckpointError(f"{checkpoint}: a bare state dict has no provenance; write it with save_checkpoint first")
     given = {"name": name, "description": description, "licence": licence}
     provenance = {**content.provenance, **{key: value for key, value in given.items() if value}}
     if manifest is not None:
