@@ -8,7 +8,7 @@ import textwrap
 from hear_byols.errors import WeightsNotFoundError
 from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, known_record, list_models
 
-_HEADER = ("name", "encoder", "size", "source", "local", "licence")
+_HEADER = ("name", "encoder", "size", "source", "local", "commercial use", "licence")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -41,5 +41,6 @@ def _row(record: WeightRecord) -> tuple[str, ...]:
         str(record.embedding_size),
         record.source,
         local,
+        record.commercial or "-",
         textwrap.shorten(record.licence or "-", 60),
     )

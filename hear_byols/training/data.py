@@ -292,7 +292,11 @@ def _clip(content: bytes, name: str, sample_rate: int) -> np.ndarray | InputErro
         return error
     if len(audio) < MIN_CLIP_SECONDS * sample_rate:
         return InputError(f"{name}: {len(audio) / sample_rate:.3f} s are too short, at least {MIN_CLIP_SECONDS} needed")
-    return np.round(audio.clip(-1, 1) * 32767).astype(np.int16)
+    peak = float(np.abs(audio).max())
+    if peak > 1:
+        logger.warning("%s: peaks at %.4g of full scale, so it is made quieter by that", name, peak)
+        audio = audio / peak
+    return np.round(audio * 32767).astype(np.int16)
 
 
 def _clips(paths: list[Path], sample_rate: int, threads: ThreadPoolExecutor) -> Iterator[np.ndarray | InputError]:
@@ -322,7 +326,8 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
                 lengths.append(len(clip))
                 source_of_clip.append(number)
         if not lengths:
-            raise InputError(f"none of the {len(skipped)} audio files found could be used; first: {skipped[0]}")
+            first = f"; first: {skipped[0]}" if skipped else ", such as a tar without audio"
+            raise InputError(f"none of the {len(skipped)} audio files found could be used{first}")
         tail = np.zeros(MAX_CROP_SAMPLES, dtype=np.int16)
         tail.tofile(out)
         out.flush()

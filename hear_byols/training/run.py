@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from hear_byols.errors import MissingDependencyError, OptionError
@@ -86,12 +87,51 @@ def pretrain(
 
     Raises:
         InputError: no usable audio, or features of other crops in the cache.
-        OptionError: a setting that cannot be met.
+        OptionError: a setting that cannot be met, or another process trains in ``output``.
         CheckpointError: ``output`` holds another run.
         TrainingError: the run failed; its last good state is kept.
         MissingDependencyError: lightning, tensorboard, matplotlib or the extractor is not installed.
     """
     hardware, output = hardware or Hardware(), Path(output)
+    with _alone(output):
+        return _pretrain(config, data, output, cache, hardware, preset, max_minutes, tensorboard, progress)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keep other runs out of the folder; of a run on several processes, the first one does.
+
+    Raises:
+        OptionError: another process trains in it.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OptionError(f"another process trains in {output}; wait for it, or name another folder") from error
+    try:
+        for part in output.rglob(".*.part*"):  # of a sitting that was killed while it wrote
+            part.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _pretrain(
+    config: PretrainConfig,
+    data: Iterable[str | os.PathLike[str]],
+    output: Path,
+    cache: str | os.PathLike[str] | None,
+    hardware: Hardware,
+    preset: str,
+    max_minutes: float,
+    tensorboard: bool,
+    progress: bool,
+) -> Path:
     cache = Path(cache or output / "cache")
     write_settings(config, output / "run.toml")
     pool = load_pool(data, cache, workers=hardware.workers)

@@ -1,14 +1,19 @@
-"""Saved states of a run: written atomically, the newest few kept, the newest one continued from."""
+"""Saved states of a run: written atomically, the newest few kept, the newest whole one continued from."""
 
 from __future__ import annotations
 
+import logging
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from hear_byols._util.files import atomic_path
-from hear_byols.errors import CheckpointError
+from hear_byols.errors import CheckpointError, TrainingError
 from hear_byols.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 _PATTERN = "step-*.pt"
 
@@ -23,10 +28,16 @@ def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
 
     Returns:
         The file.
+
+    Raises:
+        TrainingError: the file cannot be written; those before it are kept.
     """
     path = folder / f"step-{trainer.n_steps:09d}.pt"
-    with atomic_path(path) as part:
-        torch.save(trainer.state_dict(), part)
+    try:
+        with atomic_path(path) as part:
+            torch.save(trainer.state_dict(), part)
+    except (OSError, RuntimeError) as error:  # torch has an error of its own for a full disk
+        raise TrainingError(f"{path} cannot be written ({error}); make room, the same command continues") from error
     for old in states(folder)[:-keep]:
         old.unlink()
     return path
@@ -38,22 +49,34 @@ def states(folder: Path) -> list[Path]:
 
 
 def load_newest(trainer: Trainer, folder: Path) -> bool:
-    """Continue from the newest state, if there is one.
+    """Continue from the newest state that is whole, if there is one; damaged ones are passed over with a warning.
 
     Returns:
         Whether there was.
 
     Raises:
-        CheckpointError: it cannot be read, or belongs to another run.
+        CheckpointError: none of the states there are is whole, or they belong to another run.
     """
     found = states(folder)
-    if not found:
-        return False
+    for path in reversed(found):
+        try:
+            state = _read(path, trainer.device)
+        except CheckpointError as error:
+            logger.warning("%s", error)
+            continue
+        trainer.load_state_dict(state)
+        return True
+    if found:
+        raise CheckpointError(f"none of the {len(found)} states in {folder} can be read; remove them to begin anew")
+    return False
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
-        state = torch.load(found[-1], map_location=trainer.device, weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        raise CheckpointError(
-            f"{found[-1]} cannot be read as the state of a run ({error}); remove it to continue from the one before"
-        ) from error
-    trainer.load_state_dict(state)
-    return True
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not compare the checksums
+        if damaged is None:
+            return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # zipfile and torch raise many kinds
+        raise CheckpointError(f"{path} cannot be read as the state of a run ({error})") from error
+    raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is another one")

@@ -29,6 +29,8 @@ class WeightRecord:
         size: of the file in bytes, where known.
         git_blob: git blob id of the file (pins content and size), where that is what its publisher gives.
         licence: of the weights.
+        commercial: whether a company may use them: ``"yes"``, ``"no"`` or ``"ask"``, where what they learnt from asks
+            for a permission; empty for untrained models.
         data: what they were trained on.
         reference: paper and table row.
     """
@@ -43,6 +45,7 @@ class WeightRecord:
     size: int | None = None
     git_blob: str = ""
     licence: str = ""
+    commercial: str = ""
     data: str = ""
     reference: str = ""
 
@@ -57,6 +60,7 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
         location=ORIGINAL_SOURCE + file,
         git_blob=git_blob,
         licence="MIT, as stated by the publishing repository",
+        commercial="ask" if "hybrid" in name else "yes",  # the hybrid learnt from openSMILE features
         data="AudioSet, speech subset, 2190 h (paper, Table 4)",
         reference=f"{PAPER}, row {row}",
     )
@@ -145,6 +149,7 @@ _RECORDS = (
             "Research, private and educational use only (audEERING Research License Agreement); commercial use of "
             "openSMILE, or of features or models made with it, needs a licence from audEERING GmbH"
         ),
+        commercial="ask",
         data="none",
         reference=f"{PAPER}, row openSMILE (OS) only",
     ),

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from filelock import FileLock
 from pretraining import HEAR_MODULE, SMALL, write_clips
 
 import hear_byols
@@ -186,6 +187,14 @@ def test_options_of_the_command_stay_few(capsys):
         main(["pretrain", "--help"])
     options = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
     assert len(options) <= 25
+
+
+def test_a_second_run_in_the_folder_is_refused(audio, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run/.lock"):
+        assert pretrain(audio, tmp_path / "run", "--encoder", "cnn", "--steps", "1") == 2
+    assert "another process trains in" in capsys.readouterr().err
+    assert pretrain(audio, tmp_path / "run", "--encoder", "cnn", "--steps", "1") == 0
 
 
 def test_log_is_a_plain_table(audio, tmp_path):

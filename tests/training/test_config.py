@@ -5,7 +5,8 @@ import math
 import pytest
 
 from hear_byols.errors import OptionError
-from hear_byols.training.config import PretrainConfig
+from hear_byols.teachers import list_teachers
+from hear_byols.training.config import TEACHERS, PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
 
 
@@ -82,3 +83,15 @@ def test_unknown_names_are_refused():
         make_config("hybrid")
     with pytest.raises(OptionError, match="no such setting: batch"):
         make_config("", batch=3)
+
+
+def test_all_teachers_can_be_targets():
+    assert set(TEACHERS) == set(list_teachers())
+    assert PretrainConfig(targets="mn04+swift_f0").teachers == ("mn04", "swift_f0")
+    assert PretrainConfig(targets="opensmile").teachers == PretrainConfig().teachers == ()
+
+
+@pytest.mark.parametrize("name", ["cnn_hybrid", "cnn_byols", "cvt_hybrid", "cvt_byols"])
+def test_every_shipped_model_has_a_preset(name):
+    config = make_config(name)
+    assert (config.encoder, config.hybrid) == (name.split("_")[0], name.endswith("hybrid"))

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import tarfile
 
 import numpy as np
@@ -163,3 +164,45 @@ def test_places_are_uniform_over_time_not_over_clips():
     within = (firsts[stops == 10000] - 1000) / 8900
     assert within.mean().item() == pytest.approx(0.5, abs=0.02)
     assert torch.equal(places_of(pool, 50, 100), places_of(pool, 50, 100))
+
+
+def test_files_of_the_same_name_and_size_are_not_mistaken_for_each_other(tmp_path):
+    """Neither those of another folder, nor one that was edited."""
+    for name, pitch in (("a", 0.05), ("b", 0.1)):
+        (tmp_path / name / "clips").mkdir(parents=True)
+        soundfile.write(tmp_path / name / "clips/x.wav", tone(4000, pitch), 16000)
+    first, second = (load_pool([tmp_path / name / "clips"], tmp_path / "cache").audio[:4000].copy() for name in "ab")
+    assert not np.array_equal(first, second)
+    path = tmp_path / "b/clips/x.wav"
+    soundfile.write(path, tone(4000, 0.2), 16000)
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    edited = load_pool([tmp_path / "b/clips"], tmp_path / "cache")
+    assert not np.array_equal(edited.audio[:4000], second)
+    moved = tmp_path / "c"
+    (tmp_path / "b").rename(moved)
+    assert load_pool([moved / "clips"], tmp_path / "cache").digest == edited.digest  # what is in it tells pools apart
+
+
+def test_a_cut_cache_is_one_error(tmp_path):
+    soundfile.write(tmp_path / "x.wav", tone(4000), 16000)
+    load_pool([tmp_path / "x.wav"], tmp_path / "cache")
+    with open(tmp_path / "cache/audio.npy", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(InputError, match=r"cache.*made again"):
+        load_pool([tmp_path / "x.wav"], tmp_path / "cache")
+
+
+def test_a_tar_without_audio_is_one_error(tmp_path):
+    with tarfile.open(tmp_path / "empty.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("notes.txt"))
+    with pytest.raises(InputError, match="a tar without audio"):
+        load_pool([tmp_path / "empty.tar"], tmp_path / "cache")
+
+
+def test_audio_beyond_full_scale_is_made_quieter_and_said(tmp_path, caplog):
+    soundfile.write(tmp_path / "loud.wav", 1e6 * tone(4000), 16000, subtype="FLOAT")
+    pool = load_pool([tmp_path / "loud.wav"], tmp_path / "cache")
+    expected = tone(4000) / np.abs(tone(4000)).max()
+    np.testing.assert_allclose(pool.audio[:4000] / 32767, expected, atol=1e-3)
+    assert "peaks at 5e+05" in caplog.text

@@ -151,8 +151,23 @@ def test_first_step_moves_weights_by_their_rate(pool):
 
 def test_unreadable_state_is_named(pool, tmp_path):
     (tmp_path / "step-000000003.pt").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match=r"step-000000003\.pt cannot be read"):
+    with pytest.raises(CheckpointError, match="none of the 1 states"):
         load_newest(make_trainer(pool), tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_newest_state_gives_way_to_the_one_before(pool, tmp_path, damage, caplog):
+    trainer = make_trainer(pool)
+    for _ in range(2):
+        trainer.step()
+        newest = save_state(trainer, tmp_path, keep=2)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of weights, where torch would not notice
+    newest.write_bytes(content if damage == "flipped" else content[:-100])
+    resumed = make_trainer(pool)
+    assert load_newest(resumed, tmp_path)
+    assert resumed.n_steps == 1
+    assert newest.name in caplog.text
 
 
 def test_only_the_newest_states_are_kept(pool, tmp_path):
