@@ -1,7 +1,7 @@
 """How many crops a second pre-training takes in, end to end, and where the time goes.
 
     python benchmarks/training.py                                        # CPU, every encoder
-    python benchmarks/training.py --device cuda --precision bf16-mixed --batch-size 2048 --compile --encoders cvt
+    python benchmarks/training.py --device cuda --precision bfloat16 --batch-size 2048 --compile --encoders cvt
 
 A step is: draw and cut crops, log-mel, two views, forward of both networks, losses, backward, Adam, moving average. The
 audio is synthetic and the hybrid's features are random numbers in the place of extracted ones, which lie in memory in
@@ -43,7 +43,7 @@ def make_trainer(config: PretrainConfig, device: str) -> Pretrainer:
         places = feature_places(pool, config.feature_crops, config.crop_samples, 0)
         features = np.random.default_rng(0).standard_normal((config.feature_crops, N_FEATURES), np.float32)
         targets = Targets(places, features, fabric.device)
-    crops = CropSource(pool, config.crop_samples, fabric.device, targets, config.synthetic)
+    crops = CropSource(pool, config.crop_samples, fabric.device, targets)
     return Pretrainer(config, crops, fabric, total_steps=10**6)
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=ENCODERS)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--head-hidden", type=int, default=4096)
-    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int, default=3)

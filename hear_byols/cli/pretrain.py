@@ -14,7 +14,7 @@ from hear_byols.training.presets import PRESETS, make_config
 from hear_byols.training.settings import parse_settings, read_settings
 
 # What is set by hand now and then; everything else is a matter for presets and files.
-OPTIONS = ("encoder", "init", "targets", "alpha", "beta", "feature_crops", "batch_size", "epochs", "steps")
+OPTIONS = ("encoder", "init", "targets", "alpha", "beta", "feature_crops", "batch_size", "steps")
 OPTIONS += ("learning_rate", "precision", "seed")
 
 _DESCRIPTION = """\

@@ -113,6 +113,6 @@ def _event_writer(folder: Path, n_steps: int):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingDependencyError(
-            'tensorboard is not installed: pip install "hear_byols[train]", or turn it off (--no-tensorboard)'
+            'tensorboard is not installed: pip install "hear_byols[train]", or leave --tensorboard out'
         ) from error
     return SummaryWriter(folder, purge_step=n_steps + 1 if n_steps else None)

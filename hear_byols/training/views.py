@@ -1,6 +1,6 @@
 """Augmented views of log-mel crops, whole batches at a time on their device (paper, section 2; Niizumi et al. 2021).
 
-Pre-normalisation, mixup with past inputs, on wish silence, random resize crop, on wish a linear fader,
+Pre-normalisation, mixup with past inputs, on request silence, random resize crop, on request a linear fader,
 post-normalisation. One generator drives all draws.
 """
 

@@ -64,7 +64,7 @@ def test_variants_that_need_no_download(kits: Kits, tmp_path: Path, name: str) -
 def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="pre-training needs the extra: pip install hear_byols[train]")
     audio = str(pretraining.write_clips(tmp_path / "audio"))
-    small = ["--encoder", "cnn", "--steps", "1", "--batch-size", "4", "--head-hidden", "8", "--accelerator", "cpu"]
+    small = ["--encoder", "cnn", "--steps", "1", "--batch-size", "4", "--set", "head_hidden=8", "--device", "cpu"]
     assert main(["pretrain", "--data", audio, "--output", str(tmp_path / "run"), *small, "--quiet"]) == 0
     result = kits.validate("hear_byols", "--model", str(tmp_path / "run/encoder.pth"), cwd=tmp_path)
     assert result.returncode == 0, result.stderr

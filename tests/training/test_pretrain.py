@@ -255,7 +255,7 @@ def test_gpu_in_bfloat16_lowers_the_losses(pool, tmp_path):
     from hear_byols.training.presets import make_config
     from hear_byols.training.run import Hardware, pretrain
 
-    config = make_config("byol_s_cvt", steps=30, batch_size=32, precision="bf16-mixed", log_steps=5)
+    config = make_config("byol_s_cvt", steps=30, batch_size=32, precision="bfloat16", log_steps=5)
     pretrain(config, [write_clips(tmp_path / "audio")], tmp_path / "run", hardware=Hardware("cuda"))
     lines = read_log(tmp_path / "run/log.csv")
     assert lines[-1]["loss_self_supervised"] < lines[0]["loss_self_supervised"]
