@@ -20,7 +20,7 @@ import torch
 from hear_byols.errors import MissingDependencyError
 from hear_byols.training.batches import CropSource, Targets
 from hear_byols.training.config import ENCODERS, PretrainConfig
-from hear_byols.training.data import AudioPool
+from hear_byols.training.pool import AudioPool
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_places
@@ -117,8 +117,8 @@ def main() -> None:
     for encoder in args.encoders:
         for targets in ("none", "opensmile"):
             config = PretrainConfig(
-                encoder,
-                targets,
+                encoder=encoder,
+                targets=targets,
                 feature_crops=256,
                 batch_size=args.batch_size,
                 head_hidden=args.head_hidden,

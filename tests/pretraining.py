@@ -13,8 +13,8 @@ from hear_byols.frontend import LogMel
 from hear_byols.teachers import Teacher
 from hear_byols.training.batches import CropSource, Targets
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.data import AudioPool, cut_crops
 from hear_byols.training.distributed import Team
+from hear_byols.training.pool import AudioPool, cut_crops
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_places

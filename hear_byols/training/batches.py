@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hear_byols.frontend import LogMel
-from hear_byols.training.data import AudioPool, cut_crops, draw_places
 from hear_byols.training.distributed import Team
+from hear_byols.training.pool import AudioPool, cut_crops, draw_places
 from hear_byols.training.targets import FIT_ROWS, Standardizer
 
 _FITS = 0.5  # share of the device's free memory that audio may take

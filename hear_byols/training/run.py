@@ -20,13 +20,15 @@ from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.teachers import find_teacher
 from hear_byols.training.batches import CropSource, Targets
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.data import AudioPool, load_pool
+from hear_byols.training.data import load_pool
 from hear_byols.training.distributed import Team, team_work
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, describe_teacher, export_encoder
 from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
-from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, Lessons, teacher_sizes
+from hear_byols.training.lesson_stream import Lessons
+from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, teacher_sizes
 from hear_byols.training.loop import train
+from hear_byols.training.pool import AudioPool
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.settings import write_settings
 from hear_byols.training.targets import extract_features, feature_places

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from hear_byols._util.files import atomic_path
 from hear_byols.errors import InputError
-from hear_byols.training.data import AudioPool, cut_crops, draw_places
 from hear_byols.training.extractors import make_extractor
+from hear_byols.training.pool import AudioPool, cut_crops, draw_places
 from hear_byols.training.randomness import seeded
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def feature_places(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> 
     """Places of the crops that have features; those of a smaller ``n_crops`` are the first of a larger one.
 
     Returns:
-        int64 [shape=(n_crops, 2)], as :func:`hear_byols.training.data.draw_places`.
+        int64 [shape=(n_crops, 2)], as :func:`hear_byols.training.pool.draw_places`.
     """
     offsets = torch.from_numpy(pool.offsets)
     blocks = [

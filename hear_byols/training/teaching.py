@@ -20,7 +20,8 @@ from hear_byols.normalization import Moments, halfway, standardise
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder
-from hear_byols.training.lessons import PARTS, Lessons
+from hear_byols.training.lesson_stream import Lessons
+from hear_byols.training.lessons import PARTS
 from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, update_target
 from hear_byols.training.trainer import Trainer
 

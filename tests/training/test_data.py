@@ -12,7 +12,8 @@ import torch
 
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import collect
-from hear_byols.training.data import AudioPool, cut_crops, draw_places, find_sources, load_pool
+from hear_byols.training.data import find_sources, load_pool
+from hear_byols.training.pool import AudioPool, cut_crops, draw_places
 
 
 def wav_bytes(audio, rate=16000):

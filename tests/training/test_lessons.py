@@ -10,8 +10,10 @@ from pretraining import BandTeacher, tones_and_noise, write_clips
 
 from hear_byols.errors import InputError, TrainingError
 from hear_byols.training import lessons
-from hear_byols.training.data import AudioPool, load_pool
-from hear_byols.training.lessons import PARTS, SHARD, LessonFolder, LessonPlan, Lessons, Teachers, draw_balanced
+from hear_byols.training.data import load_pool
+from hear_byols.training.lesson_stream import Lessons
+from hear_byols.training.lessons import PARTS, SHARD, LessonFolder, LessonPlan, Teachers, draw_balanced
+from hear_byols.training.pool import AudioPool
 from hear_byols.training.waveforms import WaveformAugmentation, resample, rms
 
 UNCHANGED = WaveformAugmentation(

@@ -9,8 +9,8 @@ from pretraining import HEAR_MODULE
 
 from hear_byols.errors import InputError, MissingDependencyError, OptionError
 from hear_byols.training import targets
-from hear_byols.training.data import AudioPool, cut_crops
 from hear_byols.training.extractors import OpenSmileExtractor, make_extractor
+from hear_byols.training.pool import AudioPool, cut_crops
 from hear_byols.training.targets import CLIP, FeatureStore, Standardizer, extract_features, feature_places
 
 

@@ -8,8 +8,9 @@ from pretraining import BandTeacher, tones_and_noise
 from hear_byols.errors import CheckpointError, OptionError
 from hear_byols.training import lessons
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.data import AudioPool
-from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Lessons, Teachers
+from hear_byols.training.lesson_stream import Lessons
+from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Teachers
+from hear_byols.training.pool import AudioPool
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.states import load_newest, save_state
 from hear_byols.training.teaching import TeacherTrainer, teacher_losses

@@ -1,0 +1,143 @@
+"""Lessons in the order in which a run hears them, extracted by processes of their own while it trains."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hear_byols._util.memory import keep_freed_memory
+from hear_byols.errors import InputError, TrainingError
+from hear_byols.training.lessons import SHARD, LessonFolder, LessonPlan, Teachers
+from hear_byols.training.pool import AudioPool
+from hear_byols.training.randomness import seeded
+
+_POLL = 0.5  # seconds between two looks for a shard
+
+
+class Lessons:
+    """Lessons in the order in which a run hears them, made by processes of their own while it trains.
+
+    Shards come in groups; each new group is followed by earlier ones, and when all have been heard they come again in
+    random order. The order depends on the seed alone, so a run waits where lessons are not there yet.
+
+    Args:
+        folder: of the shards.
+        n_shards: how many there are to be.
+        replays: earlier groups between two new ones: the more, the slower the extraction may be.
+        group: shards that are shuffled together.
+        workers: processes that extract; 0: the shards must be there.
+        device: of the extraction.
+    """
+
+    def __init__(
+        self,
+        folder: LessonFolder,
+        n_shards: int,
+        replays: int = 3,
+        group: int = 4,
+        workers: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        self.folder = folder
+        self.n_groups = max(1, n_shards // group)
+        self.group = min(group, n_shards)
+        self.replays = replays
+        self._processes: list[multiprocessing.Process] = []
+        self._visit = -1
+        self._buffer: tuple[Tensor, Tensor] | None = None
+        missing = [i for i in range(self.n_groups * self.group) if not folder.path(i).exists()]
+        if missing and workers and folder.pool.folder is None:
+            raise InputError("processes that extract lessons need a pool on disk; use load_pool")
+        if missing and workers:
+            context = multiprocessing.get_context("spawn")
+            n_taken = context.Value("q", 0)  # each worker takes the next shard, so that a slow one holds nobody up
+            for _ in range(workers):
+                arguments = folder.folder, folder.plan, folder.pool.folder, missing, n_taken, device
+                process = context.Process(target=_extract, args=arguments, daemon=True)
+                process.start()
+                self._processes.append(process)
+
+    @property
+    def n_lessons(self) -> int:
+        """Distinct lessons."""
+        return self.n_groups * self.group * SHARD
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        """The lessons of a step; what is left of a group behind its last whole batch is passed over.
+
+        Args:
+            step: from 0.
+            size: lessons of a step, at most a group.
+
+        Returns:
+            Waveforms and features, as :meth:`LessonFolder.read`.
+        """
+        per_visit = self.group * SHARD // size
+        visit, place = divmod(step, per_visit)
+        if visit != self._visit:
+            shards = [self.group * self._heard(visit) + i for i in range(self.group)]
+            pairs = [self._wait(shard) for shard in shards]
+            self._buffer = tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+            self._order = torch.randperm(self.group * SHARD, generator=self._generator(visit, "order"))
+            self._visit = visit
+        rows = self._order[place * size : (place + 1) * size]
+        return tuple(tensor[rows] for tensor in self._buffer)
+
+    def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
+        """The first shards, for statistics."""
+        pairs = [self._wait(i) for i in range(min(n_shards, self.n_groups * self.group))]
+        return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+
+    def close(self) -> None:
+        """End the extraction."""
+        for process in self._processes:
+            process.terminate()
+            process.join()
+        self._processes = []
+
+    def _heard(self, visit: int) -> int:
+        """Which group is heard: each new one, then ``replays`` random ones up to it; at last permutations of all."""
+        newest, place = divmod(visit, 1 + self.replays)
+        if newest < self.n_groups:
+            return int(torch.randint(newest + 1, (1,), generator=self._generator(visit, "group"))) if place else newest
+        pass_, place = divmod(visit - self.n_groups * (1 + self.replays), self.n_groups)
+        return int(torch.randperm(self.n_groups, generator=self._generator(pass_, "pass"))[place])
+
+    def _generator(self, number: int, purpose: str) -> torch.Generator:
+        return seeded(torch.Generator(), self.folder.plan.seed, number, purpose)
+
+    def _wait(self, shard: int) -> tuple[Tensor, Tensor]:
+        while not self.folder.path(shard).exists():
+            if not any(process.is_alive() for process in self._processes):
+                if self.folder.path(shard).exists():
+                    break
+                raise TrainingError(
+                    f"{self.folder.path(shard)} is not there and nothing makes it: the extraction has failed (its own "
+                    "message stands above); the same command continues"
+                )
+            time.sleep(_POLL)
+        return self.folder.read(shard)
+
+
+def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], n_taken: Synchronized, device: str) -> None:
+    """What a worker process does."""
+    torch.set_num_threads(1)
+    if hasattr(os, "nice"):
+        os.nice(5)  # the run itself comes first
+    keep_freed_memory()
+    lessons = LessonFolder(folder, plan, AudioPool.open(pool))
+    teachers = Teachers(plan.teachers, device, plan.precision)
+    run = os.getppid()
+    while os.getppid() == run:  # else it was killed
+        with n_taken.get_lock():
+            taken = n_taken.value
+            n_taken.value += 1
+        if taken >= len(shards):
+            return
+        lessons.make(shards[taken], teachers)
