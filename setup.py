@@ -8,22 +8,24 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "hear_byols/__init__.py").read_text(), re.MULTILINE)[1]
 
-# torchaudio is compiled for exactly one torch; this pair is its newest.
-TORCHAUDIO = ["torch==2.11.0", "torchaudio==2.11.0"]
 SKLEARN = ["scikit-learn>=1.3"]
 PARQUET = ["pyarrow>=14"]
 FORMATS = ["av>=12"]
 OPENSMILE = ["opensmile>=2.5"]
 TRAIN = ["lightning>=2.2", "filelock>=3.12", "tensorboard>=2.14", "matplotlib>=3.8"]
 TRAIN += ['tomli>=2; python_version < "3.11"']
-EVAL = [*TORCHAUDIO, *SKLEARN, "scipy>=1.10", "matplotlib>=3.8", "sed_eval>=0.2.1", "mir_eval>=0.7"]
+SED = ["sed_eval>=0.2.1", "sed_scores_eval>=0.0.4", "mir_eval>=0.7"]
+EVAL = [*SKLEARN, "scipy>=1.10", "matplotlib>=3.8", *SED]
 ANALYSIS = ["matplotlib>=3.8", *SKLEARN]
-CLASSIFY = [*SKLEARN, "matplotlib>=3.8"]
-UMAP = [*ANALYSIS, "umap-learn>=0.5.5"]
+MAP = [*ANALYSIS, "umap-learn>=0.5.5"]
+CLASSIFY = [*ANALYSIS, "scipy>=1.10"]
+SEARCH = ["usearch>=2.9"]
 ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
 RAY = ["ray[data]>=2.10", *PARQUET]
-TESTED = [*TRAIN, *EVAL, *ANALYSIS, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY]
+USED = [*CLASSIFY, *MAP, *SEARCH, *PARQUET, *FORMATS, *ONNX]  # by people with recordings; not for training or the benchmark
+TESTED = [*TRAIN, *EVAL, *ANALYSIS, *CLASSIFY, *SEARCH, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY]
 TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3"]
+DEV = [*TEST, *MAP, "ruff>=0.6", "pyright>=1.1.380", "build>=1.2", "twine>=6.1"]
 
 setup(
     name="hear_byols",
@@ -31,8 +33,9 @@ setup(
     description="Small, fast, trustworthy audio embeddings: BYOL-S with the HEAR API",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="MIT",
-    license_files=["LICENSE"],
+    license_expression="MIT AND CC-BY-SA-4.0",  # the code, and the weights in checkpoints/
+    license_files=["LICENSE", "NOTICE"],
+    author="The hear_byols authors",
     python_requires=">=3.10",
     packages=[*find_packages(include=["hear_byols", "hear_byols.*"]), "hear_byols.checkpoints"],
     package_dir={"hear_byols.checkpoints": "checkpoints"},
@@ -55,17 +58,21 @@ setup(
     extras_require={
         "train": TRAIN,
         "eval": EVAL,
+        "torchaudio": ["torchaudio>=2.4"],  # compiled for one release of torch each; "tasks resample" does without
         "analysis": ANALYSIS,
-        "umap": UMAP,
+        "map": MAP,
+        "umap": MAP,
+        "classify": CLASSIFY,
+        "search": SEARCH,
         "onnx": ONNX,
         "ray": RAY,
         "opensmile": OPENSMILE,
         "sklearn": SKLEARN,
-        "classify": CLASSIFY,
         "parquet": PARQUET,
         "formats": FORMATS,
         "test": TEST,
-        "all": sorted({*TRAIN, *EVAL, *ANALYSIS, *UMAP, *ONNX, *RAY, *OPENSMILE, *SKLEARN, *PARQUET, *FORMATS}),
+        "dev": sorted(set(DEV)),
+        "all": sorted(set(USED)),
     },
     entry_points={"console_scripts": ["hear-byols = hear_byols.cli.main:main"]},
     classifiers=[

@@ -73,6 +73,31 @@ def _warned(recording: Recording, sample_rate: int) -> np.ndarray:
     return audio.samples
 
 
+def stream_audio(path: str | os.PathLike[str], sample_rate: int = 16000) -> Iterator[np.ndarray]:
+    """As :func:`load_audio`, block by block: nothing but a block is held, however long the file is.
+
+    Args:
+        path: the file.
+        sample_rate: wanted rate in Hz.
+
+    Yields:
+        float32 samples [shape=(n_samples,)], which together are what :func:`load_audio` gives.
+
+    Raises:
+        InputError: as in :func:`load_audio`, when the fault is met.
+    """
+    path, n_samples = Path(path), 0
+    try:
+        with soundfile.SoundFile(path) as file:
+            for block in _resampled(_mono_blocks(file, str(path)), file.samplerate, sample_rate):
+                n_samples += len(block)
+                yield block
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as audio ({_reason(path, error)})") from error
+    if n_samples == 0:
+        raise InputError(f"{path}: holds no samples at {sample_rate} Hz")
+
+
 def audio_seconds(path: str | os.PathLike[str]) -> float:
     """Length of a file in seconds by its own count, 0 if that cannot be told."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,6 +14,7 @@ import torch
 
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, MissingDependencyError, OptionError
+from hear_byols.extraction.folder import EmbeddingFolder, check_identity, identity_of
 from hear_byols.hear import load_model, split_spec
 from hear_byols.inputs import check_values, to_tensor
 from hear_byols.weights.locate import existing_file
@@ -24,6 +26,7 @@ except ImportError as missing:
         'hear_byols.sklearn needs scikit-learn: pip install "hear_byols[sklearn]"'
     ) from missing
 
+_log = logging.getLogger(__name__)
 _MODELS_KEPT = 4  # a process keeps so many models, the latest used
 
 
@@ -39,6 +42,8 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):
         options: further options of ``hear_byols.load_model``, JSON-able, for example ``{"normalization": "clip"}``.
         batch_size: clips that are read and embedded at a time; the vectors do not depend on it.
         device: where the model works, ``"cpu"``, ``"cuda"`` ...
+        on_error: ``"raise"``, or ``"skip"``: a clip that cannot be read or embedded is named in a warning of the log, and
+            its row is NaN.
 
     Examples:
         >>> from sklearn.linear_model import LogisticRegression
@@ -57,11 +62,13 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):
         options: dict[str, Any] | None = None,
         batch_size: int = 32,
         device: str = "cpu",
+        on_error: str = "raise",
     ) -> None:
         self.model = model
         self.options = options
         self.batch_size = batch_size
         self.device = device
+        self.on_error = on_error
 
     def fit(self, X: Any, y: Any = None) -> EmbeddingTransformer:  # noqa: N803 - scikit-learn's name
         """Do nothing: the model is frozen. ``X`` and ``y`` are ignored."""
@@ -72,25 +79,39 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):
 
         Args:
             X: paths of audio files; or samples in [-1, 1] at 16 kHz (the model's rate), as an array
-                [shape=(n_clips, n_samples)] or as clips of any lengths, each [shape=(n_samples,)].
+                [shape=(n_clips, n_samples)] or as clips of any lengths, each [shape=(n_samples,)]; or what
+                ``hear_byols.read_embeddings`` gives, if its vectors are this model's.
 
         Returns:
             float32 [shape=(n_clips, scene_embedding_size)].
 
         Raises:
             InputError: neither paths nor clips, an unreadable file, or audio that cannot be embedded; names the clip.
-            OptionError: ``batch_size`` or one of the options is out of range.
+            OptionError: a parameter is out of range, or vectors are another model's.
             hear_byols.HearByolsError: the model cannot be loaded; see ``hear_byols.load_model``.
         """
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise OptionError(f"batch_size must be a positive integer, got {self.batch_size!r}")
+        if self.on_error not in ("raise", "skip"):
+            raise OptionError(f"on_error must be 'raise' or 'skip', got {self.on_error!r}")
+        if isinstance(X, EmbeddingFolder):
+            check_identity(X.settings, identity_of(self._load(), timestamps=False), "X")
+            return X.vectors
         clips = _as_clips(X)
         model = self._load()
-        vectors = np.empty((len(clips), model.scene_embedding_size), np.float32)
+        vectors = np.full((len(clips), model.scene_embedding_size), np.nan, np.float32)
         for first in range(0, len(clips), self.batch_size):
-            places = range(first, min(first + self.batch_size, len(clips)))
-            batch = [_read(clips[i], f"X[{i}]", model.sample_rate).to(model.device) for i in places]
-            vectors[first : places.stop] = model.scene_embeddings(batch).cpu().numpy()
+            places, batch = [], []
+            for i in range(first, min(first + self.batch_size, len(clips))):
+                try:
+                    batch.append(_read(clips[i], f"X[{i}]", model.sample_rate).to(model.device))
+                    places.append(i)
+                except InputError as error:
+                    if self.on_error == "raise":
+                        raise
+                    _log.warning("not embedded: %s", error)
+            if batch:
+                vectors[places] = model.scene_embeddings(batch).cpu().numpy()
         return vectors
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -272,3 +272,25 @@ except MissingDependencyError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 'pip install "hear_byols[sklearn]"' in done.stdout
+
+
+def test_a_clip_that_cannot_be_read_leaves_a_row_of_nan_when_asked(paths, expected, tmp_path, caplog):
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    mixed = [paths[0], tmp_path / "bad.wav", np.full(100, np.inf, np.float32), paths[1]]
+    got = EmbeddingTransformer("random_cnn", on_error="skip").transform(mixed)
+    assert np.isnan(got).all(axis=1).tolist() == [False, True, True, False]
+    np.testing.assert_allclose(got[[0, 3]], expected[:2], atol=1e-3)
+    assert "bad.wav" in caplog.text
+    assert "X[2]" in caplog.text
+    with pytest.raises(InputError, match=r"bad\.wav"):
+        EmbeddingTransformer("random_cnn").transform(mixed)
+    with pytest.raises(OptionError, match="'raise' or 'skip'"):
+        EmbeddingTransformer("random_cnn", on_error="drop").transform(mixed)
+
+
+def test_an_embed_folder_is_taken_as_it_is(paths, tmp_path):
+    hear_byols.embed_to_folder(paths, tmp_path / "out", model="random_cnn")
+    content = hear_byols.read_embeddings(tmp_path / "out")
+    assert EmbeddingTransformer("random_cnn").transform(content) is content.vectors
+    with pytest.raises(OptionError, match="another model"):
+        EmbeddingTransformer("random_clstm").transform(content)

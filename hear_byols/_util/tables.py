@@ -25,6 +25,12 @@ def unguarded(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
 
 
+def one_line(text: str, most: int = 200) -> str:
+    """A foreign text for a terminal: on one line, without control characters, cut to its end."""
+    plain = "".join(character if character.isprintable() else "?" for character in text)
+    return plain if len(plain) <= most else f"...{plain[3 - most :]}"
+
+
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV table in UTF-8: texts are guarded, numbers are written as they are, None is an empty cell.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hear_byols._util.tables import write_table
+from hear_byols._util.tables import one_line, write_table
 from hear_byols.analysis.figures import new_figure, printable, save_figure
 from hear_byols.extraction.groups import Failure
 
@@ -104,11 +104,6 @@ def write_report(assessment: Assessment, folder: Path, failures: Sequence[Failur
     )
     write_table(folder / "failures.csv", ["path", "reason"], [[each.name, each.reason] for each in failures])
     _draw(confusion, classes, folder / "confusion.png")
-
-
-def one_line(text: str) -> str:
-    """A foreign text for a terminal: on one line, without control characters."""
-    return "".join(character if character.isprintable() else "?" for character in printable(text, 200))
 
 
 def _draw(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:

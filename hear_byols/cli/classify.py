@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _TRAIN = """\
 Learn a classifier from labelled audio: a folder with a sub-folder for each class, a table (CSV) path,label[,group], or
 an output folder of 'embed'. The encoder stays as it is; a linear head is fitted to its vectors and tested on clips that
-it was not fitted to, in five folds. Clips of one group are never on both sides of a test.
+it was not fitted to, in five folds. Clips of one group are never on both sides of a test. With --events, events in time
+are learnt instead, for 'detect', from label files of Audacity, Raven, Praat or CSV, called as the recordings in FOLDER.
 
 OUTPUT is one file that 'predict' runs anywhere; beside it, NAME.report holds the confusion matrix (table and picture),
 all clips with the worst first, and the files that could not be read.
@@ -38,10 +39,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument("source", metavar="FOLDER_OR_CSV", help="labelled audio, or an output folder of 'embed'")
     train.add_argument("--output", "-o", required=True, metavar="FILE", help="the classifier: NAME.hbc")
     train.add_argument("--labels", "-l", metavar="CSV", help="table path,label[,group] for the files of the folder")
+    train.add_argument("--events", "-e", metavar="DIR", help="folder of label files: learn events in time")
     train.add_argument("--head", choices=("ridge", "logistic"), default="ridge", help="default: ridge")
     train.add_argument(
         "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
     )
+    train.add_argument("--frame-ms", type=float, metavar="MS", help="of --events: window (default: 1000)")
+    train.add_argument("--hop-ms", type=float, metavar="MS", help="of --events: distance of windows (default: 50)")
 
     predict = _action(actions, "predict", "label clips", _PREDICT, _run_predict)
     predict.add_argument("classifier", metavar="FILE.hbc")
@@ -53,6 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     evaluate.add_argument("classifier", metavar="FILE.hbc")
     evaluate.add_argument("source", metavar="FOLDER_OR_CSV", help="as of train")
     evaluate.add_argument("--labels", "-l", metavar="CSV", help="as of train")
+    evaluate.add_argument("--events", "-e", metavar="DIR", help="label files, for a classifier of events")
     evaluate.add_argument("--output", "-o", metavar="DIR", help="folder for the report")
     evaluate.add_argument("--model", "-m", default="", help="as of predict")
 
@@ -73,10 +78,17 @@ def _run_train(args: argparse.Namespace) -> int:
     from hear_byols.answers.classifier import Classifier
     from hear_byols.answers.examples import labelled_clips
     from hear_byols.answers.report import write_report
+    from hear_byols.errors import OptionError
 
     output = check_name(args.output)
     require("sklearn", "classify train", "classify")
     require("matplotlib", "classify train", "classify")
+    if args.events:
+        from hear_byols.cli.detect import run_train
+
+        return run_train(args)
+    if args.frame_ms or args.hop_ms:
+        raise OptionError("--frame-ms and --hop-ms belong to --events")
     classifier = Classifier(args.model, head=args.head, device=args.device)
     clips = labelled_clips(args.source, lambda: classifier.model, args.labels, not args.quiet)
     classifier.fit_clips(clips)
@@ -122,6 +134,10 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     from hear_byols.answers.report import Assessment, write_report
     from hear_byols.errors import OptionError
 
+    if args.events:
+        from hear_byols.cli.detect import run_evaluate
+
+        return run_evaluate(args)
     classifier = Classifier.load(args.classifier, model=args.model, device=args.device)
     clips = labelled_clips(args.source, lambda: classifier.model, args.labels, not args.quiet)
     unknown = sorted(set(clips.labels) - set(classifier.classes))
@@ -138,7 +154,7 @@ def _run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _tell_failures(clips: Clips) -> None:
-    from hear_byols.answers.report import one_line
+    from hear_byols._util.tables import one_line
 
     for failure in clips.failures:
         print(f"hear-byols: not read: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)

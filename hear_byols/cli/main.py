@@ -14,7 +14,7 @@ from hear_byols.errors import HearByolsError
 
 COMMANDS = (
     *("embed", "models", "info", "verify", "demo", "export", "publish"),
-    *("classify",),
+    *("classify", "detect", "search", "duplicates", "clusters"),
     *("pretrain", "tasks", "evaluate", "cka", "map", "look"),
 )
 _INTERRUPTED = 130  # as shells report it

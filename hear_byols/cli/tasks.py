@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     resample = actions.add_parser(
         "resample",
         help="make the 16 kHz version of a task",
-        description="Resample with torchaudio, as in the paper. A run that was killed continues where it was.",
+        description="Resample as torchaudio does, as in the paper. A run that was killed continues where it was.",
     )
     resample.add_argument("tasks", nargs="+", metavar="DIR", help="task folder, or folder of such")
     resample.add_argument("--rate", type=int, default=16000, metavar="HZ", help="wanted rate (default: 16000)")

@@ -1,7 +1,8 @@
-"""The version of a task at another sample rate (paper, section 2.4: 48 kHz to 16 kHz with torchaudio)."""
+"""The version of a task at another sample rate, as torchaudio makes it (paper, section 2.4: 48 kHz to 16 kHz)."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import torch
 from tqdm import tqdm
 
 from hear_byols._util.files import atomic_path, writing
-from hear_byols._util.imports import require
 from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.tasks import Task, read_task
+
+_ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def resample_task(
 ) -> Resampled:
     """Write ``<sample_rate>/<split>/<file>`` for every clip of a task, under the same names and in the same formats.
 
-    ``torchaudio.functional.resample`` with its defaults does the work, as in the paper. Files take their place whole,
+    The result is that of ``torchaudio.functional.resample`` with its defaults, as in the paper: of torchaudio itself
+    where it can be imported (extra ``torchaudio``), else of :func:`sinc_resample`. Files take their place whole,
     so a run that was killed continues where it was; a file older than its source is made anew. Channels are averaged.
 
     Args:
@@ -59,7 +62,6 @@ def resample_task(
     Raises:
         TaskError: no task, or no audio at another rate.
         OutputError: nothing can be written there.
-        MissingDependencyError: torchaudio is not installed.
     """
     task = read_task(folder)
     source_rate = source_rate or _highest_rate(task, sample_rate)
@@ -92,8 +94,42 @@ def _highest_rate(task: Task, wanted: int) -> int:
     return max(rates)
 
 
+def sinc_resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
+    """Band-limited interpolation with a Hann-windowed sinc (Smith, "Digital Audio Resampling"), as torchaudio does.
+
+    Rates are reduced to ``down`` and ``up``. Each of the ``up`` phases between two source samples has its own filter of
+    6 zero crossings on either side, cut off at 99 % of the lower Nyquist frequency.
+
+    Args:
+        samples: float32 [shape=(n_samples,)].
+        source_rate: their rate in Hz.
+        sample_rate: wanted, in Hz.
+
+    Returns:
+        float32 [shape=(ceil(n_samples * up / down),)].
+    """
+    common = math.gcd(source_rate, sample_rate)
+    down, up = source_rate // common, sample_rate // common
+    if down == up:
+        return samples
+    cutoff = _ROLLOFF * min(down, up)
+    reach = math.ceil(_ZERO_CROSSINGS * down / cutoff)
+    # All in float32: torchaudio's own rounding, 2e-5 at some rates, is part of what there is to equal.
+    taps, phases = torch.arange(-reach, reach + down, dtype=torch.float32), torch.arange(up, dtype=torch.float32)
+    crossings = (taps / down - phases[:, None] / up) * cutoff  # distance in zero crossings [shape=(up, n_taps)]
+    crossings = crossings.clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS)
+    hann = torch.cos(crossings * (math.pi / 2 / _ZERO_CROSSINGS)) ** 2  # 0 at both ends
+    filters = torch.sinc(crossings) * hann * (cutoff / down)
+    padded = torch.nn.functional.pad(torch.from_numpy(samples), (reach, reach + down))
+    rows = torch.nn.functional.conv1d(padded[None, None], filters[:, None], stride=down)  # [shape=(1, up, n)]
+    return rows[0].T.reshape(-1)[: -(-len(samples) * up // down)].numpy()
+
+
 def _resampler(source_rate: int, sample_rate: int) -> Callable[[np.ndarray], np.ndarray]:
-    resample = require("torchaudio.functional", "resampling as HEAR does", "eval").resample
+    try:
+        from torchaudio.functional import resample
+    except (ImportError, OSError):  # OSError: compiled for another torch; ours gives the same
+        return lambda mono: sinc_resample(mono, source_rate, sample_rate)
     return lambda mono: resample(torch.from_numpy(mono), source_rate, sample_rate).numpy()
 
 

@@ -83,7 +83,7 @@ def read_embeddings(folder: PathLike, *, model: Any = None) -> EmbeddingFolder:
         vectors=np.concatenate([item.vectors.reshape(-1, size) for item in items]),
         names=tuple(item.source for item, count in zip(items, counts, strict=True) for _ in range(count)),
         times_ms=np.concatenate(times) if times else None,
-        paths={source["name"]: source["path"] for entry in _entries(Path(folder)) for source in entry["sources"]},
+        paths={source["name"]: source["path"] for source in recorded_sources(folder)},
         settings=manifest,
         complete=bool(manifest.get("complete")),
         failed=tuple(manifest.get("failed", ())),
@@ -140,6 +140,12 @@ def iterate_embeddings(folder: PathLike) -> Iterator[Embedded]:
             if wrong or (item.timestamps_ms is None) == bool(manifest["timestamps"]):
                 raise InputError(f"{path} does not hold the vectors that the manifest describes; embed again")
             yield item
+
+
+def recorded_sources(folder: PathLike) -> Iterator[dict[str, Any]]:
+    """Yield what the index says of each source: ``name``, ``path``, ``bytes``, ``n_samples`` ..."""
+    for entry in _entries(Path(folder)):
+        yield from entry["sources"]
 
 
 def identity_of(model: Any, timestamps: bool) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from hear_byols.answers.label_files import read_events
 from hear_byols.cli.demo_sounds import chirp, noise_bursts, voice
 from hear_byols.cli.main import main
 
@@ -32,6 +35,22 @@ def write_animals(folder, first, n):
             soundfile.write(folder / kind / f"{kind}{i}.wav", 0.3 * sound / np.abs(sound).max(), RATE)
 
 
+def write_garden(folder, labels, first, n):
+    """Recordings of 6 s with an owl and a fox in each, and their labels as Audacity writes them."""
+    folder.mkdir(exist_ok=True)
+    labels.mkdir(exist_ok=True)
+    for i in range(first, first + n):
+        samples = 0.01 * np.random.default_rng(i).normal(size=6 * RATE)
+        lines = []
+        for kind, start in (("owl", 1 + 0.2 * (i % 3)), ("fox", 4 - 0.2 * (i % 2))):
+            owl = kind == "owl"
+            sound = 0.3 * (voice(RATE, 180 + 15 * i, 0.1) if owl else noise_bursts(RATE, 3, 0.25, seed=i))
+            samples[round(start * RATE) :][: len(sound)] += sound
+            lines.append(f"{start}\t{start + len(sound) / RATE}\t{kind}\n")
+        soundfile.write(folder / f"g{i}.wav", samples, RATE)
+        (labels / f"g{i}.txt").write_text("".join(lines))
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -40,6 +59,9 @@ def home(tmp_path, monkeypatch):
     write_animals(tmp_path / "more", 9, 1)
     for path in (tmp_path / "more").rglob("*.wav"):
         path.rename(tmp_path / "more" / path.name)
+    write_garden(tmp_path / "garden", tmp_path / "garden-labels", 0, 5)
+    write_garden(tmp_path / "one", tmp_path / "one", 8, 1)
+    (tmp_path / "one" / "g8.wav").rename(tmp_path / "night.wav")
     names = sorted(path.relative_to("recordings").as_posix() for path in Path("recordings").rglob("*.wav"))
     rows = [f"{name},{name.split('/')[0]},{name[-5]}" for name in names]
     Path("labels-of-recordings.csv").write_text("\n".join(["path,label,group", *rows]))
@@ -71,3 +93,20 @@ def test_the_page_of_classifiers(home, capsys):
     assert promised == {"animals.hbc", *(f"animals.report/{n}.csv" for n in ("confusion", "clips", "failures"))}
     assert promised <= written
     assert len((home / "labels.csv").read_text().splitlines()) == 4
+    for name in re.findall(r"`(night\.wav\.\w+(?:\.txt)?)`", page):
+        assert {event.label for event in read_events(home / "found" / name)} == {"owl", "fox"}, name
+
+
+def test_the_page_of_search(home, capsys):
+    Path("recordings").rename("collection")
+    shutil.copy("collection/owl/owl0.wav", "owl.wav")
+    soundfile.write("collection/copy of river0.ogg", 0.5 * soundfile.read("collection/river/river0.wav")[0], RATE)
+    run_page("search.md")
+    with open("like-owl0.csv", newline="") as file:
+        assert [row["path"].split("/")[0] for row in csv.DictReader(file)][:2] == ["owl", "owl"]
+    with open("copies.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["path"] for row in rows if row["group"] == "1"} == {"copy of river0.ogg", "river/river0.wav"}
+    with open("clusters.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 16
+    assert main(["classify", "train", "embedded", "-l", "clusters.csv", "-o", "clusters.hbc", "-q"]) == 0

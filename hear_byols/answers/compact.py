@@ -1,0 +1,131 @@
+"""Embeddings of a whole folder in little memory: unit vectors, projected to the directions where they differ most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from hear_byols._util.imports import require
+from hear_byols.errors import InputError
+from hear_byols.extraction.files import PathLike
+from hear_byols.extraction.folder import iterate_embeddings
+from hear_byols.extraction.writers import Embedded
+
+MOST_EXACT = 100_000  # rows that are compared all with all; beyond, an index of usearch finds the neighbours
+DIMENSIONS = 256  # at which cosines of embeddings are kept within some thousandths
+_SAMPLE = 8192  # rows that the directions are found from
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Compact:
+    """A folder's vectors, at most 512 bytes each.
+
+    Args:
+        rows: float16; their inner products are about the cosines of the vectors [shape=(n_rows, n_dimensions)].
+        names: of the files [n_files].
+        owners: the file of each row by its place in ``names`` [shape=(n_rows,)].
+        times_ms: centres of the rows' windows; None for whole files [shape=(n_rows,)].
+    """
+
+    rows: np.ndarray
+    names: tuple[str, ...]
+    owners: np.ndarray
+    times_ms: np.ndarray | None
+
+    def block(self, first: int) -> np.ndarray:
+        """Rows from ``first`` on, as many as are worked on at a time, float32."""
+        return self.rows[first : first + _BLOCK].astype(np.float32)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield all blocks with the place of their first row."""
+        for first in range(0, len(self.rows), _BLOCK):
+            yield first, self.block(first)
+
+
+def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
+    """Read a folder twice: for the directions, and to project its vectors onto them.
+
+    Args:
+        folder: output folder of ``embed``.
+        n_dimensions: wanted; there are no more than rows or components.
+
+    Raises:
+        InputError: the folder cannot be read, or holds fewer than two vectors.
+    """
+    basis = _directions(folder, n_dimensions)
+    rows, names, counts, times = [], [], [], []
+    for item in iterate_embeddings(folder):
+        unit = units(item)
+        rows.append((unit @ basis).astype(np.float16))
+        names.append(item.source)
+        counts.append(len(unit))
+        if item.timestamps_ms is not None:
+            times.append(item.timestamps_ms)
+    owners = np.repeat(np.arange(len(names), dtype=np.int32), counts)
+    return Compact(np.concatenate(rows), tuple(names), owners, np.concatenate(times) if times else None)
+
+
+def units(item: Embedded) -> np.ndarray:
+    """The vectors of a source at length 1, float32 [shape=(n_rows, size)]."""
+    vectors = np.atleast_2d(item.vectors)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
+def nearest(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``n`` nearest other rows of every row, and their similarities [shape=(n_rows, n)] each; best first.
+
+    Raises:
+        MissingDependencyError: there are more than 100,000 rows and usearch is not installed.
+    """
+    n = min(n, len(content.rows) - 1)
+    if len(content.rows) > MOST_EXACT:
+        return _nearest_by_index(content, n)
+    everything = content.rows.astype(np.float32)
+    places = np.empty((len(everything), n), np.int64)
+    similarities = np.empty((len(everything), n), np.float32)
+    for first, block in content.blocks():
+        cosines = block @ everything.T
+        cosines[np.arange(len(block)), first + np.arange(len(block))] = -np.inf
+        best = np.argpartition(-cosines, n - 1, axis=1)[:, :n]
+        order = np.argsort(-np.take_along_axis(cosines, best, 1), axis=1)
+        places[first : first + len(block)] = np.take_along_axis(best, order, 1)
+        similarities[first : first + len(block)] = np.take_along_axis(cosines, places[first : first + len(block)], 1)
+    return places, similarities
+
+
+def _nearest_by_index(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
+    usearch = require("usearch.index", f"more than {MOST_EXACT} vectors", "search")
+    index = usearch.Index(ndim=content.rows.shape[1], metric="ip", dtype="f16")
+    for first, block in content.blocks():
+        index.add(np.arange(first, first + len(block)), block)
+    places = np.empty((len(content.rows), n), np.int64)
+    similarities = np.empty((len(content.rows), n), np.float32)
+    for first, block in content.blocks():
+        found = index.search(block, n + 1)
+        for i, (keys, distances) in enumerate(zip(found.keys, found.distances, strict=True), first):
+            others = keys != i
+            places[i] = keys[others][:n]
+            similarities[i] = 1 - distances[others][:n]
+    return places, similarities
+
+
+def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
+    """Orthonormal directions that keep the inner products of unit vectors best [shape=(size, n_dimensions)]."""
+    sample: list[np.ndarray] = []
+    step, seen = 1, 0
+    for item in iterate_embeddings(folder):
+        unit = units(item)
+        sample += list(unit[(-seen) % step :: step])
+        seen += len(unit)
+        while len(sample) > _SAMPLE:  # every second row of those that were kept, and of those to come
+            sample, step = sample[::2], 2 * step
+    if seen < 2:
+        raise InputError(f"{folder} holds {seen} vectors; at least two are needed")
+    rows = np.stack(sample)
+    dual = len(rows) < rows.shape[1]
+    values, vectors = np.linalg.eigh(rows @ rows.T if dual else rows.T @ rows)
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[-n_dimensions:]
+    return rows.T @ (vectors[:, kept] / np.sqrt(values[kept])) if dual else vectors[:, kept]

@@ -1,0 +1,279 @@
+"""A detector of events in time: a frozen encoder over windows, a ridge head, and how its scores become events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_byols._util.device import find_device
+from hear_byols._util.progress import progress as progress_of
+from hear_byols.answers.artefact import Artefact, check_name, read_artefact, settings_of
+from hear_byols.answers.cutting import Cutting, choose_cutting, cut
+from hear_byols.answers.head import MOST_FOLDS, STRENGTHS, fit_ridge
+from hear_byols.audio import stream_audio
+from hear_byols.errors import InputError, OptionError
+from hear_byols.evaluation.tasks import Event
+from hear_byols.extraction.extract import Failure
+from hear_byols.extraction.files import PathLike
+from hear_byols.extraction.folder import load_its_model
+from hear_byols.hear import load_model
+from hear_byols.interface import AudioModel
+
+STRETCH_S = 60  # of audio that is embedded at a time; the last stretch may be half as long again
+
+
+@dataclass(frozen=True)
+class Found:
+    """The events of a recording.
+
+    Args:
+        events: in order of their starts, in milliseconds.
+        scores: of the events, 0 to 1: the mean over their windows.
+        seconds: length of the recording.
+    """
+
+    events: tuple[Event, ...]
+    scores: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording with the events in it."""
+
+    path: Path
+    events: Sequence[Event]
+
+
+class Detector:
+    """Find events of some classes in recordings of any length.
+
+    A recording is embedded in stretches of a minute, each normalized by itself, so hours of audio need no more memory
+    than a minute.
+
+    Args:
+        model: what ``hear_byols.load_model`` takes; by default the default model.
+        frame_ms: window of the embeddings.
+        hop_ms: distance of two windows.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+    """
+
+    def __init__(
+        self, model: PathLike = "", *, frame_ms: float = 1000, hop_ms: float = 50, device: str = "auto"
+    ) -> None:
+        self._spec = model
+        self._frame_ms, self._hop_ms = frame_ms, hop_ms
+        self._device = device
+        self._model: AudioModel | None = None
+        self._artefact: Artefact | None = None
+
+    @property
+    def artefact(self) -> Artefact:
+        """What the file holds.
+
+        Raises:
+            OptionError: nothing was learnt yet.
+        """
+        if self._artefact is None:
+            raise OptionError("this detector has learnt nothing yet; call fit, or Detector.load")
+        return self._artefact
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in alphabetical order."""
+        return self.artefact.classes
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Onset F of held-out recordings (200 ms), its parts and its spread over the folds."""
+        return dict(self.artefact.training["scores"])
+
+    @property
+    def model(self) -> AudioModel:
+        """The encoder, loaded when it is first needed."""
+        if self._model is not None:
+            return self._model
+        if self._artefact is not None:
+            model: AudioModel = load_its_model(self._artefact.settings, self._spec or None, self._device)
+        else:
+            model = load_model(self._spec, frame_ms=self._frame_ms, hop_ms=self._hop_ms).to(find_device(self._device))
+        self._model = model
+        return model
+
+    def fit(self, recordings: Sequence[Recording], *, progress: bool = False) -> tuple[Failure, ...]:
+        """Learn from recordings in which all events are labelled; :attr:`scores` says how held-out ones did.
+
+        Strength, median filter, thresholds and shortest duration are chosen on held-out recordings, in up to five
+        folds. The windows of all recordings are held in memory: about 1 GB an hour at 50 ms.
+
+        Args:
+            recordings: at least two with events.
+            progress: show how far it is.
+
+        Returns:
+            Recordings that could not be read; the others were learnt from.
+
+        Raises:
+            OptionError: fewer than two readable recordings, or no events.
+        """
+        rows, kept, failures = [], [], []
+        with progress_of(len(recordings), "recording", shown=progress) as advance:
+            for recording in recordings:
+                try:
+                    parts = list(windows(recording.path, self.model))
+                    rows.append((np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])))
+                    kept.append(recording)
+                except InputError as error:
+                    failures.append(Failure(recording.path.name, str(error)))
+                advance(1)
+        classes = tuple(sorted({event.label for recording in kept for event in recording.events}))
+        if len(kept) < 2 or not classes:
+            raise OptionError(
+                f"at least two readable recordings with labelled events are needed, got {len(kept)} with the labels "
+                f"{list(classes)}"
+            )
+        self._learn(rows, kept, classes)
+        return tuple(failures)
+
+    def _learn(
+        self, rows: list[tuple[np.ndarray, np.ndarray]], recordings: list[Recording], classes: tuple[str, ...]
+    ) -> None:
+        times = [each[0] for each in rows]
+        x = np.concatenate([each[1] for each in rows])
+        places = zip(recordings, times, strict=True)
+        y = np.concatenate([2 * targets_of(each.events, stamps, classes) - 1 for each, stamps in places])
+        rows.clear()
+        ends = np.cumsum([len(each) for each in times])[:-1]
+        folds = np.arange(len(recordings)) % min(MOST_FOLDS, len(recordings))
+        owners = np.repeat(folds, [len(each) for each in times])
+        strengths = STRENGTHS["ridge"]
+        held_out = np.empty((len(strengths), *y.shape), np.float32)
+        for fold in np.unique(folds):
+            test = owners == fold
+            for i, head in enumerate(fit_ridge(x[~test], y[~test], strengths)):
+                held_out[i, test] = head.scores(x[test])
+        chosen = int(((held_out - y) ** 2).mean((1, 2)).argmin())
+        (head,) = fit_ridge(x, y, strengths[chosen : chosen + 1])
+        probabilities = np.split((held_out[chosen] + 1) / 2, ends)
+        references = [recording.events for recording in recordings]
+        cutting, scores = choose_cutting(probabilities, times, references, classes, folds)
+        training = {
+            "head": "ridge",
+            "strength": strengths[chosen],
+            "recordings": len(recordings),
+            "events": {label: sum(e.label == label for events in references for e in events) for label in classes},
+            "stretch_s": STRETCH_S,
+            "cutting": cutting.as_dict(),
+            "scores": scores,
+        }
+        settings = settings_of(self.model, self._spec, True, {})
+        self._artefact = Artefact("events", classes, head, settings, training)
+
+    def probabilities(self, path: PathLike) -> tuple[np.ndarray, np.ndarray]:
+        """Times of the windows in ms [shape=(n_windows,)], and scores of the classes, about 0 to 1 (n_windows, n).
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        head = self.artefact.head
+        parts = [(times, (head.scores(vectors) + 1) / 2) for times, vectors in windows(path, self.model)]
+        return np.concatenate([times for times, _ in parts]), np.concatenate([values for _, values in parts])
+
+    def detect(self, path: PathLike) -> Found:
+        """Find the events of a recording.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        return self.cut(*self.probabilities(path))
+
+    def cut(self, times: np.ndarray, values: np.ndarray) -> Found:
+        """The events in what :meth:`probabilities` gave."""
+        hop_ms = float(self.artefact.settings["hop_ms"])
+        cutting = Cutting.from_dict(self.artefact.training["cutting"])
+        events, scores = [], []
+        for event in cut(values, times, cutting, self.classes):
+            inside = (times >= event.start) & (times <= event.end)
+            scores.append(float(values[inside, self.classes.index(event.label)].mean().clip(0, 1)))
+            # A window speaks for the time until the next.
+            events.append(Event(event.label, event.start, min(event.end + hop_ms, float(times[-1]) + hop_ms)))
+        return Found(tuple(events), tuple(scores), (float(times[-1]) + hop_ms) / 1000)
+
+    def save(self, path: PathLike) -> None:
+        """Write all of it as one file, ``NAME.hbc``; errors as ``Classifier.save``."""
+        self.artefact.save(check_name(path))
+
+    @classmethod
+    def load(cls, path: PathLike, *, model: PathLike = "", device: str = "auto") -> Detector:
+        """Read a detector's file; nothing in it is executed. Arguments and errors as ``Classifier.load``."""
+        artefact = read_artefact(path)
+        if artefact.kind != "events":
+            raise OptionError(f"{path} labels whole clips; use 'hear-byols classify predict' or Classifier.load")
+        try:
+            Cutting.from_dict(artefact.training["cutting"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise OptionError(f"{path} does not say how events are cut out ({error}); train it again") from error
+        loaded = cls(model, device=device)
+        loaded._artefact = artefact
+        return loaded
+
+
+def windows(path: PathLike, model: AudioModel) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Embed a recording stretch by stretch; besides a stretch nothing is held.
+
+    Every window is there once, and hears the audio on both sides of it; a stretch is normalized by itself.
+
+    Args:
+        path: of the recording.
+        model: with the wanted windows.
+
+    Yields:
+        Centres of windows in ms [shape=(n,)], and their vectors [shape=(n, size)].
+    """
+    framing = model.framing
+    hop: Fraction = framing.hop_samples
+    margin = -(-framing.frame_samples // (2 * hop))  # windows from which on a window lies wholly in the stretch
+    n_stretch = max(1, round(STRETCH_S * model.sample_rate / hop))
+    source = stream_audio(path, model.sample_rate)
+    held, start, first, total = np.empty(0, np.float32), 0, 0, None
+    while total is None or first < framing.n_windows(total):
+        most = first + n_stretch + n_stretch // 2  # so much is known ahead that no short stretch is left for the end
+        held, ended = _filled(held, source, int((most + margin) * hop) + 1 - start)
+        total = start + len(held) if ended else None
+        last = framing.n_windows(total) if total is not None else most + 1
+        stop = last if last <= most else first + n_stretch
+        before = max(0, first - margin)
+        begin, end = round(before * hop), round((stop - 1 + margin) * hop) + 1
+        clip = torch.from_numpy(held[begin - start : end - start]).to(model.device)
+        vectors = model.timestamp_embeddings(clip[None])[0][0].cpu().numpy()
+        yield np.arange(first, stop) * framing.hop_ms, vectors[first - before : stop - before]
+        first = stop
+        keep = min(max(start, round(max(0, first - margin) * hop)), start + len(held))
+        held, start = held[keep - start :], keep
+
+
+def _filled(held: np.ndarray, source: Iterator[np.ndarray], wanted: int) -> tuple[np.ndarray, bool]:
+    """Read on until so many samples are held; also whether the source has ended."""
+    blocks = [held]
+    n = len(held)
+    while n < wanted:
+        block = next(source, None)
+        if block is None:
+            return np.concatenate(blocks), True
+        blocks.append(block)
+        n += len(block)
+    return np.concatenate(blocks), False
+
+
+def targets_of(events: Sequence[Event], times: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Which classes' events hold at each time in ms, float32 [shape=(n_times, n_classes)]."""
+    targets = np.zeros((len(times), len(classes)), np.float32)
+    for event in events:
+        targets[(times >= event.start) & (times <= event.end), classes.index(event.label)] = 1
+    return targets

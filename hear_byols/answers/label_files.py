@@ -1,0 +1,197 @@
+"""Labels of events in time as people's tools write them: CSV, Audacity labels, Raven selection tables, Praat TextGrids.
+
+Times are in seconds in the files and in milliseconds in events. A label comes back as it was, but for tabs and line
+breaks, which Audacity's and Raven's files have no way to hold: they become blanks.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from hear_byols._util.files import output_path
+from hear_byols._util.tables import guarded, unguarded, write_table
+from hear_byols.errors import InputError, OptionError
+from hear_byols.evaluation.tasks import Event
+from hear_byols.extraction.files import PathLike
+
+SUFFIXES = {"csv": ".csv", "audacity": ".txt", "raven": ".selections.txt", "textgrid": ".TextGrid"}
+_RAVEN = (
+    *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
+    *("Annotation", "Score"),
+)
+_RAVEN_LABELS = ("annotation", "label", "species", "common name", "tags")
+_CSV_NAMES = {"start": ("start", "start_s", "onset", "begin"), "end": ("end", "end_s", "offset"), "label": ("label",)}
+
+
+def find_label_file(folder: PathLike, recording: Path) -> Path | None:
+    """The label file of a recording: called as it is, with or without its extension, and one of the formats' endings.
+
+    Raises:
+        OptionError: there are several.
+    """
+    stems = (recording.name, recording.stem)
+    endings = (*SUFFIXES.values(), ".textgrid", ".tsv", ".Table.1.selections.txt")
+    found = {path.resolve(): path for s in stems for e in endings if (path := Path(folder, s + e)).is_file()}
+    if len(found) > 1:
+        names = ", ".join(sorted(path.name for path in found.values()))
+        raise OptionError(f"{recording.name} has several label files in {folder}: {names}; keep one")
+    return next(iter(found.values()), None)
+
+
+def read_events(path: PathLike) -> list[Event]:
+    """Read a label file; its format is told from its ending and its first line.
+
+    Raises:
+        InputError: it cannot be read, or holds times that are none; names the line.
+    """
+    path = Path(path)
+    try:
+        text = _decoded(path.read_bytes())
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path}: cannot be read as labels ({error})") from error
+    first = text.lstrip().split("\n", 1)[0].lower()
+    if path.suffix.lower() == ".textgrid" or "ootextfile" in first:
+        read = _read_textgrid
+    elif path.suffix.lower() == ".csv":
+        read = _read_csv
+    else:
+        read = _read_raven if "begin time (s)" in first else _read_audacity
+    try:
+        events = [Event(label, 1000 * start, 1000 * end) for start, end, label in read(text) if label]
+    except (ValueError, IndexError, KeyError) as error:
+        raise InputError(f"{path}: not a label file of its kind ({error})") from error
+    wrong = [e for e in events if not (math.isfinite(e.start) and math.isfinite(e.end) and 0 <= e.start <= e.end)]
+    if wrong:
+        raise InputError(f"{path}: {wrong[0].label!r} has the times {wrong[0].start} to {wrong[0].end} ms")
+    return sorted(events, key=lambda event: (event.start, event.end, event.label))
+
+
+def write_events(
+    path: Path, form: str, events: Sequence[Event], scores: Sequence[float], seconds: float, nyquist: float = 8000
+) -> None:
+    """Write a label file.
+
+    Args:
+        path: where.
+        form: one of :data:`SUFFIXES`.
+        events: in order of their starts.
+        scores: of the events, 0 to 1.
+        seconds: length of the recording, which Praat wants to know.
+        nyquist: upper frequency of the selections, which Raven wants to know, in Hz.
+
+    Raises:
+        OptionError: an unknown format.
+        OutputError: it cannot be written.
+    """
+    if form not in SUFFIXES:
+        raise OptionError(f"label files are {', '.join(SUFFIXES)}; got {form!r}")
+    times = [(event.start / 1000, event.end / 1000) for event in events]
+    if form == "csv":
+        rows = [[*map(_s, time), e.label, round(s, 4)] for time, e, s in zip(times, events, scores, strict=True)]
+        write_table(path, ["start_s", "end_s", "label", "score"], [[float(a), float(b), *c] for a, b, *c in rows])
+        return
+    if form == "textgrid":
+        text = "\n".join(_textgrid(events, seconds)) + "\n"
+    elif form == "audacity":
+        text = "".join(f"{_s(a)}\t{_s(b)}\t{_flat(e.label)}\n" for (a, b), e in zip(times, events, strict=True))
+    else:
+        lines = ["\t".join(_RAVEN)]
+        for i, ((start, end), event, score) in enumerate(zip(times, events, scores, strict=True), 1):
+            label = guarded(_flat(event.label))
+            cells = (i, "Spectrogram 1", 1, _s(start), _s(end), 0, f"{nyquist:g}", label, f"{score:.4f}")
+            lines.append("\t".join(map(str, cells)))
+        text = "\n".join(lines) + "\n"
+    with output_path(path) as part:
+        part.write_text(text.encode("utf-8", "replace").decode("utf-8"), encoding="utf-8", newline="")
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.6f}"
+
+
+def _flat(label: str) -> str:
+    return re.sub(r"\s", " ", label)
+
+
+def _decoded(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as Praat writes labels that are no ASCII
+        return content.decode("utf-16")
+    return content.decode("utf-8-sig")
+
+
+def _column(names: Sequence[str], accepted: Sequence[str]) -> str:
+    for name in names:
+        if name.strip().lower() in accepted:
+            return name
+    raise KeyError(f"no column {' or '.join(accepted)} among {', '.join(names)[:100]}")
+
+
+def _read_csv(text: str) -> Iterator[tuple[float, float, str]]:
+    reader = csv.DictReader(text.splitlines())
+    start, end, label = (_column(reader.fieldnames or (), accepted) for accepted in _CSV_NAMES.values())
+    for row in reader:
+        yield float(row[start]), float(row[end]), unguarded(row[label].strip())
+
+
+def _read_raven(text: str) -> Iterator[tuple[float, float, str]]:
+    reader = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    names = reader.fieldnames or ()
+    start, end = _column(names, ("begin time (s)",)), _column(names, ("end time (s)",))
+    label, view = _column(names, _RAVEN_LABELS), next((name for name in names if name.lower() == "view"), None)
+    for row in reader:
+        if view is None or not str(row[view]).startswith("Waveform"):  # Raven lists a selection once a view
+            yield float(row[start]), float(row[end]), unguarded((row[label] or "").strip())
+
+
+def _read_audacity(text: str) -> Iterator[tuple[float, float, str]]:
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("\\"):  # which begins a label's frequencies
+            start, end, label = line.split("\t", 2)
+            yield float(start.replace(",", ".")), float(end.replace(",", ".")), label.strip()
+
+
+def _read_textgrid(text: str) -> Iterator[tuple[float, float, str]]:
+    """Both of Praat's text formats: what is no number, text in quotes or flag is decoration."""
+    tokens = re.findall(r'"(?:[^"]|"")*"|<\w+>|(?<![\w\[])-?\d+(?:\.\d+)?(?:[eE]-?\d+)?(?![\w\]])', text)
+    if len(tokens) < 6 or tokens[1].strip('"') != "TextGrid":
+        raise ValueError("no TextGrid")
+    take: Callable[[], str] = iter(tokens[5:]).__next__  # after the two of the file, its times and <exists>
+    try:
+        for _ in range(int(take())):
+            kind = take().strip('"')
+            _ = take(), take(), take()  # name, first and last second
+            for _ in range(int(take())):
+                start = float(take())
+                end = float(take()) if kind == "IntervalTier" else start
+                yield start, end, take()[1:-1].replace('""', '"').strip()
+    except StopIteration as error:
+        raise ValueError("the TextGrid ends early") from error
+
+
+def _textgrid(events: Sequence[Event], seconds: float) -> Iterator[str]:
+    """A tier for each label, as events of one label never overlap, and gaps between them as empty intervals."""
+    labels = sorted({event.label for event in events})
+    last = max([seconds, *(event.end / 1000 for event in events)])
+    yield from ('File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_s(last)}")
+    yield from ("tiers? <exists>", f"size = {len(labels)}", "item []:")
+    for number, label in enumerate(labels, 1):
+        quoted = label.replace('"', '""')
+        intervals: list[tuple[float, float, str]] = []
+        time = 0.0
+        for event in events:
+            if event.label == label:
+                start, end = event.start / 1000, event.end / 1000
+                intervals += [(time, start, "")] if start > time else []
+                intervals.append((start, end, quoted))
+                time = end
+        intervals += [(time, last, "")] if last > time else []
+        yield from (f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{quoted}"')
+        yield from ("        xmin = 0", f"        xmax = {_s(last)}", f"        intervals: size = {len(intervals)}")
+        for i, (start, end, content) in enumerate(intervals, 1):
+            yield f"        intervals [{i}]:"
+            yield from (f"            xmin = {_s(start)}", f"            xmax = {_s(end)}")
+            yield f'            text = "{content}"'

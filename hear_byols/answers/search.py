@@ -1,0 +1,134 @@
+"""The clips, or stretches of them, that resemble a clip most, over an output folder of ``embed``."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hear_byols.answers.compact import units
+from hear_byols.audio import load_audio
+from hear_byols.errors import InputError, OptionError
+from hear_byols.extraction.files import PathLike
+from hear_byols.extraction.folder import iterate_embeddings, load_its_model, read_manifest
+from hear_byols.extraction.writers import Embedded
+
+
+@dataclass(frozen=True, order=True)
+class Hit:
+    """A clip or window that was found.
+
+    Args:
+        similarity: cosine of its vector and the query's.
+        name: of the file.
+        time_ms: centre of the window; None for a whole file.
+    """
+
+    similarity: float
+    name: str
+    time_ms: float | None
+
+
+def search(
+    folder: PathLike,
+    query: PathLike,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    n: int = 10,
+    model: PathLike | None = None,
+    device: str = "auto",
+) -> list[Hit]:
+    """Find what resembles a clip most; the folder is read once, a file of it at a time, and nothing is approximated.
+
+    In a folder of windows a file gives its best windows, a window's length apart.
+
+    Args:
+        folder: output folder of ``embed``.
+        query: an audio file; or the name of a file in the folder, which then is not found itself.
+        start_s: first second of the query's stretch; by default its beginning.
+        end_s: last second; by default its end.
+        n: most hits.
+        model: where the model's weights are, if not where the manifest says.
+        device: where to embed the query.
+
+    Returns:
+        The hits, the most similar first.
+
+    Raises:
+        InputError: the query is neither, or holds nothing between start and end.
+        OptionError: ``n``, start or end is out of range.
+    """
+    if n < 1 or (start_s or 0) < 0 or (end_s is not None and end_s <= (start_s or 0)):
+        raise OptionError(f"n must be positive and 0 <= start < end, got n={n}, start={start_s}, end={end_s}")
+    settings = read_manifest(folder)
+    own = None if os.path.isfile(query) else os.fspath(query)
+    if own is None:
+        vector = _embed(settings, query, start_s, end_s, model, device)
+    else:
+        vector = _of_name(folder, own, start_s, end_s, bool(settings["timestamps"]))
+    unit = vector / np.linalg.norm(vector)
+    best: list[Hit] = []
+    for item in iterate_embeddings(folder):
+        if item.source != own:
+            best = heapq.nlargest(n, [*best, *_hits(item, units(item) @ unit, n, settings["frame_ms"])])
+    return best
+
+
+def _hits(item: Embedded, similarities: np.ndarray, n: int, apart_ms: float | None) -> Iterable[Hit]:
+    """The best hits of a file, no two windows nearer than ``apart_ms``."""
+    if item.timestamps_ms is None:
+        yield Hit(float(similarities[0]), item.source, None)
+        return
+    free = np.ones(len(similarities), bool)
+    for place in np.argsort(-similarities, kind="stable"):
+        if n and free[place]:
+            time = item.timestamps_ms[place]
+            free &= np.abs(item.timestamps_ms - time) >= (apart_ms or 0)
+            n -= 1
+            yield Hit(float(similarities[place]), item.source, float(time))
+
+
+def _of_name(folder: PathLike, name: str, start_s: float | None, end_s: float | None, windows: bool) -> np.ndarray:
+    item = next((item for item in iterate_embeddings(folder) if item.source == name), None)
+    if item is None:
+        raise InputError(f"{name!r} is neither an audio file nor the name of a file in {folder}")
+    if item.timestamps_ms is None:
+        if start_s is not None or end_s is not None:
+            raise OptionError("the folder holds whole files; give the audio file itself to search for a stretch of it")
+        return item.vectors
+    return _mean_inside(item.vectors, item.timestamps_ms, start_s, end_s, name)
+
+
+def _embed(
+    settings: Any, path: PathLike, start_s: float | None, end_s: float | None, spec: PathLike | None, device: str
+) -> np.ndarray:
+    model = load_its_model(settings, spec, device)
+    samples = load_audio(path, model.sample_rate)
+    if not settings["timestamps"]:
+        first = round((start_s or 0) * model.sample_rate)
+        stop = len(samples) if end_s is None else round(end_s * model.sample_rate)
+        if first >= len(samples):
+            raise InputError(
+                f"{path} has {len(samples) / model.sample_rate:.2f} s; the stretch starts at {start_s:g} s"
+            )
+        clip = torch.from_numpy(samples[first:stop]).to(model.device)
+        return model.scene_embeddings(clip[None])[0].cpu().numpy()
+    clip = torch.from_numpy(samples).to(model.device)
+    vectors, times = (value[0].cpu().numpy() for value in model.timestamp_embeddings(clip[None]))
+    return _mean_inside(vectors, times, start_s, end_s, str(path))
+
+
+def _mean_inside(
+    vectors: np.ndarray, times_ms: np.ndarray, start_s: float | None, end_s: float | None, name: str
+) -> np.ndarray:
+    """Mean of the windows whose centres lie in a stretch."""
+    inside = (times_ms >= 1000 * (start_s or 0)) & (times_ms <= (np.inf if end_s is None else 1000 * end_s))
+    if not inside.any():
+        raise InputError(f"{name} has no window between {start_s} s and {end_s} s; its last is at {times_ms[-1]:g} ms")
+    return vectors[inside].mean(0)

@@ -1,0 +1,115 @@
+"""``hear-byols detect``: events in recordings of any length, as the label files of people's tools."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+_DESCRIPTION = """\
+Find events in recordings with a classifier that was learnt by 'classify train --events'. Each recording gets a label
+file below DIR, called as it is, in every format that is wanted: csv, audacity (labels), raven (selection table),
+textgrid (Praat). Hours of audio need no more memory than a minute.
+
+exit status: 0 all recordings were read; 1 some were not; 2 nothing could start or be written"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "detect",
+        help="find events in recordings",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("classifier", metavar="FILE.hbc")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio files or folders")
+    parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the label files")
+    parser.add_argument(
+        "--format", "-f", nargs="+", default=["csv"], choices=("csv", "audacity", "raven", "textgrid"), help="csv"
+    )
+    parser.add_argument("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect, write, and say what was found."""
+    from hear_byols._util.progress import progress
+    from hear_byols._util.tables import one_line
+    from hear_byols.answers.detector import Detector
+    from hear_byols.answers.label_files import SUFFIXES, write_events
+    from hear_byols.errors import InputError
+    from hear_byols.extraction.files import collect
+
+    detector = Detector.load(args.classifier, model=args.model, device=args.device)
+    files = collect(args.paths)
+    n_events, n_failed = 0, 0
+    with progress(len(files), "recording", shown=not args.quiet) as advance:
+        for file in files:
+            try:
+                found = detector.detect(file.path)
+            except InputError as error:
+                n_failed += 1
+                print(f"hear-byols: not read: {one_line(file.name)}: {one_line(str(error))}", file=sys.stderr)
+                continue
+            finally:
+                advance(1)
+            n_events += len(found.events)
+            for form in args.format:
+                path = Path(args.output, file.name + SUFFIXES[form])
+                write_events(path, form, found.events, found.scores, found.seconds, detector.model.sample_rate / 2)
+    if not args.quiet:
+        done = f"{n_events} events in {len(files) - n_failed} recordings"
+        print(f"{done}, {n_failed} could not be read; wrote {args.output}", file=sys.stderr)
+    return 1 if n_failed else 0
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """``classify train --events``."""
+    from hear_byols._util.tables import one_line
+    from hear_byols.answers.detector import Detector
+    from hear_byols.answers.event_scores import labelled_recordings
+
+    detector = Detector(args.model, frame_ms=args.frame_ms or 1000, hop_ms=args.hop_ms or 50, device=args.device)
+    recordings, without = labelled_recordings(args.source, args.events)
+    failures = detector.fit(recordings, progress=not args.quiet)
+    detector.save(args.output)
+    for name in without:
+        print(f"hear-byols: no label file, left out: {one_line(name)}", file=sys.stderr)
+    for failure in failures:
+        print(f"hear-byols: not read: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)
+    if not args.quiet:
+        scores, cutting = detector.scores, detector.artefact.training["cutting"]
+        print(
+            f"onset F (200 ms) {scores['onset_f']:.1%} +- {scores['spread']:.1%} over {scores['n_folds']} folds of "
+            f"{scores['n_recordings']} recordings; precision {scores['precision']:.1%}, recall {scores['recall']:.1%}"
+        )
+        print(f"median filter {cutting['median_ms']:g} ms, shortest event {cutting['shortest_ms']:g} ms, thresholds:")
+        for label, threshold in zip(detector.classes, cutting["thresholds"], strict=True):
+            print(f"  {one_line(label)}: {threshold:g} ({detector.artefact.training['events'][label]} events)")
+        print(f"wrote {args.output}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """``classify evaluate --events``."""
+    from hear_byols._util.tables import one_line, write_table
+    from hear_byols.answers.detector import Detector
+    from hear_byols.answers.event_scores import labelled_recordings, score_detector
+    from hear_byols.errors import OptionError
+
+    detector = Detector.load(args.classifier, model=args.model, device=args.device)
+    recordings, _ = labelled_recordings(args.source, args.events)
+    unknown = sorted({e.label for r in recordings for e in r.events} - set(detector.classes))
+    if unknown:
+        raise OptionError(f"the classifier knows {list(detector.classes)}; the labels also say {unknown[:10]}")
+    scores, failures = score_detector(detector, recordings)
+    for failure in failures:
+        print(f"hear-byols: not read: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)
+    for name, value in scores.items():
+        print(f"{name:<36} {value:.4f}")
+    if args.output:
+        write_table(Path(args.output, "scores.csv"), ["score", "value"], list(scores.items()))
+    return 1 if failures else 0

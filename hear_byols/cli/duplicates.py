@@ -1,0 +1,72 @@
+"""``hear-byols duplicates``: copies of one recording in a folder of embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+_DESCRIPTION = """\
+Find recordings that are there more than once in an output folder of 'embed', also encoded anew, trimmed, or at another
+level. The embeddings say which files to compare; their waveforms, read from where they were embedded, decide.
+
+exit status: 0 all files were compared, whether or not there are copies; 1 some could not be read any more;
+2 nothing could start or be written"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "duplicates",
+        help="find copies of one recording",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="output folder of 'embed'")
+    parser.add_argument("--output", "-o", metavar="CSV", help="also write a table of the groups")
+    parser.add_argument(
+        "--similarity", type=float, default=0.85, metavar="X", help="of vectors, to compare files (default: 0.85)"
+    )
+    parser.add_argument(
+        "--correlation", type=float, default=0.6, metavar="X", help="of waveforms, to be copies (default: 0.6)"
+    )
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find, print, and write."""
+    from hear_byols._util.tables import one_line, write_table
+    from hear_byols.answers.duplicates import find_duplicates
+
+    found = find_duplicates(
+        args.folder,
+        least_similarity=args.similarity,
+        least_correlation=args.correlation,
+        progress=not args.quiet,
+    )
+    header = ["group", "path", "seconds", "offset_s", "gain_db", "correlation"]
+    rows = [
+        [
+            number,
+            copy.name,
+            round(copy.seconds, 3),
+            round(at.offset_s, 4),
+            round(at.gain_db, 2),
+            round(at.correlation, 3),
+        ]
+        for number, group in enumerate(found.groups, 1)
+        for copy in group
+        for at in [copy.alignment]
+    ]
+    if args.output:
+        write_table(Path(args.output), header, rows)
+    for failure in found.failures:
+        print(f"hear-byols: not compared: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)
+    if not args.quiet:
+        for number, name, seconds, offset, gain, correlation in rows:
+            place = f"from {offset:+.2f} s, {gain:+.1f} dB, correlation {correlation:.2f}"
+            print(f"group {number}: {one_line(str(name))}  {seconds:.2f} s, {place}")
+        n_copies = sum(map(len, found.groups))
+        print(f"{n_copies} of {found.n_files} files are copies, in {len(found.groups)} groups", file=sys.stderr)
+    return 1 if found.failures else 0

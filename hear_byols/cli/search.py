@@ -1,0 +1,42 @@
+"""``hear-byols search``: what in a folder of embeddings resembles a clip."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+_DESCRIPTION = """\
+List what resembles QUERY most in an output folder of 'embed': an audio file, or the name of a file in the folder. In a
+folder of windows (embed --timestamps) the hits are stretches with their times, and --start and --end cut the query."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("search", help="find clips that resemble a clip", description=_DESCRIPTION)
+    parser.add_argument("folder", metavar="FOLDER", help="output folder of 'embed'")
+    parser.add_argument("query", metavar="QUERY", help="audio file, or name of a file in the folder")
+    parser.add_argument("--start", type=float, metavar="S", help="first second of the query's stretch")
+    parser.add_argument("--end", type=float, metavar="S", help="last second of it")
+    parser.add_argument("--number", "-n", type=int, default=10, metavar="N", help="most hits (default: 10)")
+    parser.add_argument("--output", "-o", metavar="CSV", help="also write a table path,time_s,similarity")
+    parser.add_argument("--model", "-m", help="where the model's weights are, if not where the manifest says")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, print, and write."""
+    from hear_byols._util.tables import one_line, write_table
+    from hear_byols.answers.search import search
+
+    options = {"n": args.number, "model": args.model, "device": args.device}
+    hits = search(args.folder, args.query, start_s=args.start, end_s=args.end, **options)
+    if not args.quiet:
+        for hit in hits:
+            time = "" if hit.time_ms is None else f"{hit.time_ms / 1000:>10.2f} s"
+            print(f"{hit.similarity:.4f}{time}  {one_line(hit.name)}")
+    if args.output:
+        rows = [[h.name, None if h.time_ms is None else h.time_ms / 1000, round(h.similarity, 6)] for h in hits]
+        write_table(Path(args.output), ["path", "time_s", "similarity"], rows)
+    return 0
