@@ -8,13 +8,14 @@ Without ``--data`` the script makes its own audio and runs in seconds::
     python examples/fine_tune.py --frozen
     python examples/fine_tune.py --data FOLDER --seconds 3 --save mine.pth   # FOLDER/<class>/*.wav
 
-It prints the accuracy on the held-out clips before and after the training. ``hear_byols.load_model("mine.pth")`` reads
-what ``--save`` writes.
+It prints the accuracy on the held-out clips before and after the training. ``--save mine.pth`` writes the encoder, for
+``hear_byols.load_model``, and beside it ``mine.hbc`` with head and classes, for ``hear-byols classify predict``.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from example_data import find_files, synthesise
 from torch import Tensor, nn
 
 from hear_byols import EmbeddingModel, get_scene_embeddings, load_audio, load_model, save_checkpoint
+from hear_byols.answers.artefact import Artefact, settings_of
+from hear_byols.answers.head import Head
 
 BATCH_SIZE = 16
 TEST_SHARE = 0.3
@@ -36,7 +39,8 @@ def main() -> None:
     model = load_model(args.model).to(args.device)
     if args.data:
         paths, names = find_files(args.data)
-        audio = torch.stack([_fixed_length(load_audio(path, model.sample_rate), args.seconds) for path in paths])
+        clips = [load_audio(path, model.sample_rate, as_tensor=True) for path in paths]
+        audio = torch.stack([_fixed_length(clip, args.seconds) for clip in clips])
     else:
         clips, names = synthesise()
         audio = torch.from_numpy(clips)
@@ -54,8 +58,7 @@ def main() -> None:
     print(f"training accuracy: {accuracy(model, head, audio[train], labels[train]):.3f}")
     print(f"test accuracy: {accuracy(model, head, audio[test], labels[test]):.3f}")
     if args.save:
-        provenance = {**model.provenance, "fine_tuned": {"classes": list(map(str, classes)), "epochs": args.epochs}}
-        save_checkpoint(args.save, model.config, model.encoder.state_dict(), provenance)
+        save(args.save, model, head, list(map(str, classes)), args.epochs)
 
 
 def make_head(vectors: Tensor, n_classes: int) -> nn.Module:
@@ -99,16 +102,28 @@ def train_head(model: EmbeddingModel, head: nn.Module, audio: Tensor, labels: Te
             optimiser.step()
 
 
+def save(path: str, model: EmbeddingModel, head: nn.Module, classes: list[str], epochs: int) -> None:
+    """Write the encoder as a checkpoint and, beside it, head and classes as a classifier, NAME.hbc."""
+    provenance = {**model.provenance, "fine_tuned": {"classes": classes, "epochs": epochs}}
+    save_checkpoint(path, model.config, model.encoder.state_dict(), provenance)
+    norm, linear = head[0].cpu(), head[1].cpu()
+    arrays = (norm.running_mean, (norm.running_var + norm.eps).sqrt(), linear.weight.T, linear.bias)
+    arrays = [array.detach().contiguous().numpy() for array in arrays]
+    settings = settings_of(load_model(path), path, False, {})
+    training = {"head": "fine-tuned", "epochs": epochs, "scores": {}}
+    Artefact("clips", tuple(classes), Head(*arrays), settings, training).save(Path(path).with_suffix(".hbc"))
+
+
 @torch.no_grad()
 def accuracy(model: EmbeddingModel, head: nn.Module, audio: Tensor, labels: Tensor) -> float:
     """Share of clips whose class the head names."""
     return float((head(get_scene_embeddings(audio, model)).argmax(1) == labels).float().mean())
 
 
-def _fixed_length(samples: np.ndarray, seconds: float, sample_rate: int = 16000) -> Tensor:
+def _fixed_length(samples: Tensor, seconds: float, sample_rate: int = 16000) -> Tensor:
     """Cut a clip, or follow it by zeros, so that clips stack."""
     n_samples = round(seconds * sample_rate)
-    return torch.from_numpy(np.pad(samples[:n_samples], (0, max(0, n_samples - samples.size))))
+    return nn.functional.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
 
 
 def _arguments() -> argparse.Namespace:
@@ -117,8 +132,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="length that files are cut or padded to")
     parser.add_argument("--model", default="", help="as in hear_byols.load_model; by default the default model")
     parser.add_argument("--frozen", action="store_true", help="train the head alone")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--save", metavar="FILE", help="write the encoder as a checkpoint")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--save", metavar="FILE", help="write the encoder, and beside it the classifier")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast, overload
 
 import numpy as np
 
@@ -27,10 +28,17 @@ _FFMPEG = (
 EXTENSIONS = frozenset(f".{name}" for name in _LIBSNDFILE.split())
 FFMPEG_EXTENSIONS = frozenset(f".{name}" for name in _FFMPEG.split())  # opened with the extra "formats"
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 AudioSource = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
 
 
-def load_audio(source: AudioSource, sample_rate: int = 16000) -> np.ndarray:
+@overload
+def load_audio(source: AudioSource, sample_rate: int = ..., *, as_tensor: Literal[False] = ...) -> np.ndarray: ...
+@overload
+def load_audio(source: AudioSource, sample_rate: int = ..., *, as_tensor: Literal[True]) -> Tensor: ...
+def load_audio(source: AudioSource, sample_rate: int = 16000, *, as_tensor: bool = False) -> np.ndarray | Tensor:
     """Read a file as mono float32 samples at ``sample_rate``.
 
     The file is decoded block by block: beside the result only one block is held in its own rate and channels.
@@ -38,6 +46,7 @@ def load_audio(source: AudioSource, sample_rate: int = 16000) -> np.ndarray:
     Args:
         source: path of a file, or one that is open for reading bytes; any format, rate and number of channels.
         sample_rate: wanted rate in Hz, a model's ``sample_rate``.
+        as_tensor: give a ``torch.Tensor`` on the CPU; by default a numpy array. Models take both.
 
     Returns:
         float32 samples, nominally in [-1, 1] [shape=(n_samples,)].
@@ -49,7 +58,12 @@ def load_audio(source: AudioSource, sample_rate: int = 16000) -> np.ndarray:
     Warns:
         AudioWarning: channels that cancel each other, or an end that may be missing.
     """
-    return _warned(open_audio(source), sample_rate)
+    samples = _warned(open_audio(source), sample_rate)
+    if not as_tensor:
+        return samples
+    import torch
+
+    return torch.from_numpy(samples)
 
 
 def decode_bytes(content: bytes, name: str, sample_rate: int = 16000) -> np.ndarray:
@@ -73,11 +87,11 @@ def _warned(recording: Recording, sample_rate: int) -> np.ndarray:
     return audio.samples
 
 
-def stream_audio(path: str | os.PathLike[str], sample_rate: int = 16000) -> Iterator[np.ndarray]:
+def stream_audio(source: AudioSource, sample_rate: int = 16000) -> Iterator[np.ndarray]:
     """As :func:`load_audio`, block by block: nothing but a block is held, however long the file is.
 
     Args:
-        path: the file.
+        source: as in :func:`load_audio`.
         sample_rate: wanted rate in Hz.
 
     Yields:
@@ -86,16 +100,7 @@ def stream_audio(path: str | os.PathLike[str], sample_rate: int = 16000) -> Iter
     Raises:
         InputError: as in :func:`load_audio`, when the fault is met.
     """
-    path, n_samples = Path(path), 0
-    try:
-        with soundfile.SoundFile(path) as file:
-            for block in _resampled(_mono_blocks(file, str(path)), file.samplerate, sample_rate):
-                n_samples += len(block)
-                yield block
-    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read as audio ({_reason(path, error)})") from error
-    if n_samples == 0:
-        raise InputError(f"{path}: holds no samples at {sample_rate} Hz")
+    yield from open_audio(source).stream(sample_rate)
 
 
 def audio_seconds(path: str | os.PathLike[str]) -> float:

@@ -18,8 +18,10 @@ ClipLike = Tensor | np.ndarray
 BatchLike = Tensor | np.ndarray | Sequence[ClipLike]
 
 
-def to_tensor(audio: object, label: str = "audio") -> Tensor:
+def to_tensor(audio: object, label: str = "audio", device: torch.device | None = None) -> Tensor:
     """Take a tensor or array of floating-point samples as float32, without copying where possible.
+
+    An array, which is on no device of its own, goes to ``device``; a tensor stays where it is.
 
     Raises:
         InputError: neither tensor nor array, or not of a floating-point type.
@@ -27,7 +29,7 @@ def to_tensor(audio: object, label: str = "audio") -> Tensor:
     if isinstance(audio, np.ndarray):
         if audio.dtype.kind not in "fiub":
             raise InputError(f"{label} must hold float32 samples in [-1, 1], got an array of dtype {audio.dtype}")
-        audio = torch.from_numpy(np.ascontiguousarray(audio))
+        audio = torch.from_numpy(np.ascontiguousarray(audio)).to(device)
     if not isinstance(audio, Tensor):
         raise InputError(
             f"{label} must be a torch.Tensor or numpy.ndarray of float32 samples, got {type(audio).__name__}; "
@@ -65,7 +67,7 @@ def check_batch(audio: BatchLike, device: torch.device) -> Tensor:
     Raises:
         InputError: wrong rank, dtype or device, no clips, no samples, NaN, infinity or a peak above 10.
     """
-    audio = to_tensor(audio)
+    audio = to_tensor(audio, device=device)
     if audio.ndim != 2:
         hint = {1: "for one clip pass audio[None]", 3: "mix channels down first: audio.mean(dim=1)"}.get(audio.ndim, "")
         raise InputError(
@@ -93,7 +95,7 @@ def check_clips(clips: Sequence[ClipLike], device: torch.device) -> list[Tensor]
         raise InputError("the list holds no clips; at least one is needed")
     checked = []
     for i, clip in enumerate(clips):
-        tensor = to_tensor(clip, f"clip {i}")
+        tensor = to_tensor(clip, f"clip {i}", device)
         if tensor.ndim != 1:
             raise InputError(f"clip {i} of a list must have the shape (n_samples,), got {tuple(tensor.shape)}")
         if tensor.numel() == 0:

@@ -42,8 +42,8 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):
         options: further options of ``hear_byols.load_model``, JSON-able, for example ``{"normalization": "clip"}``.
         batch_size: clips that are read and embedded at a time; the vectors do not depend on it.
         device: where the model works, ``"cpu"``, ``"cuda"`` ...
-        on_error: ``"raise"``, or ``"skip"``: a clip that cannot be read or embedded is named in a warning of the log, and
-            its row is NaN.
+        on_error: ``"raise"``, or ``"skip"``: a clip that cannot be embedded is named in a warning of the log, and its
+            row is NaN.
 
     Examples:
         >>> from sklearn.linear_model import LogisticRegression

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
 
-from hear_byols import load_audio
+from hear_byols import load_audio, load_model
 from hear_byols.audio import EXTENSIONS, audio_seconds
 from hear_byols.errors import InputError
+from hear_byols.inputs import to_tensor
 
 RATE = 16000
 TONE_HZ = 1000
@@ -118,3 +120,21 @@ def test_files_that_are_no_audio_are_refused_by_name(tmp_path):
         with pytest.raises(InputError, match=reason) as caught:
             load_audio(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_tensor_is_given_when_asked_and_models_take_both(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 16000)
+    array, tensor = load_audio(tmp_path / "a.wav"), load_audio(tmp_path / "a.wav", as_tensor=True)
+    assert isinstance(array, np.ndarray)
+    assert torch.equal(tensor, torch.from_numpy(array))
+    model = load_model("random_cnn")
+    expected = model(tensor.to(model.device)[None])
+    assert torch.equal(model(array[None]), expected)
+    assert torch.equal(torch.stack([tensor, tensor])[:1], tensor[None])
+    assert torch.equal(model.scene_embeddings(array[None]), model.scene_embeddings(tensor[None]))
+
+
+def test_arrays_go_to_the_models_device():
+    array, tensor = np.zeros((1, 100), np.float32), torch.zeros(1, 100)
+    assert to_tensor(array, device=torch.device("meta")).device.type == "meta"
+    assert to_tensor(tensor, device=torch.device("meta")).device.type == "cpu"  # moving it is the caller's

@@ -196,6 +196,11 @@ def test_models_lists_the_zoo(capsys):
         ["random_cvt", "cvt", "2048"],
     ]
     assert main(["models", "nothing*"]) == 2
+    assert main(["models", "random_*", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [record["name"] for record in records] == hear_byols.list_models("random_*")
+    assert records[0]["local"] is None
+    assert not records[0]["default"]
 
 
 @pytest.fixture

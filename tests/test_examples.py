@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 import hear_byols
+from hear_byols.answers.classifier import Classifier
 
 pytest.importorskip("sklearn", reason='needs pip install "hear_byols[sklearn]"')
 
@@ -62,6 +63,12 @@ def test_fine_tuning_learns_and_its_checkpoint_loads(run, tmp_path: Path) -> Non
     assert tuned.provenance["fine_tuned"]["classes"] == ["clicks", "hum", "sweep"]
     changed = [not torch.equal(a, b) for a, b in zip(tuned.parameters(), untrained.parameters(), strict=True)]
     assert all(changed)
+    clips = np.random.default_rng(0).uniform(-0.3, 0.3, (2, 16000)).astype(np.float32)
+    classifier = Classifier.load(path.with_suffix(".hbc"), device="cpu")
+    assert classifier.classes == ("clicks", "hum", "sweep")
+    assert classifier.predict_proba(clips).sum(1) == pytest.approx(1, abs=1e-5)
+    hum = 0.3 * sum(np.sin(2 * np.pi * 200 * k * np.arange(16000) / 16000) / k for k in range(1, 6))
+    assert list(classifier.predict([hum.astype(np.float32)])) == ["hum"]
 
 
 def test_the_frozen_mode_learns_and_leaves_the_encoder(run, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hear_byols._util.tables import unguarded
 from hear_byols.errors import OptionError
 from hear_byols.extraction.files import AudioFile
 
 TASK_FILE = "task_metadata.json"
-_COLUMNS = ("file", "label")
+_COLUMNS = (("file", "path"), ("label",))
 
 
 def find_labels(files: Sequence[AudioFile], source: Path | None = None) -> list[str | None]:
@@ -20,8 +21,8 @@ def find_labels(files: Sequence[AudioFile], source: Path | None = None) -> list[
 
     Args:
         files: as ``collect`` gives them for one folder.
-        source: a CSV file with the columns ``file`` (path below that folder) and ``label``; a HEAR task folder (scene
-            tasks); or None for the first sub-folder that a file lies in. Several labels of one file are joined by
+        source: a CSV file with the columns ``file`` or ``path`` (below that folder) and ``label``; a HEAR task folder
+            (scene tasks); or None for the first sub-folder that a file lies in. Several labels of one file are joined by
             " + ".
 
     Returns:
@@ -68,11 +69,13 @@ def _read_table(path: Path) -> dict[str, str]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            if not set(_COLUMNS) <= set(reader.fieldnames or ()):
-                got = ", ".join(reader.fieldnames or ()) or "nothing"
+            present = reader.fieldnames or ()
+            columns = [next((name for name in names if name in present), None) for names in _COLUMNS]
+            if None in columns:
+                got = ", ".join(present) or "nothing"
                 raise OptionError(f"{path}: the first line must name the columns file and label; it holds {got[:200]}")
             for row in reader:
-                name, label = (str(row[column] or "").strip() for column in _COLUMNS)
+                name, label = (unguarded(str(row[column or ""] or "").strip()) for column in columns)
                 if name and label:
                     found.setdefault(PurePosixPath(name).as_posix(), []).append(label)
     except (OSError, UnicodeError, csv.Error) as error:

@@ -18,7 +18,8 @@ from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import check_method, project
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.extract import embed_to_folder
-from hear_byols.extraction.files import PathLike, collect
+from hear_byols.extraction.files import AudioFile, PathLike, collect
+from hear_byols.extraction.folder import is_embedding_folder, read_embeddings
 from hear_byols.extraction.groups import Failure
 from hear_byols.hear import load_model
 
@@ -55,8 +56,9 @@ def map_folder(
     """Embed a folder of audio (scene embeddings) and draw its map.
 
     Args:
-        model: what ``load_model`` takes.
-        audio: a folder, or a HEAR task folder, whose labels then are the default.
+        model: what ``load_model`` takes. For an output folder of ``embed`` empty, or the model that it must be of.
+        audio: a folder; a HEAR task folder, whose labels then are the default; or an output folder of ``embed``, which
+            is read instead of embedding its files again.
         output: ``.html`` for an interactive page, ``.png``, ``.pdf`` or ``.svg`` for a picture.
         labels: CSV file or HEAR task folder; by default the names of sub-folders.
         method: ``"pca"`` or ``"umap"``.
@@ -77,14 +79,18 @@ def map_folder(
     if not is_page:
         require("matplotlib", "a picture", "analysis")
     folder = Path(audio)
-    if not folder.is_dir():
-        raise OptionError(f"{folder} is not a folder; --audio takes a folder of audio files")
-    if labels is None and (folder / TASK_FILE).is_file():
-        labels = folder
-    source = audio_folder(folder, load_model(model).sample_rate)
-    files = collect([source])
+    known = _read(folder, model) if is_embedding_folder(folder) else None
+    if known is not None:
+        source, files = folder, known[0]
+    else:
+        if not folder.is_dir():
+            raise OptionError(f"{folder} is not a folder; --audio takes a folder of audio files, or one of embeddings")
+        if labels is None and (folder / TASK_FILE).is_file():
+            labels = folder
+        source = audio_folder(folder, load_model(model).sample_rate)
+        files = collect([source])
     found = find_labels(files, None if labels is None else Path(labels))
-    vectors, failures = _embed(model, source, device, progress)
+    vectors, failures = known[1:] if known is not None else _embed(model, source, device, progress)
     kept = [i for i, file in enumerate(files) if file.name in vectors]
     if not kept:
         raise InputError(f"none of the {len(files)} files could be embedded; {failures[0].reason}")
@@ -97,6 +103,16 @@ def map_folder(
     else:
         save_figure(draw_map(atlas), target)
     return MapReport(len(kept), sum(found[i] is None for i in kept), failures)
+
+
+def _read(folder: Path, model: str) -> tuple[list[AudioFile], dict[str, np.ndarray], tuple[Failure, ...]]:
+    """What an output folder of ``embed`` holds, of this model if one is named."""
+    content = read_embeddings(folder, model=load_model(model) if model else None)
+    if content.times_ms is not None:
+        raise OptionError(f"{folder} holds windows (--timestamps); a map is of whole files")
+    files = [AudioFile(name, Path(content.paths[name])) for name in content.names]
+    failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
+    return files, dict(zip(content.names, content.vectors, strict=True)), failures
 
 
 def _embed(model: str, folder: Path, device: str, progress: bool) -> tuple[dict[str, np.ndarray], tuple[Failure, ...]]:

@@ -58,6 +58,8 @@ def score_detector(detector: Detector, recordings: Sequence[Recording]) -> tuple
     """
     psds = require("sed_scores_eval.intersection_based", "PSDS", "eval").psds
     make_frame = require("sed_scores_eval.base_modules.scores", "PSDS", "eval").create_score_dataframe
+    there = {event.label for recording in recordings for event in recording.events}
+    kept = [i for i, label in enumerate(detector.classes) if label in there]  # PSDS is a mean over classes with events
     predicted, reference, frames, seconds, failures = {}, {}, {}, {}, []
     for recording in recordings:
         name = str(recording.path)
@@ -69,7 +71,7 @@ def score_detector(detector: Detector, recordings: Sequence[Recording]) -> tuple
         found = detector.cut(times, values)
         predicted[name], reference[name] = list(found.events), list(recording.events)
         edges = np.append(times, times[-1] + detector.model.framing.hop_ms) / 1000
-        frames[name] = make_frame(values, edges, list(detector.classes))
+        frames[name] = _writable(make_frame(values[:, kept], edges, [detector.classes[i] for i in kept]))
         seconds[name] = float(edges[-1])
     if not predicted:
         raise InputError(f"none of the {len(recordings)} recordings can be read; {failures[0].reason}")
@@ -77,5 +79,19 @@ def score_detector(detector: Detector, recordings: Sequence[Recording]) -> tuple
     for name in ("event_onset_200ms_fms", "segment_1s_er"):
         scores.update(event_scores(name, predicted, reference, detector.classes))
     truth = {name: [(e.start / 1000, e.end / 1000, e.label) for e in events] for name, events in reference.items()}
-    scores["psds1"] = float(psds(frames, truth, seconds, **_PSDS)[0])
+    if kept:
+        scores["psds1"] = float(psds(frames, truth, seconds, **_PSDS)[0])
     return scores, tuple(failures)
+
+
+def _writable(frame: Any) -> Any:
+    """A data frame whose arrays can be written, as sed_scores_eval 0.0.4 needs and pandas from 3.0 on does not give."""
+    pandas = require("pandas", "PSDS", "eval")
+
+    class Writable(pandas.DataFrame):
+        _constructor = property(lambda self: Writable)
+
+        def to_numpy(self, *args: Any, **options: Any) -> np.ndarray:
+            return np.array(super().to_numpy(*args, **options))
+
+    return Writable(frame)

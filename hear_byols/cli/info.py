@@ -19,12 +19,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
+    from hear_byols._util.tables import one_line
+
     description = describe(args.checkpoint)
     if args.json:
         print(json.dumps(description, indent=2))
         return 0
-    for name, value in _lines(description):
-        print(f"{name:<40}  {value}")
+    lines = _lines(description)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {one_line(value, 1000)}")
     return 0
 
 
@@ -60,6 +64,10 @@ def _lines(content: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for key, value in content.items():
         if isinstance(value, dict) and value:
             lines += _lines(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            lines += _lines({str(i): item for i, item in enumerate(value, 1)}, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            lines.append((prefix + key, ", ".join(map(str, value)) or "-"))
         else:
             lines.append((prefix + key, "-" if value is None else str(value)))
     return lines

@@ -21,8 +21,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="name, file or hf://owner/repo/file")
-    parser.add_argument("--audio", "-a", required=True, metavar="FOLDER", help="folder of audio, or HEAR task folder")
+    parser.add_argument("model", nargs="?", default="", metavar="MODEL", help="name, file or hf://owner/repo/file")
+    parser.add_argument(
+        "--audio", "-a", required=True, metavar="FOLDER", help="of audio, a HEAR task, or an output folder of 'embed'"
+    )
     parser.add_argument("--labels", "-l", metavar="PATH", help="CSV file or HEAR task folder")
     parser.add_argument("--output", "-o", required=True, metavar="FILE", help=".html, .png, .pdf or .svg")
     parser.add_argument("--method", default="pca", choices=("pca", "umap"), help="default: pca")

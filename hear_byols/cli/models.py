@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import textwrap
+from dataclasses import asdict
 
 from hear_byols.errors import WeightsNotFoundError
 from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, known_record, list_models
@@ -15,6 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser("models", help="list the models", description="List the models known by name.")
     parser.add_argument("pattern", nargs="?", default="*", help="shell-style wildcard, such as 'original_*'")
+    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
     parser.set_defaults(run=run)
 
 
@@ -23,6 +26,9 @@ def run(args: argparse.Namespace) -> int:
     names = list_models(args.pattern)
     if not names:
         raise WeightsNotFoundError(f"no model is called {args.pattern!r}; known: {', '.join(list_models())}")
+    if args.json:
+        print(json.dumps([_description(known_record(name)) for name in names], indent=2))
+        return 0
     rows = [_HEADER, *(_row(known_record(name)) for name in names)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     for row in rows:
@@ -30,10 +36,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(record: WeightRecord) -> tuple[str, ...]:
+def _is_local(record: WeightRecord) -> bool | None:
+    """Whether the weights are on this machine; None where there are none to be had."""
     from hear_byols.weights.locate import local_file
 
-    local = ("yes" if local_file(record) else "no") if record.file or record.location else "-"
+    return local_file(record) is not None if record.file or record.location else None
+
+
+def _description(record: WeightRecord) -> dict[str, object]:
+    return {**asdict(record), "default": record.name == DEFAULT_MODEL, "local": _is_local(record)}
+
+
+def _row(record: WeightRecord) -> tuple[str, ...]:
+    local = {True: "yes", False: "no", None: "-"}[_is_local(record)]
     name = record.name + (" (default)" if record.name == DEFAULT_MODEL else "")
     return (
         name,

@@ -87,6 +87,21 @@ class Recording:
                 raise InputError("holds no samples" + (f" at {rate} Hz" if blocks else ""))
         return Audio(mono, (*self._survey.notes, *mixer.notes()))
 
+    def stream(self, sample_rate: int) -> Iterator[np.ndarray]:
+        """As :meth:`read`, block by block [shape=(n_samples,)]; the notes are left out.
+
+        Raises:
+            InputError: as in :meth:`read`, when the fault is met.
+        """
+        rate, mixer, n_samples = _checked_rate(sample_rate), _Mixer(), 0
+        with self._named():
+            for part in self._survey.parts:
+                for block in self._decoded(part, rate, mixer):
+                    n_samples += len(block)
+                    yield block
+            if n_samples == 0:
+                raise InputError(f"holds no samples at {rate} Hz")
+
     def _decoded(self, part: Part, sample_rate: int, mixer: _Mixer) -> Iterator[np.ndarray]:
         """Mono blocks of a part at ``sample_rate``; in the end their length is compared with the part's."""
         with self._decoder(part) as (rate, wanted, blocks):

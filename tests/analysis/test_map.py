@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from extraction import write_corpus
 
-from hear_byols import embed_files
+from hear_byols import embed_files, embed_to_folder
 from hear_byols.analysis.atlas import COLOURS, MOST_CLASSES, NO_LABEL, make_atlas, natural_key
 from hear_byols.analysis.figures import save_figure
 from hear_byols.analysis.labels import audio_folder, find_labels
@@ -312,3 +312,25 @@ def test_errors_come_before_anything_is_embedded(corpus, monkeypatch, capsys, ar
     assert main(["map", MODEL, "--audio", "audio", *arguments, "--device", "cpu"]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in corpus.parent.iterdir()] == ["audio"]
+
+
+# ---- what is embedded already
+
+
+def test_an_embed_folder_is_mapped_without_embedding_again(corpus, tmp_path):
+    embed_to_folder([corpus], tmp_path / "embedded", model=MODEL)
+    by_audio, by_folder = tmp_path / "a.html", tmp_path / "b.html"
+    map_folder(MODEL, corpus, by_audio, title="t")
+    for path in corpus.rglob("*.*"):
+        path.unlink()
+    report = map_folder("", tmp_path / "embedded", by_folder, title="t")
+    assert report.n_files == 8
+    assert by_folder.read_text() == by_audio.read_text()
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "path,rank,label\n" + "".join(f"{name},1,'=cluster\n" for name in ("a/clip00.flac", "b/clip01.wav"))
+    )
+    map_folder(MODEL, tmp_path / "embedded", by_folder, labels=labels)
+    assert '"=cluster"' in by_folder.read_text()
+    with pytest.raises(OptionError, match="another model"):
+        map_folder("random_clstm", tmp_path / "embedded", by_folder)
