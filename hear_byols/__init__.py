@@ -19,6 +19,7 @@ _HOMES = {
     "load_audio": "audio",
     "embed_files": "extraction.arrays",
     "embed_to_folder": "extraction.extract",
+    "encode": "extraction.arrays",
     "read_embeddings": "extraction.folder",
     "EmbeddingModel": "model",
     "save_checkpoint": "weights.checkpoint",
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "embed_files",
     "embed_to_folder",
+    "encode",
     "find_record",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
@@ -43,7 +45,7 @@ __all__ = [
 if TYPE_CHECKING:
     from hear_byols.audio import load_audio
     from hear_byols.errors import HearByolsError
-    from hear_byols.extraction.arrays import embed_files
+    from hear_byols.extraction.arrays import embed_files, encode
     from hear_byols.extraction.extract import embed_to_folder
     from hear_byols.extraction.folder import read_embeddings
     from hear_byols.hear import get_scene_embeddings, get_timestamp_embeddings, load_model

@@ -21,7 +21,7 @@ FLOORS = [
     {"streaming", "onnx"},
     {"hear"},
     {"variants", "publish", "extraction"},
-    {"sklearn", "teachers"},
+    {"sklearn", "teachers", "ecosystem"},
     {"training", "evaluation", "analysis"},  # the extras' rooms: none enters another
     {"answers"},  # what people do with embeddings, by what the rooms below can
     {"cli"},
@@ -34,6 +34,7 @@ EXTRAS = {
     "opensmile": {"opensmile"},
     "sklearn": {"sklearn"},
     "containers.ffmpeg": {"av"},
+    "ecosystem.mteb": {"mteb"},
     "extraction.writers": {"pyarrow"},
     "onnx.export": {"onnxruntime"},
     "extraction.ray": {"ray"},

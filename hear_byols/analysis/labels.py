@@ -22,8 +22,8 @@ def find_labels(files: Sequence[AudioFile], source: Path | None = None) -> list[
     Args:
         files: as ``collect`` gives them for one folder.
         source: a CSV file with the columns ``file`` or ``path`` (below that folder) and ``label``; a HEAR task folder
-            (scene tasks); or None for the first sub-folder that a file lies in. Several labels of one file are joined by
-            " + ".
+            (scene tasks); or None for the first sub-folder that a file lies in. Several labels of one file are joined
+            by " + ".
 
     Returns:
         A label a file, None for those without.

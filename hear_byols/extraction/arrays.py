@@ -18,6 +18,7 @@ from hear_byols.extraction.files import AudioFile, PathLike
 from hear_byols.extraction.groups import GROUPS, Failure, embedded_groups
 from hear_byols.extraction.writers import Embedded
 from hear_byols.hear import load_model
+from hear_byols.inputs import ClipLike
 from hear_byols.interface import AudioModel
 
 _log = logging.getLogger(__name__)
@@ -118,3 +119,31 @@ def _nothing(name: str, model: AudioModel, timestamps: bool) -> Embedded:
     if timestamps:
         return Embedded(name, np.empty((0, model.timestamp_embedding_size), np.float32), np.empty(0, np.float32))
     return Embedded(name, np.full(model.scene_embedding_size, np.nan, np.float32))
+
+
+def encode(clips: Sequence[PathLike | ClipLike], model: AudioModel | PathLike | None = None) -> np.ndarray:
+    """Embed whole clips, files and samples alike.
+
+    Args:
+        clips: paths of audio files, or samples in [-1, 1] at the model's rate [shape=(n_samples,)], of any lengths.
+        model: as in :func:`embed_files`.
+
+    Returns:
+        float32 [shape=(n_clips, scene_embedding_size)].
+
+    Raises:
+        InputError: a clip cannot be read or embedded; names it.
+    """
+    if isinstance(clips, (str, os.PathLike)) or len(clips) == 0:
+        raise InputError(f"clips must be a list of paths or of samples, and not empty; got {clips!r}")
+    if model is None or isinstance(model, (str, os.PathLike)):
+        model = load_model(model or "")
+    places = {True: [], False: []}
+    for place, clip in enumerate(clips):
+        places[isinstance(clip, (str, os.PathLike))].append(place)
+    vectors = np.empty((len(clips), model.scene_embedding_size), np.float32)
+    if places[True]:
+        vectors[places[True]] = embed_files([clips[place] for place in places[True]], model)
+    if places[False]:
+        vectors[places[False]] = model.scene_embeddings([clips[place] for place in places[False]]).cpu().numpy()
+    return vectors

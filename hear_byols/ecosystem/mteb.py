@@ -1,0 +1,88 @@
+"""A model for the audio tasks of mteb (MAEB): ``mteb.evaluate(model_meta("cnn_hybrid").load_model(), tasks)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from mteb.models import ModelMeta
+from mteb.models.abs_encoder import AbsEncoder
+
+from hear_byols import __version__
+from hear_byols._util.device import find_device
+from hear_byols.extraction.files import PathLike
+from hear_byols.hear import load_model
+from hear_byols.weights.registry import DEFAULT_MODEL, known_record
+
+OWNER = "hear-byols"  # mteb's names have an owner
+
+
+class HearByols(AbsEncoder):
+    """Scene embeddings under mteb's names.
+
+    Args:
+        model_name: ``hear-byols/NAME`` for a model of ``hear_byols.list_models()``, or what ``load_model`` takes.
+        revision: of this package; mteb passes it.
+        device: ``"cpu"``, ``"cuda"`` ...; by default a GPU where there is one.
+        **options: of ``load_model``.
+    """
+
+    def __init__(
+        self, model_name: PathLike = "", revision: str | None = None, device: str | None = None, **options: Any
+    ) -> None:
+        self.model = load_model(str(model_name).removeprefix(f"{OWNER}/"), **options).to(find_device(device or "auto"))
+
+    def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:
+        """Embed the audio of a data loader of mteb.
+
+        Args:
+            inputs: a ``DataLoader`` of rows with ``audio``: ``{"array": ..., "sampling_rate": ...}``.
+            **kwargs: what mteb says of the task, which changes nothing.
+
+        Returns:
+            float32 [shape=(n_rows, scene_embedding_size)].
+        """
+        inputs.collate_fn = list  # rows as they are; clips of different lengths make no tensor
+        batches = [self.model.scene_embeddings([self._samples(row["audio"]) for row in rows]) for rows in inputs]
+        return torch.cat(batches).cpu().numpy()
+
+    def _samples(self, audio: Any) -> np.ndarray:
+        """Mono samples at the model's rate, resampled as files are."""
+        samples = np.asarray(audio["array"], np.float32)
+        samples = samples if samples.ndim == 1 else samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
+        if audio["sampling_rate"] != self.model.sample_rate:
+            samples = soxr.resample(samples, audio["sampling_rate"], self.model.sample_rate, quality="HQ")
+        return samples
+
+
+def model_meta(name: str = DEFAULT_MODEL) -> ModelMeta:
+    """What mteb wants to know of a model.
+
+    Args:
+        name: of ``hear_byols.list_models()``.
+    """
+    record, model = known_record(name), load_model(name)
+    return ModelMeta(
+        loader=HearByols,
+        name=f"{OWNER}/{name}",
+        languages=None,
+        open_weights=True,
+        revision=__version__,
+        release_date="2026-11-25",
+        max_tokens=None,
+        n_parameters=sum(weights.numel() for weights in model.state_dict().values()),
+        n_embedding_parameters=0,
+        memory_usage_mb=None,
+        embed_dim=record.embedding_size,
+        license=None,
+        reference=None,
+        similarity_fn_name="cosine",
+        framework=["PyTorch"],
+        use_instructions=False,
+        public_training_code=None,
+        public_training_data=None,
+        training_datasets=None,
+        modalities=["audio"],
+    )

@@ -1,0 +1,67 @@
+"""Other projects' words for our models, checked by those projects' own code where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import hear_byols
+from hear_byols.ecosystem.xares import HearByolsEncoder
+from hear_byols.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+MODEL = "random_cnn"
+
+
+def test_xares_accepts_the_encoder():
+    checker = pytest.importorskip("xares.audio_encoder_checker")
+    encoder = HearByolsEncoder(MODEL, hop_ms=200)
+    assert checker.check_audio_encoder(encoder)
+
+
+def test_xares_gets_our_timestamps():
+    encoder = HearByolsEncoder(MODEL, hop_ms=100)
+    audio = torch.rand(2, 8000) - 0.5
+    expected = hear_byols.load_model(MODEL, hop_ms=100).timestamp_embeddings(audio)[0]
+    assert torch.equal(encoder(audio), expected)
+    assert encoder(audio[0]).shape == (1, 6, encoder.output_dim)
+
+
+def test_mteb_gets_our_vectors():
+    pytest.importorskip("mteb")
+    from hear_byols.ecosystem.mteb import HearByols, model_meta
+
+    meta = model_meta(MODEL)
+    assert meta.name == f"hear-byols/{MODEL}"
+    assert meta.embed_dim == 2048
+    encoder = HearByols(meta.name, device="cpu")
+    rng = np.random.default_rng(0)
+    clips = [rng.uniform(-0.3, 0.3, n).astype(np.float32) for n in (8000, 5000, 9000)]
+    rows = [{"audio": {"array": clip, "sampling_rate": 16000}} for clip in clips]
+    rows.append({"audio": {"array": np.stack([clips[0]] * 2, 1), "sampling_rate": 8000}})
+    loader = torch.utils.data.DataLoader(rows, batch_size=3)
+    vectors = encoder.encode(loader, task_metadata=None, hf_split="test", hf_subset="default")
+    expected = hear_byols.encode(clips, MODEL)
+    np.testing.assert_allclose(vectors[:3], expected, atol=1e-4)
+    assert vectors.shape == (4, 2048)
+    assert np.isfinite(vectors).all()
+
+
+def test_torch_hub_loads_a_model():
+    model = torch.hub.load(str(ROOT), "hear_byols", MODEL, source="local", normalization="clip")
+    assert model.scene_embedding_size == 2048
+
+
+def test_encode_takes_paths_and_samples_alike(tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, 8000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, "FLOAT")
+    vectors = hear_byols.encode([samples, tmp_path / "a.wav", torch.from_numpy(samples[:4000])], MODEL)
+    np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-4)
+    np.testing.assert_allclose(vectors[0], hear_byols.embed_files(tmp_path / "a.wav", MODEL), atol=1e-4)
+    for wrong in ([], "a.wav"):
+        with pytest.raises(InputError):
+            hear_byols.encode(wrong, MODEL)
