@@ -9,6 +9,7 @@ import soxr
 import torch
 from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ScoringFunction
 
 from hear_byols import __version__
 from hear_byols._util.device import find_device
@@ -34,12 +35,25 @@ class HearByols(AbsEncoder):
     ) -> None:
         self.model = load_model(str(model_name).removeprefix(f"{OWNER}/"), **options).to(find_device(device or "auto"))
 
-    def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:
+    def encode(
+        self,
+        inputs: Any,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: Any = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
         """Embed the audio of a data loader of mteb.
 
         Args:
             inputs: a ``DataLoader`` of rows with ``audio``: ``{"array": ..., "sampling_rate": ...}``.
-            **kwargs: what mteb says of the task, which changes nothing.
+            task_metadata: of the task, which, like all that follows, changes nothing.
+            hf_split: likewise.
+            hf_subset: likewise.
+            prompt_type: likewise.
+            **kwargs: likewise.
 
         Returns:
             float32 [shape=(n_rows, scene_embedding_size)].
@@ -78,7 +92,7 @@ def model_meta(name: str = DEFAULT_MODEL) -> ModelMeta:
         embed_dim=record.embedding_size,
         license=None,
         reference=None,
-        similarity_fn_name="cosine",
+        similarity_fn_name=ScoringFunction.COSINE,
         framework=["PyTorch"],
         use_instructions=False,
         public_training_code=None,
