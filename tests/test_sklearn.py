@@ -175,7 +175,7 @@ def test_parameters_clone_and_representation() -> None:
     original = transformer(options={"hop_ms": 25}, batch_size=7, device="cpu")
     copy = clone(original)
     assert copy.get_params() == original.get_params()
-    assert set(copy.get_params()) == {"model", "options", "batch_size", "device"}
+    assert set(copy.get_params()) == {"model", "options", "batch_size", "device", "on_error"}
     assert copy.set_params(batch_size=9).batch_size == 9
     assert original.batch_size == 7
     assert "random_cnn" in repr(original)

@@ -19,9 +19,9 @@ from hear_byols.answers.head import MOST_FOLDS, STRENGTHS, fit_ridge
 from hear_byols.audio import stream_audio
 from hear_byols.errors import InputError, OptionError
 from hear_byols.evaluation.tasks import Event
-from hear_byols.extraction.extract import Failure
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import load_its_model
+from hear_byols.extraction.groups import Failure
 from hear_byols.hear import load_model
 from hear_byols.interface import AudioModel
 

@@ -14,9 +14,9 @@ from hear_byols.answers.alignment import Alignment, align
 from hear_byols.answers.compact import compact, nearest
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, OptionError
-from hear_byols.extraction.extract import Failure
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import read_manifest, recorded_sources
+from hear_byols.extraction.groups import Failure
 
 LEAST_SIMILARITY = 0.85  # of the vectors of two clips that are compared by their waveforms
 LEAST_CORRELATION = 0.6

@@ -13,8 +13,8 @@ from hear_byols.answers.detector import Detector, Recording
 from hear_byols.answers.label_files import find_label_file, read_events
 from hear_byols.errors import InputError, OptionError
 from hear_byols.evaluation.scores import event_scores
-from hear_byols.extraction.extract import Failure
 from hear_byols.extraction.files import PathLike, collect
+from hear_byols.extraction.groups import Failure
 
 # DCASE's first scenario, which asks for exact times (Ebbers, Serizel, Haeb-Umbach 2022).
 _PSDS: dict[str, Any] = {"dtc_threshold": 0.7, "gtc_threshold": 0.7, "alpha_st": 1, "max_efpr": 100}
