@@ -187,7 +187,7 @@ def test_a_reader_that_goes_away_is_no_traceback():
 def test_models_lists_the_zoo(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["name", "encoder", "size", "source", "local", "licence"]
+    assert lines[0].split() == ["name", "encoder", "size", "source", "local", "commercial", "use", "licence"]
     assert [line.split()[0] for line in lines[1:]] == hear_byols.list_models()
     assert main(["models", "random_c*"]) == 0
     assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [
