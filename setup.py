@@ -33,7 +33,7 @@ setup(
     description="Small, fast, trustworthy audio embeddings: BYOL-S with the HEAR API",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license_expression="MIT AND CC-BY-SA-4.0",  # the code, and the weights in checkpoints/
+    license_expression="MIT AND CC-BY-4.0 AND CC-BY-SA-4.0",  # the code, and the weights in checkpoints/
     license_files=["LICENSE", "NOTICE"],
     author="The hear_byols authors",
     python_requires=">=3.10",
@@ -43,7 +43,7 @@ setup(
         "hear_byols": ["py.typed"],
         "hear_byols.analysis": ["*.html"],
         "hear_byols.evaluation": ["*.csv"],
-        "hear_byols.checkpoints": ["*.pth", "*.safetensors", "*.md"],
+        "hear_byols.checkpoints": ["*.pth", "*.safetensors", "*.md", "*.csv"],
     },
     include_package_data=False,
     install_requires=[
