@@ -41,14 +41,14 @@ class Decoder:
         Raises:
             InputError: the stream is damaged, changes on its way, or is shorter than the file says.
         """
-        import av
+        from av.error import FFmpegError
 
         n_samples = 0
         try:
             for block in self._resampled():
                 n_samples += len(block)
                 yield block
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             raise InputError(f"is damaged or cut off after {n_samples / self.rate:.2f} s ({error.strerror})") from error
         announced = self._announced()
         if n_samples / self.rate < announced - _SLACK:
@@ -92,10 +92,11 @@ def open_decoder(source: str | PathLike[str] | BinaryIO) -> Iterator[Decoder]:
         InputError: FFmpeg cannot read it.
     """
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(source) as container:
             yield Decoder(container)
-    except (av.error.FFmpegError, UnicodeError) as error:
+    except (FFmpegError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot be read as audio (neither libsndfile nor FFmpeg: {reason})") from error

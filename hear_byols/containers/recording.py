@@ -134,7 +134,7 @@ class Recording:
             for header in (b"", part.header) if part.header else (b"",):
                 with self._part_file(part, header) as file:
                     try:
-                        sound = soundfile.SoundFile(file)
+                        sound = soundfile.SoundFile(file)  # pyright: ignore[reportArgumentType]
                     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
                         refusal = error
                         continue
@@ -151,7 +151,10 @@ class Recording:
         if part.seconds is not None:
             return part.seconds
         try:
-            with self._part_file(part, b"") as file, soundfile.SoundFile(file) as sound:
+            with (
+                self._part_file(part, b"") as file,
+                soundfile.SoundFile(file) as sound,  # pyright: ignore[reportArgumentType]
+            ):
                 return _length(part, sound)
         except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError):
             return 0.0

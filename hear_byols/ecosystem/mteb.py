@@ -79,7 +79,7 @@ def model_meta(name: str = DEFAULT_MODEL) -> ModelMeta:
     """
     record, model = known_record(name), load_model(name)
     return ModelMeta(
-        loader=HearByols,
+        loader=HearByols,  # pyright: ignore[reportArgumentType]
         name=f"{OWNER}/{name}",
         languages=None,
         open_weights=True,
@@ -92,7 +92,7 @@ def model_meta(name: str = DEFAULT_MODEL) -> ModelMeta:
         embed_dim=record.embedding_size,
         license=None,
         reference=None,
-        similarity_fn_name=ScoringFunction.COSINE,
+        similarity_fn_name=ScoringFunction.COSINE,  # pyright: ignore[reportArgumentType]
         framework=["PyTorch"],
         use_instructions=False,
         public_training_code=None,

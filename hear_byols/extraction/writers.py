@@ -87,7 +87,8 @@ def _keep_parquet(path: Path, sources: Collection[str], new: Path) -> None:
     from pyarrow import compute, parquet
 
     table = parquet.read_table(path)
-    wanted = compute.is_in(table["source"], value_set=pa.array([_text(source) for source in sources], pa.string()))
+    kept = pa.array([_text(source) for source in sources], pa.string())
+    wanted = compute.is_in(table["source"], value_set=kept)  # pyright: ignore[reportAttributeAccessIssue]
     with atomic_path(new, sync=False) as part:
         parquet.write_table(table.filter(wanted), part)
 
