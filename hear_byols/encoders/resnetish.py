@@ -48,6 +48,7 @@ class ResNetish34(MultilayerEncoder):
     """
 
     min_frames = 1
+    column_frames = 16
     layer1: nn.Sequential
     layer2: nn.Sequential
     layer3: nn.Sequential
