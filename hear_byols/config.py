@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from hear_byols._util.numbers import plain_fields
 from hear_byols.errors import OptionError
 
 INVARIANT_MODES = ("dataset", "clip", "halfway")  # a vector depends on its own clip alone
@@ -17,6 +18,9 @@ LAYERS = ("last", "multi")
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Far beyond any sensible model; a configuration in a bad file must not claim gigabytes.
 _MOST = {"sample_rate": 384_000, "n_fft": 32_768, "n_mels": 512, "embedding_size": 65_536}
+_LEAST_RATE = 1000  # Hz
+# For a second of audio: frames, and the values of their Fourier transforms (the paper: 100, and 100 times 1024).
+_MOST_FRAMES, _MOST_VALUES = 2000, 2**24
 
 
 def _check_count(name: str, value: object, most: int) -> None:
@@ -51,8 +55,18 @@ class FrontendConfig:
     f_max: float = 7800.0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
             _check_count(f"frontend.{name}", getattr(self, name), _MOST.get(name, self.n_fft))
+        if self.sample_rate < _LEAST_RATE:
+            raise OptionError(f"frontend.sample_rate must be at least {_LEAST_RATE} Hz, got {self.sample_rate}")
+        n_frames = self.sample_rate / self.hop_length
+        if n_frames > _MOST_FRAMES or n_frames * self.n_fft > _MOST_VALUES:
+            raise OptionError(
+                f"a front end has at most {_MOST_FRAMES} frames a second, and {_MOST_VALUES} values in their Fourier "
+                f"transforms; hop_length={self.hop_length} and n_fft={self.n_fft} at {self.sample_rate} Hz give "
+                f"{n_frames:g} and {n_frames * self.n_fft:g}; take a longer hop"
+            )
         nyquist = self.sample_rate / 2
         if not (_is_number(self.f_min, 0, nyquist) and _is_number(self.f_max, 0, nyquist) and self.f_min < self.f_max):
             raise OptionError(
@@ -78,6 +92,7 @@ class EncoderConfig:
     layers: str = "last"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not isinstance(self.name, str):
             raise OptionError(f"encoder.name must be a string, got {self.name!r}")
         _check_count("encoder.embedding_size", self.embedding_size, _MOST["embedding_size"])
@@ -109,6 +124,7 @@ class NormalizationConfig:
         return self.mean, self.std
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.mode not in NORMALIZATION_MODES:
             raise OptionError(f"normalization must be one of {', '.join(NORMALIZATION_MODES)}; got {self.mode!r}")
         if (self.mean is None) != (self.std is None):

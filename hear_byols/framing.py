@@ -9,11 +9,15 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hear_byols._util.numbers import plain_fields
 from hear_byols.errors import OptionError
+
+_ENDLESS_MS = 1e15  # thirty thousand years
+MAX_FRAME_MS = 600_000  # a window is padded, transformed and encoded whole
 
 
 def _positive(name: str, value: object) -> Fraction:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < _ENDLESS_MS:
         raise OptionError(f"{name} must be a positive number of milliseconds, got {value!r}")
     return Fraction(value)
 
@@ -23,12 +27,12 @@ class Framing:
     """Windows of ``frame_ms`` centred every ``hop_ms``.
 
     Args:
-        frame_ms: window length in milliseconds.
+        frame_ms: window length in milliseconds, at most ten minutes.
         hop_ms: distance of two centres in milliseconds, at least one sample.
         sample_rate: in Hz.
 
     Raises:
-        OptionError: a length is not a positive number, or the hop is shorter than a sample.
+        OptionError: a length is not a positive number, the window exceeds ten minutes, or the hop is below a sample.
     """
 
     frame_ms: float
@@ -36,7 +40,13 @@ class Framing:
     sample_rate: int
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _positive("frame_ms", self.frame_ms)
+        if self.frame_ms > MAX_FRAME_MS:
+            raise OptionError(
+                f"frame_ms must be at most {MAX_FRAME_MS} (ten minutes), got {self.frame_ms!r}; whole clips are what "
+                "scene embeddings are for"
+            )
         _positive("hop_ms", self.hop_ms)
         if self.hop_samples < 1:
             raise OptionError(

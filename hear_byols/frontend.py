@@ -1,4 +1,4 @@
-"""Log-mel front end in plain torch (paper, section 2), on the device of its input.
+"""Log-mel front end in plain torch (paper, section 2), on the device of its input and always in float32.
 
 One primitive serves every caller: windowed segments of the signal -> FFT -> HTK mel bank -> logarithm. A whole clip
 takes its segments every ``hop_length`` samples; overlapping windows take each distinct segment once and share it
@@ -8,15 +8,18 @@ takes its segments every ``hop_length`` samples; overlapping windows take each d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hear_byols._util.host import no_autocast
 from hear_byols.config import FrontendConfig
+from hear_byols.errors import OptionError
 
 LOG_OFFSET = torch.finfo(torch.float32).eps  # added to the mel power before the logarithm
-_MAX_SEGMENTS = 8192  # FFT frames in memory at a time: 8192 x 513 complex values are 34 MB
+_MAX_VALUES = 8192 * 1024  # of FFT frames in memory at a time: their spectra are 34 MB
 
 
 def mel_filterbank(config: FrontendConfig) -> Tensor:
@@ -27,25 +30,38 @@ def mel_filterbank(config: FrontendConfig) -> Tensor:
 
     Returns:
         Triangular filters, float32 [shape=(n_fft // 2 + 1, n_mels)].
+
+    Raises:
+        OptionError: the bands are so narrow that two edges are one in float32.
     """
 
     def to_mel(hz: float) -> float:
         return 2595.0 * math.log10(1.0 + hz / 700.0)
 
     # In float32 throughout, as torchaudio does it: the published weights have seen its rounding.
-    mels = torch.linspace(to_mel(config.f_min), to_mel(config.f_max), config.n_mels + 2)
+    plain = {"dtype": torch.float32, "device": "cpu"}
+    mels = torch.linspace(to_mel(config.f_min), to_mel(config.f_max), config.n_mels + 2, **plain)
     corners = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
-    bins = torch.linspace(0, config.sample_rate // 2, config.n_fft // 2 + 1)
+    bins = torch.linspace(0, config.sample_rate // 2, config.n_fft // 2 + 1, **plain)
     rising = (bins[:, None] - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - bins[:, None]) / (corners[2:] - corners[1:-1])
+    if not bool((corners[1:] > corners[:-1]).all()):
+        raise OptionError(
+            f"{config.n_mels} mel bands do not fit between f_min={config.f_min!r} and f_max={config.f_max!r} Hz"
+        )
     return torch.minimum(rising, falling).clamp_min(0)
 
 
 class LogMel(nn.Module):
     """Waveform to log-mel spectrogram: natural log of (mel power + float32 eps).
 
+    It stays float32 when the module that holds it is converted, and within autocast.
+
     Args:
         config: rates, window, bands.
+
+    Raises:
+        OptionError: there is no room for the mel bands.
     """
 
     window: Tensor
@@ -54,9 +70,17 @@ class LogMel(nn.Module):
     def __init__(self, config: FrontendConfig | None = None) -> None:
         super().__init__()
         self.config = config or FrontendConfig()
-        window = torch.hann_window(self.config.win_length, periodic=True)
+        window, bank = _constants(self.config)
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("bank", mel_filterbank(self.config), persistent=False)
+        self.register_buffer("bank", bank, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LogMel:
+        """What ``to``, ``half``, ``cuda`` and their like do: only the device is taken over."""
+        super()._apply(fn, recurse)
+        device = self.window.device
+        if device.type != "meta":
+            self.window, self.bank = (constant.to(device) for constant in _constants(self.config))
+        return self
 
     @property
     def context(self) -> int:
@@ -73,7 +97,7 @@ class LogMel(nn.Module):
         return 1 + n_samples // self.config.hop_length
 
     def segments_log_mel(self, segments: Tensor) -> Tensor:
-        """Turn stretches of signal, each ``win_length`` samples long, into log-mel frames.
+        """Turn pieces of signal, each ``win_length`` samples long, into log-mel frames.
 
         Args:
             segments: [shape=(..., win_length)].
@@ -85,9 +109,10 @@ class LogMel(nn.Module):
         # shows in the quiet bands of pure tones.
         before = (self.config.n_fft - self.config.win_length) // 2
         after = self.config.n_fft - self.config.win_length - before
-        spectrum = torch.fft.rfft(F.pad(segments * self.window, (before, after)))
-        power = spectrum.real.square() + spectrum.imag.square()
-        return torch.log(power @ self.bank + LOG_OFFSET)
+        with no_autocast(segments.device):
+            spectrum = torch.fft.rfft(F.pad(segments.float() * self.window, (before, after)))
+            power = spectrum.real.square() + spectrum.imag.square()
+            return torch.log(power @ self.bank + LOG_OFFSET)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Compute the spectrogram of whole clips, edges reflected.
@@ -98,12 +123,58 @@ class LogMel(nn.Module):
         Returns:
             [shape=(n_clips, n_mels, 1 + n_samples // hop_length)].
         """
-        padded = F.pad(audio[:, None], (self.context, self.context), mode="reflect")[:, 0]
-        segments = padded.unfold(1, self.config.win_length, self.config.hop_length)  # a view
-        n_clips, n_frames = segments.shape[:2]
-        step = max(1, _MAX_SEGMENTS // n_clips)
-        blocks = [self.segments_log_mel(segments[:, i : i + step]) for i in range(0, n_frames, step)]
+        return self.stretch(audio, 0, self.n_frames(audio.shape[1]))
+
+    def stretch(self, audio: Tensor, first: int, stop: int) -> Tensor:
+        """Compute frames ``first`` to ``stop - 1`` of the spectrogram of whole clips, and nothing besides.
+
+        Args:
+            audio: as for :meth:`forward`.
+            first: number of the first frame.
+            stop: number of the frame after the last.
+
+        Returns:
+            [shape=(n_clips, n_mels, stop - first)].
+        """
+        hop, length = self.config.hop_length, self.config.win_length
+        step = max(1, _MAX_VALUES // self.config.n_fft // len(audio))
+        blocks = []
+        for i in range(first, stop, step):
+            start = i * hop - self.context
+            signal = _reflected(audio, start, start + (min(i + step, stop) - i - 1) * hop + length)
+            blocks.append(self.segments_log_mel(signal.unfold(1, length, hop)))  # a view
         return torch.cat(blocks, dim=1).transpose(1, 2)
+
+    def at(self, audio: Tensor, starts: Tensor) -> Tensor:
+        """Compute frames from any pieces of the signal.
+
+        Args:
+            audio: [shape=(n_clips, n_samples)].
+            starts: int64 [shape=(n_frames,)] first samples of the pieces, on the CPU.
+
+        Returns:
+            [shape=(n_clips, n_frames, n_mels)].
+        """
+        views = audio.unfold(1, self.config.win_length, 1)
+        step = max(1, _MAX_VALUES // self.config.n_fft // len(audio))
+        return torch.cat([self.segments_log_mel(views[:, i.to(audio.device)]) for i in starts.split(step)], dim=1)
+
+
+def _constants(config: FrontendConfig) -> tuple[Tensor, Tensor]:
+    """Analysis window and mel bank, float32 on the CPU."""
+    window = torch.hann_window(config.win_length, periodic=True, dtype=torch.float32, device="cpu")
+    return window, mel_filterbank(config)
+
+
+def _reflected(audio: Tensor, start: int, stop: int) -> Tensor:
+    """Samples ``start`` to ``stop - 1`` of clips, the signal reflected where these lie outside of it."""
+    n_samples = audio.shape[1]
+    inside = audio[:, max(start, 0) : min(stop, n_samples)]
+    before, after = max(-start, 0), max(stop - n_samples, 0)
+    if not before and not after:
+        return inside
+    last = n_samples - 1
+    return torch.cat([audio[:, 1 : 1 + before].flip(1), inside, audio[:, last - after : last].flip(1)], dim=1)
 
 
 class SharedSpectrogram:
@@ -122,12 +193,13 @@ class SharedSpectrogram:
         self.log_mel = log_mel
         self.frame_samples = frame_samples
         hop, context, length = log_mel.config.hop_length, log_mel.context, log_mel.config.win_length
-        centres = torch.arange(log_mel.n_frames(frame_samples)) * hop
+        centres = torch.arange(log_mel.n_frames(frame_samples), device="cpu") * hop
         inside = (centres >= context) & (centres - context + length <= frame_samples)
         self._inner = torch.nonzero(inside).flatten()
         self._edge = torch.nonzero(~inside).flatten()
         self._inner_offsets = centres[inside] - context
-        self._edge_samples = _reflect(centres[~inside, None] - context + torch.arange(length), frame_samples)
+        samples = centres[~inside, None] - context + torch.arange(length, device="cpu")
+        self._edge_samples = _reflect(samples, frame_samples)
 
     def __call__(self, audio: Tensor, starts: Tensor) -> Tensor:
         """Compute the spectrograms of windows.
@@ -142,13 +214,11 @@ class SharedSpectrogram:
         n_clips, n_windows = audio.shape[0], len(starts)
         n_mels = self.log_mel.config.n_mels
         n_frames = len(self._inner) + len(self._edge)
-        frames = audio.new_empty((n_clips, n_windows, n_frames, n_mels))
+        frames = audio.new_empty((n_clips, n_windows, n_frames, n_mels), dtype=torch.float32)
         device = audio.device
         if len(self._inner):
             distinct, place = torch.unique(starts[:, None] + self._inner_offsets, return_inverse=True)
-            views = audio.unfold(1, self.log_mel.config.win_length, 1)
-            shared = self.log_mel.segments_log_mel(views[:, distinct.to(device)])
-            frames[:, :, self._inner.to(device)] = shared[:, place.to(device)]
+            frames[:, :, self._inner.to(device)] = self.log_mel.at(audio, distinct)[:, place.to(device)]
         samples = starts[:, None, None] + self._edge_samples
         frames[:, :, self._edge.to(device)] = self.log_mel.segments_log_mel(audio[:, samples.to(device)])
         return frames.transpose(2, 3)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hear_byols._util.host import plain_defaults
 from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.errors import InputError, OptionError
@@ -24,6 +25,7 @@ RANDOM_SEED = 0  # of the untrained "random_*" baselines
 _IDLE = {"precision": "float32"}  # what openSMILE's results are anyway
 
 
+@plain_defaults()
 def load_model(
     model_file_path: str | os.PathLike[str] = "",
     *,
@@ -35,7 +37,7 @@ def load_model(
     precision: str = "float32",
     win_length: int | None = None,
 ) -> EmbeddingModel | OpenSmileModel | ConcatenatedModel:
-    """Load a model, ready to embed, on the CPU and in evaluation mode.
+    """Load a model, ready to embed, on the CPU, in float32 and in evaluation mode, whatever the host's defaults.
 
     openSMILE has no use for ``normalization``, ``layers``, ``precision`` and ``win_length``: in a concatenation they go
     to the other parts; for ``"opensmile"`` alone they are refused. It works clip by clip, whatever the ``batch_size``.
@@ -129,7 +131,7 @@ def _random(source: Source) -> Checkpoint:
     assert record is not None  # only a record has no file
     config = EncoderConfig(record.encoder, record.embedding_size)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
+        torch.default_generator.manual_seed(RANDOM_SEED)  # the CPU's alone
         encoder = build_encoder(config)
     provenance = {"name": record.name, "description": f"untrained weights, seed {RANDOM_SEED}"}
     return Checkpoint(ModelConfig(config), encoder.state_dict(), provenance)

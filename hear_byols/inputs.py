@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from hear_byols.errors import InputError
 
 MAX_PEAK = 10.0  # float audio beyond this was not scaled to [-1, 1]; clipping and resampling stay well below
+_INTEGERS = {"int16": torch.int16, "int32": torch.int32, "uint8": torch.uint8}
 
 ClipLike = Tensor | np.ndarray
 BatchLike = Tensor | np.ndarray | Sequence[ClipLike]
@@ -22,25 +23,44 @@ def to_tensor(audio: object, label: str = "audio", device: torch.device | None =
     """Take a tensor or array of floating-point samples as float32, without copying where possible.
 
     An array, which is on no device of its own, goes to ``device``; a tensor stays where it is.
+    Arrays may be of any byte order, precision and stride, and read-only. A tensor keeps its gradient.
 
     Raises:
-        InputError: neither tensor nor array, or not of a floating-point type.
+        InputError: neither tensor nor array, not of a floating-point type, sparse, nested, or with masked samples.
     """
     if isinstance(audio, np.ndarray):
-        if audio.dtype.kind not in "fiub":
-            raise InputError(f"{label} must hold float32 samples in [-1, 1], got an array of dtype {audio.dtype}")
-        audio = torch.from_numpy(np.ascontiguousarray(audio)).to(device)
+        audio = _from_array(audio, label).to(device)
     if not isinstance(audio, Tensor):
         raise InputError(
             f"{label} must be a torch.Tensor or numpy.ndarray of float32 samples, got {type(audio).__name__}; "
             "read files with hear_byols.load_audio(path)"
         )
+    if audio.layout != torch.strided or audio.is_nested:
+        kind = "nested" if audio.is_nested else audio.layout
+        raise InputError(
+            f"{label} must be a dense tensor, got a {kind} one; call its to_dense() or pass a list of clips"
+        )
     if not audio.is_floating_point():
         raise InputError(f"{label} must be float32 in [-1, 1], got {audio.dtype}. {_scaling(audio.dtype)}")
-    return audio.detach() if audio.dtype == torch.float32 else audio.detach().float()
+    return audio.resolve_neg().float()
 
 
-def _scaling(dtype: torch.dtype) -> str:
+def _from_array(array: np.ndarray, label: str) -> Tensor:
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{label} must hold float32 samples in [-1, 1], got an array of dtype {array.dtype}")
+    if np.ma.is_masked(array):
+        raise InputError(f"{label} has masked samples; fill them first, e.g. audio.filled(0)")
+    array = np.asarray(array)
+    if array.dtype.kind != "f":
+        raise InputError(
+            f"{label} must be float32 in [-1, 1], got {array.dtype}. {_scaling(_INTEGERS.get(array.dtype.name))}"
+        )
+    with np.errstate(over="ignore"):  # what is infinite in float32 is refused with the other such samples
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _scaling(dtype: torch.dtype | None) -> str:
     if dtype in (torch.int16, torch.int32):
         bits = torch.iinfo(dtype).bits
         return f"Scale integer samples first: audio.float() / {2 ** (bits - 1)}"
@@ -107,12 +127,21 @@ def check_clips(clips: Sequence[ClipLike], device: torch.device) -> list[Tensor]
     return checked
 
 
+def by_length(clips: Sequence[ClipLike]) -> list[list[int]]:
+    """Group the places of clips of equal length."""
+    groups: dict[int, list[int]] = {}
+    for i, clip in enumerate(clips):
+        groups.setdefault(clip.shape[0], []).append(i)
+    return list(groups.values())
+
+
 def check_values(audio: Tensor, labels: Sequence[str]) -> None:
     """Refuse NaN, infinity and samples far outside [-1, 1] in any row of [shape=(n_clips, n_samples)].
 
     Raises:
         InputError: naming the clip by its label, and the first bad sample.
     """
+    audio = audio.detach()
     peaks = torch.maximum(audio.amax(1), -audio.amin(1))  # NaN where a clip holds one
     fine = peaks <= MAX_PEAK
     if bool(fine.all()):
@@ -130,6 +159,25 @@ def check_values(audio: Tensor, labels: Sequence[str]) -> None:
         f"{labels[row]} peaks at {peak:g}; samples must lie in [-1, 1]. If they are integers cast to float, divide "
         "16-bit samples by 32768"
     )
+
+
+def check_vectors(vectors: Tensor, name: Callable[[int], str]) -> None:
+    """Refuse embeddings that hold NaN or infinite values.
+
+    Args:
+        vectors: [shape=(n, size)].
+        name: what the embedding of a row is of.
+
+    Raises:
+        InputError: naming the first such embedding.
+    """
+    fine = torch.isfinite(vectors).all(1)
+    if not bool(fine.all()):
+        raise InputError(
+            f"the embedding of {name(int(torch.nonzero(~fine)[0]))} holds NaN or infinite values although its samples "
+            "are fine: the model's weights are damaged or its precision is too low for this sound; load the model "
+            "with precision='float32', or take other weights"
+        )
 
 
 def pad_short(audio: Tensor, min_samples: int) -> Tensor:

@@ -7,7 +7,7 @@ are made lazily from stretches of the signal, and batches hold a limited number 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hear_byols import scenes
 from hear_byols._util.device import autocast
+from hear_byols._util.host import evaluation_view, plain_defaults, undisturbed
+from hear_byols._util.numbers import positive_count
 from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
-from hear_byols.inputs import BatchLike, ClipLike, check_batch, check_clips, is_list, pad_short
+from hear_byols.inputs import BatchLike, by_length, check_batch, check_clips, check_vectors, is_list, pad_short
 from hear_byols.normalization import Moments, halfway, standardise
 
 MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
@@ -29,13 +32,20 @@ MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
 _FRAMES_PER_BATCH = {"cpu": 2048}
 _FRAMES_PER_BATCH_GPU = 65536
 
+Statistics = tuple[Tensor | float, Tensor | float]  # mean and spread
+_UNUSED = (0.0, 1.0)  # instead of those of the call, where the mode is another than "original"
+
 
 class EmbeddingModel(nn.Module):
     """An audio embedding model that satisfies the HEAR contract.
 
-    The module is in evaluation mode when made. :meth:`scene_embeddings` and :meth:`timestamp_embeddings` always compute
-    in evaluation mode without gradients; calling the module computes scene embeddings differentiably and honours
-    ``train()`` and ``eval()``, for fine-tuning.
+    The module is in evaluation mode, float32 and on the CPU when made. :meth:`scene_embeddings` and
+    :meth:`timestamp_embeddings` always compute in evaluation mode and float32 without gradients, whatever the host
+    program has set, and change nothing that another thread could see. Calling the module computes scene embeddings
+    differentiably, for the weights and the audio, and honours ``train()``, ``eval()`` and autocast, for fine-tuning.
+
+    ``max_scene_s`` is the longest clip in seconds that a scene embedding takes: half an hour where the encoder attends
+    over the whole clip or reads it in order, None (any) where its columns are local. It may be set.
 
     Args:
         config: encoder, front end and normalisation.
@@ -72,18 +82,18 @@ class EmbeddingModel(nn.Module):
             config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, layers=layers))
         if precision not in PRECISIONS:
             raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-            raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
         self.config = config
         self.provenance = dict(provenance or {})
         self.sample_rate: int = config.frontend.sample_rate
         self.framing = Framing(frame_ms, hop_ms, self.sample_rate)
-        self.batch_size = batch_size
+        self.batch_size = positive_count("batch_size", batch_size)
         self.precision = precision
-        self.log_mel = LogMel(config.frontend)
-        self.encoder = build_encoder(config.encoder, config.frontend.n_mels)
+        with plain_defaults():
+            self.log_mel = LogMel(config.frontend)
+            self.encoder = build_encoder(config.encoder, config.frontend.n_mels)
         self.scene_embedding_size: int = self.encoder.embedding_size
         self.timestamp_embedding_size: int = self.encoder.embedding_size
+        self.max_scene_s: float | None = None if scenes.is_local(self.encoder) else scenes.MAX_WHOLE_SCENE_S
         fewest = max(self.log_mel.min_samples, (self.encoder.min_frames - 1) * config.frontend.hop_length)
         if self.framing.frame_samples < fewest:
             raise OptionError(
@@ -114,7 +124,7 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: the audio has the wrong rank, dtype, device or values.
         """
-        return self._embed_clips(check_batch(audio, self.device))
+        return self._embed_clips(check_batch(audio, self.device), self.encoder)
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
         """Embed whole clips (paper, section 2.4).
@@ -129,15 +139,18 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
         """
-        with self.inference():
+        with self.inference() as encoder:
             if not is_list(audio):
-                return self._embed_clips(check_batch(audio, self.device))
-            clips = check_clips(audio, self.device)
-            if self.config.normalization.mode == "original":
-                raise InputError("normalization 'original' takes one tensor of equal lengths; got a list of clips")
-            result = torch.empty(len(clips), self.scene_embedding_size, device=self.device)
-            for places in _by_length(clips):
-                result[places] = self._embed_clips(torch.stack([clips[i] for i in places]))
+                result = self._embed_clips(check_batch(audio, self.device), encoder)
+            else:
+                clips = check_clips(audio, self.device)
+                if self.normalization == "original":
+                    raise InputError("normalization 'original' takes one tensor of equal lengths; got a list of clips")
+                result = torch.empty(len(clips), self.scene_embedding_size, dtype=torch.float32, device=self.device)
+                for places in by_length(clips):
+                    batch = torch.stack([clips[i] for i in places])
+                    result[places] = self._embed_clips(batch, encoder, places)
+            check_vectors(result, lambda i: f"clip {i}")
             return result
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
@@ -157,29 +170,32 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: as in :meth:`scene_embeddings`.
         """
-        with self.inference():
+        with self.inference() as encoder:
             if not is_list(audio):
-                return self._embed_windows(check_batch(audio, self.device))
+                return self._embed_windows(check_batch(audio, self.device), encoder)
             clips = check_clips(audio, self.device)
-            pairs = [self._embed_windows(clip[None]) for clip in clips]
+            pairs = [self._embed_windows(clip[None], encoder, i) for i, clip in enumerate(clips)]
             return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
 
     @contextmanager
-    def inference(self) -> Iterator[None]:
-        """Evaluation mode without gradients; the caller's mode comes back afterwards."""
-        modes = [(module, module.training) for module in self.modules() if module.training]
-        try:
-            self.eval()
-            with torch.no_grad():
-                yield
-        finally:
-            for module, training in modes:
-                module.training = training
+    def inference(self) -> Iterator[nn.Module]:
+        """Yield the encoder in evaluation mode and float32; no gradients and no autocast of the host's within.
 
-    def encode(self, spectrograms: Tensor) -> Tensor:
-        """Encode standardised spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32."""
+        The module itself, its flags and its buffers stay as they are.
+        """
+        with undisturbed(self.device):
+            yield evaluation_view(self.encoder)
+
+    def encode(self, spectrograms: Tensor, encoder: nn.Module) -> Tensor:
+        """Encode standardised spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32.
+
+        Args:
+            spectrograms: to encode.
+            encoder: the model's, or the one that :meth:`inference` yields.
+        """
         with autocast(self.precision, self.device):
-            return self.encoder(spectrograms[:, None]).float()
+            weights = next(encoder.parameters(), spectrograms)  # of another type in a model made half or double
+            return encoder(spectrograms[:, None].to(weights.dtype)).float()
 
     def batch_for(self, n_frames: int) -> int:
         """Windows or clips of ``n_frames`` spectrogram frames that go into one encoder call."""
@@ -187,62 +203,73 @@ class EmbeddingModel(nn.Module):
             return self.batch_size
         return max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
 
-    def _embed_clips(self, audio: Tensor) -> Tensor:
+    def _embed_clips(self, audio: Tensor, encoder: nn.Module, places: Sequence[int] = (0,)) -> Tensor:
+        seconds = audio.shape[1] / self.sample_rate
+        scenes.check_length(encoder, self.config.encoder.name, seconds, self.max_scene_s, f"clip {places[0]}")
         audio = pad_short(audio, self.min_clip_samples)
-        batches = audio.split(self.batch_for(self.log_mel.n_frames(audio.shape[1])))
-        norm = self.config.normalization
-        call = self._call_statistics(batches) if norm.mode == "original" else (0.0, 1.0)
+        n_frames = self.log_mel.n_frames(audio.shape[1])
+        batches = audio.split(self.batch_for(n_frames))
+        call = self._call_statistics(batches) if self.normalization == "original" else _UNUSED
+        if n_frames > scenes.STRETCH_FRAMES and scenes.is_local(encoder) and not torch.is_grad_enabled():
+            return torch.cat([self._embed_stretches(batch, encoder, call) for batch in batches])
         results = []
         for batch in batches:
             spectrograms = self.log_mel(batch)
-            if norm.mode == "dataset":
-                mean, std = norm.of_dataset
-            elif norm.mode == "original":
-                mean, std = call
-            else:
-                mean, std = self._own_statistics(_moments(spectrograms))
-            results.append(self.encode(standardise(spectrograms, mean, std)))
+            mean, std = self._statistics(lambda: _moments(spectrograms), call)  # noqa: B023 - called at once
+            results.append(self.encode(standardise(spectrograms, mean, std), encoder))
         return torch.cat(results)
 
-    def _own_statistics(self, moments: Moments) -> tuple[Tensor, Tensor]:
-        """Each clip's statistics, in the mode ``halfway`` drawn to the data set's."""
+    def _embed_stretches(self, audio: Tensor, encoder: nn.Module, call: Statistics) -> Tensor:
+        mean, std = self._statistics(lambda: scenes.moments(self.log_mel, audio), call)
+
+        def columns(spectrograms: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            with autocast(self.precision, self.device):
+                return encoder.columns(standardise(spectrograms, mean, std)[:, None])
+
+        return scenes.embed_in_stretches(self.log_mel, encoder, audio, columns)
+
+    def _statistics(self, moments: Callable[[], Moments], call: Statistics) -> Statistics:
+        """Mean and spread to standardise by: the data set's, the call's, each clip's own, or halfway to the set's."""
         norm = self.config.normalization
-        mean, std = moments.mean_std()
+        if norm.mode == "dataset":
+            return norm.of_dataset
+        if norm.mode == "original":
+            return call
+        mean, std = moments().mean_std()
         return halfway(mean, std, *norm.of_dataset) if norm.mode == "halfway" else (mean, std)
 
-    def _call_statistics(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _call_statistics(self, batches: Sequence[Tensor]) -> Statistics:
         """The original's scene statistics: means over the call of each clip's mean and of each clip's std."""
-        pairs = [_moments(self.log_mel(batch)).mean_std() for batch in batches]
+        pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
         return torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
 
-    def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def _embed_windows(self, audio: Tensor, encoder: nn.Module, place: int = 0) -> tuple[Tensor, Tensor]:
+        """Embed the windows of clips of equal length, of which the first is number ``place`` of the call."""
         n_clips, n_samples = audio.shape
         n_windows = self.framing.n_windows(n_samples)
         result = audio.new_empty(n_clips, n_windows, self.timestamp_embedding_size)
-        norm = self.config.normalization
         n_batch = self.batch_for(self.log_mel.n_frames(self.framing.frame_samples))
-        call: tuple[Tensor | float, Tensor | float] = (0.0, 1.0)
-        if norm.mode == "original":
-            mean, std = self._window_statistics(audio, n_batch).pooled()
+        call: Statistics = _UNUSED
+        if self.normalization == "original":
+            mean, std = self._window_moments(audio, n_batch).pooled()
             # The original divides the statistics of a call once more by its number of frames.
             call = mean / (n_clips * n_windows), std / (n_clips * n_windows)
         n_together = max(1, n_batch // n_windows)
         for first in range(0, n_clips, n_together):
             clips = audio[first : first + n_together]
-            if norm.mode == "dataset":
-                mean, std = norm.of_dataset
-            elif norm.mode == "original":
-                mean, std = call
-            else:
-                mean, std = self._own_statistics(self._window_statistics(clips, n_batch))
+            mean, std = self._statistics(lambda: self._window_moments(clips, n_batch), call)  # noqa: B023
             for i, spectrograms in self._windows(clips, n_batch):
-                vectors = self.encode(standardise(spectrograms, mean, std).flatten(0, 1))
                 n = spectrograms.shape[1]
+                vectors = self.encode(standardise(spectrograms, mean, std).flatten(0, 1), encoder)
+                check_vectors(vectors, lambda row: self._window_name(place + first + row // n, i + row % n))  # noqa: B023
                 result[first : first + n_together, i : i + n] = vectors.view(len(clips), n, -1)
         times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
         return result, times.repeat(n_clips, 1)
 
-    def _window_statistics(self, audio: Tensor, n_batch: int) -> Moments:
+    def _window_name(self, clip: int, window: int) -> str:
+        return f"the window at {window * self.framing.hop_ms:g} ms of clip {clip}"
+
+    def _window_moments(self, audio: Tensor, n_batch: int) -> Moments:
         moments = Moments(len(audio), audio.device)
         for _, spectrograms in self._windows(audio, n_batch):
             moments.update(spectrograms)
@@ -258,7 +285,7 @@ class EmbeddingModel(nn.Module):
         n_windows = self.framing.n_windows(n_samples)
         step = max(1, n_batch // len(audio))
         for i in range(0, n_windows, step):
-            starts = torch.tensor(self.framing.starts(i, min(i + step, n_windows)))
+            starts = torch.tensor(self.framing.starts(i, min(i + step, n_windows)), device="cpu")
             first = int(starts[0]) - before  # in the clip's own samples
             stop = int(starts[-1]) - before + self.framing.frame_samples
             stretch = audio[:, max(first, 0) : max(stop, 0)]
@@ -268,13 +295,5 @@ class EmbeddingModel(nn.Module):
 
 def _moments(spectrograms: Tensor) -> Moments:
     moments = Moments(len(spectrograms), spectrograms.device)
-    moments.update(spectrograms.detach())
+    moments.update(spectrograms)
     return moments
-
-
-def _by_length(clips: Sequence[ClipLike]) -> list[list[int]]:
-    """Group the places of clips of equal length."""
-    groups: dict[int, list[int]] = {}
-    for i, clip in enumerate(clips):
-        groups.setdefault(clip.shape[0], []).append(i)
-    return list(groups.values())

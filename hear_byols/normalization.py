@@ -46,7 +46,7 @@ class Moments:
         """Mean and unbiased standard deviation of each group, float32 [shape=(n_groups,)]."""
         mean = self._sum / self.count
         variance = (self._sum_squares - self._sum * mean) / max(self.count - 1, 1)
-        return (mean + self._first()).float(), variance.clamp_min(0).sqrt().float()
+        return (mean + self._first()).float(), _root(variance).float()
 
     def pooled(self) -> tuple[Tensor, Tensor]:
         """Mean and unbiased standard deviation over all groups together, float32 scalars."""
@@ -55,7 +55,13 @@ class Moments:
         mean = (self._sum + self.count * shift).sum() / count
         centred = shift - mean
         squares = self._sum_squares + 2 * centred * self._sum + self.count * centred.square()
-        return mean.float(), (squares.sum() / max(count - 1, 1)).sqrt().float()
+        return mean.float(), _root(squares.sum() / max(count - 1, 1)).float()
+
+
+def _root(variance: Tensor) -> Tensor:
+    """Square root; of nothing, 0, with a gradient of 0 rather than infinity."""
+    positive = variance > 0
+    return torch.where(positive, variance.where(positive, torch.ones_like(variance)).sqrt(), 0)
 
 
 def halfway(mean: Tensor, std: Tensor, data_mean: float, data_std: float) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hear_byols.errors import MissingDependencyError, OptionError
+from hear_byols._util.numbers import positive_count
+from hear_byols.errors import InputError, MissingDependencyError
 from hear_byols.framing import Framing
 from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
 from hear_byols.weights.registry import known_record
@@ -55,13 +56,13 @@ class OpenSmileModel(nn.Module):
 
     def __init__(self, *, frame_ms: float = 1000, hop_ms: float = 50, batch_size: int | None = None) -> None:
         super().__init__()
-        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-            raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
+        positive_count("batch_size", batch_size)
         self.sample_rate = SAMPLE_RATE
         self.framing = Framing(frame_ms, hop_ms, SAMPLE_RATE)
         self.scene_embedding_size = N_FEATURES
         self.timestamp_embedding_size = N_FEATURES
-        self.register_buffer("_place", torch.empty(0), persistent=False)  # follows .to(device)
+        place = torch.empty(0, dtype=torch.float32, device="cpu")
+        self.register_buffer("_place", place, persistent=False)  # follows .to(device)
         self._smile = _make_smile()
         self.provenance = {
             "name": "opensmile",
@@ -79,7 +80,13 @@ class OpenSmileModel(nn.Module):
         return self._place.device
 
     def forward(self, audio: BatchLike) -> Tensor:
-        """The same as :meth:`scene_embeddings`: nothing here can be trained."""
+        """The same as :meth:`scene_embeddings`: nothing here can be trained.
+
+        Raises:
+            InputError: as there; or the audio requires a gradient, which openSMILE does not have.
+        """
+        if any(getattr(clip, "requires_grad", False) for clip in (audio if is_list(audio) else [audio])):
+            raise InputError("openSMILE passes no gradient to the audio; give it audio.detach()")
         return self.scene_embeddings(audio)
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
@@ -96,7 +103,7 @@ class OpenSmileModel(nn.Module):
             InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
         """
         clips = check_clips(audio, self.device) if is_list(audio) else check_batch(audio, self.device)
-        features = np.stack([self._features(clip.cpu().numpy()) for clip in clips])
+        features = np.stack([self._features(clip.detach().cpu().numpy()) for clip in clips])
         return torch.from_numpy(features).to(self.device)
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
@@ -122,8 +129,8 @@ class OpenSmileModel(nn.Module):
 
     def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         n_clips, n_samples = audio.shape
-        result = audio.new_empty(n_clips, self.framing.n_windows(n_samples), N_FEATURES)
-        for rows, clip in zip(result, audio.cpu().numpy(), strict=True):
+        result = audio.new_empty(n_clips, self.framing.n_windows(n_samples), N_FEATURES, requires_grad=False)
+        for rows, clip in zip(result, audio.detach().cpu().numpy(), strict=True):
             for row, window in zip(rows, self._windows(clip), strict=True):
                 row.copy_(torch.from_numpy(self._features(window)))
         times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)

@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.errors import InputError, OptionError
-from hear_byols.inputs import ClipLike, check_values, to_tensor
+from hear_byols.inputs import ClipLike, check_values, check_vectors, to_tensor
 from hear_byols.model import EmbeddingModel
 from hear_byols.normalization import standardise
 
@@ -39,7 +39,7 @@ class StreamingEmbedder:
         self._framing = model.framing
         self._next = 0  # number of the first window that is not yet complete
         # Positions count in the padded signal, which begins half a window before the first sample.
-        self._held = torch.zeros(self._framing.padding[0], device=model.device)
+        self._held = self._zeros(self._framing.padding[0])
         self._first = 0  # position of the first held sample
 
     def feed(self, chunk: ClipLike) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,8 @@ class StreamingEmbedder:
             their centres in milliseconds from the first sample of the stream, float64 [shape=(n_windows,)].
 
         Raises:
-            InputError: wrong rank, dtype or values; the message says where in the stream. Or the stream is finished.
+            InputError: wrong rank, dtype or values; the message says where in the stream. Or the stream is finished,
+                or an embedding is not finite.
         """
         self._require_unfinished()
         samples = to_tensor(chunk, "chunk")
@@ -64,11 +65,13 @@ class StreamingEmbedder:
             raise InputError(f"a chunk must have the shape (n_samples,), got {tuple(samples.shape)}")
         if len(samples):
             check_values(samples[None], [f"the chunk that begins at sample {self.n_samples} of the stream"])
-        self.n_samples += len(samples)
-        last_start = self.n_samples - self._framing.padding[1]  # of a window that is complete
+        n_samples = self.n_samples + len(samples)
+        last_start = n_samples - self._framing.padding[1]  # of a window that is complete
         # Window i starts at i * hop, rounded to the nearest with halves upwards (Framing.starts).
         n_complete = math.ceil((last_start + Fraction(1, 2)) / self._framing.hop_samples)
-        return self._embed(samples.to(self.model.device), max(n_complete, self._next))
+        embedded = self._embed(samples.detach().to(self.model.device), max(n_complete, self._next))
+        self.n_samples = n_samples
+        return embedded
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """End the signal: the remaining windows, which reach into the half window of zeros that follows it.
@@ -80,9 +83,13 @@ class StreamingEmbedder:
             InputError: the stream is finished already.
         """
         self._require_unfinished()
-        self.finished = True
         n_windows = self._framing.n_windows(self.n_samples) if self.n_samples else 0
-        return self._embed(torch.zeros(self._framing.padding[1], device=self.model.device), n_windows)
+        embedded = self._embed(self._zeros(self._framing.padding[1]), n_windows)
+        self.finished = True
+        return embedded
+
+    def _zeros(self, n_samples: int) -> Tensor:
+        return torch.zeros(n_samples, dtype=torch.float32, device=self.model.device)
 
     def _require_unfinished(self) -> None:
         if self.finished:
@@ -91,27 +98,30 @@ class StreamingEmbedder:
     def _embed(self, samples: Tensor, stop: int) -> tuple[Tensor, Tensor]:
         """Append samples, embed the windows up to number ``stop``, forget what no later window needs."""
         signal = torch.cat([self._held, samples])
-        size = self.model.timestamp_embedding_size
-        vectors = torch.empty(stop - self._next, size, device=self.model.device)
-        step = self.model.batch_for(self.model.log_mel.n_frames(self._framing.frame_samples))
-        for i in range(self._next, stop, step):
-            starts = self._framing.starts(i, min(i + step, stop))
-            vectors[i - self._next :][: len(starts)] = self._embed_windows(signal, starts)
-        times = torch.tensor([i * self._framing.hop_ms for i in range(self._next, stop)], dtype=torch.float64)
+        model = self.model
+        size = model.timestamp_embedding_size
+        vectors = torch.empty(stop - self._next, size, dtype=torch.float32, device=model.device)
+        step = model.batch_for(model.log_mel.n_frames(self._framing.frame_samples))
+        with model.inference() as encoder:
+            for i in range(self._next, stop, step):
+                starts = self._framing.starts(i, min(i + step, stop))
+                vectors[i - self._next :][: len(starts)] = self._embed_windows(signal, starts, encoder)
+        times = [i * self._framing.hop_ms for i in range(self._next, stop)]
+        check_vectors(vectors, lambda row: f"the window at {times[row]:g} ms of the stream")
         self._next = stop
         n_forgotten = min(self._framing.starts(stop, stop + 1)[0] - self._first, len(signal))
         self._held = signal[n_forgotten:].clone()  # a view would keep the whole chunk
         self._first += n_forgotten
-        return vectors, times.to(self.model.device)
+        return vectors, torch.tensor(times, dtype=torch.float64, device="cpu").to(model.device)
 
-    def _embed_windows(self, signal: Tensor, starts: list[int]) -> Tensor:
+    def _embed_windows(self, signal: Tensor, starts: list[int], encoder: nn.Module) -> Tensor:
         """Embed windows that begin at ``starts``; only the stretch that they cover is transformed."""
         model = self.model
         stretch = signal[starts[0] - self._first : starts[-1] - self._first + self._framing.frame_samples]
         norm = model.config.normalization
-        with model.inference():
-            spectrograms = model.shared_spectrogram(stretch[None], torch.tensor(starts) - starts[0])[0]
-            return model.encode(standardise(spectrograms, *norm.of_dataset))
+        places = torch.tensor(starts, device="cpu") - starts[0]
+        spectrograms = model.shared_spectrogram(stretch[None], places)[0]
+        return model.encode(standardise(spectrograms, *norm.of_dataset), encoder)
 
 
 def _require_streamable(model: Any) -> None:

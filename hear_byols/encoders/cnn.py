@@ -23,6 +23,8 @@ class AudioNTT(MultilayerEncoder):
 
     min_frames = 8
     column_frames = 8
+    map_frames = (4, 8)
+    border_frames = 8  # 7 are seen: a step aside before each of the three halvings
 
     def __init__(self, embedding_size: int = 2048, n_mels: int = 64, layers: str = "last") -> None:
         super().__init__(embedding_size, CHANNELS * (n_mels // 4 + n_mels // 8), layers)

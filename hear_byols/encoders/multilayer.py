@@ -21,6 +21,10 @@ class MultilayerEncoder(nn.Module):
 
     min_frames: int
     column_frames: int  # that a column of the last layer covers
+    map_frames: tuple[int, ...] = ()  # that a column of each map before it covers
+    # Frames beyond a stretch's edge that its columns see, where these are local: a multiple of column_frames. None: a
+    # column sees the whole clip.
+    border_frames: int | None = None
 
     def __init__(self, own_size: int, hidden_size: int, layers: str) -> None:
         super().__init__()
@@ -49,3 +53,47 @@ class MultilayerEncoder(nn.Module):
         if self.layers == "last":
             return embedding
         return torch.cat([embedding, *(torch.amax(x, 3).flatten(1) for x in maps)], 1)
+
+
+class StretchPool:
+    """What ``MultilayerEncoder.forward`` makes of a whole clip, from its stretches one after the other.
+
+    Args:
+        encoder: with local columns.
+    """
+
+    def __init__(self, encoder: MultilayerEncoder) -> None:
+        self._encoder = encoder
+        self._sum: Tensor | float = 0.0
+        self._n_columns = 0
+        self._maxima: list[Tensor] = []  # of the sequence, and of each map
+
+    def add(self, sequence: Tensor, maps: tuple[Tensor, ...], before: int, stop: int | None) -> None:
+        """Take in a stretch.
+
+        Args:
+            sequence: as ``columns`` gives it.
+            maps: likewise.
+            before: frames of the border in front of the stretch; their columns are left out.
+            stop: frame at which the stretch ends, its border left out; None for the last one, which has none.
+        """
+        encoder = self._encoder
+        parts = [sequence.transpose(1, 2), *(maps if encoder.layers == "multi" else ())]
+        for i, (part, frames) in enumerate(zip(parts, (encoder.column_frames, *encoder.map_frames), strict=False)):
+            part = part[..., before // frames : None if stop is None else stop // frames].float()
+            if i == 0:
+                # Apple's GPUs have no double precision.
+                exact = torch.float32 if part.device.type == "mps" else torch.float64
+                self._sum = self._sum + part.sum(-1, dtype=exact)
+                self._n_columns += part.shape[-1]
+            if part.shape[-1]:
+                maximum = torch.amax(part, -1)
+                if i < len(self._maxima):
+                    self._maxima[i] = torch.maximum(self._maxima[i], maximum)
+                else:
+                    self._maxima.append(maximum)
+
+    def result(self) -> Tensor:
+        """The embedding of the clip [shape=(batch, embedding_size)]."""
+        mean = (self._sum / self._n_columns).float()
+        return torch.cat([mean + self._maxima[0], *(maximum.flatten(1) for maximum in self._maxima[1:])], 1)

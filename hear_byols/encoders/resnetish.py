@@ -54,6 +54,8 @@ class ResNetish34(MultilayerEncoder):
     layer3: nn.Sequential
     layer4: nn.Sequential
     column_frames = 16
+    map_frames = (4, 8)
+    border_frames = 240  # 226 are seen: the sum of the steps aside of 35 layers, each times its stride so far
 
     def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
         super().__init__(WIDTHS[-1] * (n_mels // 16), WIDTHS[1] * (n_mels // 4) + WIDTHS[2] * (n_mels // 8), layers)

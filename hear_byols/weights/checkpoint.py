@@ -1,36 +1,35 @@
 """Checkpoint files: self-describing (``.pth`` and ``.safetensors``), safe to read, atomic to write.
 
-A file holds a schema version, the model's configuration, the encoder's weights and their provenance
-(``docs/checkpoints.md``). Bare state dicts of the original are recognised by their keys. Nothing in a
-file is ever executed.
+A file holds a schema version, the model's configuration, the encoder's weights, their provenance and a digest of it all
+(``docs/checkpoints.md``). Bare state dicts of the original are recognised by their keys. Nothing in a file is ever
+executed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hear_byols._util.files import atomic_path
+from hear_byols._util.host import plain_defaults
+from hear_byols._util.numbers import plain
 from hear_byols.config import FrontendConfig, ModelConfig
 from hear_byols.encoders import build_encoder
-from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
+from hear_byols.errors import CheckpointError, OptionError
 from hear_byols.weights import original
+from hear_byols.weights.digest import content_digest
+from hear_byols.weights.reading import ADVICE, METADATA_KEY, first_line, plain_data, read_dictionary, show
 
 SCHEMA = "hear_byols/1"
-_METADATA_KEY = "hear_byols"
-_ADVICE = (
-    "give a file written by hear_byols.save_checkpoint or one of the original's; if it was downloaded, do it again"
-)
+_KEYS = {"schema", "config", "provenance", "state_dict"}
 _MEL_STEPS = {"cnn": 8}  # mel bands an encoder's strides divide evenly; 16 for the others
 
 
@@ -60,6 +59,7 @@ class Checkpoint:
         encoder.load_state_dict(self.state_dict)
 
 
+@plain_defaults()
 def save_checkpoint(
     path: str | os.PathLike[str],
     config: ModelConfig,
@@ -68,7 +68,7 @@ def save_checkpoint(
     *,
     half: bool = False,
 ) -> None:
-    """Write a checkpoint atomically.
+    """Write a checkpoint atomically, with a digest of its content.
 
     Args:
         path: ends in ``.pth`` or ``.safetensors``.
@@ -93,19 +93,27 @@ def save_checkpoint(
         }
     except (TypeError, ValueError) as error:
         raise OptionError(f"provenance must be JSON-able: {error}") from error
+    absent = [key for key, value in state_dict.items() if value.is_meta]
+    if absent:
+        raise CheckpointError(f"{path}: {show(absent)} are on the meta device, without values")
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in state_dict.items()}
     if half:
         weights = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     _fit(weights, config, str(path))  # what is written can be read again
+    header["digest"] = _digest(header, weights)
     with atomic_path(path) as part:
         if path.suffix == ".pth":
             torch.save({**header, "state_dict": weights}, part)
         else:
-            save_file(weights, part, metadata={_METADATA_KEY: json.dumps(header)})
+            save_file(weights, part, metadata={METADATA_KEY: json.dumps(header)})
 
 
+@plain_defaults()
 def read_checkpoint(path: str | os.PathLike[str], win_length: int | None = None) -> Checkpoint:
     """Read a checkpoint of this package, or a bare state dict of the original, and check all of it.
+
+    What the file states as the digest of its content is compared with the content. Files without one are compared with
+    the CRC of their archive; safetensors files without one, and archives without CRC, have nothing to compare with.
 
     Args:
         path: the file.
@@ -117,31 +125,57 @@ def read_checkpoint(path: str | os.PathLike[str], win_length: int | None = None)
 
     Raises:
         WeightsNotFoundError: there is no such file.
-        CheckpointError: the file is unreadable, truncated, not a checkpoint, holds code, or contradicts itself.
+        CheckpointError: the file is unreadable, damaged, truncated, not a checkpoint, holds code, is compressed, or
+            contradicts itself.
         OptionError: ``win_length`` given for a file that states its own, or out of range.
     """
-    path = Path(path)
-    data = _read(path)
+    path, win_length = Path(path), plain(win_length)
+    data = read_dictionary(path)
     if "schema" not in data:
         return _from_original(data, path, win_length)
     if data["schema"] != SCHEMA:
         raise CheckpointError(
-            f"{path}: checkpoint schema {_show(data['schema'])} is not known to this version, which reads {SCHEMA!r}; "
+            f"{path}: checkpoint schema {show(data['schema'])} is not known to this version, which reads {SCHEMA!r}; "
             "upgrade hear_byols"
         )
     if win_length is not None:
         raise OptionError(f"{path} states its own front end; win_length is only for bare state dicts")
     absent = [key for key in ("config", "provenance", "state_dict") if not isinstance(data.get(key), Mapping)]
     if absent:
-        raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(absent)} (each a dictionary); {_ADVICE}")
+        raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(absent)} (each a dictionary); {ADVICE}")
     try:
-        config = ModelConfig.from_dict(data["config"])
-        provenance = json.loads(json.dumps(dict(data["provenance"]), allow_nan=False))
+        # Numbers of a configuration are checked there, with better words.
+        header = {key: plain_data(value, finite=key != "config") for key, value in data.items() if key != "state_dict"}
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: what stands beside the weights is not plain JSON data ({first_line(error)})"
+        ) from error
+    weights = _tensors(data["state_dict"], path)
+    _check_digest(header, weights, path)
+    try:
+        config = ModelConfig.from_dict(header["config"])
     except OptionError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the provenance is not plain JSON data ({_first_line(error)})") from error
-    return Checkpoint(config, _fit(_tensors(data["state_dict"], path), config, str(path)), provenance)
+        raise CheckpointError(f"{path}: {str(error)[:500]}") from error
+    return Checkpoint(config, _fit(weights, config, str(path)), header["provenance"])
+
+
+def _digest(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
+    return content_digest({**header, "state_dict": weights})
+
+
+def _check_digest(header: dict[str, Any], weights: dict[str, Tensor], path: Path) -> None:
+    """Compare the content with the digest in the file; a file without it has nothing else that is unknown."""
+    if "digest" not in header:
+        unknown = next((key for key in header if key not in _KEYS), None)
+        if unknown is not None:
+            raise CheckpointError(f"{path}: the entry {show(unknown)} is not known; {ADVICE}")
+        return
+    stated = header.pop("digest")
+    if stated != _digest(header, weights):
+        raise CheckpointError(
+            f"{path}: the content is not what the file's own digest says: it is damaged, or was changed by other means "
+            f"than hear_byols.save_checkpoint; {ADVICE}"
+        )
 
 
 def _from_original(data: Mapping, path: Path, win_length: int | None) -> Checkpoint:
@@ -154,7 +188,7 @@ def _from_original(data: Mapping, path: Path, win_length: int | None) -> Checkpo
     if encoder is None:
         raise CheckpointError(
             f"{path}: neither a checkpoint of this package (no 'schema') nor a state dict of a known encoder; "
-            f"its first entries are {_show([str(key) for key in list(state)[:3]])}; {_ADVICE}"
+            f"its first entries are {show([key for key in list(state)[:3] if isinstance(key, str)])}; {ADVICE}"
         )
     config = ModelConfig(encoder, frontend)
     weights = original.convert(_tensors(state, path), encoder.name)
@@ -162,12 +196,20 @@ def _from_original(data: Mapping, path: Path, win_length: int | None) -> Checkpo
 
 
 def _tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
-    strange = [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if strange:
-        raise CheckpointError(
-            f"{path}: the state dict holds things other than named tensors, e.g. {_show(strange[0])}; {_ADVICE}"
-        )
+    for key, value in state.items():
+        if not (isinstance(key, str) and _is_plain_tensor(value)):
+            kind = f"{value.layout} {value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
+            raise CheckpointError(
+                f"{path}: the state dict holds things other than named tensors of numbers, e.g. {show(key)}: a {kind}; "
+                f"{ADVICE}"
+            )
     return dict(state)
+
+
+def _is_plain_tensor(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        return False
+    return not (value.is_nested or value.is_quantized or value.is_complex())
 
 
 def _fit(state: Mapping[str, Tensor], config: ModelConfig, origin: str) -> dict[str, Tensor]:
@@ -179,14 +221,16 @@ def _fit(state: Mapping[str, Tensor], config: ModelConfig, origin: str) -> dict[
     _match(state, expected, config, origin)
     fitted = {}
     for key, value in state.items():
-        if value.layout != torch.strided or value.is_floating_point() != expected[key].is_floating_point():
+        if value.is_floating_point() != expected[key].is_floating_point():
             raise CheckpointError(
-                f"{origin}: {key} is a {value.dtype} tensor ({value.layout}), the encoder "
-                f"{config.encoder.name!r} needs {expected[key].dtype}; {_ADVICE}"
+                f"{origin}: {key} is a {value.dtype} tensor, the encoder {config.encoder.name!r} needs "
+                f"{expected[key].dtype}; {ADVICE}"
             )
         fitted[key] = value.to(expected[key].dtype)
         if not bool(torch.isfinite(fitted[key]).all()):
             raise CheckpointError(f"{origin}: {key} holds NaN or infinite weights; use a checkpoint from before that")
+        if key.endswith("running_var") and bool((fitted[key] < 0).any()):
+            raise CheckpointError(f"{origin}: {key} holds negative variances, which no training gives; {ADVICE}")
     return fitted
 
 
@@ -210,62 +254,12 @@ def _match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: 
     if missing or unknown:
         raise CheckpointError(
             f"{origin}: the weights are not those of the encoder {config.encoder.name!r} it announces "
-            f"({len(missing)} missing, e.g. {_show(missing[:2])}; {len(unknown)} unknown, e.g. {_show(unknown[:2])}); "
-            f"{_ADVICE}"
+            f"({len(missing)} missing, e.g. {show(missing[:2])}; {len(unknown)} unknown, e.g. {show(unknown[:2])}); "
+            f"{ADVICE}"
         )
     for key, value in state.items():
         if value.shape != expected[key].shape:
             raise CheckpointError(
                 f"{origin}: {key} has the shape {tuple(value.shape)}, the encoder {config.encoder.name!r} "
-                f"with embedding_size {config.encoder.embedding_size} needs {tuple(expected[key].shape)}; {_ADVICE}"
+                f"with embedding_size {config.encoder.embedding_size} needs {tuple(expected[key].shape)}; {ADVICE}"
             )
-
-
-def _read(path: Path) -> Mapping:
-    """The dictionary in a file. Whatever a reader meets in a bad file becomes one clear error; nothing is executed."""
-    if os.path.isdir(path):
-        raise CheckpointError(f"{path}: is a folder; give the checkpoint file in it")
-    try:
-        with open(path, "rb") as file:
-            empty = not file.read(1)
-    except FileNotFoundError as error:
-        raise WeightsNotFoundError(f"{path}: there is no such file") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if empty:
-        raise CheckpointError(f"{path}: is empty; {_ADVICE}")
-    try:
-        data = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except Exception as error:  # the readers raise anything from IndexError to struct.error on hostile bytes
-        if "weights_only" in str(error).lower():
-            raise CheckpointError(
-                f"{path}: holds Python objects other than tensors and plain data, or is damaged; refused without "
-                f"running anything; {_ADVICE}"
-            ) from error
-        raise CheckpointError(f"{path}: not a checkpoint, or truncated ({_first_line(error)}); {_ADVICE}") from error
-    if not isinstance(data, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected a dictionary of weights; {_ADVICE}")
-    return data
-
-
-def _read_torch(path: Path) -> object:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's hints about its own file formats
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_safetensors(path: Path) -> Mapping:
-    with safe_open(path, framework="pt") as file:
-        header = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    return {**header, "state_dict": tensors}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _show(value: object) -> str:
-    """A foreign value, short and on one line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else text[:97] + "..."

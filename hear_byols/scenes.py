@@ -1,0 +1,84 @@
+"""Scenes of any length in bounded memory: encoders whose columns are local take a clip in stretches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor, nn
+
+from hear_byols.encoders.multilayer import StretchPool
+from hear_byols.errors import InputError
+from hear_byols.frontend import LogMel
+from hear_byols.normalization import Moments
+
+STRETCH_FRAMES = 8192  # spectrogram frames of a stretch, 82 s; a multiple of what a column of any encoder covers
+MAX_WHOLE_SCENE_S = 1800  # of encoders that take a clip whole: half an hour, 4 to 5 GB
+
+
+def is_local(encoder: nn.Module) -> bool:
+    """Whether the columns of an encoder see only what is near."""
+    return getattr(encoder, "border_frames", None) is not None
+
+
+def moments(log_mel: LogMel, audio: Tensor) -> Moments:
+    """Statistics of the spectrograms of whole clips.
+
+    Args:
+        log_mel: front end.
+        audio: [shape=(n_clips, n_samples)].
+    """
+    statistics = Moments(len(audio), audio.device)
+    for first, stop in _stretches(log_mel.n_frames(audio.shape[1])):
+        statistics.update(log_mel.stretch(audio, first, stop))
+    return statistics
+
+
+def embed_in_stretches(
+    log_mel: LogMel, encoder: nn.Module, audio: Tensor, columns: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
+) -> Tensor:
+    """Embed whole clips stretch by stretch; equal to embedding them at once within float32 rounding.
+
+    Args:
+        log_mel: front end.
+        encoder: with local columns.
+        audio: [shape=(n_clips, n_samples)].
+        columns: takes log-mel spectrograms [shape=(n_clips, n_mels, n_frames)], gives what ``encoder.columns`` makes of
+            them, standardised.
+
+    Returns:
+        [shape=(n_clips, size)].
+    """
+    n_frames = log_mel.n_frames(audio.shape[1])
+    pool = StretchPool(encoder)
+    for first, stop in _stretches(n_frames):
+        start = max(first - encoder.border_frames, 0)
+        spectrograms = log_mel.stretch(audio, start, min(stop + encoder.border_frames, n_frames))
+        pool.add(*columns(spectrograms), first - start, stop - start if stop < n_frames else None)
+    return pool.result()
+
+
+def check_length(encoder: nn.Module, name: str, seconds: float, most_s: float | None, label: str) -> None:
+    """Refuse a scene that would take more memory than there may be.
+
+    Args:
+        encoder: of the model.
+        name: of the encoder.
+        seconds: that the clip lasts.
+        most_s: what an encoder that is not local takes.
+        label: of the clip, for the error.
+
+    Raises:
+        InputError: the clip is longer.
+    """
+    if most_s is None or seconds <= most_s or is_local(encoder):
+        return
+    raise InputError(
+        f"{label} lasts {seconds / 60:.1f} minutes; the encoder {name!r} takes a scene whole, in memory that grows "
+        f"with its length, and at most {most_s / 60:g} minutes. Embed timestamps instead, cut the recording, take a "
+        "model with the encoder 'cnn' or 'resnetish34', or raise model.max_scene_s"
+    )
+
+
+def _stretches(n_frames: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, n_frames, STRETCH_FRAMES):
+        yield first, min(first + STRETCH_FRAMES, n_frames)
