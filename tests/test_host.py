@@ -1,0 +1,270 @@
+"""What the host program has set or does at the same time changes no vector, and embedding changes nothing of it."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import torch
+
+import hear_byols
+from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.errors import InputError, OptionError
+from hear_byols.streaming import StreamingEmbedder
+
+ENCODERS = {"cnn": 32, "cvt": 2048, "clstm": 1024}
+DTYPES = [torch.float64, torch.bfloat16, torch.float16]
+
+
+def make(encoder: str = "cnn", mode: str = "clip", **options) -> hear_byols.EmbeddingModel:
+    config = ModelConfig(EncoderConfig(encoder, ENCODERS[encoder]), normalization=NormalizationConfig(mode, -8.0, 4.0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return hear_byols.EmbeddingModel(config, frame_ms=200, **options)
+
+
+def noise(n_samples: int = 6000, gain: float = 0.1) -> torch.Tensor:
+    return gain * torch.randn(2, n_samples, generator=torch.Generator().manual_seed(0)).clamp(-3, 3)
+
+
+def embed(model, audio):
+    """Vectors of every kind: of scenes, of a list, of windows and of a stream."""
+    vectors = [model.scene_embeddings(audio), model.scene_embeddings([audio[0], audio[1, :3000]])]
+    vectors += model.timestamp_embeddings(audio)
+    if model.config.normalization.mode == "dataset":
+        stream = StreamingEmbedder(model)
+        vectors += [stream.feed(audio[0])[0], stream.finish()[0]]
+    return vectors
+
+
+def assert_same(got, expected, tolerance: float = 0.0):
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.dtype == torch.float32
+        assert ours.device.type == "cpu"
+        assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_autocast_changes_nothing(encoder, dtype):
+    model = make(encoder, "dataset")
+    for gain in (1e-4, 3.0):
+        expected = embed(model, noise(gain=gain))
+        with torch.autocast("cpu", dtype):
+            assert_same(embed(model, noise(gain=gain)), expected)
+
+
+def test_a_precision_of_ones_own_within_another_autocast():
+    model = make("cvt", precision="bfloat16")
+    expected = model.scene_embeddings(noise())
+    with torch.autocast("cpu", torch.float16):
+        model(noise())  # fills autocast's cache with weights in float16
+        assert_same([model.scene_embeddings(noise())], [expected])
+
+
+def test_fine_tuning_within_autocast_has_a_float32_front_end():
+    model = make()
+    with torch.autocast("cpu", torch.float16):
+        vectors = model(noise(gain=3.0))
+    assert vectors.dtype == torch.float32
+    assert_same([vectors], [model.scene_embeddings(noise(gain=3.0))], 0.02)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_default_dtype(dtype):
+    expected = embed(before := make(mode="dataset"), noise())
+    with default_dtype(dtype):
+        assert_same(embed(before, noise()), expected)
+        model = make(mode="dataset")
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        assert_same(embed(model, noise()), expected)
+
+
+def test_untrained_weights_are_the_same_under_every_default():
+    expected = hear_byols.load_model("random_cvt").state_dict()
+    with default_dtype(torch.float16), torch.device("meta"):
+        weights = hear_byols.load_model("random_cvt").state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in expected.items())
+
+
+def test_default_device(tmp_path):
+    model = make(mode="dataset")
+    expected = embed(model, noise())
+    hear_byols.save_checkpoint(tmp_path / "w.pth", model.config, model.encoder.state_dict(), {})
+    with torch.device("meta"):
+        loaded = hear_byols.load_model(tmp_path / "w.pth", frame_ms=200)
+    audio = noise()
+    with torch.device("meta"):
+        got = embed(model, audio), embed(loaded, audio)
+    assert_same(got[0], expected)
+    assert_same(got[1], expected)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), zip(DTYPES, (0, 0.02, 0.003), strict=True))
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_converted_model(encoder, dtype, tolerance):
+    model = make(encoder, "dataset")
+    expected = embed(model, noise())
+    model.to(dtype)
+    assert_same(embed(model, noise()), expected, tolerance)
+    assert model(noise()).dtype == torch.float32
+    model.float()
+    assert model.log_mel(noise()).equal(make().log_mel(noise()))
+
+
+def test_rounded_operands_are_off_and_the_setting_stays():
+    model = make("cvt")
+    expected = embed(model, noise())
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for got in pool.map(lambda _: embed(model, noise()), range(8)):
+                assert_same(got, expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_model_in_training_is_neither_felt_nor_touched(encoder):
+    """Dropout and batch statistics stay out, flags and buffers as they are, also while other threads look."""
+    model = make(encoder)
+    expected = embed(model, noise())
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    flags = []
+    model.encoder.register_forward_pre_hook(
+        lambda *_: flags.append(all(module.training for module in model.encoder.modules()))
+    )
+    with ThreadPoolExecutor(3) as pool:
+        for got in pool.map(lambda _: embed(model, noise()), range(6)):
+            assert_same(got, expected)
+    assert flags
+    assert all(flags)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def _embed_elsewhere(samples: np.ndarray) -> np.ndarray:
+    return make().scene_embeddings(samples).numpy()
+
+
+def test_a_spawned_process():
+    """The way to several processes: a forked one would hang in torch's threads (docs/downstream.md)."""
+    with get_context("spawn").Pool(1) as pool:
+        vectors = pool.apply(_embed_elsewhere, (noise().numpy(),))
+    assert_same([torch.from_numpy(vectors)], [make().scene_embeddings(noise())], 1e-6)
+
+
+CONVERSIONS = {
+    "big-endian": lambda x: x.astype(">f4"),
+    "big-endian double": lambda x: x.astype(">f8"),
+    "long double": lambda x: x.astype(np.longdouble),
+    "double": lambda x: x.astype(np.float64),
+    "Fortran order": np.asfortranarray,
+    "negative stride": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
+    "every second sample": lambda x: np.repeat(x, 2, 1)[:, ::2],
+    "mask without effect": lambda x: np.ma.MaskedArray(x),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [*CONVERSIONS, "read-only"])
+def test_arrays_of_any_kind(kind):
+    model, audio = make(), noise().numpy()
+    array = CONVERSIONS.get(kind, np.copy)(audio)
+    if kind == "read-only":
+        array.flags.writeable = False
+    before = array.copy()
+    assert_same(embed(model, array), embed(model, noise()))
+    np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("audio", "words"),
+    [
+        (noise().to_sparse(), ("sparse", "to_dense")),
+        (torch.nested.nested_tensor([noise()[0], noise()[1, :99]], layout=torch.jagged), ("nested", "list of clips")),
+        (np.ma.MaskedArray(noise().numpy(), mask=noise().numpy() > 0.2), ("masked", "filled")),
+        (noise().numpy().astype(">i2"), ("int16", "32768")),
+        (np.full((1, 9000), np.longdouble("1e1000")), ("clip 0", "9000 samples that are NaN or infinite")),
+        (noise().to(torch.complex64), ("complex64",)),
+        (noise().to("meta"), ("meta", "cpu")),
+        ([np.array(1.0, dtype=">f8")], ("clip 0", "shape")),
+        (np.array(["a"]), ("dtype",)),
+    ],
+)
+def test_what_is_no_audio_gets_one_clear_error(audio, words):
+    for call in (make().scene_embeddings, make().timestamp_embeddings):
+        with pytest.raises(InputError) as caught:
+            call(audio)
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {"batch_size": np.int64(4), "hop_ms": np.float32(50), "layers": None}
+    model = hear_byols.load_model("random_cnn", frame_ms=np.int16(500), **options)
+    assert type(model.batch_size) is int
+    assert (type(model.framing.frame_ms), type(model.framing.hop_ms)) == (int, float)
+    config = EncoderConfig("cnn", np.int32(64))
+    assert type(config.embedding_size) is int
+    for value in (np.bool_(True), np.float64(2), np.int64(0), "4"):
+        with pytest.raises(OptionError, match="batch_size"):
+            hear_byols.load_model("random_cnn", batch_size=value)
+
+
+@pytest.mark.parametrize("mode", ["dataset", "clip", "halfway"])
+def test_gradients_reach_the_audio(mode):
+    """As finite differences have it, statistics of the clip included; silence has a gradient without NaN."""
+    model, audio = make(mode=mode), noise(3000).requires_grad_(True)
+    model.double()
+    direction = torch.randn(audio.shape, generator=torch.Generator().manual_seed(3))
+    weights = torch.randn(model.scene_embedding_size, generator=torch.Generator().manual_seed(4))
+    (gradient,) = torch.autograd.grad((model(audio) @ weights).sum(), audio)
+    step = 1e-3
+    with torch.no_grad():
+        ahead, behind = ((model(audio + sign * step * direction) @ weights).sum() for sign in (1, -1))
+    assert float((gradient * direction).sum()) == pytest.approx(float(ahead - behind) / (2 * step), rel=0.05)
+    silence = torch.zeros(1, 3000, requires_grad=True)
+    assert torch.isfinite(torch.autograd.grad(model(silence).sum(), silence)[0]).all()
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_vectors_that_are_not_finite_are_an_error_that_names_the_clip(encoder):
+    """Finite weights can make them; one bad clip of a call is named."""
+    model = make(encoder, "dataset")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e15)
+    with pytest.raises(InputError, match="embedding of clip 0 holds NaN or infinite"):
+        model.scene_embeddings(noise())
+    with pytest.raises(InputError, match="window at 0 ms of clip 0 holds NaN"):
+        model.timestamp_embeddings([noise()[0]])
+    stream = StreamingEmbedder(model)
+    with pytest.raises(InputError, match="window at 0 ms of the stream"):
+        stream.feed(noise()[0])
+    assert stream.n_samples == 0
+
+
+def test_the_one_clip_of_a_call_is_named():
+    model = make()
+    second = torch.tensor(1)
+    model.encoder.register_forward_hook(lambda module, inputs, vectors: vectors.index_fill(0, second, torch.inf))
+    with pytest.raises(InputError, match="clip 1 holds NaN or infinite"):
+        model.scene_embeddings(noise())
+    with pytest.raises(InputError, match="clip 3 holds"):
+        model.scene_embeddings([noise(5000)[0], noise(4000)[0], *noise(6000)])

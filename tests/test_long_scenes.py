@@ -1,0 +1,127 @@
+"""Scenes of any length: local encoders take a clip in stretches, the others say how much they take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import hear_byols
+from hear_byols import scenes
+from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.errors import InputError
+
+SIZES = {"cnn": 48, "resnetish34": 2048}
+HOP = 160
+
+
+def make(encoder: str, layers: str = "multi", mode: str = "clip") -> hear_byols.EmbeddingModel:
+    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder], layers), normalization=NormalizationConfig(mode, -8, 4))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = hear_byols.EmbeddingModel(config)
+        for name, buffer in model.encoder.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.uniform_(0.5, 1.5)  # zeros at the edges are then not what lies beside them
+    return model
+
+
+def sound(n_frames: int, seed: int = 0) -> torch.Tensor:
+    """Noise whose loudness wanders, so that means and maxima depend on every stretch."""
+    generator = torch.Generator().manual_seed(seed)
+    n_samples = (n_frames - 1) * HOP + 37
+    loudness = torch.rand(1, 1, 12, generator=generator)
+    loudness = torch.nn.functional.interpolate(loudness, n_samples, mode="linear")[0]
+    return loudness * torch.randn(2, n_samples, generator=generator).clamp(-3, 3)
+
+
+def whole(model, audio):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "STRETCH_FRAMES", 10**9)
+        return model.scene_embeddings(audio)
+
+
+@pytest.mark.parametrize("n_frames", [513, 514, 520, 523, 527, 767, 768, 1024, 1025, 1039])
+@pytest.mark.parametrize("encoder", SIZES)
+def test_stretches_equal_the_whole(monkeypatch, encoder, n_frames):
+    """Also where the last stretch is a frame long, and where strides do not divide the number of frames."""
+    model = make(encoder)
+    audio = sound(n_frames)
+    expected = whole(model, audio)
+    monkeypatch.setattr(scenes, "STRETCH_FRAMES", 256)
+    assert (model.scene_embeddings(audio) - expected).abs().max() < 2e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("mode", ["dataset", "clip", "halfway", "original"])
+@pytest.mark.parametrize("layers", ["last", "multi"])
+def test_every_normalization_and_both_kinds_of_layers(monkeypatch, layers, mode):
+    model = make("cnn", layers, mode)
+    audio = sound(900)
+    expected = whole(model, audio)
+    monkeypatch.setattr(scenes, "STRETCH_FRAMES", 64)
+    assert (model.scene_embeddings(audio) - expected).abs().max() < 2e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("encoder", SIZES)
+def test_columns_see_no_farther_than_the_border(encoder):
+    encoder = make(encoder).encoder
+    border, frames = encoder.border_frames, encoder.column_frames
+    x = torch.randn(1, 1, 64, 2 * border + 4 * frames, requires_grad=True)
+    encoder.columns(x)[0][0, border // frames + 1].sum().backward()  # a column that begins at border + frames
+    seen = torch.nonzero(x.grad.abs().sum((0, 1, 2)))
+    assert int(seen[0]) >= frames
+    assert int(seen[-1]) < border + 2 * frames + border
+
+
+def test_gradients_take_the_clip_whole(monkeypatch):
+    model = make("cnn")
+    monkeypatch.setattr(scenes, "STRETCH_FRAMES", 64)
+    audio = sound(300)
+    assert (model(audio) - model.scene_embeddings(audio)).abs().max() < 1e-5 * model(audio).abs().max()
+
+
+@pytest.mark.parametrize("name", ["random_cvt", "random_clstm"])
+def test_the_others_state_their_limit(name):
+    model = hear_byols.load_model(name)
+    assert model.max_scene_s == 1800
+    audio = torch.zeros(1, 1801 * 16000)
+    for clips in (audio, [torch.zeros(16000), audio[0]]):
+        with pytest.raises(
+            InputError, match=r"clip [01] lasts 30.0 minutes.*at most 30 minutes.*timestamps.*max_scene_s"
+        ):
+            model.scene_embeddings(clips)
+    with pytest.raises(InputError, match="at most 30 minutes"):
+        model(audio)
+
+
+def test_the_limit_may_be_set():
+    model = hear_byols.load_model("random_cvt")
+    model.max_scene_s = 1
+    with pytest.raises(InputError, match="clip 0"):
+        model.scene_embeddings(torch.zeros(1, 16001))
+    model.max_scene_s = None
+    model.scene_embeddings(torch.zeros(1, 16001))
+    assert hear_byols.load_model("random_cnn").max_scene_s is None
+
+
+PROGRAM = """
+import json, sys, torch, hear_byols
+from hear_byols._util.memory import peak_memory
+model = hear_byols.load_model("random_cnn", layers="multi")
+audio = torch.rand(1, int(float(sys.argv[1]) * 60 * 16000)).sub_(0.5)
+model.scene_embeddings(audio)
+print(json.dumps({"peak": peak_memory(), "own": audio.nbytes}))
+"""
+
+
+@pytest.mark.memory
+def test_a_long_scene_takes_the_memory_of_its_samples():
+    runs = [
+        json.loads(subprocess.run([sys.executable, "-c", PROGRAM, minutes], capture_output=True, check=True).stdout)
+        for minutes in ("2", "20")
+    ]
+    assert runs[1]["peak"] - runs[0]["peak"] < 1.25 * (runs[1]["own"] - runs[0]["own"])
+    assert runs[1]["peak"] < 0.7e9
