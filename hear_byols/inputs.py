@@ -53,11 +53,12 @@ def _from_array(array: np.ndarray, label: str) -> Tensor:
     array = np.asarray(array)
     if array.dtype.kind != "f":
         raise InputError(
-            f"{label} must be float32 in [-1, 1], got {array.dtype}. {_scaling(_INTEGERS.get(array.dtype.name))}"
+            f"{label} must be float32 in [-1, 1], got {array.dtype.name}. {_scaling(_INTEGERS.get(array.dtype.name))}"
         )
     with np.errstate(over="ignore"):  # what is infinite in float32 is refused with the other such samples
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+        array = np.asarray(array, dtype=np.float32, order="C")
+    as_it_is = array.flags.writeable and min(array.strides, default=0) >= 0  # an axis of one sample may run backwards
+    return torch.from_numpy(array if as_it_is else array.copy())
 
 
 def _scaling(dtype: torch.dtype | None) -> str:

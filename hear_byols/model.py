@@ -21,6 +21,7 @@ from hear_byols._util.host import evaluation_view, plain_defaults, undisturbed
 from hear_byols._util.numbers import positive_count
 from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
@@ -178,7 +179,7 @@ class EmbeddingModel(nn.Module):
             return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
 
     @contextmanager
-    def inference(self) -> Iterator[nn.Module]:
+    def inference(self) -> Iterator[MultilayerEncoder]:
         """Yield the encoder in evaluation mode and float32; no gradients and no autocast of the host's within.
 
         The module itself, its flags and its buffers stay as they are.
@@ -186,7 +187,7 @@ class EmbeddingModel(nn.Module):
         with undisturbed(self.device):
             yield evaluation_view(self.encoder)
 
-    def encode(self, spectrograms: Tensor, encoder: nn.Module) -> Tensor:
+    def encode(self, spectrograms: Tensor, encoder: MultilayerEncoder) -> Tensor:
         """Encode standardised spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32.
 
         Args:
@@ -203,7 +204,7 @@ class EmbeddingModel(nn.Module):
             return self.batch_size
         return max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
 
-    def _embed_clips(self, audio: Tensor, encoder: nn.Module, places: Sequence[int] = (0,)) -> Tensor:
+    def _embed_clips(self, audio: Tensor, encoder: MultilayerEncoder, places: Sequence[int] = (0,)) -> Tensor:
         seconds = audio.shape[1] / self.sample_rate
         scenes.check_length(encoder, self.config.encoder.name, seconds, self.max_scene_s, f"clip {places[0]}")
         audio = pad_short(audio, self.min_clip_samples)
@@ -219,7 +220,7 @@ class EmbeddingModel(nn.Module):
             results.append(self.encode(standardise(spectrograms, mean, std), encoder))
         return torch.cat(results)
 
-    def _embed_stretches(self, audio: Tensor, encoder: nn.Module, call: Statistics) -> Tensor:
+    def _embed_stretches(self, audio: Tensor, encoder: MultilayerEncoder, call: Statistics) -> Tensor:
         mean, std = self._statistics(lambda: scenes.moments(self.log_mel, audio), call)
 
         def columns(spectrograms: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -243,7 +244,7 @@ class EmbeddingModel(nn.Module):
         pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
         return torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
 
-    def _embed_windows(self, audio: Tensor, encoder: nn.Module, place: int = 0) -> tuple[Tensor, Tensor]:
+    def _embed_windows(self, audio: Tensor, encoder: MultilayerEncoder, place: int = 0) -> tuple[Tensor, Tensor]:
         """Embed the windows of clips of equal length, of which the first is number ``place`` of the call."""
         n_clips, n_samples = audio.shape
         n_windows = self.framing.n_windows(n_samples)

@@ -21,7 +21,7 @@ from hear_byols._util.files import file_digest
 from hear_byols.errors import CheckpointError, OptionError, PublishError
 from hear_byols.hear import load_model
 from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
-from hear_byols.weights.locate import locate, offline, root_cause
+from hear_byols.weights.locate import locate, offline, presentable, root_cause
 from hear_byols.weights.model_card import model_card
 
 if TYPE_CHECKING:
@@ -191,4 +191,4 @@ def _hub_errors(repo: str) -> Iterator[None]:
             f"nothing was published: the Hub answered {status} ({root_cause(error)}); {advice}"
         ) from error
     except Exception as error:  # the client's transport has its own errors, of another library in each major version
-        raise PublishError(f"nothing was published: {root_cause(error)}") from error
+        raise PublishError(f"nothing was published: {root_cause(error)}") from presentable(error)

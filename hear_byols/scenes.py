@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from hear_byols.encoders.multilayer import StretchPool
+from hear_byols.encoders.multilayer import MultilayerEncoder, StretchPool
 from hear_byols.errors import InputError
 from hear_byols.frontend import LogMel
 from hear_byols.normalization import Moments
@@ -15,7 +15,7 @@ STRETCH_FRAMES = 8192  # spectrogram frames of a stretch, 82 s; a multiple of wh
 MAX_WHOLE_SCENE_S = 1800  # of encoders that take a clip whole: half an hour, 4 to 5 GB
 
 
-def is_local(encoder: nn.Module) -> bool:
+def is_local(encoder: MultilayerEncoder) -> bool:
     """Whether the columns of an encoder see only what is near."""
     return getattr(encoder, "border_frames", None) is not None
 
@@ -34,7 +34,10 @@ def moments(log_mel: LogMel, audio: Tensor) -> Moments:
 
 
 def embed_in_stretches(
-    log_mel: LogMel, encoder: nn.Module, audio: Tensor, columns: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
+    log_mel: LogMel,
+    encoder: MultilayerEncoder,
+    audio: Tensor,
+    columns: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]],
 ) -> Tensor:
     """Embed whole clips stretch by stretch; equal to embedding them at once within float32 rounding.
 
@@ -50,14 +53,15 @@ def embed_in_stretches(
     """
     n_frames = log_mel.n_frames(audio.shape[1])
     pool = StretchPool(encoder)
+    border = encoder.border_frames or 0
     for first, stop in _stretches(n_frames):
-        start = max(first - encoder.border_frames, 0)
-        spectrograms = log_mel.stretch(audio, start, min(stop + encoder.border_frames, n_frames))
+        start = max(first - border, 0)
+        spectrograms = log_mel.stretch(audio, start, min(stop + border, n_frames))
         pool.add(*columns(spectrograms), first - start, stop - start if stop < n_frames else None)
     return pool.result()
 
 
-def check_length(encoder: nn.Module, name: str, seconds: float, most_s: float | None, label: str) -> None:
+def check_length(encoder: MultilayerEncoder, name: str, seconds: float, most_s: float | None, label: str) -> None:
     """Refuse a scene that would take more memory than there may be.
 
     Args:

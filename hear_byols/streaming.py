@@ -7,9 +7,10 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hear_byols.concatenated import ConcatenatedModel
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import ClipLike, check_values, check_vectors, to_tensor
 from hear_byols.model import EmbeddingModel
@@ -114,7 +115,7 @@ class StreamingEmbedder:
         self._first += n_forgotten
         return vectors, torch.tensor(times, dtype=torch.float64, device="cpu").to(model.device)
 
-    def _embed_windows(self, signal: Tensor, starts: list[int], encoder: nn.Module) -> Tensor:
+    def _embed_windows(self, signal: Tensor, starts: list[int], encoder: MultilayerEncoder) -> Tensor:
         """Embed windows that begin at ``starts``; only the stretch that they cover is transformed."""
         model = self.model
         stretch = signal[starts[0] - self._first : starts[-1] - self._first + self._framing.frame_samples]

@@ -66,6 +66,7 @@ class HubServer:
         files: plain files by path, under ``/files/``.
         faults: misbehaviours in force.
         requests: (method, path) -> number of requests.
+        logins: names and passwords that came with them.
         ranges: digest -> ranges asked for, one a request.
     """
 
@@ -76,6 +77,7 @@ class HubServer:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.ranges: defaultdict[str, list[str]] = defaultdict(list)
         self.uploads: dict[str, bytes] = {}
+        self.logins: list[str] = []
         self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
@@ -125,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         with self.hub.lock:
             self.hub.requests[self.command, path] += 1
+            kind, _, login = self.headers.get("Authorization", "").partition(" ")
+            if kind == "Basic":
+                self.hub.logins.append(base64.b64decode(login).decode())
         status = next((f.kind for f in self.hub.faults if f.path in path and isinstance(f.kind, int)), None)
         if status is not None:
             return self._send_error(status, "", "told to fail")

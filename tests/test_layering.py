@@ -16,6 +16,7 @@ FLOORS = [
     {"_util"},
     {"config", "normalization", "framing", "interface", "containers"},
     {"frontend", "inputs", "audio", "encoders"},
+    {"scenes"},
     {"model", "weights"},
     {"opensmile", "concatenated"},
     {"streaming", "onnx"},

@@ -9,6 +9,8 @@ import socket
 import sys
 import threading
 import time
+import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,12 +302,81 @@ def test_unreachable_places(record, online, monkeypatch, location):
 
 
 def test_a_server_that_says_nothing_is_given_up(record, online, monkeypatch):
-    monkeypatch.setattr("hear_byols.weights.locate._TIMEOUT_S", 0.2)
+    monkeypatch.setenv("HEAR_BYOLS_DOWNLOAD_SECONDS", "0.2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         _register(monkeypatch, replace(record, location=f"http://127.0.0.1:{silent.getsockname()[1]}/x"))
+        with pytest.raises(DownloadError, match=r"timed out: not whole after 0\.2 s"):
+            locate("tiny")
+    assert _files(online) == []
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_server_that_drips_is_given_up(record, online, monkeypatch, start):
+    """In the head of its answer or in the body; each byte is in time."""
+    monkeypatch.setenv("HEAR_BYOLS_DOWNLOAD_SECONDS", "0.5")
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+
+        def drip():
+            connection = dripping.accept()[0]
+            with connection, suppress(OSError):
+                connection.sendall(start)
+                for _ in range(100):
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        _register(monkeypatch, replace(record, location=f"http://127.0.0.1:{dripping.getsockname()[1]}/x"))
         with pytest.raises(DownloadError, match="timed out"):
             locate("tiny")
     assert _files(online) == []
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "1e300"])
+def test_a_time_limit_that_is_none(record, online, monkeypatch, seconds):
+    monkeypatch.setenv("HEAR_BYOLS_DOWNLOAD_SECONDS", seconds)
+    with pytest.raises(OptionError, match="HEAR_BYOLS_DOWNLOAD_SECONDS must be"):
+        locate("tiny")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_no_more_is_taken_than_the_record_says(record, online, monkeypatch, announced):
+    """A server that sends without end is left after the record's size."""
+    sent = []
+    with socket.create_server(("127.0.0.1", 0)) as endless:
+
+        def send():
+            connection = endless.accept()[0]
+            with connection, suppress(OSError):
+                length = f"Content-Length: {1 << 40}\r\n" if announced else ""
+                connection.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\n".encode())
+                while True:
+                    connection.sendall(bytes(1 << 16))
+                    sent.append(1 << 16)
+
+        threading.Thread(target=send, daemon=True).start()
+        _register(monkeypatch, replace(record, location=f"http://127.0.0.1:{endless.getsockname()[1]}/x"))
+        with pytest.raises(DownloadError, match=r"bytes, .*most; nothing was kept"):
+            locate("tiny")
+    assert sum(sent) < 50 * len(CONTENT)
+    assert _files(online) == []
+
+
+@pytest.mark.parametrize("answer", [200, 404, 500, "refused", "no address"])
+def test_credentials_are_sent_and_never_shown(server, online, monkeypatch, caplog, answer):
+    """Neither in the message nor in the error's causes nor in the log; a password may hold any letter."""
+    caplog.set_level("DEBUG")
+    place = {"refused": "127.0.0.1:1", "no address": "127.0.0.1:port"}.get(answer, server.url.split("//")[1])
+    monkeypatch.setenv("HEAR_BYOLS_ORIGINAL_MIRROR", f"http://ana:s3%40cret@{place}/files/mirror/")
+    server.files[f"mirror/{registry.find_record('original_cnn_byols').file}"] = CONTENT
+    server.faults = [Fault("mirror", answer)] if isinstance(answer, int) and answer != 200 else []
+    with pytest.raises((DownloadError, WeightsNotFoundError)) as caught:
+        locate("original_cnn_byols")
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text + str(caught.value)
+    assert "***@" in shown
+    for secret in ("s3%40cret", "s3@cret", "cret", "ana:"):
+        assert secret not in shown
+    if isinstance(answer, int):
+        assert server.logins == ["ana:s3@cret"]
 
 
 def test_cache_that_cannot_be_written(record, monkeypatch, online, tmp_path):
@@ -595,6 +666,24 @@ def test_wrong_content_from_the_hub_is_removed(hub, hub_faults):
     assert not list((folder / "hf").rglob(sha256(content)))
     hub_faults.clear()
     assert Path(client.value("locate", spec=spec)).read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["snapshots", "blobs"])
+def test_a_link_out_of_the_hubs_cache_is_neither_loaded_nor_deleted(hub, tmp_path, place):
+    """Not even where its name says that its content is damaged."""
+    server, client, _ = hub
+    content = server.first + place.encode()
+    spec = f"hf://{_fresh(hub, content)}/w.pth"
+    path = Path(client.value("locate", spec=spec))
+    own = tmp_path / sha256(content)  # named as the cache would name it
+    own.write_bytes(b"mine")
+    link = path if place == "snapshots" else path.resolve()
+    link.unlink()
+    link.symlink_to(own)
+    kind, message = client.error("locate", spec=spec)
+    assert kind == "CheckpointError"
+    assert str(own) in message
+    assert own.read_bytes() == b"mine"
 
 
 def test_damaged_hub_cache_is_noticed(hub):

@@ -32,25 +32,17 @@ def find_device(name: str) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> Any:
-    """Context in which the encoder runs at ``precision``; ``"float32"`` really is float32 (no TF32, no bfloat16)."""
+    """Context in which the encoder runs at ``precision``; ``"float32"`` really is float32 (no TF32 on GPUs)."""
     if precision != "float32":
         # Without the cache of converted weights: within another autocast it would hold those of another type.
         return torch.autocast(device.type, dtype=getattr(torch, precision), cache_enabled=False)
-    exact = _EXACT.get(device.type)
-    return exact() if exact else nullcontext()
+    return _exact_float32() if device.type == "cuda" else nullcontext()
 
 
 class _ExactFloat32:
-    """Forbids that operands are rounded. torch has such settings for the process: the last thread puts them back.
+    """Forbids that CUDA rounds operands. torch has such settings for the process: the last thread puts them back."""
 
-    Args:
-        switches: each an object and the name of its setting.
-        allowed: values that may stay.
-    """
-
-    def __init__(self, switches: list[tuple[Any, str]], allowed: tuple[str, ...] = ()) -> None:
-        self._switches = switches
-        self._allowed = allowed
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_threads = 0  # that need exact float32 now
         self._found: list[tuple[Any, str, Any]] = []
@@ -60,10 +52,9 @@ class _ExactFloat32:
         with self._lock:
             self._n_threads += 1
             if self._n_threads == 1:
-                values = [(owner, name, getattr(owner, name)) for owner, name in self._switches]
-                self._found = [found for found in values if found[2] not in self._allowed]
-                for owner, name, value in self._found:
-                    setattr(owner, name, False if isinstance(value, bool) else "ieee")
+                self._found = [(owner, name, getattr(owner, name)) for owner, name, _ in _switches()]
+                for switch in _switches():
+                    setattr(*switch)
         try:
             yield
         finally:
@@ -74,17 +65,13 @@ class _ExactFloat32:
                         setattr(*found)
 
 
-def _make() -> dict[str, _ExactFloat32]:
-    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if not hasattr(cuda, "fp32_precision"):  # torch < 2.9
-        return {"cuda": _ExactFloat32([(cuda, "allow_tf32"), (cudnn, "allow_tf32")])}
-    mkldnn = torch.backends.mkldnn
-    return {
-        "cuda": _ExactFloat32([(owner, "fp32_precision") for owner in (cuda, cudnn.conv, cudnn.rnn)]),
-        "cpu": _ExactFloat32(
-            [(owner, "fp32_precision") for owner in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)], ("ieee", "none")
-        ),
-    }
+def _switches() -> list[tuple[Any, str, object]]:
+    """The settings that let CUDA round float32 operands, with the value that forbids it."""
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch >= 2.9
+        cudnn: Any = torch.backends.cudnn
+        owners = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+        return [(owner, "fp32_precision", "ieee") for owner in owners]
+    return [(torch.backends.cuda.matmul, "allow_tf32", False), (torch.backends.cudnn, "allow_tf32", False)]
 
 
-_EXACT = _make()
+_exact_float32 = _ExactFloat32()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+M = TypeVar("M", bound=nn.Module)
 _FACTORIES = (torch.empty, torch.zeros, torch.ones)  # what modules make their weights with
 
 
@@ -47,7 +48,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
         yield
 
 
-def evaluation_view(module: nn.Module) -> nn.Module:
+def evaluation_view(module: M) -> M:
     """A module in evaluation mode and float32 that shares another's weights, hooks and parts.
 
     The other's flags and buffers stay as they are, so that threads may embed with a model that is being trained.

@@ -64,7 +64,7 @@ class StretchPool:
 
     def __init__(self, encoder: MultilayerEncoder) -> None:
         self._encoder = encoder
-        self._sum: Tensor | float = 0.0
+        self._sum = torch.zeros((), dtype=torch.float32, device="cpu")
         self._n_columns = 0
         self._maxima: list[Tensor] = []  # of the sequence, and of each map
 
@@ -84,7 +84,7 @@ class StretchPool:
             if i == 0:
                 # Apple's GPUs have no double precision.
                 exact = torch.float32 if part.device.type == "mps" else torch.float64
-                self._sum = self._sum + part.sum(-1, dtype=exact)
+                self._sum = self._sum.to(part.device) + part.sum(-1, dtype=exact)
                 self._n_columns += part.shape[-1]
             if part.shape[-1]:
                 maximum = torch.amax(part, -1)

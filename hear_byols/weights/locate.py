@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import logging
 import os
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO
 
 from hear_byols._util.files import atomic_path, file_digest
 from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
+from hear_byols.weights.download import download, redacted
 from hear_byols.weights.registry import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
 
-logger = logging.getLogger(__name__)
-
-_TIMEOUT_S = 30
 _PART = r"(?!\.{1,2}(?:[/@#]|$))[^/@#\s]+"  # of a path: neither empty nor . nor ..
 _HUB_PATTERN = re.compile(
     rf"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>{_PART}(/{_PART})*)(@(?P<revision>{_PART}(/{_PART})*))?"
@@ -182,20 +175,21 @@ def _url(record: WeightRecord) -> str:
 
 def _cached(record: WeightRecord) -> Path:
     path, url = cache_dir() / record.file, _url(record)
+    shown = redacted(url)
     if path.is_file():
         return _verified(path, record)
     if offline():
         raise WeightsNotFoundError(
             f"{record.name!r} is not cached ({path} is missing) and the environment says offline; unset "
-            f"HEAR_BYOLS_OFFLINE and HF_HUB_OFFLINE once, or put the file of {url} there"
+            f"HEAR_BYOLS_OFFLINE and HF_HUB_OFFLINE once, or put the file of {shown} there"
         )
     try:
         with atomic_path(path) as part:
-            _download(url, part)
+            download(url, part, record.size)
             fault = _fault(part, record)
             if fault:
                 raise DownloadError(
-                    f"the download of {url} is not the file of {record.name!r}: {fault}; nothing was kept"
+                    f"the download of {shown} is not the file of {record.name!r}: {fault}; nothing was kept"
                 )
     except HearByolsError:
         raise
@@ -204,32 +198,6 @@ def _cached(record: WeightRecord) -> Path:
             f"{path} cannot be written ({error.strerror or error}); set HEAR_BYOLS_HOME to a folder for such files"
         ) from error
     return path
-
-
-def _download(url: str, path: Path) -> None:
-    """Fetch a URL into a file, whole or not at all."""
-    logger.info("downloading %s", url)
-    try:
-        response = urllib.request.urlopen(url, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        kind = WeightsNotFoundError if error.code in (404, 410) else DownloadError
-        raise kind(f"{url} answered {error.code} {error.reason}; nothing was kept") from error
-    except (OSError, HTTPException, ValueError) as error:
-        raise DownloadError(f"{url} could not be fetched ({error}); nothing was kept, try again") from error
-    with response, open(path, "wb") as file:
-        announced = response.headers.get("Content-Length")
-        size = 0
-        while block := _read_block(response, url):
-            size += file.write(block)
-    if (announced or "").isdigit() and size != int(announced):
-        raise DownloadError(f"{url} broke off after {size} of {announced} bytes; nothing was kept, try again")
-
-
-def _read_block(response: IO[bytes], url: str) -> bytes:
-    try:
-        return response.read(1 << 16)
-    except (OSError, HTTPException) as error:
-        raise DownloadError(f"{url} broke off ({error}); nothing was kept, try again") from error
 
 
 def _from_hub(spec: str) -> Path:
@@ -255,7 +223,9 @@ def _from_hub(spec: str) -> Path:
             raise WeightsNotFoundError(
                 f"{spec} is not in the Hub's cache and the environment says offline; download it once online"
             ) from error
-        raise DownloadError(f"{spec} is not cached and the Hub could not be reached ({root_cause(error)})") from error
+        raise DownloadError(
+            f"{spec} is not cached and the Hub could not be reached ({root_cause(error)})"
+        ) from presentable(error)
     except errors.GatedRepoError as error:
         raise WeightsNotFoundError(
             f"{spec}: access to {match['repo']!r} must be asked for on its page, then log in with `hf auth login`"
@@ -273,12 +243,21 @@ def _from_hub(spec: str) -> Path:
     except Exception as error:  # the client's transport has its own errors, of another library in each major version
         raise DownloadError(
             f"{spec} could not be fetched ({root_cause(error)}); nothing was kept, try again"
-        ) from error
+        ) from presentable(error)
     return _verified_hub_file(Path(path), spec, (match["sha256"] or "").lower())
 
 
 def _verified_hub_file(path: Path, spec: str, sha256: str) -> Path:
-    """Check a file of the Hub's cache against the given digest, and against the name the cache files it under."""
+    """Check a file of the Hub's cache against the given digest, and against the name the cache files it under.
+
+    A link that leads out of the repository's folder is neither followed nor touched.
+    """
+    folder = next((parent.parent for parent in path.parents if parent.name == "snapshots"), path.parent)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(
+            f"{spec}: {path} leads out of the Hub's cache, to {path.resolve()}, and is not loaded; remove the link and "
+            "try again, or load the file by its own path"
+        )
     digest, blob = file_digest(path), path.resolve()
     if _is_damaged(blob, digest):
         blob.unlink()
@@ -302,8 +281,18 @@ def _is_damaged(blob: Path, digest: str) -> bool:
 
 
 def root_cause(error: BaseException) -> str:
-    """First line of what an error ultimately comes from."""
+    """First line of what an error ultimately comes from, without credentials."""
     while error.__cause__ is not None:
         error = error.__cause__
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    line = redacted(next((line.strip() for line in str(error).splitlines() if line.strip()), ""))
     return line if line and isinstance(error, OSError) else f"{type(error).__name__}: {line}".rstrip(": ")
+
+
+def presentable(error: BaseException) -> BaseException | None:
+    """An error to raise another from; None if its traceback would show credentials."""
+    link: BaseException | None = error
+    while link is not None:
+        if redacted(str(link)) != str(link):
+            return None
+        link = link.__cause__ or link.__context__
+    return error
