@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import warnings
 import zipfile
@@ -18,7 +19,7 @@ from hear_byols.errors import CheckpointError, WeightsNotFoundError
 
 METADATA_KEY = "hear_byols"
 ADVICE = "give a file written by hear_byols.save_checkpoint or one of the original's; if it was downloaded, do it again"
-_MOST_PLAIN = 10_000_000  # characters and items of a file's plain data; more is none of ours
+_MOST_PLAIN = 1_000_000  # characters and items of a file's plain data; more is none of ours
 _MOST_NESTED = 50
 _BLOCK = 1 << 20
 
@@ -61,20 +62,18 @@ def read_dictionary(path: Path) -> Mapping:
 def _read_torch(path: Path, start: bytes) -> object:
     if start[257:262] == b"ustar":
         raise CheckpointError(f"{path}: is a tar archive, not a checkpoint; {ADVICE}")
-    pickles = _check_archive(path) if start.startswith(b"PK\x03\x04") else path.read_bytes()
-    if b"bytearray" in pickles:  # which torch makes of any size that is asked for
-        raise CheckpointError(f"{path}: holds Python objects other than tensors and plain data; {ADVICE}")
+    if start.startswith(b"PK\x03\x04"):
+        _check_archive(path)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"bytearray") >= 0:  # which torch makes of any size that is asked for
+            raise CheckpointError(f"{path}: holds Python objects other than tensors and plain data; {ADVICE}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's hints about its own file formats
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _check_archive(path: Path) -> bytes:
-    """Check what torch does not: that no member is compressed, or given twice, or other than its CRC says.
-
-    Returns:
-        The pickled part.
-    """
+def _check_archive(path: Path) -> None:
+    """Check what torch does not: that no member is compressed, or given twice, or other than its CRC says."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -88,7 +87,6 @@ def _check_archive(path: Path) -> bytes:
                 with archive.open(member) as file:
                     while file.read(_BLOCK):
                         pass  # the last block raises BadZipFile where the CRC is another
-        return b"".join(archive.read(member) for member in members if member.filename.endswith(".pkl"))
 
 
 def _read_safetensors(path: Path) -> Mapping:
@@ -106,7 +104,7 @@ def plain_data(value: Any, finite: bool = True) -> Any:
         finite: refuse NaN and infinity.
 
     Raises:
-        ValueError: it holds anything else, or more than ten million characters and items, parts that are shared counted
+        ValueError: it holds anything else, or more than a million characters and items, parts that are shared counted
             wherever they occur.
     """
     left = _MOST_PLAIN

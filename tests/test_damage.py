@@ -1,0 +1,316 @@
+"""Checkpoints that are damaged, swollen or absurd: refused, cheaply, and never loaded as other weights."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import random
+import struct
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+import hear_byols
+from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig
+from hear_byols.encoders import build_encoder
+from hear_byols.errors import CheckpointError, OptionError
+from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
+from hear_byols.weights.digest import content_digest
+
+CONFIG = ModelConfig(EncoderConfig("cnn", 16))
+SUFFIXES = (".pth", ".safetensors")
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return build_encoder(CONFIG.encoder).state_dict()
+
+
+@pytest.fixture(params=SUFFIXES)
+def saved(request, tmp_path, weights):
+    path = tmp_path / f"w{request.param}"
+    save_checkpoint(path, CONFIG, weights, {"name": "tiny"})
+    return path
+
+
+def old_file(path, weights):
+    """As releases before the digest wrote it."""
+    header = {"schema": "hear_byols/1", "config": CONFIG.to_dict(), "provenance": {"name": "tiny"}}
+    if path.suffix == ".pth":
+        torch.save({**header, "state_dict": weights}, path)
+    else:
+        save_file(weights, path, metadata={"hear_byols": json.dumps(header)})
+    return path
+
+
+def same(read, weights) -> bool:
+    return all(torch.equal(read.state_dict[key], value) for key, value in weights.items())
+
+
+def test_one_bit_anywhere_is_noticed(saved, weights):
+    """Or it is in the padding: what is loaded is what was saved."""
+    whole, chance, refused = saved.read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        saved.write_bytes(damaged)
+        try:
+            assert same(read_checkpoint(saved), weights)
+        except CheckpointError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_digest_that_does_not_fit(saved, weights, tmp_path):
+    """Well-formed but other weights, another normalization or provenance: the digest covers all."""
+    other = {**weights, "fc2.bias": weights["fc2.bias"] + 1}
+    if saved.suffix == ".pth":
+        content = torch.load(saved, weights_only=True)
+        changes = [{"state_dict": other}, {"provenance": {"name": "other"}}, {"digest": "0" * 64}, {"digest": None}]
+        changes += [{"config": {**content["config"], "frontend": {**content["config"]["frontend"], "f_min": 61.0}}}]
+        for change in changes:
+            torch.save({**content, **change}, saved)
+            with pytest.raises(CheckpointError, match="digest"):
+                read_checkpoint(saved)
+        return
+    from safetensors import safe_open
+
+    with safe_open(saved, "pt") as file:
+        metadata = file.metadata()
+    assert same(read_checkpoint(saved), load_file(saved))
+    save_file(other, saved, metadata=metadata)
+    with pytest.raises(CheckpointError, match="digest"):
+        read_checkpoint(saved)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_without_a_digest_load_as_before(tmp_path, weights, suffix):
+    assert same(read_checkpoint(old_file(tmp_path / f"old{suffix}", weights)), weights)
+
+
+def test_files_with_a_digest_have_what_earlier_releases_read(saved, weights):
+    """Theirs took these keys and left others alone."""
+    if saved.suffix == ".pth":
+        content = torch.load(saved, weights_only=True)
+    else:
+        from safetensors import safe_open
+
+        with safe_open(saved, "pt") as file:
+            content = {**json.loads(file.metadata()["hear_byols"]), "state_dict": load_file(saved)}
+    assert content["schema"] == "hear_byols/1"
+    assert ModelConfig.from_dict(content["config"]) == CONFIG
+    assert content["provenance"] == {"name": "tiny"}
+    assert content["state_dict"].keys() == weights.keys()
+
+
+def test_old_archives_are_held_against_their_crc(tmp_path, weights):
+    path = old_file(tmp_path / "old.pth", weights)
+    content = bytearray(path.read_bytes())
+    place = content.index(weights["fc2.weight"].numpy().tobytes())
+    content[place + 2] ^= 0x10
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)  # torch itself does not notice
+    with pytest.raises(CheckpointError, match="CRC"):
+        read_checkpoint(path)
+
+
+def test_archives_written_without_crc_load(tmp_path, weights):
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = old_file(tmp_path / "w.pth", weights)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(read_checkpoint(path), weights)
+
+
+PROGRAM = """
+import resource, sys
+import hear_byols
+from hear_byols._util.memory import peak_memory
+from hear_byols.weights.checkpoint import read_checkpoint
+before = peak_memory()
+try:
+    read_checkpoint(sys.argv[1])
+except hear_byols.HearByolsError as error:
+    print(error)
+assert peak_memory() - before < 2e8, peak_memory() - before
+"""
+
+
+def refused_cheaply(path) -> str:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_archive_that_swells_is_refused_unread(tmp_path, weights):
+    old_file(tmp_path / "old.pth", weights)
+    with (
+        zipfile.ZipFile(tmp_path / "old.pth") as old,
+        zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name) + (bytes(1 << 30) if name.endswith("data.pkl") else b""))
+    assert "compressed" in refused_cheaply(tmp_path / "w.pth")
+
+
+def test_members_of_one_name(tmp_path, weights):
+    path = old_file(tmp_path / "w.pth", weights)
+    with zipfile.ZipFile(path) as old:
+        name = next(name for name in old.namelist() if name.endswith("data/0"))
+        size = old.getinfo(name).file_size
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(name.upper(), bytes(size))
+    with pytest.raises(CheckpointError, match="two members"):
+        read_checkpoint(path)
+
+
+def test_members_that_claim_more_than_there_is(tmp_path, weights):
+    path = old_file(tmp_path / "w.pth", weights)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        info = max(archive.infolist(), key=lambda member: member.file_size)
+    size = struct.pack("<II", info.file_size, info.file_size)
+    path.write_bytes(content.replace(size, struct.pack("<II", 0x7FFFFFFF, 0x7FFFFFFF)))
+    assert "claim more bytes" in refused_cheaply(path)
+
+
+class _Zeros:
+    def __reduce__(self):
+        return bytearray, (4 << 30,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_that_ask_for_memory(tmp_path, zipped):
+    path = tmp_path / "w.pth"
+    torch.save({"schema": "hear_byols/1", "config": _Zeros()}, path, _use_new_zipfile_serialization=zipped)
+    assert "other than tensors and plain data" in refused_cheaply(path)
+
+
+def test_a_tar_that_claims_terabytes(tmp_path):
+    import tarfile
+
+    header = tarfile.TarInfo("storages")
+    header.size = 1 << 40
+    (tmp_path / "w.pth").write_bytes(header.tobuf() + bytes(4096))
+    assert "tar archive" in refused_cheaply(tmp_path / "w.pth")
+
+
+def test_plain_data_whose_parts_multiply(tmp_path, weights):
+    """Forty lists, each twice in the next, are a terabyte of JSON."""
+    laughs = ["ha"]
+    for _ in range(40):
+        laughs = [laughs, laughs]
+    for provenance in ({"name": laughs}, {"deep": _nested(2000)}):
+        path = tmp_path / "w.pth"
+        content = {
+            "schema": "hear_byols/1",
+            "config": CONFIG.to_dict(),
+            "provenance": provenance,
+            "state_dict": weights,
+        }
+        torch.save(content, path)
+        assert "not plain JSON data" in refused_cheaply(path)
+
+
+def _nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hop_length": 1, "sample_rate": 384_000, "n_fft": 32_768, "win_length": 32_768},
+        {"hop_length": 1, "n_fft": 1024},
+        {"hop_length": 7},
+        {"hop_length": 16, "n_fft": 32_768},
+        {"sample_rate": 999, "f_max": 400.0},
+    ],
+)
+def test_front_ends_of_absurd_cost(tmp_path, weights, change):
+    config = CONFIG.to_dict()
+    config["frontend"].update(change)
+    with pytest.raises(OptionError, match=r"frames a second|at least 1000 Hz"):
+        replace(FrontendConfig(), **change)
+    path = tmp_path / "w.pth"
+    torch.save({"schema": "hear_byols/1", "config": config, "provenance": {}, "state_dict": weights}, path)
+    with pytest.raises(CheckpointError, match=r"frames a second|at least 1000 Hz"):
+        read_checkpoint(path)
+
+
+def test_costly_but_sensible_front_ends_are_taken():
+    for change in ({"hop_length": 16}, {"sample_rate": 48_000, "hop_length": 120, "n_fft": 4096}, {"hop_length": 8}):
+        assert replace(FrontendConfig(), **change)
+    with pytest.raises(OptionError, match="mel bands do not fit"):
+        hear_byols.EmbeddingModel(ModelConfig(CONFIG.encoder, FrontendConfig(f_min=60.0, f_max=60.0000001)))
+
+
+@pytest.mark.parametrize("value", [600_001, 1e9, 1e300, 10**400])
+def test_windows_of_gigabytes(value):
+    with pytest.raises(OptionError, match="frame_ms must be"):
+        hear_byols.load_model("random_cnn", frame_ms=value)
+
+
+def test_negative_variances_are_refused(tmp_path, weights):
+    bad = {**weights, "blocks.0.norm.running_var": torch.full((64,), -1.0)}
+    with pytest.raises(CheckpointError, match="negative variances"):
+        save_checkpoint(tmp_path / "w.pth", CONFIG, bad, {})
+    with pytest.raises(CheckpointError, match="negative variances"):
+        read_checkpoint(old_file(tmp_path / "old.pth", bad))
+
+
+def test_vectors_that_are_not_finite_are_failures_of_their_files(tmp_path, weights):
+    """Finite weights too large for float32 to add: nothing is written as a success."""
+    huge = {key: value * 1e30 if value.is_floating_point() else value for key, value in weights.items()}
+    save_checkpoint(tmp_path / "w.pth", CONFIG, huge, {})
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+    report = hear_byols.embed_to_folder(
+        [tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "out", model=tmp_path / "w.pth"
+    )
+    assert report.n_embedded == 0
+    assert sorted(failure.name for failure in report.failures) == ["a.wav", "b.wav"]
+    assert all("NaN or infinite" in failure.reason for failure in report.failures)
+
+
+def test_the_digest_of_nested_content():
+    """Order of keys, tuples and lists make no difference; names, types, shapes and values do."""
+    content = {"a": torch.arange(6.0), "b": [1, 2.0, None, True, "x", b"y"], "c": {}}
+    reordered = {"c": {}, "b": (1, 2.0, None, True, "x", b"y"), "a": torch.arange(6.0)}
+    assert content_digest(content) == content_digest(reordered)
+    assert content_digest(content) == content_digest(torch.load(io.BytesIO(_bytes(content)), weights_only=True))
+    for change in (
+        {"a": torch.arange(6.0).view(2, 3)},
+        {"a": torch.arange(6.0).double()},
+        {"a": torch.arange(6.0) + 1e-6},
+        {"b": [1, 2, None, True, "x", b"y"]},
+        {"b": [1, 2.0, None, 1, "x", b"y"]},
+        {"b": [1, 2.0, None, True, b"x", "y"]},
+        {"d": {}},
+    ):
+        assert content_digest({**content, **change}) != content_digest(content)
+    with pytest.raises(TypeError, match="object"):
+        content_digest([object()])
+
+
+def _bytes(content) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def test_pickles_of_code_stay_refused(tmp_path):
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(print))
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "w.pth")
