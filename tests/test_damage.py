@@ -209,7 +209,7 @@ def test_plain_data_whose_parts_multiply(tmp_path, weights):
     laughs = ["ha"]
     for _ in range(40):
         laughs = [laughs, laughs]
-    for provenance in ({"name": laughs}, {"deep": _nested(2000)}):
+    for provenance in ({"name": laughs}, {"deep": _nested(150)}):
         path = tmp_path / "w.pth"
         content = {
             "schema": "hear_byols/1",

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException, InvalidURL
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from hear_byols.errors import DownloadError, OptionError, WeightsNotFoundError
@@ -100,7 +100,7 @@ def _fetch(url: str, path: Path, most: int, stop: threading.Event) -> None:
         raise DownloadError(f"{shown} broke off after {size} of {announced} bytes; nothing was kept, try again")
 
 
-def _opened(url: str, shown: str) -> IO[bytes]:
+def _opened(url: str, shown: str) -> Any:
     try:
         return urllib.request.urlopen(_request(url), timeout=_SILENCE_S)
     except urllib.error.HTTPError as error:
