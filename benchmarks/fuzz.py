@@ -2,6 +2,7 @@
 
     python benchmarks/fuzz.py audio --count 3000
     python benchmarks/fuzz.py index --count 3000
+    python benchmarks/fuzz.py pth safetensors calls --count 3000
 
 Each kind makes valid material of its own, mutates it and hands it to the package. Outcomes are counted: "fine",
 "refused" (an error of the package), and what must not be: "wrong" (read without a word, though something is missing),
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from fuzz_models import KINDS as MODEL_KINDS
 
 from hear_byols.errors import HearByolsError
 
@@ -159,7 +161,7 @@ def _mutate_json(text: bytes, chance: random.Random) -> bytes:
     return json.dumps(content).encode() + (b"\n" + rest if text.startswith(b"[") else b"\n")
 
 
-KINDS: dict[str, Kind] = {"audio": audio, "index": index}
+KINDS: dict[str, Kind] = {"audio": audio, "index": index, **MODEL_KINDS}
 
 
 def run(kind: Kind, count: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:

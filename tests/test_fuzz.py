@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import fuzz
 
 
-@pytest.mark.parametrize("kind", ["audio", "index"])
+@pytest.mark.parametrize("kind", ["audio", "index", "pth", "safetensors", "calls"])
 def test_attacks_end_fine_or_in_one_clear_error(kind, capsys):
     assert fuzz.main([kind, "--count", "60", "--seed", "7"]) == 0, capsys.readouterr().out
     assert "0 wrong, 0 foreign, 0 hang" in capsys.readouterr().out

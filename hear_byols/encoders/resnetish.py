@@ -53,7 +53,6 @@ class ResNetish34(MultilayerEncoder):
     layer2: nn.Sequential
     layer3: nn.Sequential
     layer4: nn.Sequential
-    column_frames = 16
     map_frames = (4, 8)
     border_frames = 240  # 226 are seen: the sum of the steps aside of 35 layers, each times its stride so far
 
