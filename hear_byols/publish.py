@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hear_byols._util.files import file_digest
-from hear_byols.errors import CheckpointError, OptionError, PublishError
+from hear_byols.errors import CheckpointError, InputError, OptionError, PublishError
 from hear_byols.hear import load_model
 from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
 from hear_byols.weights.locate import locate, offline, presentable, root_cause
@@ -123,9 +123,11 @@ def _check_vectors(path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     noise = 0.1 * torch.randn(2, model.sample_rate, generator=generator)
     audio = torch.cat([noise * torch.tensor([[1.0], [0.01]]), torch.zeros(1, model.sample_rate)])
-    scenes, (frames, _) = model.scene_embeddings(audio), model.timestamp_embeddings(audio[:1])
-    if not (bool(torch.isfinite(scenes).all()) and bool(torch.isfinite(frames).all())):
-        raise CheckpointError(f"{path}: the model gives vectors with NaN or infinite values")
+    try:
+        scenes = model.scene_embeddings(audio)
+        model.timestamp_embeddings(audio[:1])
+    except InputError as error:
+        raise CheckpointError(f"{path}: the model gives vectors with NaN or infinite values ({error})") from error
     if torch.allclose(scenes[0], scenes[1], rtol=1e-5, atol=0):
         raise CheckpointError(f"{path}: the model gives the same vector for different sounds; it has collapsed")
 
