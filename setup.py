@@ -22,16 +22,10 @@ CLASSIFY = [*ANALYSIS, "scipy>=1.10"]
 SEARCH = ["usearch>=2.9"]
 ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
 RAY = ["ray[data]>=2.10", *PARQUET]
-USED = [
-    *CLASSIFY,
-    *MAP,
-    *SEARCH,
-    *PARQUET,
-    *FORMATS,
-    *ONNX,
-]  # by people with recordings; not for training or the benchmark
+# What people with recordings use, beside training and the benchmark.
+USED = [*CLASSIFY, *MAP, *SEARCH, *PARQUET, *FORMATS, *ONNX]
 TESTED = [*TRAIN, *EVAL, *ANALYSIS, *CLASSIFY, *SEARCH, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY]
-TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3"]
+TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3", "babel>=2.12"]
 DEV = [*TEST, *MAP, "ruff>=0.6", "pyright>=1.1.380", "build>=1.2", "twine>=6.1"]
 
 setup(

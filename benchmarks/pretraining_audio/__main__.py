@@ -114,7 +114,7 @@ def make(write: Callable[[random.Random], Clips], hours: float, seed: int) -> Cl
                 clip = trimmed(samples)
                 if len(clip) >= 0.1 * RATE and np.abs(clip).max() > 1e-3:  # not an instrument's silent key
                     yield dice.uniform(0.2, 0.9) / np.abs(clip).max() * clip
-                    bar.update(len(clip) / RATE)
+                    bar.update(min(len(clip) / RATE, bar.total - bar.n))
                     seconds += len(clip) / RATE
             i += 1
 

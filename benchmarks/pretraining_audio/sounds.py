@@ -13,27 +13,14 @@ import numpy as np
 from numpy.random import Generator
 from scipy import signal
 
+from . import synthesis as syn
 from .speech import RATE
-from .synthesis import (
-    NYQUIST,
-    band,
-    coloured,
-    drops,
-    hit,
-    hull,
-    log_uniform,
-    place,
-    resonant,
-    rhythm,
-    slow,
-    texture,
-    tone,
-)
+from .synthesis import band, coloured, hull, log_uniform, place, resonant, rhythm, slow, texture, tone
 
 
 def rain(rng: Generator, n: int) -> np.ndarray:
     fine = texture(rng, n, rng.uniform(-3, 4), 1, 0.2, 0.5)
-    return fine / fine.std() + rng.uniform(0.2, 2) * drops(rng, n, log_uniform(rng, 10, 800), 800, 6000, 0.004)
+    return fine / fine.std() + rng.uniform(0.2, 2) * syn.drops(rng, n, log_uniform(rng, 10, 800), 800, 6000, 0.004)
 
 
 def water(rng: Generator, n: int) -> np.ndarray:
@@ -68,7 +55,9 @@ def thunder(rng: Generator, n: int) -> np.ndarray:
 
 
 def fire(rng: Generator, n: int) -> np.ndarray:
-    crackle = drops(rng, n, log_uniform(rng, 5, 100), 500, 6000, log_uniform(rng, 0.0005, 0.004)) * slow(rng, n, 2, 0.7)
+    crackle = syn.drops(rng, n, log_uniform(rng, 5, 100), 500, 6000, log_uniform(rng, 0.0005, 0.004)) * slow(
+        rng, n, 2, 0.7
+    )
     return crackle + rng.uniform(0.05, 0.6) * texture(rng, n, 7, 4, 0.5, 0.6)
 
 
@@ -107,7 +96,7 @@ def bell(rng: Generator, n: int) -> np.ndarray:
         * np.exp(-t * (1 + r) / decay)
         * np.sin(2 * np.pi * hz * r * t)
         * (1 + 0.2 * np.sin(9 * r * t))
-        for r in ratios[hz * ratios < NYQUIST]
+        for r in ratios[hz * ratios < syn.NYQUIST]
     ]
     return place(
         n, [(s, rng.uniform(0.3, 1) * np.sum(parts, axis=0)) for s in rhythm(rng, n, log_uniform(rng, 0.1, 4), 0.2)]
@@ -123,7 +112,7 @@ def impacts(rng: Generator, n: int) -> np.ndarray:
         times = rng.uniform(0, 0.4) + np.cumsum(gap * rng.uniform(0.6, 0.9) ** np.arange(12))
     else:
         times = rhythm(rng, n, gap, rng.uniform(0, 0.6))
-    strokes = (hit(np.random.default_rng(seed), *body) * rng.lognormal(sigma=0.3) for _ in times)
+    strokes = (syn.hit(np.random.default_rng(seed), *body) * rng.lognormal(sigma=0.3) for _ in times)
     return place(n, list(zip(times, strokes, strict=True)))
 
 
@@ -131,7 +120,7 @@ def shatter(rng: Generator, n: int) -> np.ndarray:
     """Glass or crockery in pieces, keys, coins: many small bodies within a moment."""
     low = log_uniform(rng, 500, 3000)
     times = rng.uniform(0.1, 1) + rng.exponential(log_uniform(rng, 0.05, 0.6), rng.integers(8, 60))
-    pieces = [(s, hit(rng, low, 7500, log_uniform(rng, 0.01, 0.15), 4) * rng.lognormal()) for s in times]
+    pieces = [(s, syn.hit(rng, low, 7500, log_uniform(rng, 0.01, 0.15), 4) * rng.lognormal()) for s in times]
     return place(n, pieces)
 
 
@@ -141,12 +130,12 @@ def steps(rng: Generator, n: int) -> np.ndarray:
     m = int(0.15 * RATE)
 
     def step() -> np.ndarray:
-        crunch = drops(rng, m, 900, 900, 6000, 0.001) * hull(m, 0.02, 0.05)
+        crunch = syn.drops(rng, m, 900, 900, 6000, 0.001) * hull(m, 0.02, 0.05)
         return place(
             m + 4000,
             [
-                (0, hit(rng, low, 6 * low, 0.02, 5)),
-                (0.06, 0.4 * hit(rng, 2 * low, 12 * low, 0.01, 4)),
+                (0, syn.hit(rng, low, 6 * low, 0.02, 5)),
+                (0.06, 0.4 * syn.hit(rng, 2 * low, 12 * low, 0.01, 4)),
                 (0, grit * crunch),
             ],
         )
@@ -159,7 +148,9 @@ def door(rng: Generator, n: int) -> np.ndarray:
     m = int(rng.uniform(0.3, 1.5) * RATE)
     slips = np.diff(np.floor(np.cumsum(log_uniform(rng, 20, 300) * slow(rng, m, 4, 0.4)) / RATE), prepend=0.0)
     creak = resonant(slips, log_uniform(rng, 300, 4000, 6), log_uniform(rng, 30, 200, 6), rng.uniform(0.2, 1, 6))
-    slam = [(m / RATE + s, hit(rng, low, 8 * low, 0.06, 8)) for s, low in ((0.0, 70), (rng.uniform(0.02, 0.15), 600))]
+    slam = [
+        (m / RATE + s, syn.hit(rng, low, 8 * low, 0.06, 8)) for s, low in ((0.0, 70), (rng.uniform(0.02, 0.15), 600))
+    ]
     return place(n, [(0.1, rng.choice([0, 1]) * creak / max(np.abs(creak).max(), 1e-9)), *slam])
 
 
@@ -171,7 +162,7 @@ def clicks(rng: Generator, n: int) -> np.ndarray:
     for s in rhythm(rng, n, gap, jitter):
         scale = rng.uniform(0.8, 1.25)
         events += [
-            (s + d, g * hit(rng, low * scale, 7000, 0.004, 5)) for d, g in ((0, 1.0), (pair, rng.uniform(0, 0.7)))
+            (s + d, g * syn.hit(rng, low * scale, 7000, 0.004, 5)) for d, g in ((0, 1.0), (pair, rng.uniform(0, 0.7)))
         ]
     return place(n, events)
 
