@@ -32,6 +32,7 @@ from . import debian, music, sounds, speech
 from .speech import RATE, ProgramError
 
 OPUS_LEVEL = 0.93  # of libsndfile: about 24 kbit/s
+LOUDEST = 0.9  # peak of a clip, since Opus overshoots
 COLUMNS = ["shard", "clips", "hours", "bytes", "kind", "clean", "licence", "content", "author", "link", "version"]
 
 Row = dict[str, object]
@@ -131,6 +132,7 @@ def store(output: Path, name: str, clips: Clips) -> Row:
     with tarfile.open(part, "w") as tar:
         for clip in clips:
             data = io.BytesIO()
+            clip = clip / max(np.abs(clip).max() / LOUDEST, 1)
             soundfile.write(data, clip, RATE, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL)
             member = tarfile.TarInfo(clip_name(name, count))
             member.size = data.tell()
