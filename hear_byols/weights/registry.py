@@ -66,32 +66,47 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-def _shipped(name: str, encoder: str, embedding_size: int, row: str, sha256: str, size: int) -> WeightRecord:
-    of_features = "; trained on openSMILE features, whose licence reserves commercial use" if "hybrid" in name else ""
+def _taught(name: str, encoder: str, crops: str, sha256: str, size: int) -> WeightRecord:
     return WeightRecord(
         name=name,
         encoder=encoder,
-        embedding_size=embedding_size,
+        embedding_size=2048,
         source="shipped",
         file=f"{name}.pth",
         sha256=sha256,
         size=size,
-        licence=f"CC BY-SA 4.0{of_features}",
-        data="15 h of openly licensed speech, vocal sounds, music and ambience; a short run on one CPU core",
+        licence="CC BY 4.0",
+        commercial="yes",
+        data=f"11.4 h of freely licensed and made audio, {crops} crops; five openly licensed teachers",
+        reference=f"{PAPER}, Hybrid BYOL-S with the learnable extractors of section 4.4",
+    )
+
+
+def _self_supervised(name: str, encoder: str, size: int, row: str, sha256: str, n_bytes: int) -> WeightRecord:
+    return WeightRecord(
+        name=name,
+        encoder=encoder,
+        embedding_size=size,
+        source="shipped",
+        file=f"{name}.pth",
+        sha256=sha256,
+        size=n_bytes,
+        licence="CC BY-SA 4.0",
+        commercial="yes",
+        data="14.8 h of openly licensed speech, vocal sounds, music and ambience, 38,400 crops",
         reference=f"{PAPER}, the method of row {row}",
     )
 
 
 _RECORDS = (
-    _shipped(
+    _taught(
         "cnn_hybrid",
         "cnn",
-        3584,
-        "Hybrid BYOL-S",
-        "b4054ef66b565b5bfdcd1dabc9441a4577c320b063b1de43b37aa841fdee85ac",
-        10657150,
+        "512,000",
+        "10833504f7b15439e1758c6499cddb2dbde8e650b3f6bb80a6807d7b6565dafc",
+        10660525,
     ),
-    _shipped(
+    _self_supervised(
         "cnn_byols",
         "cnn",
         3584,
@@ -99,15 +114,14 @@ _RECORDS = (
         "3f72e0f30f1d3f0b6ca67e5c46560f87c92500dac97280c2865fa431826526f0",
         10656799,
     ),
-    _shipped(
+    _taught(
         "cvt_hybrid",
         "cvt",
-        5120,
-        "Hybrid BYOL-S/CvT",
-        "4a8804d9944d2796e9cc5c73bbaf63613e798b20cac6cd90ef4fc6eef899cee6",
-        10065611,
+        "102,400",
+        "@SHA@",
+        0,
     ),
-    _shipped(
+    _self_supervised(
         "cvt_byols",
         "cvt",
         5120,
