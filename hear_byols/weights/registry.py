@@ -120,8 +120,8 @@ _RECORDS = (
         "cvt_hybrid",
         "cvt",
         "102,400",
-        "@SHA@",
-        0,
+        "7bb5ad8ab38e1ef17fa7b48c6f455dd386c54f0763b107f0453eca25385ea558",
+        10068997,
     ),
     _self_supervised(
         "cvt_byols",
