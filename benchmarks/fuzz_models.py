@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ def checkpoints(suffix: str) -> Callable[[Path, random.Random], Iterator[Attack]
 
 def calls(folder: Path, chance: random.Random) -> Iterator[Attack]:
     """Audio and options of any kind; what is accepted gives finite float32 vectors of the right shape."""
+    os.environ["HEAR_BYOLS_OFFLINE"] = "1"  # names of the Hub are among the options
     config = ModelConfig(EncoderConfig("cnn", 8), normalization=NormalizationConfig("dataset", -8.0, 4.0))
     model = EmbeddingModel(config, frame_ms=200, hop_ms=100)
     while True:

@@ -164,7 +164,7 @@ def _embed_elsewhere(samples: np.ndarray) -> np.ndarray:
 
 
 def test_a_spawned_process():
-    """The way to several processes: a forked one would hang in torch's threads (docs/downstream.md)."""
+    """The way to several processes: a forked one would hang in torch's threads (docs/deploying.md)."""
     with get_context("spawn").Pool(1) as pool:
         vectors = pool.apply(_embed_elsewhere, (noise().numpy(),))
     assert_same([torch.from_numpy(vectors)], [make().scene_embeddings(noise())], 1e-6)
