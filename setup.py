@@ -22,6 +22,7 @@ CLASSIFY = [*ANALYSIS, "scipy>=1.10"]
 SEARCH = ["usearch>=2.9"]
 ONNX = ["torch>=2.8", "onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"]
 RAY = ["ray[data]>=2.10", *PARQUET]
+TEACHERS = ["onnx>=1.16", "onnxruntime>=1.18", "tflite>=2.10"]  # to read published files, once
 USED = [
     *CLASSIFY,
     *MAP,
@@ -30,7 +31,7 @@ USED = [
     *FORMATS,
     *ONNX,
 ]  # by people with recordings; not for training or the benchmark
-TESTED = [*TRAIN, *EVAL, *ANALYSIS, *CLASSIFY, *SEARCH, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY]
+TESTED = [*TRAIN, *EVAL, *ANALYSIS, *CLASSIFY, *SEARCH, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY, *TEACHERS]
 TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3"]
 DEV = [*TEST, *MAP, "ruff>=0.6", "pyright>=1.1.380", "build>=1.2", "twine>=6.1"]
 
@@ -73,6 +74,7 @@ setup(
         "search": SEARCH,
         "onnx": ONNX,
         "ray": RAY,
+        "teachers": TEACHERS,
         "opensmile": OPENSMILE,
         "sklearn": SKLEARN,
         "parquet": PARQUET,

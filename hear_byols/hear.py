@@ -20,6 +20,7 @@ from hear_byols.weights.locate import Source, existing_file, locate
 
 if TYPE_CHECKING:
     from hear_byols.opensmile import OpenSmileModel
+    from hear_byols.teachers import TeacherModel
 
 RANDOM_SEED = 0  # of the untrained "random_*" baselines
 _IDLE = {"precision": "float32"}  # what openSMILE's results are anyway
@@ -36,16 +37,17 @@ def load_model(
     batch_size: int | None = None,
     precision: str = "float32",
     win_length: int | None = None,
-) -> EmbeddingModel | OpenSmileModel | ConcatenatedModel:
+) -> EmbeddingModel | OpenSmileModel | TeacherModel | ConcatenatedModel:
     """Load a model, ready to embed, on the CPU, in float32 and in evaluation mode, whatever the host's defaults.
 
-    openSMILE has no use for ``normalization``, ``layers``, ``precision`` and ``win_length``: in a concatenation they go
-    to the other parts; for ``"opensmile"`` alone they are refused. It works clip by clip, whatever the ``batch_size``.
+    openSMILE has no use for ``normalization``, ``layers``, ``precision`` and ``win_length``, and teachers have none for
+    these except ``precision``: in a concatenation they go to the other parts; without one that uses them they are
+    refused. openSMILE works clip by clip, whatever the ``batch_size``.
 
     Args:
         model_file_path: empty for the default model; a path; a shipped file's name such as ``"cvt_hybrid.pth"``; a name
-            of ``list_models()``; ``"hf://owner/repo/file.pth@revision"``; or several of these joined by ``+``, such as
-            ``"cvt_hybrid+opensmile"``, whose embeddings are concatenated.
+            of ``list_models()``; a teacher's, such as ``"mn04"``; ``"hf://owner/repo/file.pth@revision"``; or several
+            of these joined by ``+``, such as ``"cvt_hybrid+opensmile"``, whose embeddings are concatenated.
         frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
         hop_ms: distance of two timestamps in milliseconds (HEAR advises at most 50).
         normalization: ``"dataset"``, ``"clip"``, ``"halfway"`` or ``"original"``; by default the checkpoint's own mode.
@@ -68,12 +70,10 @@ def load_model(
     sources = {spec: locate(spec) for spec in split_spec(model_file_path)}
     common = {"frame_ms": frame_ms, "hop_ms": hop_ms, "batch_size": batch_size}
     own = {"normalization": normalization, "layers": layers, "precision": precision, "win_length": win_length}
-    if all(map(_is_opensmile, sources.values())):
-        _refuse_options(own)
-    models = [
-        _load_opensmile(**common) if _is_opensmile(source) else _load_encoder(source, spec, **common, **own)
-        for spec, source in sources.items()
-    ]
+    kinds = set(map(_kind, sources.values()))
+    if "encoder" not in kinds:
+        _refuse_options(own, "teacher" in kinds)
+    models = [_load(source, spec, common, own) for spec, source in sources.items()]
     return models[0] if len(models) == 1 else ConcatenatedModel(models)
 
 
@@ -97,20 +97,37 @@ def split_spec(spec: str | os.PathLike[str]) -> Sequence[str | os.PathLike[str]]
     return parts
 
 
-def _is_opensmile(source: Source) -> bool:
-    return source.record is not None and source.record.source == "opensmile"
+def _kind(source: Source) -> str:
+    """``"opensmile"``, ``"teacher"`` or ``"encoder"``."""
+    kind = source.record.source if source.record else ""
+    return kind if kind in ("opensmile", "teacher") else "encoder"
 
 
-def _refuse_options(options: dict[str, Any]) -> None:
-    given = [f"{name}={value!r}" for name, value in options.items() if value not in (None, _IDLE.get(name))]
+def _refuse_options(options: dict[str, Any], is_teacher: bool) -> None:
+    takes = ["frame_ms", "hop_ms", "batch_size", *["precision"] * is_teacher]
+    given = [
+        f"{name}={value!r}"
+        for name, value in options.items()
+        if name not in takes and value not in (None, _IDLE.get(name))
+    ]
     if given:
-        raise OptionError(f"openSMILE takes the options frame_ms, hop_ms and batch_size; got {', '.join(given)}")
+        name = "a teacher" if is_teacher else "openSMILE"
+        raise OptionError(f"{name} takes the options {', '.join(takes[:-1])} and {takes[-1]}; got {', '.join(given)}")
 
 
-def _load_opensmile(**options: Any) -> OpenSmileModel:
-    from hear_byols.opensmile import OpenSmileModel
+def _load(
+    source: Source, spec: str | os.PathLike[str], common: dict[str, Any], own: dict[str, Any]
+) -> EmbeddingModel | OpenSmileModel | TeacherModel:
+    kind = _kind(source)
+    if kind == "opensmile":
+        from hear_byols.opensmile import OpenSmileModel
 
-    return OpenSmileModel(**options)
+        return OpenSmileModel(**common)
+    if kind == "teacher":
+        from hear_byols.teachers import load_teacher_model
+
+        return load_teacher_model(os.fspath(spec), precision=own["precision"], **common)
+    return _load_encoder(source, spec, **common, **own)
 
 
 def _load_encoder(

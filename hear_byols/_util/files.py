@@ -84,3 +84,12 @@ def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def git_blob_id(path: Path) -> str:
+    """Git's identifier of a file's content: sha1 of ``blob <size>\\0`` and the bytes."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

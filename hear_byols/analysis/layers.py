@@ -16,12 +16,14 @@ DETAILS = ("blocks", "all")
 EMBEDDING = "embedding"  # the encoder's output
 # One entry a step of the architecture: convolution blocks, residual blocks, parts of transformer blocks, linear layers.
 _BLOCKS = re.compile(
-    r"|blocks\.\d+|fc\d?|lstm|layer\d\.\d+|stages\.\d+(\.(embed_norm|attention|feed_forward))?"  # "": the encoder
+    r"|(blocks|convs|lstm)\.\d+|fc\d?|lstm|layer\d\.\d+"  # "": the encoder
+    r"|stages\.\d+(\.(embed_norm|attention|feed_forward))?"
 )
 # Modules whose output is the very tensor that another entry stands for.
 _REPEATS = re.compile(r".*\.attention\.output|.*\.feed_forward\.contract")
 _WORDS = {
     "conv": "convolution",
+    "convs": "convolution",
     "conv1": "convolution 1",
     "conv2": "convolution 2",
     "bn1": "batch norm 1",
@@ -45,7 +47,7 @@ def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Modul
     """Find the layers of a model's encoder.
 
     Args:
-        model: from ``hear_byols.load_model``, with one of the four encoders.
+        model: from ``hear_byols.load_model``, with one of the four encoders, or a teacher.
         detail: ``"blocks"``, one layer a step of the architecture, or ``"all"``, also the modules within them: norms,
             projections, shortcuts. What an encoder computes in one go (activation functions, pooling, and in evaluation
             mode convolutions with their batch norms) is no layer of its own.
@@ -65,7 +67,8 @@ def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Modul
             f"{type(model).__name__} has no encoder whose layers could be compared; name one encoder, such as "
             "cvt_hybrid, and the parts of a concatenation one at a time"
         )
-    modules = dict(encoder.named_modules())
+    # A list of modules is never called itself.
+    modules = {path: module for path, module in encoder.named_modules() if not isinstance(module, nn.ModuleList)}
     chosen = [path for path in modules if (_BLOCKS.fullmatch(path) if detail == "blocks" else _computes(path, modules))]
     return {readable_name(path): modules[path] for path in chosen}
 
@@ -82,6 +85,7 @@ def readable_name(path: str) -> str:
     if re.fullmatch(r"stages\.\d+", path):
         path += ".output"
     path = re.sub(r"^layer(\d)\.(\d+)", lambda match: f"stage {match[1]}.block {int(match[2]) + 1}", path)
+    path = re.sub(r"^(convs|lstm)\.(\d+)", lambda match: f"{_WORDS[match[1]]} {int(match[2]) + 1}", path)
     path = re.sub(r"^(stage|block)s\.(\d+)", lambda match: f"{match[1]} {int(match[2]) + 1}", path)
     path = path.replace("downsample.0", "shortcut.conv").replace("downsample.1", "shortcut.norm")
     return " / ".join(_WORDS.get(part, part) for part in path.split(".")) or EMBEDDING
@@ -103,5 +107,6 @@ def watching(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) 
             handle.remove()
 
 
-def _hand_over(name: str, take: Callable[[str, Tensor], None], module: nn.Module, inputs: Any, output: Tensor) -> None:
-    take(name, output.detach())
+def _hand_over(name: str, take: Callable[[str, Tensor], None], module: nn.Module, inputs: Any, output: Any) -> None:
+    steps = output[0] if isinstance(output, tuple) else output  # an LSTM's last states stand behind its steps
+    take(name, steps.detach())

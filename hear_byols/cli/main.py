@@ -14,7 +14,7 @@ from hear_byols.errors import HearByolsError
 
 COMMANDS = (
     *("embed", "models", "info", "verify", "demo", "export", "publish"),
-    *("classify", "detect", "search", "duplicates", "clusters"),
+    *("classify", "detect", "search", "duplicates", "clusters", "teachers"),
     *("pretrain", "tasks", "evaluate", "cka", "map", "look"),
 )
 _INTERRUPTED = 130  # as shells report it

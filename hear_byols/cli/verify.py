@@ -6,6 +6,7 @@ import argparse
 
 from hear_byols.errors import HearByolsError, WeightsNotFoundError
 from hear_byols.weights.registry import WeightRecord, find_record, known_record, list_models
+from hear_byols.weights.teachers import list_teachers
 
 _DESCRIPTION = """\
 Compare shipped and cached weights with their records (size and digest), load them and embed a second of noise. Nothing
@@ -22,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all shipped and cached weights")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all on this machine")
     parser.set_defaults(run=run)
 
 
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     found = {name: find_record(name) for name in args.names}
     unknown = [name for name, record in found.items() if record is None]
     if unknown:
-        raise WeightsNotFoundError(f"no model is called {unknown[0]!r}; known: {', '.join(list_models())}")
+        known = ", ".join([*list_models(), *list_teachers()])
+        raise WeightsNotFoundError(f"no model is called {unknown[0]!r}; known: {known}")
     records = [record for record in found.values() if record] or _with_files()
     verdicts = []
     for record in records:
@@ -42,8 +44,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_files() -> list[WeightRecord]:
-    records = [known_record(name) for name in list_models()]
-    return [record for record in records if record.file or record.location]
+    from hear_byols.weights.locate import local_file
+
+    models, teachers = (map(known_record, names) for names in (list_models(), list_teachers()))
+    with_files = [record for record in models if record.file or record.location]
+    return with_files + [record for record in teachers if local_file(record)]
 
 
 def _check(record: WeightRecord, asked_for: bool) -> tuple[str, str]:
@@ -69,9 +74,8 @@ def _size_and_digest(record: WeightRecord) -> str:
     path = locate(record.name).path  # compares with the record
     if path is None:
         return "made here, no file"
-    pinned = (
-        "as recorded" if record.sha256 or record.git_blob or "#sha256=" in record.location else "no digest recorded"
-    )
+    is_pinned = record.sha256 or record.git_blob or "#sha256=" in record.location or record.source == "teacher"
+    pinned = "as recorded" if is_pinned else "no digest recorded"
     return f"{path} ({path.stat().st_size} bytes, sha256 {file_digest(path)}, {pinned})"
 
 

@@ -20,6 +20,7 @@ from hear_byols.errors import OptionError
 from hear_byols.hear import split_spec
 from hear_byols.weights.locate import existing_file, locate, shipped_dir
 from hear_byols.weights.registry import find_record, known_record, list_models
+from hear_byols.weights.teachers import list_teachers
 
 ALIASES = {name: f"hear_byols.evaluation.adapters.{name}" for name in ("logmel", "crepe", "wav2vec2")}
 _BACKENDS = {"crepe": "torchcrepe", "wav2vec2": "transformers", "opensmile": "opensmile"}
@@ -128,8 +129,9 @@ def _parse_part(text: str) -> Part:
         return Part(ALIASES[module], weights, options)
     if _exists(module):
         return Part(module, weights, options)
+    names = ", ".join([*list_models(), *list_teachers(), *ALIASES])
     raise OptionError(
-        f"no model {name[:200]!r}: neither a name ({', '.join([*list_models(), *ALIASES])}) nor a file nor "
+        f"no model {name[:200]!r}: neither a name ({names}) nor a file nor "
         "hf://owner/repo/file nor a HEAR module that can be imported, such as hearbaseline.torchcrepe or module:weights"
     )
 

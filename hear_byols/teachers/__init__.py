@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hear_byols.teachers.base import Teacher
+from hear_byols.teachers.base import Teacher, over_time
 from hear_byols.teachers.mn04 import MN04
+from hear_byols.teachers.model import TeacherModel
 from hear_byols.teachers.moonshine import Moonshine
-from hear_byols.teachers.records import find_teacher, list_teachers
 from hear_byols.teachers.resemblyzer import Resemblyzer
 from hear_byols.teachers.smart_turn import SmartTurn
 from hear_byols.teachers.speech_embedding import SpeechEmbedding
 from hear_byols.teachers.store import load_weights
 from hear_byols.teachers.swift_f0 import SwiftF0
 from hear_byols.teachers.yamnet import YAMNet
+from hear_byols.weights.teachers import TeacherRecord, find_teacher, list_teachers
 
 __all__ = [
     "CLASSES",
     "Teacher",
+    "TeacherModel",
+    "TeacherRecord",
     "find_teacher",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_teachers",
     "load_teacher",
+    "load_teacher_model",
 ]
 
 CLASSES: dict[str, type[Teacher]] = {
@@ -57,7 +62,23 @@ def load_teacher(
     with torch.random.fork_rng(devices=[]):  # making a module draws weights, which the file's then replace
         teacher = CLASSES[name](layers, precision)
     teacher.load_state_dict(load_weights(record))
+    # Convolutions are faster with channels last: without that, each one would change the order and back.
+    teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return teacher.eval().requires_grad_(False).to(device or "cpu")
+
+
+def load_teacher_model(name: str, *, precision: str = "float32", **options: Any) -> TeacherModel:
+    """Load a teacher with the interface of ``EmbeddingModel``; what ``hear_byols.load_model(name)`` does.
+
+    Args:
+        name: of :func:`list_teachers`.
+        precision: as in :func:`load_teacher`.
+        **options: of :class:`TeacherModel`.
+
+    Raises:
+        HearByolsError: as :func:`load_teacher`; or an option is out of range.
+    """
+    return TeacherModel(load_teacher(name, precision=precision), find_teacher(name), **options)
 
 
 @torch.no_grad()
@@ -87,5 +108,4 @@ def get_scene_embeddings(audio: Tensor, model: Teacher) -> Tensor:
     Returns:
         float32 [shape=(n_clips, scene_embedding_size)]: all means, then all maxima.
     """
-    frames = model(audio)
-    return torch.cat([frames.mean(1), frames.amax(1)], 1)
+    return over_time(model(audio))

@@ -45,10 +45,15 @@ class Teacher(nn.Module):
             raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
         self.precision = precision
 
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
+        """Numbers in a frame of these layers."""
+        raise NotImplementedError
+
     @property
     def timestamp_embedding_size(self) -> int:
         """Numbers in a frame."""
-        raise NotImplementedError
+        return self.frame_size(self.layers)
 
     @property
     def scene_embedding_size(self) -> int:
@@ -103,6 +108,11 @@ class Teacher(nn.Module):
     def times_ms(self, n_frames: int, n_samples: int) -> Tensor:
         """Centres of the frames of a clip in milliseconds, float32 [shape=(n_frames,)]."""
         return torch.arange(n_frames) * self.frame_ms + self.first_frame_ms(n_samples)
+
+
+def over_time(frames: Tensor) -> Tensor:
+    """Mean and maximum of frames: (n_clips, n_frames, size) -> (n_clips, 2 * size)."""
+    return torch.cat([frames.mean(1), frames.amax(1)], 1)
 
 
 def in_pieces(

@@ -77,7 +77,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, given: int, sizes: BlockSizes) -> None:
         super().__init__()
         inside = sizes.inside
-        self.activation = F.hardswish if sizes.hard else F.relu
+        self.activation = F.hardswish if sizes.hard else F.relu_
         self.expand = nn.Conv2d(given, inside, 1) if inside != given else None
         self.depthwise = nn.Conv2d(inside, inside, sizes.kernel, sizes.stride, sizes.kernel // 2, groups=inside)
         self.squeeze = SqueezeExcitation(inside, sizes.squeeze) if sizes.squeeze else None
@@ -91,7 +91,7 @@ class InvertedResidual(nn.Module):
         if self.squeeze is not None:
             inside = self.squeeze(inside)
         out = self.project(inside)
-        return x + out if self.residual else out
+        return out.add_(x) if self.residual else out
 
 
 class MN04(Teacher):
@@ -104,6 +104,8 @@ class MN04(Teacher):
 
     name = "mn04"
     frame_ms = 320.0
+    window: Tensor
+    mel: Tensor
     LAYERS = range(17)
     DEFAULT_LAYERS = (3, 6, 10, 12, 13, 14, 15, 16)
 
@@ -121,11 +123,11 @@ class MN04(Teacher):
         mel = kaldi_filters(_N_MELS, _N_BINS, _BIN_HZ, 15000) * gain.float()[:, None]
         self.register_buffer("mel", mel, persistent=False)
 
-    @property
-    def timestamp_embedding_size(self) -> int:
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
         """As many as the layers are wide."""
         widths = (_FIRST, *(sizes.out for sizes in _BLOCKS), _LAST)
-        return sum(widths[number] for number in self.layers)
+        return sum(widths[number] for number in layers)
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Log-mel spectrogram: (n_clips, n_samples) -> (n_clips, 1, 128, n)."""

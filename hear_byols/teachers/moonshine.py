@@ -38,10 +38,10 @@ class Moonshine(Teacher):
         self.blocks = nn.ModuleList(TransformerBlock(_WIDTH, 8, biased=False, turn=turn) for _ in range(6))
         self.norm = nn.LayerNorm(_WIDTH, bias=False)
 
-    @property
-    def timestamp_embedding_size(self) -> int:
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
         """288 a layer."""
-        return _WIDTH * len(self.layers)
+        return _WIDTH * len(layers)
 
     def frames(self, audio: Tensor) -> Tensor:
         """In pieces of 30 s."""
@@ -68,11 +68,12 @@ def turn(x: Tensor) -> Tensor:
     """Rotary positions: neighbouring pairs of a head's first 32 values turn with the place of their frame.
 
     Args:
-        x: queries or keys [shape=(n_clips, n_heads, n_frames, 36)].
+        x: queries or keys [shape=(..., n_frames, 36)].
     """
     rates = 10000 ** (-torch.arange(16, device=x.device) / 16)
-    angles = torch.arange(x.shape[2], device=x.device)[:, None] * rates
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    even, odd = x[..., 0:32:2], x[..., 1:32:2]
-    turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(3)
-    return torch.cat([turned, x[..., 32:]], -1)
+    angles = F.pad(torch.arange(x.shape[-2], device=x.device)[:, None] * rates, (0, 2))  # the last two pairs stay
+    cos, sin = angles.cos(), angles.sin()
+    own = cos.repeat_interleave(2, 1).to(x.dtype)
+    other = torch.stack([-sin, sin], -1).flatten(1).to(x.dtype)
+    partners = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x * own, partners, other)

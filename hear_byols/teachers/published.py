@@ -5,18 +5,16 @@ The files are known by their hash, so names and order of what is in them are, to
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hear_byols.errors import MissingDependencyError
+from hear_byols._util.imports import require
 
 Arrays = dict[str, np.ndarray]
 
@@ -159,7 +157,8 @@ def read_yamnet(contents: Sequence[bytes]) -> Arrays:
     }
     arrays, n_convs = {}, 0
     for operator in map(graph.Operators, range(graph.OperatorsLength())):
-        kind = kinds.get(model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode())
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        kind = kinds.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))  # older files have only the latter
         inputs = [graph.Tensors(i) for i in operator.InputsAsNumpy() if i >= 0]
         if kind == "MUL" and "window" not in arrays:
             arrays["window"] = values(inputs[1], np.float32).ravel()
@@ -196,16 +195,11 @@ def _onnx_values(content: bytes) -> Arrays:
 
 def _ort_graph(content: bytes) -> Any:
     """The graph of a file in ONNX Runtime's own format, whose reader comes with the runtime beside its modules."""
-    _need("flatbuffers")
-    spec = importlib.util.find_spec("onnxruntime")
-    if spec is None or spec.origin is None:
-        raise _missing("onnxruntime")
-    folder = str(Path(spec.origin).parent / "tools" / "ort_format_model")
+    runtime = _need("onnxruntime")
+    folder = str(Path(runtime.__file__).parent / "tools" / "ort_format_model")
     sys.path.append(folder)
     try:
-        session = import_module("ort_flatbuffers_py.fbs.InferenceSession")
-    except ImportError as error:
-        raise _missing("onnxruntime") from error
+        session = _need("ort_flatbuffers_py.fbs.InferenceSession")
     finally:
         sys.path.remove(folder)
     return session.InferenceSession.GetRootAs(content, 0).Model().Graph()
@@ -219,15 +213,5 @@ def _ort_values(graph: Any) -> Arrays:
     return values
 
 
-def _need(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise _missing(name) from error
-
-
-def _missing(name: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"reading this teacher's published file needs {name.partition('.')[0]}: "
-        'pip install "hear_byols[teachers]" (only to add it, not to use it)'
-    )
+def _need(module: str) -> Any:
+    return require(module, "reading this teacher's published file", "teachers")

@@ -26,36 +26,38 @@ class Resemblyzer(Teacher):
 
     name = "resemblyzer"
     frame_ms = 160.0
+    window: Tensor
+    mel: Tensor
     LAYERS = range(1, 5)
     DEFAULT_LAYERS = (3, 4)
 
     def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
         super().__init__(layers, precision)
-        self.lstm = nn.ModuleList(nn.LSTM(size, _WIDTH) for size in (40, _WIDTH, _WIDTH))
+        self.lstm = nn.ModuleList(nn.LSTM(size, _WIDTH, batch_first=True) for size in (40, _WIDTH, _WIDTH))
         self.linear = nn.Linear(_WIDTH, _WIDTH)
         self.register_buffer("mel", slaney_filters(40), persistent=False)
         self.register_buffer("window", torch.hann_window(400), persistent=False)
 
-    @property
-    def timestamp_embedding_size(self) -> int:
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
         """256 a layer."""
-        return _WIDTH * len(self.layers)
+        return _WIDTH * len(layers)
 
     def front_end(self, audio: Tensor) -> Tensor:
-        """Mel power, quiet clips raised to -30 dB: (n_clips, n_samples) -> (n_steps, n_clips, 40)."""
+        """Mel power, quiet clips raised to -30 dB: (n_clips, n_samples) -> (n_clips, n_steps, 40)."""
         level = audio.square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)
         audio = F.pad(audio * (_QUIETEST / level).clamp_min(1), (200, 200))
-        return (power_spectrum(audio, self.window, _HOP) @ self.mel).transpose(0, 1).contiguous()
+        return power_spectrum(audio, self.window, _HOP) @ self.mel
 
     def network(self, features: Tensor) -> Tensor:
-        """(n_steps, n_clips, 40) -> (n_clips, n_frames, 256 a layer)."""
+        """(n_clips, n_steps, 40) -> (n_clips, n_frames, 256 a layer)."""
         x, outputs = features, {}
         for number, lstm in enumerate(self.lstm[: max(self.layers)], 1):
             x, _ = lstm(x)
-            outputs[number] = x[(len(x) - 1) % _EVERY :: _EVERY]
+            outputs[number] = x[:, (x.shape[1] - 1) % _EVERY :: _EVERY]
         if 4 in self.layers:
             outputs[4] = self.linear(outputs[3])
-        return torch.cat([outputs[number] for number in self.layers], 2).transpose(0, 1)
+        return torch.cat([outputs[number] for number in self.layers], 2)
 
     def first_frame_ms(self, n_samples: int) -> float:
         """Frames are placed so that the last one is the LSTM's last step."""

@@ -28,6 +28,8 @@ class SmartTurn(Teacher):
 
     name = "smart_turn"
     frame_ms = 20.0
+    window: Tensor
+    mel: Tensor
     LAYERS = range(1, 5)
     DEFAULT_LAYERS = (1, 2, 3, 4)
 
@@ -41,10 +43,10 @@ class SmartTurn(Teacher):
         self.register_buffer("mel", slaney_filters(80), persistent=False)
         self.register_buffer("window", torch.hann_window(2 * _HALF_WINDOW), persistent=False)
 
-    @property
-    def timestamp_embedding_size(self) -> int:
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
         """384 a layer."""
-        return _WIDTH * len(self.layers)
+        return _WIDTH * len(layers)
 
     def frames(self, audio: Tensor) -> Tensor:
         """In pieces of 8 s; silence goes before the clip, up to whole frames."""

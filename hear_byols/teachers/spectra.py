@@ -19,8 +19,8 @@ def power_spectrum(audio: Tensor, window: Tensor, hop: int, n_fft: int | None = 
         n_fft: zeros follow the frame up to this length; by default the window's.
     """
     frames = audio.unfold(1, len(window), hop) * window
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, n_fft))
-    return spectrum.square().sum(-1)
+    spectrum = torch.fft.rfft(frames, n_fft)
+    return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
 
 
 def reflected(audio: Tensor, n: int) -> Tensor:

@@ -27,6 +27,8 @@ class SpeechEmbedding(Teacher):
 
     name = "speech_embedding"
     frame_ms = 80.0
+    window: Tensor
+    mel: Tensor
     LAYERS = range(1, 19)
     DEFAULT_LAYERS = (10, 14, 16, 18)
 
@@ -40,10 +42,10 @@ class SpeechEmbedding(Teacher):
         self.register_buffer("window", torch.hann_window(512))
         self.register_buffer("mel", torch.zeros(257, 32))
 
-    @property
-    def timestamp_embedding_size(self) -> int:
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
         """96, and as many as the layers are wide."""
-        return 96 + sum(_WIDTHS[number] for number in self.layers)
+        return 96 + sum(_WIDTHS[number] for number in layers)
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Log-mel spectrogram in tens of decibels: (n_clips, n_samples) -> (n_clips, 1, n, 32)."""
@@ -54,17 +56,18 @@ class SpeechEmbedding(Teacher):
 
     def network(self, features: Tensor) -> Tensor:
         """(n_clips, 1, n, 32) -> (n_clips, n_frames, size)."""
-        x, maps, stride = F.pad(features, (1, 1)), {}, 1
+        x, stride = F.pad(features, (1, 1)), 1
+        maps: dict[int, tuple[Tensor, int]] = {}
         for number, conv in enumerate(self.convs):
-            x = F.leaky_relu(conv(x), 0.2).clamp_min(-0.4)
+            x = F.leaky_relu_(conv(x), 0.2).clamp_min_(-0.4)
             if number in self.layers:
                 maps[number] = x.mean(3), _STEPS // stride
             if number in _POOLS:
-                x = F.max_pool2d(x, _POOLS[number])
+                x = torch.max_pool2d(x, _POOLS[number])
                 stride *= _POOLS[number][0]
         embedding = self.last(x)[..., 0]
         n_frames = embedding.shape[2]
-        spans = [_over_spans(*maps[number], n_frames) for number in self.layers]
+        spans = [_over_spans(x, stride, n_frames) for x, stride in (maps[number] for number in self.layers)]
         return torch.cat([embedding, *spans], 1).transpose(1, 2)
 
     def first_frame_ms(self, n_samples: int) -> float:

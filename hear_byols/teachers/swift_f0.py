@@ -32,13 +32,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, kernel: tuple[int, int], dilation: int) -> None:
         super().__init__()
-        shape = {"padding": (kernel[0] // 2 * dilation, kernel[1] // 2), "dilation": (dilation, 1)}
-        self.conv1 = nn.Conv2d(_WIDTH, _WIDTH, kernel, **shape)
-        self.conv2 = nn.Conv2d(_WIDTH, _WIDTH, kernel, **shape)
+        padding = kernel[0] // 2 * dilation, kernel[1] // 2
+        self.conv1 = nn.Conv2d(_WIDTH, _WIDTH, kernel, padding=padding, dilation=(dilation, 1))
+        self.conv2 = nn.Conv2d(_WIDTH, _WIDTH, kernel, padding=padding, dilation=(dilation, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n_clips, 12, n_mels, n_frames) -> the same shape."""
-        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+        return F.relu_(self.conv2(F.relu_(self.conv1(x))).add_(x))
 
 
 class SwiftF0(Teacher):
@@ -65,8 +65,8 @@ class SwiftF0(Teacher):
         self.voicing1 = nn.Conv1d(5, 16, 3, padding=1)
         self.voicing2 = nn.Conv1d(16, 1, 1)
 
-    @property
-    def timestamp_embedding_size(self) -> int:
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
         """Logits, posteriors and voicing."""
         return 2 * _N_PITCHES + 1
 
@@ -85,10 +85,10 @@ class SwiftF0(Teacher):
 
     def network(self, features: Tensor) -> Tensor:
         """(n_clips, 3, 128, n) -> (n_clips, n, 191)."""
-        x = F.relu(self.first(features))
+        x = F.relu_(self.first(features))
         for block in self.blocks:
             x = block(x)
-        x = F.relu(self.narrow(F.pad(x[:, :, :_KEPT], (1, 1, 1, 0))))
+        x = F.relu_(self.narrow(F.pad(x[:, :, :_KEPT], (1, 1, 1, 0))))
         logits = self.pitch(x)[:, 0].transpose(1, 2)
         evidence = torch.cat([self.peak(x).amax(2), features.mean((1, 2), keepdim=True)[:, 0]], 1)
         voicing = self.voicing2(F.relu(self.voicing1(evidence))).transpose(1, 2)

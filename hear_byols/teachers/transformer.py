@@ -15,7 +15,7 @@ class TransformerBlock(nn.Module):
         width: of a frame.
         n_heads: of the attention.
         biased: whether norms and the attention's layers have biases.
-        turn: position encoding of queries and keys [shape=(n_clips, n_heads, n_frames, width // n_heads)].
+        turn: position encoding of queries and keys [shape=(2, n_clips, n_heads, n_frames, width // n_heads)].
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.turn = turn or (lambda x: x)
+        self.turn = turn
         self.attention_norm = nn.LayerNorm(width, bias=biased)
         self.query_key_value = nn.Linear(width, 3 * width, bias=biased)
         self.attention_out = nn.Linear(width, width, bias=biased)
@@ -34,7 +34,8 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n_clips, n_frames, width) -> the same shape."""
         heads = self.query_key_value(self.attention_norm(x)).unflatten(2, (3, self.n_heads, -1))
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (n_clips, n_heads, n_frames, width // n_heads)
-        mixed = F.scaled_dot_product_attention(self.turn(query), self.turn(key), value)
+        heads = heads.permute(2, 0, 3, 1, 4)  # (3, n_clips, n_heads, n_frames, width // n_heads)
+        query, key = heads[:2] if self.turn is None else self.turn(heads[:2])
+        mixed = F.scaled_dot_product_attention(query, key, heads[2])
         x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
         return x + self.perceptron_out(F.gelu(self.perceptron_in(self.perceptron_norm(x))))

@@ -13,7 +13,7 @@ from hear_byols.teachers.base import Teacher
 from hear_byols.teachers.spectra import power_spectrum
 
 _WIDTHS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-_HALVING = (1, 3, 5, 11)  # pairs whose first convolution halves time and frequency
+_HALVING = (1, 4, 8, 12, 24)  # convolutions that halve time and frequency, counted from 1
 _WINDOW, _HOP = 15600, 15360  # samples that a frame sees, and from frame to frame
 _LOST = 800  # samples that may remain at the end without a frame of their own
 
@@ -27,24 +27,27 @@ class YAMNet(Teacher):
 
     name = "yamnet"
     frame_ms = 960.0
+    window: Tensor
+    mel: Tensor
+    offset: Tensor
     LAYERS = range(1, 27)
     DEFAULT_LAYERS = (13, 17, 21)
 
     def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
         super().__init__(layers, precision)
         self.convs = nn.ModuleList([nn.Conv2d(1, _WIDTHS[0], 3, 2)])
-        for number, (given, wanted) in enumerate(pairwise(_WIDTHS)):
-            halving = number in _HALVING
+        for pair, (given, wanted) in enumerate(pairwise(_WIDTHS)):
+            halving = 2 * pair + 2 in _HALVING
             depthwise = nn.Conv2d(given, given, 3, 2 if halving else 1, 0 if halving else 1, groups=given)
             self.convs += [depthwise, nn.Conv2d(given, wanted, 1)]
         self.register_buffer("window", torch.hann_window(400))
         self.register_buffer("mel", torch.zeros(257, 64))
         self.register_buffer("offset", torch.full((64,), 1e-3))
 
-    @property
-    def timestamp_embedding_size(self) -> int:
+    @classmethod
+    def frame_size(cls, layers: Sequence[int]) -> int:
         """1024, and as many as the layers are wide."""
-        return _WIDTHS[-1] + sum(self.convs[number - 1].out_channels for number in self.layers)
+        return _WIDTHS[-1] + sum(_WIDTHS[(number - 1) // 2] for number in layers)
 
     def frames(self, audio: Tensor) -> Tensor:
         """Window by window, zeros after the last sample."""
@@ -63,9 +66,9 @@ class YAMNet(Teacher):
         """(n, 1, 96, 64) -> (n, size)."""
         x, means = features, {}
         for number, conv in enumerate(self.convs, 1):
-            if conv.stride[0] == 2:
+            if number in _HALVING:
                 x = F.pad(x, (0, 1, 0, 1))
-            x = F.relu6(conv(x))
+            x = F.relu6(conv(x), inplace=True)
             if number in self.layers:
                 means[number] = x.mean((2, 3))
         return torch.cat([x.mean((2, 3)), *(means[number] for number in self.layers)], 1)

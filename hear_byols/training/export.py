@@ -12,7 +12,7 @@ import torch
 
 import hear_byols
 from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
-from hear_byols.teachers.records import TeacherRecord
+from hear_byols.teachers import TeacherRecord
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.trainer import Trainer

@@ -8,16 +8,16 @@ concurrent download leaves a bad file. With ``HEAR_BYOLS_OFFLINE=1`` or ``HF_HUB
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hear_byols._util.files import atomic_path, file_digest
+from hear_byols._util.files import atomic_path, file_digest, git_blob_id
 from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
 from hear_byols.weights.download import download, redacted
 from hear_byols.weights.registry import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
+from hear_byols.weights.teachers import added_teacher, find_teacher, list_teachers
 
 _PART = r"(?!\.{1,2}(?:[/@#]|$))[^/@#\s]+"  # of a path: neither empty nor . nor ..
 _HUB_PATTERN = re.compile(
@@ -92,6 +92,8 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
         raise WeightsNotFoundError(_unknown(spec))
     if record.source in ("random", "opensmile"):
         return Source(None, record)
+    if record.source == "teacher":
+        return Source(added_teacher(find_teacher(record.name), cache_dir()), record)
     if record.source == "hub":
         return Source(_verified(_from_hub(record.location), record), record)
     return Source(_shipped(record) if record.source == "shipped" else _cached(record), record)
@@ -113,20 +115,21 @@ def local_file(record: WeightRecord) -> Path | None:
         assert match is not None  # the records' own
         cached = try_to_load_from_cache(match["repo"], match["file"], revision=match["revision"])
         return Path(cached) if isinstance(cached, str) else None
-    folder = {"shipped": shipped_dir, "url": cache_dir}.get(record.source)
+    folder = {"shipped": shipped_dir, "url": cache_dir, "teacher": cache_dir}.get(record.source)
     path = folder() / record.file if folder else None
     return path if path is not None and path.is_file() else None
 
 
 def _unknown(spec: str) -> str:
     shipped = [path.name for path in sorted(shipped_dir().glob("[!.]*.pth"))]
-    near = difflib.get_close_matches(spec, [*list_models(), *shipped], n=3)
+    near = difflib.get_close_matches(spec, [*list_models(), *list_teachers(), *shipped], n=3)
     advice = f"did you mean {' or '.join(near)}? " if near else ""
     if os.path.isfile(spec):
         advice = f"The file of this name here is {os.path.join('.', spec)}. "
     return (
         f"no weights {spec[:200]!r}: not an existing file, not shipped, not a known name. {advice}"
-        f"Known names: {', '.join(list_models())}; shipped files: {', '.join(shipped) or 'none'}; or hf://owner/repo/file"
+        f"Known names: {', '.join(list_models())}; teachers: {', '.join(list_teachers())}; "
+        f"shipped files: {', '.join(shipped) or 'none'}; or hf://owner/repo/file"
     )
 
 
@@ -154,15 +157,6 @@ def _fault(path: Path, record: WeightRecord) -> str:
     if record.git_blob and (blob := git_blob_id(path)) != record.git_blob:
         return f"its git blob id is {blob} instead of {record.git_blob} ({size} bytes)"
     return ""
-
-
-def git_blob_id(path: Path) -> str:
-    """Git's identifier of a file's content: sha1 of ``blob <size>\\0`` and the bytes."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _url(record: WeightRecord) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 
+from hear_byols.weights.teachers import TEACHERS, TeacherRecord
+
 DEFAULT_MODEL = "cnn_hybrid"
 ORIGINAL_SOURCE = (
     "https://raw.githubusercontent.com/GasserElbanna/serab-byols/115fd81235d2c14ddab4bcf55ed79250711c2a2c/checkpoints/"
@@ -18,11 +20,11 @@ class WeightRecord:
 
     Args:
         name: as given to ``load_model``.
-        encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``; empty for ``"opensmile"``.
+        encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``; empty for ``"opensmile"`` and teachers.
         embedding_size: of scene and timestamp embeddings.
         source: ``"shipped"`` (in the package), ``"url"`` (downloaded and cached), ``"hub"`` (Hugging Face Hub),
-            ``"random"`` (untrained, made from a fixed seed; a baseline) or ``"opensmile"`` (no weights: the features
-            of the optional opensmile package).
+            ``"random"`` (untrained, made from a fixed seed; a baseline), ``"opensmile"`` (no weights: the features
+            of the optional opensmile package) or ``"teacher"`` (added by ``hear-byols teachers add``).
         file: name of the file, shipped or cached.
         location: where ``"url"`` and ``"hub"`` files come from.
         sha256: digest of the file, where known.
@@ -158,7 +160,7 @@ _BY_NAME = {record.name: record for record in _RECORDS}
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that ``load_model`` knows, in alphabetical order.
+    """Names that ``load_model`` knows besides the teachers', in alphabetical order.
 
     Args:
         pattern: shell-style wildcard, for example ``"original_*"``.
@@ -167,23 +169,39 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def known_record(name: str) -> WeightRecord:
-    """The record of a name of :func:`list_models`.
+    """The record of a name of :func:`list_models`, or of a teacher.
 
     Raises:
         KeyError: there is none of that name.
     """
-    return _BY_NAME[name]
+    return _BY_NAME[name] if name in _BY_NAME else _of_teacher(TEACHERS[name])
 
 
 def find_record(name: str) -> WeightRecord | None:
     """Look a weight record up.
 
     Args:
-        name: a model's name, or the name of its shipped or cached file.
+        name: of a model or a teacher, or the name of a model's shipped or cached file.
 
     Returns:
         The record, or None if there is none.
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
+    if name in TEACHERS:
+        return _of_teacher(TEACHERS[name])
     return next((record for record in _BY_NAME.values() if record.file and record.file == name), None)
+
+
+def _of_teacher(teacher: TeacherRecord) -> WeightRecord:
+    return WeightRecord(
+        name=teacher.name,
+        encoder="",
+        embedding_size=teacher.embedding_size,
+        source="teacher",
+        file=f"teachers/{teacher.name}.safetensors",
+        licence=teacher.licence,
+        commercial=teacher.commercial,
+        data=teacher.data,
+        reference=teacher.reference,
+    )

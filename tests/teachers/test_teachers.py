@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from random_teachers import random_teacher, sounds
 
 from hear_byols.errors import InputError, OptionError
 from hear_byols.teachers import CLASSES, get_scene_embeddings, get_timestamp_embeddings, list_teachers
+from hear_byols.teachers.base import in_pieces
 
 NAMES = sorted(CLASSES)
 SIZES = {
@@ -18,23 +20,6 @@ SIZES = {
     "yamnet": 2560,
     "speech_embedding": 456,
 }
-
-
-def make(name, **options):
-    """A teacher with random weights, the same each time, and filters that see something."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        teacher = CLASSES[name](**options)
-        for key, buffer in teacher.named_buffers():
-            if "mel" in key and not buffer.any():
-                buffer.copy_(torch.rand_like(buffer))
-    return teacher.eval().requires_grad_(False)
-
-
-def sounds(n_clips, n_samples, seed=0):
-    """Noise from quiet to loud."""
-    noise = torch.randn(n_clips, n_samples, generator=torch.Generator().manual_seed(seed))
-    return noise * torch.logspace(-3, -1, n_clips)[:, None]
 
 
 def assert_close(got, wanted):
@@ -49,7 +34,7 @@ def test_every_teacher_has_a_record_and_a_class():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_have_the_size_that_is_announced(name):
-    teacher, audio = make(name), sounds(2, 16000)
+    teacher, audio = random_teacher(name), sounds(2, 16000)
     frames, times = get_timestamp_embeddings(audio, teacher)
     assert teacher.sample_rate == 16000
     assert frames.shape == (2, frames.shape[1], teacher.timestamp_embedding_size) == (2, frames.shape[1], SIZES[name])
@@ -62,16 +47,16 @@ def test_frames_have_the_size_that_is_announced(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("n_samples", [1, 777, 16000, 40001])
 def test_a_batch_does_not_matter(name, n_samples):
-    teacher, audio = make(name), sounds(4, n_samples)
+    teacher, audio = random_teacher(name), sounds(4, n_samples)
     together = teacher(audio)
     for i in range(4):
         assert_close(together[i : i + 1], teacher(audio[i : i + 1]))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("n_samples", [1, 2, 255, 256, 257, 641, 12511, 12513, 140001, 520000])
+@pytest.mark.parametrize("n_samples", [1, 256, 257, 641, 12513, 140001])
 def test_any_length_of_silence_gives_finite_frames_inside_the_clip(name, n_samples):
-    teacher = make(name)
+    teacher = random_teacher(name)
     frames, times = get_timestamp_embeddings(torch.zeros(1, n_samples), teacher)
     assert bool(torch.isfinite(frames).all())
     assert frames.shape[1] >= 1
@@ -80,9 +65,23 @@ def test_any_length_of_silence_gives_finite_frames_inside_the_clip(name, n_sampl
     assert times[0, -1] - times[0, 0] <= n_samples / 16 + teacher.frame_ms
 
 
+@pytest.mark.parametrize("n_frames", [1, 4, 5, 9, 12])
+def test_pieces_are_the_whole(n_frames):
+    """Of a network without memory, pieces are no different; the last one is never short."""
+    seen = []
+
+    def embed(piece):
+        seen.append(piece.shape[1])
+        return piece.unfold(1, 5, 3).mean(2, keepdim=True)
+
+    audio = torch.arange(float(3 * n_frames + 2 + 1))[None]  # a sample too few for another frame
+    assert torch.equal(in_pieces(embed, audio, n_frames, hop=3, overlap=2, most=4), embed(audio))
+    assert n_frames <= 4 or set(seen[:-1]) == {14}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_surrounding_arithmetic_does_not_matter(name):
-    teacher, audio = make(name), sounds(2, 16000)
+    teacher, audio = random_teacher(name), sounds(2, 16000)
     with torch.autocast("cpu", torch.bfloat16):
         within = teacher(audio)
     assert within.dtype == torch.float32
@@ -92,7 +91,7 @@ def test_the_surrounding_arithmetic_does_not_matter(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_an_option(name):
     audio = sounds(2, 16000)
-    exact, rough = make(name)(audio), make(name, precision="bfloat16")(audio)
+    exact, rough = random_teacher(name)(audio), random_teacher(name, precision="bfloat16")(audio)
     assert rough.dtype == torch.float32
     assert not torch.equal(exact, rough)
     assert float((exact - rough).norm() / exact.norm()) < 0.1
@@ -100,9 +99,9 @@ def test_half_precision_is_an_option(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_are_columns(name):
-    default, audio = make(name), sounds(1, 16000)
+    default, audio = random_teacher(name), sounds(1, 16000)
     frames = default(audio)
-    alone = [make(name, layers=[layer]) for layer in default.layers]
+    alone = [random_teacher(name, layers=[layer]) for layer in default.layers]
     always = {"yamnet": 1024, "speech_embedding": 96}.get(name, 0)
     parts = [teacher(audio)[..., always:] for teacher in alone]
     assert_close(torch.cat([frames[..., :always], *parts], 2), frames)
@@ -113,17 +112,17 @@ def test_a_gpu_agrees(name):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     audio = sounds(3, 16000)
-    here, there = make(name)(audio), make(name).to("cuda")(audio.to("cuda"))
+    here, there = random_teacher(name)(audio), random_teacher(name).to("cuda")(audio.to("cuda"))
     assert float((here - there.cpu()).abs().max() / here.abs().max()) < 1e-3
 
 
 def test_what_is_refused():
     with pytest.raises(OptionError, match="layers of moonshine are from 0 to 6"):
-        make("moonshine", layers=[7])
+        random_teacher("moonshine", layers=[7])
     with pytest.raises(OptionError, match="layers of mn04"):
-        make("mn04", layers=[])
+        random_teacher("mn04", layers=[])
     with pytest.raises(OptionError, match="precision must be one of"):
-        make("mn04", precision="int8")
+        random_teacher("mn04", precision="int8")
     for shape in [(16000,), (1, 0), (1, 1, 16000)]:
         with pytest.raises(InputError, match=r"\(n_clips, n_samples\)"):
-            make("mn04")(torch.zeros(shape))
+            random_teacher("mn04")(torch.zeros(shape))

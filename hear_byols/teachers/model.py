@@ -1,0 +1,135 @@
+"""A teacher as a model: the interface of ``EmbeddingModel``, so that it can be embedded, evaluated and concatenated."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hear_byols.errors import OptionError
+from hear_byols.framing import Framing
+from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
+from hear_byols.teachers.base import Teacher, over_time
+from hear_byols.weights.teachers import TeacherRecord
+
+_SAMPLES_PER_CALL = 64 * 16000  # by default; memory grows with them
+
+
+class TeacherModel(nn.Module):
+    """Embeds with a teacher: mean and maximum of its frames over a clip, or over windows of ``frame_ms``.
+
+    A clip goes through the teacher once. Its timestamps are those of ``EmbeddingModel``; the window around each holds
+    the frames whose centres lie in it, or else the nearest one.
+
+    Args:
+        teacher: from ``load_teacher``.
+        record: the teacher's.
+        frame_ms: window of timestamp embeddings in milliseconds.
+        hop_ms: distance of two timestamps in milliseconds.
+        batch_size: most clips in one call of the teacher; by default as many as hold 64 s.
+
+    Raises:
+        OptionError: an option is out of range.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        record: TeacherRecord,
+        *,
+        frame_ms: float = 1000,
+        hop_ms: float = 50,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
+        self.encoder = teacher
+        self.sample_rate = teacher.sample_rate
+        self.framing = Framing(frame_ms, hop_ms, self.sample_rate)
+        self.batch_size = batch_size
+        self.scene_embedding_size = self.timestamp_embedding_size = teacher.scene_embedding_size
+        told = ("name", "description", "licence", "commercial", "data", "reference")
+        self.provenance = {name: value for name, value in dataclasses.asdict(record).items() if name in told}
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where it expects audio."""
+        return self.encoder.device
+
+    @property
+    def normalization(self) -> None:
+        """None: no two teachers agree on one."""
+        return None
+
+    @property
+    def batch_invariant(self) -> bool:
+        """A clip's embedding is the same alone and among others."""
+        return True
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Embed whole clips, differentiably: (n_clips, n_samples) -> (n_clips, scene_embedding_size).
+
+        Raises:
+            InputError: the audio has the wrong rank, dtype, device or values.
+        """
+        return torch.cat([over_time(self.encoder(part)) for part in self._parts(check_batch(audio, self.device))])
+
+    @torch.no_grad()
+    def scene_embeddings(self, audio: BatchLike) -> Tensor:
+        """Embed whole clips.
+
+        Args:
+            audio: mono float32 samples in [-1, 1] at 16 kHz [shape=(n_clips, n_samples)], or a list of clips of any
+                lengths, each [shape=(n_samples,)].
+
+        Returns:
+            float32 [shape=(n_clips, scene_embedding_size)], on the audio's device.
+
+        Raises:
+            InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
+        """
+        if not is_list(audio):
+            return self(audio)
+        return torch.cat([over_time(self.encoder(clip[None])) for clip in check_clips(audio, self.device)])
+
+    @torch.no_grad()
+    def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
+        """Embed windows of ``frame_ms`` centred every ``hop_ms``, the first at 0 ms.
+
+        Args:
+            audio: as in :meth:`scene_embeddings`.
+
+        Returns:
+            Embeddings, float32 [shape=(n_clips, n_windows, timestamp_embedding_size)], and window centres in
+            milliseconds, float32 [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and
+            without the first axis.
+
+        Raises:
+            InputError: as in :meth:`scene_embeddings`.
+        """
+        if is_list(audio):
+            pairs = [self._embed_windows(clip[None]) for clip in check_clips(audio, self.device)]
+            return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
+        parts = [self._embed_windows(part) for part in self._parts(check_batch(audio, self.device))]
+        vectors, times = zip(*parts, strict=True)
+        return torch.cat(vectors), torch.cat(times)
+
+    def _parts(self, audio: Tensor) -> tuple[Tensor, ...]:
+        return audio.split(self.batch_size or max(1, _SAMPLES_PER_CALL // audio.shape[1]))
+
+    def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        frames, n_samples = self.encoder(audio), audio.shape[1]
+        centres = self.encoder.times_ms(frames.shape[1], n_samples)
+        times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32)
+        half = self.framing.frame_ms / 2
+        nearest = ((times - centres[0]) / self.encoder.frame_ms).round().long().clamp(0, len(centres) - 1)
+        first = torch.minimum(torch.searchsorted(centres, times - half), nearest)
+        stop = torch.maximum(torch.searchsorted(centres, times + half, right=True), nearest + 1)
+        result = audio.new_empty(len(audio), len(times), self.timestamp_embedding_size)
+        for i, (begin, end) in enumerate(zip(first.tolist(), stop.tolist(), strict=True)):
+            result[:, i] = over_time(frames[:, begin:end])
+        return result, times.to(audio.device).repeat(len(audio), 1)

@@ -1,0 +1,124 @@
+"""Teachers by name: as every other model, alone and beside others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from random_teachers import random_teacher, sounds
+
+import hear_byols
+from hear_byols.analysis.layers import named_layers
+from hear_byols.analysis.similarity import compare_layers
+from hear_byols.cli.main import main
+from hear_byols.errors import InputError, OptionError, WeightsNotFoundError
+from hear_byols.evaluation.models import parse_models
+from hear_byols.framing import Framing
+from hear_byols.teachers import CLASSES, TeacherModel, get_scene_embeddings, get_timestamp_embeddings, load_teacher
+from hear_byols.weights.teachers import TEACHERS
+
+
+def test_load_model_takes_a_teachers_name(added):
+    model, audio = hear_byols.load_model("mn04"), sounds(3, 20000)
+    assert isinstance(model, TeacherModel)
+    vectors = hear_byols.get_scene_embeddings(audio, model)
+    assert torch.equal(vectors, get_scene_embeddings(audio, load_teacher("mn04")))
+    assert vectors.shape == (3, model.scene_embedding_size) == (3, 1376)
+    assert model.provenance["licence"] == TEACHERS["mn04"].licence
+    assert model.provenance["commercial"] == "yes"
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+@pytest.mark.parametrize(("n_samples", "frame_ms"), [(1, 1000), (5000, 30), (40000, 200), (150000, 1000)])
+def test_a_timestamp_holds_the_frames_of_its_window(name, n_samples, frame_ms):
+    """One window after the other, the slow and obvious way."""
+    teacher, audio = random_teacher(name), sounds(2, n_samples)
+    model = TeacherModel(teacher, TEACHERS[name], frame_ms=frame_ms, hop_ms=250)
+    vectors, times = model.timestamp_embeddings(audio)
+    assert times[0].tolist() == Framing(frame_ms, 250, 16000).timestamps_ms(n_samples)
+    frames, centres = get_timestamp_embeddings(audio, teacher)
+    for vector, time in zip(vectors.unbind(1), times[0], strict=True):
+        inside = (centres[0] - time).abs() <= frame_ms / 2
+        if not inside.any():
+            inside[(centres[0] - time).abs().argmin()] = True
+        wanted = torch.cat([frames[:, inside].mean(1), frames[:, inside].amax(1)], 1)
+        torch.testing.assert_close(vector, wanted)
+
+
+def test_lists_batches_and_batch_sizes_agree(added):
+    model, audio = hear_byols.load_model("resemblyzer", hop_ms=200), sounds(5, 30000)
+    scenes, (windows, times) = model.scene_embeddings(audio), model.timestamp_embeddings(audio)
+    by_two = hear_byols.load_model("resemblyzer", hop_ms=200, batch_size=2)
+    torch.testing.assert_close(by_two.scene_embeddings(audio), scenes)
+    torch.testing.assert_close(by_two.timestamp_embeddings(audio)[0], windows)
+    clips = [audio[0], audio[1, :7000], audio[2].numpy()]
+    torch.testing.assert_close(model.scene_embeddings(clips)[[0, 2]], scenes[[0, 2]])
+    listed = model.timestamp_embeddings(clips)
+    torch.testing.assert_close(listed[0][2], windows[2])
+    assert [len(rows) for rows in listed[1]] == [len(times[0]), 3, len(times[0])]
+
+
+def test_teachers_stand_beside_other_models(added):
+    audio = sounds(2, 16000)
+    joined = hear_byols.load_model("mn04+random_cnn+swift_f0", layers="multi", precision="float32")
+    assert joined.scene_embedding_size == 1376 + 3584 + 382
+    parts = [hear_byols.load_model("mn04"), hear_byols.load_model("swift_f0")]
+    vectors = joined.scene_embeddings(audio)
+    assert torch.equal(vectors[:, :1376], parts[0].scene_embeddings(audio))
+    assert torch.equal(vectors[:, -382:], parts[1].scene_embeddings(audio))
+    assert joined.timestamp_embeddings(audio)[0].shape == (2, 21, joined.timestamp_embedding_size)
+
+
+def test_options_of_encoders_are_refused(added):
+    for options in ({"layers": "multi"}, {"normalization": "clip"}, {"win_length": 400}):
+        with pytest.raises(OptionError, match="a teacher takes the options frame_ms, hop_ms, batch_size and precision"):
+            hear_byols.load_model("mn04+resemblyzer", **options)
+    with pytest.raises(OptionError, match="batch_size must be a positive integer"):
+        hear_byols.load_model("mn04", batch_size=0)
+    half = hear_byols.load_model("mn04", precision="bfloat16")
+    assert half.encoder.precision == "bfloat16"
+
+
+def test_bad_audio_is_refused(added):
+    model = hear_byols.load_model("mn04")
+    with pytest.raises(InputError, match="clip 1 holds 1 samples that are NaN"):
+        model.scene_embeddings(torch.tensor([[0.0, 0.1], [0.0, torch.nan]]))
+    with pytest.raises(InputError, match="n_clips, n_samples"):
+        model.timestamp_embeddings(torch.zeros(16000))
+
+
+def test_gradients_reach_the_audio(added):
+    audio = sounds(1, 8000).requires_grad_()
+    hear_byols.load_model("mn04").encoder(audio).sum().backward()
+    assert bool((audio.grad != 0).any())
+
+
+def test_evaluate_knows_teachers(added):
+    [model] = parse_models(["both=mn04+resemblyzer"])
+    assert [part.weights for part in model.parts] == ["mn04", "resemblyzer"]
+    identities = [part.identity() for part in model.parts]
+    assert len(set(identities)) == 2
+    _, loaded = model.parts[0].load()
+    assert isinstance(loaded, TeacherModel)
+    with pytest.raises(WeightsNotFoundError, match="hear-byols teachers add"):
+        parse_models(["yamnet"])[0].parts[0].identity()
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_layers_can_be_compared(name):
+    model = TeacherModel(random_teacher(name), TEACHERS[name])
+    names = list(named_layers(model))
+    assert len(names) >= 4
+    assert names[0] == "embedding"
+    similarity = compare_layers(model, model, sounds(8, 16000).numpy(), batch_size=8)
+    assert set(similarity.layers_a) == set(names)
+    assert np.nanmin(np.diag(similarity.values)) > 0.99
+
+
+def test_files_are_embedded(added, tmp_path):
+    soundfile.write(tmp_path / "a.wav", sounds(1, 12000)[0].numpy(), 16000)
+    out = tmp_path / "out"
+    assert main(["embed", str(tmp_path / "a.wav"), "-o", str(out), "-m", "mn04+resemblyzer", "--quiet"]) == 0
+    [path] = out.rglob("*.npz")
+    assert np.load(path)["embedding"].shape == (1376 + 1024,)
