@@ -26,7 +26,7 @@ def to_tensor(audio: object, label: str = "audio", device: torch.device | None =
     Arrays may be of any byte order, precision and stride, and read-only. A tensor keeps its gradient.
 
     Raises:
-        InputError: neither tensor nor array, not of a floating-point type, sparse, nested, without or with masked samples.
+        InputError: neither tensor nor array, not of a floating-point type, sparse, nested, masked, or without samples.
     """
     if isinstance(audio, np.ndarray):
         audio = _from_array(audio, label).to(device)
