@@ -26,7 +26,7 @@ def to_tensor(audio: object, label: str = "audio", device: torch.device | None =
     Arrays may be of any byte order, precision and stride, and read-only. A tensor keeps its gradient.
 
     Raises:
-        InputError: neither tensor nor array, not of a floating-point type, sparse, nested, or with masked samples.
+        InputError: neither tensor nor array, not of a floating-point type, sparse, nested, masked, or without samples.
     """
     if isinstance(audio, np.ndarray):
         audio = _from_array(audio, label).to(device)
@@ -40,6 +40,8 @@ def to_tensor(audio: object, label: str = "audio", device: torch.device | None =
         raise InputError(
             f"{label} must be a dense tensor, got a {kind} one; call its to_dense() or pass a list of clips"
         )
+    if audio.is_meta:
+        raise InputError(f"{label} is on the device meta and so has no samples; make it on the cpu or a GPU")
     if not audio.is_floating_point():
         raise InputError(f"{label} must be float32 in [-1, 1], got {audio.dtype}. {_scaling(audio.dtype)}")
     return audio.resolve_neg().float()

