@@ -169,10 +169,11 @@ class Slow:
         self.embedding[n_groups].set()  # nothing follows the last group
         self.recorded: list[list[str]] = []
 
-    def record(self, clips, items) -> None:
+    def record(self, clips, items) -> list:
         n = len(self.recorded) + 1
         assert self.embedding[n].wait(20), "the next group is not embedded before this one is written"
         self.recorded.append([clip.file.name for clip in clips])
+        return []
 
 
 def test_a_group_is_written_while_the_next_is_embedded(tmp_path, monkeypatch):
@@ -197,8 +198,9 @@ def test_a_failure_to_write_stops_the_run(tmp_path, monkeypatch):
     folder = Slow(0)
     monkeypatch.setattr(folder, "record", lambda clips, items: (_ for _ in ()).throw(OutputError("no room")))
     files = [AudioFile("a", tmp_path / "a.wav")]
+    limits = extract.GroupLimits(clips=2, seconds=600)
     with pytest.raises(OutputError, match="no room"):
-        extract._embed_pending(make_model("cnn"), files, folder, False, extract.GROUPS, lambda n: None)
+        extract._embed_pending(make_model("cnn"), files, folder, False, limits, lambda n: None)
 
 
 @pytest.mark.parametrize("name", ["cnn", "cvt"])

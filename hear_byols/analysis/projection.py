@@ -77,7 +77,7 @@ def _pca_module() -> Any:
 
 
 def _umap_module() -> Any:
-    return require("umap", "a map by umap", "umap")
+    return require("umap", "a map by umap", "map")
 
 
 def _umap(values: np.ndarray, seed: int) -> Projection:
