@@ -98,8 +98,8 @@ _SELF_SUPERVISED = {
 
 def _shipped() -> dict[str, Preset]:
     rows = {}
-    for encoder in ("cnn", "cvt"):
-        for kind, settings in (("hybrid", _TAUGHT), ("byols", _SELF_SUPERVISED)):
+    for encoder, own in (("cnn", {}), ("cvt", {"steps": 800})):
+        for kind, settings in (("hybrid", {**_TAUGHT, **own}), ("byols", _SELF_SUPERVISED)):
             name = f"{encoder}_{kind}"
             rows[name] = Preset(f"the shipped {name}", "openly licensed audio", {"encoder": encoder, **settings})
     return rows

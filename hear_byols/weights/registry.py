@@ -68,11 +68,11 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-def _taught(name: str, encoder: str, crops: str, sha256: str, size: int) -> WeightRecord:
+def _taught(name: str, encoder: str, embedding_size: int, crops: str, sha256: str, size: int) -> WeightRecord:
     return WeightRecord(
         name=name,
         encoder=encoder,
-        embedding_size=2048,
+        embedding_size=embedding_size,
         source="shipped",
         file=f"{name}.pth",
         sha256=sha256,
@@ -104,6 +104,7 @@ _RECORDS = (
     _taught(
         "cnn_hybrid",
         "cnn",
+        2048,
         "512,000",
         "10833504f7b15439e1758c6499cddb2dbde8e650b3f6bb80a6807d7b6565dafc",
         10660525,
@@ -119,9 +120,10 @@ _RECORDS = (
     _taught(
         "cvt_hybrid",
         "cvt",
+        2048,
         "102,400",
-        "7bb5ad8ab38e1ef17fa7b48c6f455dd386c54f0763b107f0453eca25385ea558",
-        10068997,
+        "cc7b13cb33e1c20c556e9eaf6324a6af042e957d33d4c8886be2fb739c2173cb",
+        10069061,
     ),
     _self_supervised(
         "cvt_byols",
