@@ -142,14 +142,17 @@ def _pretrain(
     def export(trainer: Trainer, row: Row) -> None:
         export_encoder(trainer, checkpoint, _provenance(trainer, row, pool, output.resolve().name, preset))
 
-    with team_work(), ExitStack() as closing:
-        if config.teachers:
-            trainer = _taught(config, pool, cache, hardware, closing)
-        else:
-            features = _features(config, pool, cache, hardware.workers, progress) if config.hybrid else None
-            trainer = _self_supervised(config, pool, features, hardware)
-        train(trainer, output, export, max_minutes, tensorboard, progress)
-        del trainer
+    def run() -> None:  # a frame of its own, which is cleared with all it holds before the processes part
+        with ExitStack() as closing:
+            if config.teachers:
+                trainer = _taught(config, pool, cache, hardware, closing)
+            else:
+                features = _features(config, pool, cache, hardware.workers, progress) if config.hybrid else None
+                trainer = _self_supervised(config, pool, features, hardware)
+            train(trainer, output, export, max_minutes, tensorboard, progress)
+
+    with team_work():
+        run()
     return checkpoint
 
 
