@@ -49,6 +49,7 @@ class PretrainConfig:
         schedule: constant or cosine (falls to 0 at the end)
         warmup: share of the run in which the rate rises linearly
         cooldown: share of the run, at its end, in which a constant rate falls linearly to 0
+        restart_step: step at which the schedule begins anew, for a run that goes on after its end
         weight_decay: of AdamW
         clip_norm: largest norm of the gradients; 0: any
         dropout: in the encoder
@@ -96,6 +97,7 @@ class PretrainConfig:
     schedule: str = "constant"
     warmup: float = 0.0
     cooldown: float = 0.0
+    restart_step: int = 0
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     dropout: float = 0.3
@@ -149,6 +151,7 @@ class PretrainConfig:
             "feature_crops": 1,
             "replays": 0,
             "steps": 0,
+            "restart_step": 0,
             "rate_fan_in": 0,
             "seed": 0,
         }
@@ -205,7 +208,14 @@ class PretrainConfig:
         return self.steps or max(1, math.ceil(self.epochs * n_samples / self.crop_samples / self.batch_size))
 
     def rate(self, step: int, total_steps: int) -> float:
-        """Learning rate of step ``step`` (from 0): linear rise; constant with linear fall, or half cosine."""
+        """Learning rate of step ``step`` (from 0): linear rise; constant with linear fall, or half cosine.
+
+        The cosine begins anew at ``restart_step`` (Loshchilov and Hutter 2017, *SGDR*).
+        """
+        if step >= self.restart_step:
+            step, total_steps = step - self.restart_step, total_steps - self.restart_step
+        else:
+            total_steps = self.restart_step
         progress = step / total_steps
         if progress < self.warmup:
             return self.learning_rate * (step + 1) / (self.warmup * total_steps + 1)

@@ -146,7 +146,7 @@ class Trainer:
         self.load_extra_state(state)
 
     def _refuse_other_run(self, state: dict[str, Any]) -> None:
-        free = FREE_ON_RESUME | ({"steps", "epochs"} if self._begins_like(state) else set())
+        free = FREE_ON_RESUME | ({"steps", "epochs", "restart_step"} if self._begins_like(state) else set())
         given = dataclasses.asdict(self.config)
         # An option that is younger than the saved run was at its default.
         saved = dataclasses.asdict(PretrainConfig()) | state["config"]

@@ -55,6 +55,8 @@ def test_rate_rises_then_stays_or_falls_to_zero():
     cooled = PretrainConfig(learning_rate=2.0, cooldown=0.5)
     assert [cooled.rate(s, 100) for s in (0, 50, 75, 100)] == pytest.approx([2, 2, 1, 0])
     assert PretrainConfig().rate(0, 10) == 3e-4
+    again = PretrainConfig(learning_rate=2.0, schedule="cosine", restart_step=100)
+    assert [again.rate(s, 300) for s in (0, 50, 100, 200, 300)] == pytest.approx([2, 1, 2, 1, 0])
 
 
 def test_every_row_of_the_paper_has_a_preset():

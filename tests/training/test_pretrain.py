@@ -94,6 +94,22 @@ def test_a_longer_run_may_continue_a_shorter_one_at_constant_rate(pool, tmp_path
         load_newest(make_trainer(pool, steps=20, schedule="cosine"), tmp_path)
 
 
+def test_a_run_that_has_ended_goes_on_with_a_schedule_that_begins_anew(pool, tmp_path):
+    ended = make_trainer(pool, steps=2, schedule="cosine")
+    for _ in range(2):
+        ended.step()
+    save_state(ended, tmp_path, keep=1)
+    longer = make_trainer(pool, steps=4, schedule="cosine", restart_step=2)
+    assert load_newest(longer, tmp_path)
+    for _ in range(2):
+        longer.step()
+    whole = make_trainer(pool, steps=4, schedule="cosine", restart_step=2)
+    for _ in range(4):
+        whole.step()
+    for name, weights in whole.network.state_dict().items():
+        assert torch.equal(weights, longer.network.state_dict()[name]), name
+
+
 def test_length_may_change_until_the_cooldown_begins(pool, tmp_path):
     trainer = make_trainer(pool, steps=10, cooldown=0.5)
     for _ in range(5):
