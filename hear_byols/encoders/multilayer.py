@@ -13,7 +13,7 @@ class MultilayerEncoder(nn.Module):
 
     Args:
         own_size: of the embedding of the last layer.
-        hidden_size: of the temporal maxima of the feature maps before it.
+        hidden_size: of the temporal maxima of all feature maps before it.
         layers: ``"last"``: the embedding of the last layer, the paper's. ``"multi"``: behind it the maximum over time
             of each feature map with a quarter of the mel resolution or less; fusing layers is Niizumi et al.'s idea
             (2022, Composing General Audio Representation by Fusing Multilayer Features of a Pre-trained Model).
@@ -30,7 +30,12 @@ class MultilayerEncoder(nn.Module):
         super().__init__()
         self.layers = layers
         self.own_size = own_size
-        self.embedding_size = own_size + (hidden_size if layers == "multi" else 0)
+        self.hidden_size = hidden_size
+        self.embedding_size = self.size_of(layers)
+
+    def size_of(self, layers: str) -> int:
+        """Length of the embedding of ``"last"`` or ``"multi"``."""
+        return self.own_size + (self.hidden_size if layers == "multi" else 0)
 
     def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The last layer before it is pooled over time, and the feature maps before it.
@@ -50,9 +55,12 @@ class MultilayerEncoder(nn.Module):
 
     def fuse(self, embedding: Tensor, *maps: Tensor) -> Tensor:
         """The embedding, and if asked for the feature maps' maxima [each map's shape=(batch, channels, mel, time)]."""
-        if self.layers == "last":
-            return embedding
-        return torch.cat([embedding, *(torch.amax(x, 3).flatten(1) for x in maps)], 1)
+        return embedding if self.layers == "last" else fuse(embedding, *maps)
+
+
+def fuse(embedding: Tensor, *maps: Tensor) -> Tensor:
+    """Put the maxima over time of feature maps [each map's shape=(batch, channels, mel, time)] behind an embedding."""
+    return torch.cat([embedding, *(torch.amax(x, 3).flatten(1) for x in maps)], 1)
 
 
 class StretchPool:

@@ -10,6 +10,7 @@ from hear_byols.errors import OptionError
 
 ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
 SCHEDULES = ("constant", "cosine")
+TEACHER_LOSSES = ("mse", "cosine")
 TEACHERS = ("smart_turn", "moonshine", "mn04", "resemblyzer", "swift_f0", "yamnet", "speech_embedding")
 HOP_SAMPLES = 160
 MAX_CROP_SAMPLES = 160_000  # 10 s
@@ -20,6 +21,8 @@ CHOICES = {
     "teacher_precision": PRECISIONS,
     "normalization": INVARIANT_MODES,
     "layers": LAYERS,
+    "heads_on": LAYERS,
+    "teacher_loss": TEACHER_LOSSES,
 }
 # Settings that may differ between the sittings of one run: none of them changes what is computed.
 FREE_ON_RESUME = frozenset({"compile", "save_minutes"})
@@ -36,9 +39,11 @@ class PretrainConfig:
         alpha: weight of the supervised loss
         beta: weight of the self-supervised loss
         teacher_weights: of each teacher's loss, in the order of targets; empty: 1 each
+        teacher_loss: of the answers to the teachers' standardized features: mse, or cosine (1 - their cosine)
+        heads_on: what the teachers' heads see: last, the paper's embedding, or multi, all layers
         part_weight: of what the teachers say of a stretch of the crop, beside what they say of all of it
         self_supervised_every: steps with teachers from one with the self-supervised loss to the next
-        feature_crops: crops that have features (hybrid)
+        feature_crops: crops that have features (hybrid); 0: with teachers, new ones in each step, for a GPU
         replays: times that crops heard before come again between new ones, with teachers
         crop_frames: spectrogram frames of a crop; 96 are 0.95 s
         batch_size: crops of a step, over all devices; each gives two views
@@ -84,6 +89,8 @@ class PretrainConfig:
     alpha: float = 1.0
     beta: float = 1.0
     teacher_weights: tuple[float, ...] = ()
+    teacher_loss: str = "mse"
+    heads_on: str = "last"
     part_weight: float = 0.0
     self_supervised_every: int = 1
     feature_crops: int = 20_000
@@ -148,7 +155,7 @@ class PretrainConfig:
         smallest = {"batch_size": 2, "head_hidden": 1, "log_steps": 1}
         smallest |= {
             "self_supervised_every": 1,
-            "feature_crops": 1,
+            "feature_crops": 0 if self.teachers else 1,
             "replays": 0,
             "steps": 0,
             "restart_step": 0,
@@ -195,8 +202,11 @@ class PretrainConfig:
             raise OptionError(
                 f"teacher_weights must be empty or one a teacher ({len(self.teachers)}), got {self.teacher_weights!r}"
             )
-        if self.part_weight and self.encoder == "clstm":
-            raise OptionError(f"part_weight must be 0 for clstm, which has no columns; got {self.part_weight!r}")
+        if self.encoder == "clstm" and (self.part_weight or self.heads_on == "multi"):
+            raise OptionError(
+                "clstm has no columns, so part_weight must be 0 and heads_on last; "
+                f"got {self.part_weight!r} and {self.heads_on!r}"
+            )
 
     @property
     def crop_samples(self) -> int:

@@ -20,6 +20,56 @@ from hear_byols.training.randomness import seeded
 _POLL = 0.5  # seconds between two looks for a shard
 
 
+class LiveLessons:
+    """Lessons whose teachers compute in the step itself: each crop is new, and nothing is kept.
+
+    Args:
+        plan: of the lessons.
+        pool: that they come from.
+        device: of the teachers.
+    """
+
+    def __init__(self, plan: LessonPlan, pool: AudioPool, device: torch.device | str) -> None:
+        self.plan = plan
+        self.pool = pool
+        self._audio = torch.from_numpy(pool.audio).to(device)
+        self._teachers = Teachers(plan.teachers, device, plan.precision)
+        self._shard = -1
+        self._waveforms = torch.empty(0)
+
+    @property
+    def n_lessons(self) -> int:
+        """Crops that fit end to end into the pool."""
+        return max(1, int(self.pool.offsets[-1]) // self.plan.n_samples)
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two runs learn from the same."""
+        return f"{self.plan.digest} {self.pool.digest}"
+
+    def batch(self, step: int, size: int, rows: slice) -> tuple[Tensor, Tensor]:
+        """As :meth:`Lessons.batch`."""
+        place, stop = step * size + rows.start, step * size + rows.stop
+        parts = []
+        while place < stop:
+            shard, row = divmod(place, SHARD)
+            parts.append(self._heard(shard)[row : row + stop - place])
+            place += len(parts[-1])
+        waveforms = torch.cat(parts)
+        return waveforms, self._teachers(waveforms)
+
+    def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
+        """The first shards, for statistics."""
+        waveforms = torch.cat([self._heard(shard) for shard in range(n_shards)])
+        return waveforms, torch.cat([self._teachers(batch) for batch in waveforms.split(SHARD)])
+
+    def _heard(self, shard: int) -> Tensor:
+        if shard != self._shard:
+            self._waveforms = torch.cat(list(self.plan.waveforms(self.pool, shard, self._audio)))
+            self._shard = shard
+        return self._waveforms
+
+
 class Lessons:
     """Lessons in the order in which a run hears them, made by processes of their own while it trains.
 
@@ -68,12 +118,18 @@ class Lessons:
         """Distinct lessons."""
         return self.n_groups * self.group * SHARD
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+    @property
+    def digest(self) -> str:
+        """Tells whether two runs learn from the same."""
+        return self.folder.digest
+
+    def batch(self, step: int, size: int, rows: slice) -> tuple[Tensor, Tensor]:
         """The lessons of a step; what is left of a group behind its last whole batch is passed over.
 
         Args:
             step: from 0.
             size: lessons of a step, at most a group.
+            rows: of them, those that are wanted.
 
         Returns:
             Waveforms and features, as :meth:`LessonFolder.read`.
@@ -86,8 +142,8 @@ class Lessons:
             self._buffer = tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
             self._order = torch.randperm(self.group * SHARD, generator=self._generator(visit, "order"))
             self._visit = visit
-        rows = self._order[place * size : (place + 1) * size]
-        return tuple(tensor[rows] for tensor in self._buffer)
+        chosen = self._order[place * size : (place + 1) * size][rows]
+        return tuple(tensor[chosen] for tensor in self._buffer)
 
     def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
         """The first shards, for statistics."""

@@ -56,17 +56,27 @@ class LessonPlan:
     augmentation: WaveformAugmentation = field(default_factory=WaveformAugmentation)
     balance: float = 0.5
 
-    def waveforms(self, pool: AudioPool, shard: int) -> Iterator[Tensor]:
-        """The crops of a shard, in batches: int16 [shape=(n, n_samples)]."""
-        generator = seeded(torch.Generator(), self.seed, shard, "lessons")
-        audio = torch.from_numpy(pool.audio)
+    def waveforms(self, pool: AudioPool, shard: int, audio: Tensor | None = None) -> Iterator[Tensor]:
+        """The crops of a shard, in batches: int16 [shape=(n, n_samples)].
+
+        Args:
+            pool: that they come from.
+            shard: its number.
+            audio: the pool's samples on the device where crops are to be made; a GPU draws other crops than a CPU.
+        """
+        audio = torch.from_numpy(pool.audio) if audio is None else audio
+        generator = changes = seeded(torch.Generator(), self.seed, shard, "lessons")
+        if audio.device.type != "cpu":
+            changes = seeded(torch.Generator(audio.device), self.seed, shard, "augmentation")
         n_source = self.augmentation.n_source_samples(self.n_samples)
         for _ in range(SHARD // _BATCH):
             crops, others = (
-                cut_crops(audio, draw_balanced(pool, _BATCH, n_source, self.balance, generator), n_source)
+                cut_crops(
+                    audio, draw_balanced(pool, _BATCH, n_source, self.balance, generator).to(audio.device), n_source
+                )
                 for _ in range(2)
             )
-            sounds = self.augmentation(crops, others, self.n_samples, generator)
+            sounds = self.augmentation(crops, others, self.n_samples, changes)
             yield (sounds * 32767).round().to(torch.int16)
 
     def describe(self) -> dict:
@@ -123,7 +133,7 @@ class Teachers:
         """
         audio = waveforms.to(self.device).float() / 32767
         frames = [model(audio).transpose(1, 2) for model in self.models]
-        return torch.cat([F.adaptive_avg_pool1d(x, PARTS) for x in frames], 1).transpose(1, 2).half().cpu()
+        return torch.cat([F.adaptive_avg_pool1d(x, PARTS) for x in frames], 1).transpose(1, 2).half()
 
 
 def teacher_sizes(names: tuple[str, ...]) -> dict[str, int]:
@@ -178,7 +188,7 @@ class LessonFolder:
         waveforms, features = [], []
         for batch in self.plan.waveforms(self.pool, shard):
             waveforms.append(batch)
-            features.append(teachers(batch))
+            features.append(teachers(batch).cpu())
         tensors = {"waveforms": torch.cat(waveforms), "features": torch.cat(features)}
         with atomic_path(self.path(shard)) as part:
             save_file(tensors, part)

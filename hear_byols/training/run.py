@@ -25,7 +25,7 @@ from hear_byols.training.distributed import Team, team_work
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, describe_teacher, export_encoder
 from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
-from hear_byols.training.lesson_stream import Lessons
+from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, teacher_sizes
 from hear_byols.training.loop import train
 from hear_byols.training.pool import AudioPool
@@ -169,14 +169,17 @@ def _self_supervised(
 def _taught(
     config: PretrainConfig, pool: AudioPool, cache: Path, hardware: Hardware, closing: ExitStack
 ) -> TeacherTrainer:
-    """The same for a run with teachers; their extraction goes on in processes of its own until ``closing``."""
+    """The same for a run with teachers; on request their extraction goes on in processes until ``closing``."""
     fabric, team = _join(config, hardware)
     plan = LessonPlan(config.teachers, config.teacher_precision, config.crop_samples + SHIFT, config.seed)
-    folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
-    workers = hardware.workers if team.rank == 0 else 0
-    n_shards = -(-config.feature_crops // SHARD)
-    lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
-    closing.callback(lessons.close)
+    if config.feature_crops:
+        folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
+        workers = hardware.workers if team.rank == 0 else 0
+        n_shards = -(-config.feature_crops // SHARD)
+        lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
+        closing.callback(lessons.close)
+    else:
+        lessons = LiveLessons(plan, pool, fabric.device)
     sizes = teacher_sizes(config.teachers)
     return TeacherTrainer(config, lessons, sizes, fabric, config.total_steps(lessons.n_lessons * config.crop_samples))
 

@@ -11,16 +11,17 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.encoders.multilayer import MultilayerEncoder, fuse
 from hear_byols.encoders.pooling import mean_max
 from hear_byols.frontend import LogMel
 from hear_byols.normalization import Moments, halfway, standardise
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder
-from hear_byols.training.lesson_stream import Lessons
+from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import PARTS
 from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, update_target
 from hear_byols.training.trainer import Trainer
@@ -62,13 +63,21 @@ class Student(nn.Module):
         parts: whether there are heads for stretches.
         self_supervised: whether there are projector, predictor and target network.
         hidden: width of projector and predictor.
+        heads_on: "last": the heads for whole crops see the last layer's embedding; "multi": that of all layers.
     """
 
     def __init__(
-        self, encoder: MultilayerEncoder, n_features: int, parts: bool, self_supervised: bool, hidden: int
+        self,
+        encoder: MultilayerEncoder,
+        n_features: int,
+        parts: bool,
+        self_supervised: bool,
+        hidden: int,
+        heads_on: str = "last",
     ) -> None:
         super().__init__()
-        self.heads = _head(encoder.own_size, n_features)
+        self._heads_on = heads_on
+        self.heads = _head(encoder.size_of(heads_on), n_features)
         self.part_heads = _head(encoder.own_size, n_features) if parts else None
         self.byol = Byol(encoder, BYOL_PROJECTION, hidden) if self_supervised else None
         self._encoder = None if self_supervised else encoder
@@ -87,36 +96,43 @@ class Student(nn.Module):
             part: the stretch that the second kind of heads answers for, in columns.
             pairs: whether the rows are two views of each crop, for L_ss.
         """
-        if part is None:
-            embeddings, part_answers = self.encoder(views), None
+        if part is None and self._heads_on == "last":
+            embeddings = seen = self.encoder(views)
         else:
-            columns, _ = self.encoder.columns(views)
-            embeddings, part_answers = mean_max(columns), self.part_heads(mean_max(columns[:, part]))
+            columns, maps = self.encoder.columns(views)
+            embeddings = mean_max(columns)
+            seen = fuse(embeddings, *maps) if self._heads_on == "multi" else embeddings
+        part_answers = None if part is None else self.part_heads(mean_max(columns[:, part]))
         predictions = targets = None
         if pairs:
             predictions = self.byol.predictor(self.byol.online.projector(embeddings))
             with torch.no_grad():
                 _, targets = self.byol.target(torch.cat(views.chunk(2)[::-1]))
-        return StudentOutputs(embeddings, self.heads(embeddings), part_answers, predictions, targets)
+        return StudentOutputs(embeddings, self.heads(seen), part_answers, predictions, targets)
 
 
 def _head(size: int, n_features: int) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm1d(size, affine=False), nn.Linear(size, n_features))
 
 
-def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int]) -> Tensor:
-    """L_t of every teacher: mean squared error over its features.
+def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int], kind: str = "mse") -> Tensor:
+    """L_t of every teacher: mean squared error over its features, or 1 - the cosine between answers and features.
 
     Args:
         answers: of the heads [shape=(n, sum of sizes)].
         features: standardised, same shape.
         sizes: features of each teacher.
+        kind: "mse" or "cosine".
 
     Returns:
         [shape=(n_teachers,)]; 1 for answers of 0 to features of unit variance.
     """
-    errors = (answers.float() - features).square()
-    return torch.stack([part.mean() for part in errors.split(list(sizes.values()), 1)])
+    answers = answers.float()
+    if kind == "mse":
+        errors = (answers - features).square()
+        return torch.stack([part.mean() for part in errors.split(list(sizes.values()), 1)])
+    pairs = zip(answers.split(list(sizes.values()), 1), features.split(list(sizes.values()), 1), strict=True)
+    return torch.stack([1 - F.cosine_similarity(answer, feature).mean() for answer, feature in pairs])
 
 
 class TeacherTrainer(Trainer):
@@ -131,12 +147,17 @@ class TeacherTrainer(Trainer):
     """
 
     def __init__(
-        self, config: PretrainConfig, lessons: Lessons, sizes: dict[str, int], fabric: Fabric, total_steps: int
+        self,
+        config: PretrainConfig,
+        lessons: Lessons | LiveLessons,
+        sizes: dict[str, int],
+        fabric: Fabric,
+        total_steps: int,
     ) -> None:
         self.lessons = lessons
         self.sizes = sizes
         self.values = ("loss", "loss_self_supervised", "spread", *(f"loss_{name}" for name in sizes))
-        super().__init__(config, fabric, total_steps, lessons.folder.digest)
+        super().__init__(config, fabric, total_steps, lessons.digest)
         self.log_mel = LogMel().to(self.device)
         weights = config.weights_of(tuple(sizes))
         self._weights = torch.tensor(weights, device=self.device)
@@ -148,8 +169,9 @@ class TeacherTrainer(Trainer):
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.config.dropout
-        parts = bool(self.config.part_weight)
-        return Student(encoder, sum(self.sizes.values()), parts, bool(self.config.beta), self.config.head_hidden)
+        config = self.config
+        n_features, parts, self_supervised = sum(self.sizes.values()), bool(config.part_weight), bool(config.beta)
+        return Student(encoder, n_features, parts, self_supervised, config.head_hidden, config.heads_on)
 
     @property
     def encoder(self) -> MultilayerEncoder:
@@ -197,17 +219,17 @@ class TeacherTrainer(Trainer):
     def step(self) -> Tensor:
         """Train on one batch; see :meth:`Trainer.step`. L_ss is NaN in steps without it."""
         self.begin_step()
-        rows = self.team.part(self.config.batch_size)
-        waveforms, raw = self.lessons.batch(self.n_steps, self.config.batch_size)
-        waveforms, raw = waveforms[rows].to(self.device), raw[rows].to(self.device)
+        batch_size = self.config.batch_size
+        batch = self.lessons.batch(self.n_steps, batch_size, self.team.part(batch_size))
+        waveforms, raw = (tensor.to(self.device) for tensor in batch)
         pairs = bool(self.config.beta) and self.n_steps % self.config.self_supervised_every == 0
         views = torch.cat([self._views(waveforms) for _ in range(1 + pairs)])
         part, parts = self._draw_part(views.shape[3])
         outputs = self.forward(views, part, pairs)
-        answers = teacher_losses(outputs.answers, self._repeat(raw.float().mean(1), pairs), self.sizes)
+        answers = self._losses(outputs.answers, raw.float().mean(1), pairs)
         loss = (self._weights * answers).sum()
         if part is not None:
-            said = teacher_losses(outputs.part_answers, self._repeat(raw[:, parts].float().mean(1), pairs), self.sizes)
+            said = self._losses(outputs.part_answers, raw[:, parts].float().mean(1), pairs)
             loss = loss + self.config.part_weight * (self._weights * said).sum()
         self_supervised = torch.full_like(loss, math.nan)
         if pairs:
@@ -219,9 +241,10 @@ class TeacherTrainer(Trainer):
         spread = embedding_spread(outputs.embeddings.detach())
         return torch.cat([torch.stack([loss, self_supervised, spread]), answers]).detach()
 
-    def _repeat(self, raw: Tensor, pairs: bool) -> Tensor:
+    def _losses(self, answers: Tensor, raw: Tensor, pairs: bool) -> Tensor:
         features = self._features(raw)
-        return torch.cat([features, features]) if pairs else features
+        features = torch.cat([features, features]) if pairs else features
+        return teacher_losses(answers, features, self.sizes, self.config.teacher_loss)
 
     def _draw_part(self, n_frames: int) -> tuple[slice | None, slice | None]:
         """A stretch of the crop, in columns and in the teachers' parts."""

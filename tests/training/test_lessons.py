@@ -11,7 +11,7 @@ from pretraining import BandTeacher, tones_and_noise, write_clips
 from hear_byols.errors import InputError, TrainingError
 from hear_byols.training import lessons
 from hear_byols.training.data import load_pool
-from hear_byols.training.lesson_stream import Lessons
+from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import PARTS, SHARD, LessonFolder, LessonPlan, Teachers, draw_balanced
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.waveforms import WaveformAugmentation, resample, rms
@@ -136,7 +136,7 @@ def test_each_group_is_new_once_and_then_replayed(plan, two_teachers, tmp_path):
         folder.make(i, Teachers(plan.teachers))
     heard = Lessons(folder, 3, replays=1, group=1, workers=0)
     lengths = SHARD // 128  # batches of a visit
-    firsts = [heard.batch(lengths * visit, 128)[0] for visit in range(9)]
+    firsts = [heard.batch(lengths * visit, 128, slice(0, 128))[0] for visit in range(9)]
     shards = [folder.read(i)[0] for i in range(3)]
 
     def shard_of(batch):
@@ -147,7 +147,22 @@ def test_each_group_is_new_once_and_then_replayed(plan, two_teachers, tmp_path):
     assert all(order[2 * i + 1] <= i for i in range(3))
     assert sorted(order[6:9]) == [0, 1, 2]
     again = Lessons(folder, 3, replays=1, group=1, workers=0)
-    assert torch.equal(again.batch(lengths * 7 + 2, 128)[1], heard.batch(lengths * 7 + 2, 128)[1])
+    assert torch.equal(*(stream.batch(lengths * 7 + 2, 128, slice(0, 128))[1] for stream in (again, heard)))
+
+
+def test_lessons_can_be_made_in_the_step_itself(plan, two_teachers, tmp_path):
+    pool = AudioPool.from_clips(tones_and_noise())
+    live = LiveLessons(plan, pool, "cpu")
+    folder = LessonFolder(tmp_path, plan, pool)
+    for i in range(2):
+        folder.make(i, Teachers(plan.teachers))
+    shards = [torch.cat(parts) for parts in zip(folder.read(0), folder.read(1), strict=True)]
+    for step, rows in ((0, slice(0, 96)), (5, slice(32, 64)), (2, slice(0, 96)), (3, slice(0, 48))):  # 5: over the edge
+        waveforms, features = live.batch(step, 96, rows)
+        expected = [tensor[step * 96 :][rows] for tensor in shards]
+        assert torch.equal(waveforms, expected[0])
+        torch.testing.assert_close(features, expected[1], atol=0.02, rtol=1e-2)
+    assert torch.equal(live.first(1)[0], folder.read(0)[0])
 
 
 def test_lessons_of_another_plan_or_pool_are_refused(plan, tmp_path):
@@ -162,11 +177,11 @@ def test_lessons_of_another_plan_or_pool_are_refused(plan, tmp_path):
 def test_a_missing_or_damaged_shard_is_named(plan, two_teachers, tmp_path):
     folder = LessonFolder(tmp_path, plan, AudioPool.from_clips(tones_and_noise()))
     with pytest.raises(TrainingError, match=r"shard-000000\.safetensors is not there and nothing makes it"):
-        Lessons(folder, 1, workers=0).batch(0, 8)
+        Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))
     folder.make(0, Teachers(plan.teachers))
     folder.path(0).write_bytes(folder.path(0).read_bytes()[:-100])
     with pytest.raises(InputError, match=r"shard-000000\.safetensors is damaged"):
-        Lessons(folder, 1, workers=0).batch(0, 8)
+        Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))
 
 
 def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path, monkeypatch):
@@ -174,6 +189,6 @@ def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path
     pool = load_pool([write_clips(tmp_path / "audio")], tmp_path / "cache")
     heard = Lessons(LessonFolder(tmp_path / "lessons", plan, pool), 1)
     with pytest.raises(TrainingError, match="the extraction has failed"):
-        heard.batch(0, 8)
+        heard.batch(0, 8, slice(0, 8))
     heard.close()
     assert not multiprocessing.active_children()

@@ -76,7 +76,23 @@ def test_features_do_not_follow_the_students_level(heard):
     torch.testing.assert_close(loud._feature_mean, quiet._feature_mean)
 
 
-@pytest.mark.parametrize("options", [{"part_weight": 0.5}, {"beta": 1.0, "dropout": 0.3}, {"normalization": "halfway"}])
+def test_cosine_loss_asks_for_the_direction_alone():
+    features = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
+    assert teacher_losses(3 * features, features, SIZES, "cosine").tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert teacher_losses(-features, features, SIZES, "cosine").tolist() == pytest.approx([2, 2])
+
+
+def test_heads_on_all_layers_teach_the_earlier_ones_directly(heard):
+    trainer = make(heard, heads_on="multi", part_weight=0.3)
+    assert trainer.network.heads[1].in_features == 3584
+    first = trainer.step()[0]
+    assert torch.stack([trainer.step()[0] for _ in range(20)])[-5:].mean() < first
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"part_weight": 0.5}, {"teacher_loss": "cosine"}, {"beta": 1.0, "dropout": 0.3}, {"normalization": "halfway"}],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(heard, tmp_path, options):
     whole, first, second = (make(heard, schedule="cosine", **options) for _ in range(3))
     expected = [whole.step() for _ in range(4)]
@@ -112,7 +128,9 @@ def test_parts_belong_to_their_columns(heard):
     [
         ({"targets": "mn04+mn04"}, "names a teacher twice"),
         ({"teacher_weights": (1.0,)}, "one a teacher"),
-        ({"encoder": "clstm", "part_weight": 0.1}, "part_weight must be 0 for clstm"),
+        ({"encoder": "clstm", "part_weight": 0.1}, "clstm has no columns"),
+        ({"encoder": "clstm", "heads_on": "multi"}, "clstm has no columns"),
+        ({"teacher_loss": "huber"}, "teacher_loss must be one of mse, cosine"),
         ({"student_db": (3.0, -3.0)}, "student_db"),
     ],
 )

@@ -1,0 +1,87 @@
+"""What decided the recipe of the hybrids: short runs that differ in one setting, by the validation splits of tasks.
+
+    python benchmarks/studies.py --data pretrain/*.tar --tasks tasks --output studies
+
+All runs hear the same lessons (features are extracted once, in OUTPUT/cache) for the same time: a step with L_ss costs
+8/3 of one without. Writes benchmarks/results/studies.csv; a run that is there is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from hear_byols.training.presets import make_config
+from hear_byols.training.run import Hardware, pretrain
+
+RESULTS = Path(__file__).parent / "results" / "studies.csv"
+STEPS = 500
+WITH_L_SS = round(4 * STEPS / (3 + 8 / 3))  # steps that cost the same if every fourth has L_ss
+ARMS: dict[str, dict] = {
+    "as shipped": {},
+    "no stretches of crops (part_weight 0)": {"part_weight": 0.0},
+    "halfway normalization": {"normalization": "halfway"},
+    "cosine instead of MSE": {"teacher_loss": "cosine"},
+    "heads on all layers": {"heads_on": "multi"},
+    "Smart Turn weighs twice": {"teacher_weights": (2.0, 1.0, 1.0, 1.0, 1.0)},
+    "L_ss in every 4th step, equal cost": {"beta": 1.0, "self_supervised_every": 4, "steps": WITH_L_SS},
+}
+
+
+def train(name: str, settings: dict, data: list[str], output: Path, workers: int) -> Path:
+    """The encoder of one run, trained unless it is there."""
+    config = make_config("cnn_hybrid", **{"steps": STEPS, "restart_step": 0, "feature_crops": 32 * 512, **settings})
+    folder = output / name.replace(" ", "_")
+    finished = folder / "finished"
+    if not finished.exists():
+        pretrain(config, data, folder, output / "cache", Hardware("cpu", workers=workers), tensorboard=False)
+        finished.touch()
+    return folder / "encoder.pth"
+
+
+def validation(models: list[str], tasks: str, output: Path) -> dict[str, dict[str, float]]:
+    """Validation accuracy of every model on every task, in %."""
+    command = [sys.executable, "-m", "hear_byols", "evaluate", "--tasks", tasks, "--output", str(output / "scores")]
+    subprocess.run([*command, "--quiet", "--models", *models], check=True)
+    scores: dict[str, dict[str, float]] = {}
+    with open(output / "scores" / "scores.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["validation"]:
+                scores.setdefault(row["model"], {})[row["task"]] = 100 * float(row["validation"])
+    return scores
+
+
+def main() -> None:
+    """Run all arms and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--tasks", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=1, help="processes that extract features")
+    arguments = parser.parse_args()
+    models = []
+    for name, settings in ARMS.items():
+        path = train(name, settings, arguments.data, arguments.output, arguments.workers)
+        models += [f"{name}, {layers}={path}{json.dumps({'layers': layers})}" for layers in ("last", "multi")]
+        write(validation(models, arguments.tasks, arguments.output))
+
+
+def write(scores: dict[str, dict[str, float]]) -> None:
+    """One row a run: the validation mean with the paper's embedding and with all layers."""
+    with open(RESULTS, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        tasks = sorted(next(iter(scores.values())))
+        writer.writerow(["setting", *tasks, "mean", "mean, all layers"])
+        for name in ARMS:
+            last, multi = (scores.get(f"{name}, {layers}") for layers in ("last", "multi"))
+            if last and multi:
+                means = [f"{sum(x.values()) / len(x):.1f}" for x in (last, multi)]
+                writer.writerow([name, *(f"{last[task]:.1f}" for task in tasks), *means])
+
+
+if __name__ == "__main__":
+    main()
