@@ -90,7 +90,9 @@ class CropSource:
         part = self.team.part(batch_size)
         places, rows = self._draw_places(batch_size, generator)
         log_mels = self.log_mel(self._cut(places[part]))[:, None]
-        return Batch(log_mels, None if rows is None else self.targets.features[rows[part]].float())
+        if self.targets is None or rows is None:
+            return Batch(log_mels, None)
+        return Batch(log_mels, self.targets.features[rows[part]].float())
 
     def _draw_places(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Places, and which rows of the targets they are."""

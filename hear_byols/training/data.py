@@ -152,8 +152,9 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
         try:
             with tarfile.open(path) as shard:
                 for member in shard:
-                    if member.isfile() and Path(member.name).suffix.lower() in SEARCHED:
-                        yield f"{path.name}:{member.name}", shard.extractfile(member).read()
+                    file = shard.extractfile(member) if Path(member.name).suffix.lower() in SEARCHED else None
+                    if file is not None and member.isfile():
+                        yield f"{path.name}:{member.name}", file.read()
         except tarfile.TarError as error:
             raise InputError(f"{path} is not a readable tar file: {error}") from error
 

@@ -102,11 +102,12 @@ def leave_team() -> None:
 class SyncBatchNorm(_BatchNorm):
     """Batch norm over the parts of all processes, on any device; state-dict names are torch's."""
 
-    def _check_input_dim(self, x: Tensor) -> None:
-        if x.dim() < 2:
-            raise ValueError(f"expected at least 2 dimensions, got {x.dim()}")
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        x = input
         if not self.training:
             return super().forward(x)
         axes = [0, *range(2, x.dim())]
@@ -118,9 +119,10 @@ class SyncBatchNorm(_BatchNorm):
         variance = all_reduce(centred.square().mean(axes)) / world
         with torch.no_grad():
             count = world * x.numel() // x.shape[1]
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            momentum = self.momentum or 0.0
+            self.get_buffer("num_batches_tracked").add_(1)
+            self.get_buffer("running_mean").lerp_(mean, momentum)
+            self.get_buffer("running_var").lerp_(variance * count / (count - 1), momentum)
         normalised = centred * (variance + self.eps).rsqrt().view(shape)
         return (normalised * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Iterable
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
@@ -98,9 +100,9 @@ class Lessons:
         self.n_groups = max(1, n_shards // group)
         self.group = min(group, n_shards)
         self.replays = replays
-        self._processes: list[multiprocessing.Process] = []
+        self._processes: list[BaseProcess] = []
         self._visit = -1
-        self._buffer: tuple[Tensor, Tensor] | None = None
+        self._buffer = torch.empty(0), torch.empty(0)
         missing = [i for i in range(self.n_groups * self.group) if not folder.path(i).exists()]
         if missing and workers and folder.pool.folder is None:
             raise InputError("processes that extract lessons need a pool on disk; use load_pool")
@@ -138,17 +140,16 @@ class Lessons:
         visit, place = divmod(step, per_visit)
         if visit != self._visit:
             shards = [self.group * self._heard(visit) + i for i in range(self.group)]
-            pairs = [self._wait(shard) for shard in shards]
-            self._buffer = tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+            self._buffer = self._together(shards)
             self._order = torch.randperm(self.group * SHARD, generator=self._generator(visit, "order"))
             self._visit = visit
         chosen = self._order[place * size : (place + 1) * size][rows]
-        return tuple(tensor[chosen] for tensor in self._buffer)
+        waveforms, features = self._buffer
+        return waveforms[chosen], features[chosen]
 
     def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
         """The first shards, for statistics."""
-        pairs = [self._wait(i) for i in range(min(n_shards, self.n_groups * self.group))]
-        return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return self._together(range(min(n_shards, self.n_groups * self.group)))
 
     def close(self) -> None:
         """End the extraction."""
@@ -167,6 +168,10 @@ class Lessons:
 
     def _generator(self, number: int, purpose: str) -> torch.Generator:
         return seeded(torch.Generator(), self.folder.plan.seed, number, purpose)
+
+    def _together(self, shards: Iterable[int]) -> tuple[Tensor, Tensor]:
+        waveforms, features = zip(*(self._wait(shard) for shard in shards), strict=True)
+        return torch.cat(waveforms), torch.cat(features)
 
     def _wait(self, shard: int) -> tuple[Tensor, Tensor]:
         while not self.folder.path(shard).exists():

@@ -56,12 +56,12 @@ def train(
     journal = Journal(output, trainer.values, trainer.n_steps, tensorboard) if leads else None
     bar = tqdm(total=trainer.total_steps, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
     watch = _Watch(trainer, max_minutes)
-    row = journal.rows[-1] if leads and journal.rows else {}
+    row = journal.rows[-1] if journal and journal.rows else {}
     try:
         while trainer.n_steps < trainer.total_steps:
             row = _train_lines(trainer, bar)
             _refuse_failure(row, trainer, folder)
-            if leads:
+            if journal is not None:
                 journal.add(row)
             stop, save = watch.decide()
             if save:
@@ -70,7 +70,7 @@ def train(
                 break
     finally:
         bar.close()
-        if leads:
+        if journal is not None:
             journal.close()
     if trainer.n_steps < trainer.total_steps:
         logger.info(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.training.heads import BYOL_HIDDEN, BYOL_PROJECTION, mlp_head
 
 
@@ -69,7 +70,7 @@ class Branch(nn.Module):
         hidden: width of the projector's hidden layer.
     """
 
-    def __init__(self, encoder: nn.Module, projection_size: int, hidden: int) -> None:
+    def __init__(self, encoder: MultilayerEncoder, projection_size: int, hidden: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = mlp_head(encoder.embedding_size, projection_size, hidden)
@@ -93,7 +94,9 @@ class Byol(nn.Module):
         hidden: width of the heads' hidden layers.
     """
 
-    def __init__(self, encoder: nn.Module, projection_size: int = BYOL_PROJECTION, hidden: int = BYOL_HIDDEN) -> None:
+    def __init__(
+        self, encoder: MultilayerEncoder, projection_size: int = BYOL_PROJECTION, hidden: int = BYOL_HIDDEN
+    ) -> None:
         super().__init__()
         self.online = Branch(encoder, projection_size, hidden)
         self.predictor = mlp_head(projection_size, projection_size, hidden)
@@ -126,7 +129,7 @@ def update_target(target: nn.Module, online: nn.Module, decay: float) -> None:
     """
     pairs = list(zip(target.state_dict().values(), online.state_dict().values(), strict=True))
     floats = [(t, o) for t, o in pairs if t.is_floating_point()]
-    torch._foreach_lerp_([t for t, _ in floats], [o for _, o in floats], 1 - decay)
+    torch._foreach_lerp_([t for t, _ in floats], [o for _, o in floats], 1 - decay)  # pyright: ignore
     for t, o in pairs:
         if not t.is_floating_point():
             t.copy_(o)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.training.batches import CropSource
@@ -25,7 +25,7 @@ _STATISTICS_BATCH = 256
 MIXUP_MEMORY = 2048  # past crops that are backgrounds, as in BYOL-A
 
 
-class Pretrainer(Trainer):
+class Pretrainer(Trainer[Byol]):
     """BYOL-A, BYOL-S and Hybrid BYOL-S as the paper trains them.
 
     Args:
@@ -44,7 +44,7 @@ class Pretrainer(Trainer):
         crops: CropSource,
         fabric: Fabric,
         total_steps: int,
-        encoder: nn.Module | None = None,
+        encoder: MultilayerEncoder | None = None,
     ) -> None:
         self.crops = crops
         self._given = encoder
@@ -74,17 +74,17 @@ class Pretrainer(Trainer):
 
     def _measure(self) -> tuple[float, float, tuple[int, ...]]:
         """Mean and standard deviation of the log-mels, and the shape of a crop."""
-        count, total, squares = 0, 0.0, 0.0
+        count, total, squares, shape = 0, 0.0, 0.0, ()
         for i in range(-(-STATISTICS_CROPS // _STATISTICS_BATCH)):
             self.seed(i, "statistics")
             n = _STATISTICS_BATCH - _STATISTICS_BATCH % self.team.size
             log_mels = self.crops.draw(n, self._generator).log_mels
-            values = log_mels.double()
+            values, shape = log_mels.double(), tuple(log_mels.shape[1:])
             count += values.numel() * self.team.size
             total += self.team.mean(values.sum()).item() * self.team.size
             squares += self.team.mean(values.square().sum()).item() * self.team.size
         mean = total / count
-        return mean, math.sqrt(max(squares / count - mean * mean, 0.0)), tuple(log_mels.shape[1:])
+        return mean, math.sqrt(max(squares / count - mean * mean, 0.0)), shape
 
     def _start_as_identity(self) -> None:
         self.seed(0, "batch norm")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FABRIC_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+FABRIC_PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
     """
     try:
         from lightning.fabric import Fabric
-        from lightning.fabric.strategies import DDPStrategy
+        from lightning.fabric.strategies.ddp import DDPStrategy
     except ImportError as error:
         raise MissingDependencyError('pre-training needs lightning: pip install "hear_byols[train]"') from error
     devices, nodes = _launched(hardware)

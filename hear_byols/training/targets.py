@@ -11,7 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -183,7 +183,7 @@ def _extract_all(
                 yield from rows
 
 
-_extractor = None  # one per worker process
+_extractor: Callable[[np.ndarray], np.ndarray]  # one per worker process
 
 
 def _start_worker(targets: str, sample_rate: int) -> None:

@@ -80,7 +80,8 @@ class Student(nn.Module):
         self.heads = _head(encoder.size_of(heads_on), n_features)
         self.part_heads = _head(encoder.own_size, n_features) if parts else None
         self.byol = Byol(encoder, BYOL_PROJECTION, hidden) if self_supervised else None
-        self._encoder = None if self_supervised else encoder
+        if not self_supervised:
+            self._encoder = encoder
 
     @property
     def encoder(self) -> MultilayerEncoder:
@@ -96,15 +97,16 @@ class Student(nn.Module):
             part: the stretch that the second kind of heads answers for, in columns.
             pairs: whether the rows are two views of each crop, for L_ss.
         """
+        part_answers = predictions = targets = None
         if part is None and self._heads_on == "last":
             embeddings = seen = self.encoder(views)
         else:
             columns, maps = self.encoder.columns(views)
             embeddings = mean_max(columns)
             seen = fuse(embeddings, *maps) if self._heads_on == "multi" else embeddings
-        part_answers = None if part is None else self.part_heads(mean_max(columns[:, part]))
-        predictions = targets = None
-        if pairs:
+            if part is not None and self.part_heads is not None:
+                part_answers = self.part_heads(mean_max(columns[:, part]))
+        if pairs and self.byol is not None:
             predictions = self.byol.predictor(self.byol.online.projector(embeddings))
             with torch.no_grad():
                 _, targets = self.byol.target(torch.cat(views.chunk(2)[::-1]))
@@ -135,7 +137,7 @@ def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int], kin
     return torch.stack([1 - F.cosine_similarity(answer, feature).mean() for answer, feature in pairs])
 
 
-class TeacherTrainer(Trainer):
+class TeacherTrainer(Trainer[Student]):
     """A student of several teachers.
 
     Args:
@@ -187,8 +189,8 @@ class TeacherTrainer(Trainer):
         self.seed(0, "statistics")
         blocks = [self._log_mels(block.to(self.device)).double() for block in waveforms.split(256)]
         count = sum(block.numel() for block in blocks)
-        self.mean = (sum(block.sum() for block in blocks) / count).item()
-        self.std = math.sqrt(sum((block - self.mean).square().sum() for block in blocks).item() / count)
+        self.mean = sum(block.sum().item() for block in blocks) / count
+        self.std = math.sqrt(sum((block - self.mean).square().sum().item() for block in blocks) / count)
 
     def _log_mels(self, waveforms: Tensor) -> Tensor:
         """The student's own view: another level, another beginning; the features stay [shape=(n, mel, time)]."""

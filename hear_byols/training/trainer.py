@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
-class Trainer:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Trainer(Generic[Network]):
     """A run on one or several processes; subclasses make the network and take the steps.
 
     Args:
@@ -44,7 +47,7 @@ class Trainer:
         self._generator = torch.Generator(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
-            self.network = self.make_network().to(self.device)
+            self.network: Network = self.make_network().to(self.device)
         if self.team.size > 1:
             synchronise_batch_norm(self.network, self.device)
         if config.compile:
@@ -59,7 +62,7 @@ class Trainer:
         )
         self._module, self._optimizer = fabric.setup(self.network, self.optimizer)
 
-    def make_network(self) -> nn.Module:
+    def make_network(self) -> Network:
         """Everything that is trained or follows what is trained."""
         raise NotImplementedError
 
@@ -87,11 +90,11 @@ class Trainer:
         """Seed the generator, alike in all processes."""
         seeded(self._generator, self.config.seed, step, purpose)
 
-    def forward(self, *inputs: Tensor, **options: Any) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         """Run the network; dropout is a function of step and process."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derived_seed(self.config.seed, self.n_steps, f"dropout rank {self.team.rank}"))
-            return self._module(*inputs, **options)
+            return self._module(*inputs)
 
     def learn(self, loss: Tensor) -> None:
         """Take the optimiser's step."""
@@ -105,7 +108,8 @@ class Trainer:
     @property
     def is_finite(self) -> bool:
         """Whether all trained weights are numbers."""
-        norms = torch._foreach_norm([p.detach() for p in self.network.parameters() if p.requires_grad])
+        weights = [p.detach() for p in self.network.parameters() if p.requires_grad]
+        norms = torch._foreach_norm(weights)  # pyright: ignore
         return bool(torch.stack(norms).isfinite().all())
 
     def extra_state(self) -> dict[str, Any]:
