@@ -57,8 +57,8 @@ RESULTS = (
     Result(
         "What decided the recipe",
         "studies",
-        "Validation accuracy in % of short runs of the CNN that differ from the preset in one setting, on the same sounds "
-        "for the same time. The last column is that of the vector of all layers.",
+        "Validation accuracy in % of short runs of the CNN, each with one setting other than the preset's, on the same "
+        "sounds for the same time; at last that of the vector of all layers.",
         "python benchmarks/studies.py --data pretrain/*.tar --tasks tasks --output studies",
     ),
     Result(
