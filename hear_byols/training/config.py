@@ -12,6 +12,7 @@ ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
 SCHEDULES = ("constant", "cosine")
 TEACHER_LOSSES = ("mse", "cosine")
 TEACHERS = ("smart_turn", "moonshine", "mn04", "resemblyzer", "swift_f0", "yamnet", "speech_embedding")
+OPENSMILE = "opensmile"
 HOP_SAMPLES = 160
 MAX_CROP_SAMPLES = 160_000  # 10 s
 CHOICES = {
@@ -35,7 +36,7 @@ class PretrainConfig:
     Args:
         encoder: cnn, resnetish34, clstm or cvt
         init: name or file of a model whose encoder is trained further; empty: a fresh one
-        targets: what supervises the hybrid: none, opensmile, MODULE[:PATH] of a HEAR module, or teachers joined by "+"
+        targets: what supervises the hybrid: none, opensmile, MODULE[:PATH] of a HEAR module, or several teachers, A+B
         alpha: weight of the supervised loss
         beta: weight of the self-supervised loss
         teacher_weights: of each teacher's loss, in the order of targets; empty: 1 each
@@ -187,9 +188,9 @@ class PretrainConfig:
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """The teachers, if it is teachers that supervise; else none."""
+        """The teachers, openSMILE as one of several among them, if it is teachers that supervise; else none."""
         names = tuple(self.targets.split("+"))
-        return names if set(names) <= set(TEACHERS) else ()
+        return names if names != (OPENSMILE,) and set(names) <= {*TEACHERS, OPENSMILE} else ()
 
     def weights_of(self, teachers: tuple[str, ...]) -> tuple[float, ...]:
         """Weight of each teacher's loss: alpha times its own."""

@@ -10,8 +10,7 @@ import soxr
 import torch
 
 from hear_byols.errors import HearByolsError, OptionError
-
-OPENSMILE = "opensmile"
+from hear_byols.training.config import OPENSMILE
 
 
 class OpenSmileExtractor:

@@ -35,7 +35,7 @@ class LiveLessons:
         self.plan = plan
         self.pool = pool
         self._audio = torch.from_numpy(pool.audio).to(device)
-        self._teachers = Teachers(plan.teachers, device, plan.precision)
+        self._teachers = Teachers(plan, pool, device)
         self._shard = -1
         self._waveforms = torch.empty(0)
 
@@ -193,7 +193,7 @@ def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], n_ta
         os.nice(5)  # the run itself comes first
     keep_freed_memory()
     lessons = LessonFolder(folder, plan, AudioPool.open(pool))
-    teachers = Teachers(plan.teachers, device, plan.precision)
+    teachers = Teachers(plan, lessons.pool, device)
     run = os.getppid()
     while os.getppid() == run:  # else it was killed
         with n_taken.get_lock():

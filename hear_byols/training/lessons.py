@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,15 +24,19 @@ from torch import Tensor
 
 from hear_byols._util.files import atomic_path
 from hear_byols.errors import InputError
+from hear_byols.opensmile import N_FEATURES
 from hear_byols.teachers import load_teacher
+from hear_byols.training.extractors import OPENSMILE, OpenSmileExtractor
 from hear_byols.training.pool import AudioPool, cut_crops
 from hear_byols.training.randomness import seeded
+from hear_byols.training.targets import Standardizer
 from hear_byols.training.waveforms import WaveformAugmentation
 
 SHARD = 512  # lessons of a shard
 SHIFT = 800  # samples that teachers hear beyond the student's crop, which begins anywhere in them: 50 ms
 PARTS = 4  # stretches of a crop, each with the teachers' mean over it
 _BATCH = 64
+_FIT_CROPS = 256  # behind the scale of openSMILE's features
 _POLL = 0.5  # seconds between two looks for a shard
 
 
@@ -41,7 +45,7 @@ class LessonPlan:
     """What fixes every lesson.
 
     Args:
-        teachers: names, of :mod:`hear_byols.teachers`.
+        teachers: names, of :mod:`hear_byols.teachers` or ``"opensmile"``.
         precision: of the teachers' arithmetic, ``"float32"`` or ``"bfloat16"``.
         n_samples: length of a crop.
         seed: of all draws.
@@ -112,14 +116,17 @@ class Teachers:
     """Several teachers side by side.
 
     Args:
-        names: of :mod:`hear_byols.teachers`.
-        device: where they compute.
-        precision: ``"float32"`` or ``"bfloat16"``.
+        plan: names them.
+        pool: whose first lessons give openSMILE's features their scale.
+        device: where they compute; openSMILE on the CPU.
     """
 
-    def __init__(self, names: tuple[str, ...], device: torch.device | str = "cpu", precision: str = "float32") -> None:
+    def __init__(self, plan: LessonPlan, pool: AudioPool, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.models = [load_teacher(name, self.device, precision=precision) for name in names]
+        self.models: list[Callable[[Tensor], Tensor]] = [
+            _OpenSmile(plan, pool) if name == OPENSMILE else load_teacher(name, self.device, precision=plan.precision)
+            for name in plan.teachers
+        ]
 
     @torch.no_grad()
     def __call__(self, waveforms: Tensor) -> Tensor:
@@ -136,9 +143,22 @@ class Teachers:
         return torch.cat([F.adaptive_avg_pool1d(x, PARTS) for x in frames], 1).transpose(1, 2).half()
 
 
+class _OpenSmile:
+    """openSMILE's functionals of a crop as its only frame, standardized by :class:`Standardizer`."""
+
+    def __init__(self, plan: LessonPlan, pool: AudioPool) -> None:
+        self._extractor = OpenSmileExtractor()
+        first = torch.cat(list(plan.waveforms(pool, 0)))[:_FIT_CROPS]
+        self._standardizer = Standardizer.fit(self._extractor(first.float().numpy() / 32767))
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        features = self._standardizer(torch.from_numpy(self._extractor(audio.cpu().numpy())))
+        return features[:, None].to(audio.device)
+
+
 def teacher_sizes(names: tuple[str, ...]) -> dict[str, int]:
     """Features of each teacher."""
-    return {name: int(load_teacher(name).timestamp_embedding_size) for name in names}
+    return {n: N_FEATURES if n == OPENSMILE else int(load_teacher(n).timestamp_embedding_size) for n in names}
 
 
 class LessonFolder:

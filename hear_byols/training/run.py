@@ -19,11 +19,10 @@ from torch import Tensor
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.teachers import find_teacher
 from hear_byols.training.batches import CropSource, Targets
-from hear_byols.training.config import PretrainConfig
+from hear_byols.training.config import OPENSMILE, PretrainConfig
 from hear_byols.training.data import load_pool
 from hear_byols.training.distributed import Team, team_work
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, describe_teacher, export_encoder
-from hear_byols.training.extractors import OPENSMILE
 from hear_byols.training.journal import Row
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, teacher_sizes
@@ -245,12 +244,12 @@ def _launched(hardware: Hardware) -> tuple[int, int]:
 
 def _provenance(trainer: Trainer, row: Row, pool: AudioPool, name: str, preset: str) -> dict[str, Any]:
     config = trainer.config
-    teachers = [find_teacher(teacher) for teacher in config.teachers]
+    teachers = [find_teacher(teacher) for teacher in config.teachers if teacher != OPENSMILE]
     return {
         "name": name,
         "description": "",
         "licence": "",
-        **({"notice": FEATURE_LICENCE} if config.targets == OPENSMILE else {}),
+        **({"notice": FEATURE_LICENCE} if OPENSMILE in config.targets.split("+") else {}),
         "data": describe_data(pool),
         **({"teachers": [describe_teacher(record) for record in teachers]} if teachers else {}),
         "training": describe_run(trainer, row, preset),

@@ -90,6 +90,7 @@ def test_unknown_names_are_refused():
 def test_all_teachers_can_be_targets():
     assert set(TEACHERS) == set(list_teachers())
     assert PretrainConfig(targets="mn04+swift_f0").teachers == ("mn04", "swift_f0")
+    assert PretrainConfig(targets="opensmile+mn04").teachers == ("opensmile", "mn04")
     assert PretrainConfig(targets="opensmile").teachers == PretrainConfig().teachers == ()
 
 

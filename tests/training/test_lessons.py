@@ -9,11 +9,13 @@ import torch
 from pretraining import BandTeacher, tones_and_noise, write_clips
 
 from hear_byols.errors import InputError, TrainingError
+from hear_byols.opensmile import OpenSmileModel
 from hear_byols.training import lessons
 from hear_byols.training.data import load_pool
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import PARTS, SHARD, LessonFolder, LessonPlan, Teachers, draw_balanced
 from hear_byols.training.pool import AudioPool
+from hear_byols.training.targets import Standardizer
 from hear_byols.training.waveforms import WaveformAugmentation, resample, rms
 
 UNCHANGED = WaveformAugmentation(
@@ -122,7 +124,7 @@ def test_a_shard_is_a_function_of_plan_and_number(plan):
 
 def test_lessons_hold_the_means_of_the_teachers_frames(plan, two_teachers, tmp_path):
     folder = LessonFolder(tmp_path, plan, AudioPool.from_clips(tones_and_noise()))
-    folder.make(0, Teachers(plan.teachers))
+    folder.make(0, Teachers(plan, folder.pool))
     waveforms, features = folder.read(0)
     assert features.shape == (SHARD, PARTS, 10)
     frames = BandTeacher(8)(waveforms[:5].float() / 32767)
@@ -130,10 +132,23 @@ def test_lessons_hold_the_means_of_the_teachers_frames(plan, two_teachers, tmp_p
     torch.testing.assert_close(features[:5, :, :8].float(), quarters, atol=0.01, rtol=1e-3)
 
 
+def test_opensmile_may_be_one_of_several_teachers(two_teachers, monkeypatch):
+    pytest.importorskip("opensmile")
+    monkeypatch.setattr(lessons, "_FIT_CROPS", 32)
+    plan, pool = LessonPlan(("mn04", "opensmile"), n_samples=N), AudioPool.from_clips(tones_and_noise())
+    waveforms = next(plan.waveforms(pool, 0))[:32]
+    features = Teachers(plan, pool)(waveforms).float()
+    assert features.shape == (32, PARTS, 8 + 6373)
+    assert torch.equal(features[:, 0, 8:], features[:, 3, 8:])  # of the whole crop, whatever the stretch
+    functionals = np.stack([OpenSmileModel().functionals(crop) for crop in waveforms.numpy() / np.float32(32767)])
+    expected = Standardizer.fit(functionals)(torch.from_numpy(functionals))
+    torch.testing.assert_close(features[:, 0, 8:], expected, atol=5e-3, rtol=0)
+
+
 def test_each_group_is_new_once_and_then_replayed(plan, two_teachers, tmp_path):
     folder = LessonFolder(tmp_path, plan, AudioPool.from_clips(tones_and_noise()))
     for i in range(3):
-        folder.make(i, Teachers(plan.teachers))
+        folder.make(i, Teachers(plan, folder.pool))
     heard = Lessons(folder, 3, replays=1, group=1, workers=0)
     lengths = SHARD // 128  # batches of a visit
     firsts = [heard.batch(lengths * visit, 128, slice(0, 128))[0] for visit in range(9)]
@@ -155,7 +170,7 @@ def test_lessons_can_be_made_in_the_step_itself(plan, two_teachers, tmp_path):
     live = LiveLessons(plan, pool, "cpu")
     folder = LessonFolder(tmp_path, plan, pool)
     for i in range(2):
-        folder.make(i, Teachers(plan.teachers))
+        folder.make(i, Teachers(plan, folder.pool))
     shards = [torch.cat(parts) for parts in zip(folder.read(0), folder.read(1), strict=True)]
     for step, rows in ((0, slice(0, 96)), (5, slice(32, 64)), (2, slice(0, 96)), (3, slice(0, 48))):  # 5: over the edge
         waveforms, features = live.batch(step, 96, rows)
@@ -178,7 +193,7 @@ def test_a_missing_or_damaged_shard_is_named(plan, two_teachers, tmp_path):
     folder = LessonFolder(tmp_path, plan, AudioPool.from_clips(tones_and_noise()))
     with pytest.raises(TrainingError, match=r"shard-000000\.safetensors is not there and nothing makes it"):
         Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))
-    folder.make(0, Teachers(plan.teachers))
+    folder.make(0, Teachers(plan, folder.pool))
     folder.path(0).write_bytes(folder.path(0).read_bytes()[:-100])
     with pytest.raises(InputError, match=r"shard-000000\.safetensors is damaged"):
         Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))

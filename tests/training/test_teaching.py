@@ -28,7 +28,7 @@ def heard(tmp_path_factory):
         pool = AudioPool.from_clips(tones_and_noise())
         plan = LessonPlan(tuple(SIZES), n_samples=31 * 160 + SHIFT)
         folder = LessonFolder(tmp_path_factory.mktemp("lessons"), plan, pool)
-        folder.make(0, Teachers(plan.teachers))
+        folder.make(0, Teachers(plan, pool))
     return folder
 
 
