@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.training.augmentations import MixupMemory, ViewMaker
 from hear_byols.training.batches import CropSource
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder, start_as_identity
 from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, supervised_loss, update_target
 from hear_byols.training.trainer import Trainer
-from hear_byols.training.views import MixupMemory, ViewMaker
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -53,7 +53,7 @@ class Pretrainer(Trainer[Byol]):
         if config.identity_norm:
             self._start_as_identity()
         memory = MixupMemory(MIXUP_MEMORY, shape, self.device)
-        self.views = ViewMaker(config, self.mean, self.std, memory, self.team)
+        self.views = ViewMaker.of_run(config, self.mean, self.std, memory, self.team)
 
     def make_network(self) -> Byol:
         """Online network, predictor and target."""
@@ -123,5 +123,6 @@ class Pretrainer(Trainer[Byol]):
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`extra_state`."""
-        self.views.memory.load_state_dict(state["memory"])
-        self.views.mean, self.views.std = self.mean, self.std
+        memory = self.views.memory
+        memory.load_state_dict(state["memory"])
+        self.views = ViewMaker.of_run(self.config, self.mean, self.std, memory, self.team)

@@ -1,12 +1,13 @@
 """Augmented views of log-mel crops, whole batches at a time on their device (paper, section 2; Niizumi et al. 2021).
 
-Pre-normalisation, mixup with past inputs, on request silence, random resize crop, on request a linear fader,
-post-normalisation. One generator drives all draws.
+An augmentation takes crops and :class:`Draws` and returns crops of the same shape; they compose in any order.
+:func:`paper_augmentations` lists those of a run. One generator drives all draws.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -153,8 +154,8 @@ def linear_fader(crops: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
     return crops + torch.lerp(heads[:, None], tails[:, None], ramp)[:, None, None]
 
 
-def normalise_batch(crops: Tensor, team: Team = ALONE) -> Tensor:
-    """Standardise by the one mean and standard deviation of the whole batch, over all processes.
+def normalize_batch(crops: Tensor, team: Team = ALONE) -> Tensor:
+    """Standardize by the one mean and standard deviation of the whole batch, over all processes.
 
     Args:
         crops: this process's part of the batch [shape=(batch, 1, mel, time)].
@@ -167,25 +168,169 @@ def normalise_batch(crops: Tensor, team: Team = ALONE) -> Tensor:
     return centred / variance.clamp_min(VARIANCE_FLOOR).sqrt()
 
 
-class ViewMaker:
-    """Two augmented views of every crop of a batch.
+class Draws:
+    """Random numbers, one a crop: drawn for the batch of all processes, of which this one's part is kept.
 
     Args:
-        config: mixup, silence, random resize crop and fader.
+        n_crops: of this process.
+        generator: in the same state in every process; on the device of the crops.
+        team: the processes that share the batch.
+    """
+
+    def __init__(self, n_crops: int, generator: torch.Generator, team: Team = ALONE) -> None:
+        self.n_crops = n_crops
+        self.generator = generator
+        self.team = team
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """Numbers from ``low`` to ``high`` [shape=(n_crops,)]."""
+        n = self.n_crops * self.team.size
+        drawn = torch.rand(n, generator=self.generator, device=self.generator.device)[self.team.part(n)]
+        return drawn * (high - low) + low
+
+    def stretch(self, scale: tuple[float, float], n: int, canvas: int) -> tuple[Tensor, Tensor]:
+        """Places on a canvas and lengths of ``scale`` times ``n``, at most the canvas; int64 [shape=(n_crops,)] each."""
+        size = (self.uniform(*scale) * n).long().clamp(1, canvas)
+        start = (self.uniform(0, 1) * (canvas - size + 1)).long().minimum(canvas - size)
+        return start, size
+
+
+Augmentation = Callable[[Tensor, Draws], Tensor]
+
+
+class Mixup:
+    """Past inputs in the background.
+
+    Args:
+        ratio: largest share of background.
+        memory: past inputs, of all processes.
+    """
+
+    def __init__(self, ratio: float, memory: MixupMemory) -> None:
+        self.ratio = ratio
+        self.memory = memory
+
+    def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
+        if not len(self.memory):
+            return crops
+        indices = draws.uniform(0, len(self.memory)).long().clamp_max(len(self.memory) - 1)
+        return mixup(crops, self.memory.take(indices), draws.uniform(0, self.ratio))
+
+
+class Silence:
+    """A recording of a lower rate, a sound that begins or ends; see :func:`silence_outside`.
+
+    Each view has its own rectangle: one that both share would tell by its shape which views belong together.
+
+    Args:
+        band_limit: share of crops that lose the bands above a random one.
+        silence: share of crops of which a random stretch alone is heard.
+        level: what a log-mel of zeros is, in the crops' unit.
+    """
+
+    def __init__(self, band_limit: float, silence: float, level: float) -> None:
+        self.band_limit = band_limit
+        self.silence = silence
+        self.level = level
+
+    def heard(self, crops: Tensor, draws: Draws) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Draw the rectangles: numbers of bands, first frames and numbers of frames."""
+        n_mels, n_frames = crops.shape[2:]
+        _, n_bands = draws.stretch((LOWEST_CUTOFF, 1), n_mels, n_mels)
+        first, number = draws.stretch((SHORTEST_SOUND, 1), n_frames, n_frames)
+        full_band = draws.uniform(0, 1) >= self.band_limit
+        full_length = draws.uniform(0, 1) >= self.silence
+        time = first.masked_fill(full_length, 0), number.masked_fill(full_length, n_frames)
+        return n_bands.masked_fill(full_band, n_mels), time
+
+    def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
+        return silence_outside(crops, *self.heard(crops, draws), self.level)
+
+
+class RandomResizeCrop:
+    """A random rectangle of each crop, stretched to the crop's size.
+
+    Args:
+        mel_scale: smallest and largest height, relative to the crop.
+        time_scale: smallest and largest width, relative to the crop.
+        time_canvas: width of the virtual canvas around the crop, relative to it.
+    """
+
+    def __init__(self, mel_scale: tuple[float, float], time_scale: tuple[float, float], time_canvas: float) -> None:
+        self.mel_scale = mel_scale
+        self.time_scale = time_scale
+        self.time_canvas = time_canvas
+
+    def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
+        n_mels, n_frames = crops.shape[2:]
+        canvas = int(self.time_canvas * n_frames)
+        margin = (canvas - n_frames) // 2
+        mel = draws.stretch(self.mel_scale, n_mels, n_mels)
+        first_frame, width = draws.stretch(self.time_scale, n_frames, canvas)
+        return resize_crop(crops, mel, (first_frame - margin, width))
+
+
+class RandomLinearFader:
+    """A sound that comes nearer or goes away; see :func:`linear_fader`.
+
+    Args:
+        gain: largest, at both ends, in the crops' unit.
+    """
+
+    def __init__(self, gain: float) -> None:
+        self.gain = gain
+
+    def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
+        return linear_fader(crops, *(draws.uniform(-self.gain, self.gain) for _ in range(2)))
+
+
+def paper_augmentations(config: PretrainConfig, memory: MixupMemory, silence_level: float) -> list[Augmentation]:
+    """Mixup, on request silence, random resize crop, on request a linear fader (section 2; BYOL-A and its version 2).
+
+    Args:
+        config: which of them, and how far they go.
+        memory: past inputs for mixup.
+        silence_level: what a log-mel of zeros is, in the crops' unit.
+    """
+    crop = RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas)
+    return [
+        *([Mixup(config.mixup_ratio, memory)] if config.mixup_ratio else []),
+        *([Silence(config.band_limit, config.silence, silence_level)] if config.band_limit or config.silence else []),
+        crop,
+        *([RandomLinearFader(config.fader)] if config.fader else []),
+    ]
+
+
+class ViewMaker:
+    """Two augmented views of every crop of a batch, between pre- and post-normalization.
+
+    Args:
+        augmentations: applied in this order.
         mean: data-set mean of the log-mels.
         std: data-set standard deviation of the log-mels.
-        memory: past inputs for mixup, of all processes.
+        memory: where inputs are remembered, those of all processes.
         team: the processes that share the batch.
     """
 
     def __init__(
-        self, config: PretrainConfig, mean: float, std: float, memory: MixupMemory, team: Team = ALONE
+        self,
+        augmentations: Sequence[Augmentation],
+        mean: float,
+        std: float,
+        memory: MixupMemory,
+        team: Team = ALONE,
     ) -> None:
-        self.config = config
+        self.augmentations = augmentations
         self.mean = mean
         self.std = std
         self.memory = memory
         self.team = team
+
+    @classmethod
+    def of_run(cls, config: PretrainConfig, mean: float, std: float, memory: MixupMemory, team: Team) -> ViewMaker:
+        """With :func:`paper_augmentations`."""
+        level = (math.log(LOG_OFFSET) - mean) / std
+        return cls(paper_augmentations(config, memory, level), mean, std, memory, team)
 
     def __call__(self, log_mels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Make the views and remember the inputs.
@@ -198,58 +343,12 @@ class ViewMaker:
             Two tensors of the same shape.
         """
         crops = (log_mels - self.mean) / self.std
-        views = self._view(crops, generator), self._view(crops, generator)
+        draws = Draws(len(crops), generator, self.team)
+        views = self._view(crops, draws), self._view(crops, draws)
         self.memory.push(self.team.gather(crops))
         return views
 
-    def _view(self, crops: Tensor, generator: torch.Generator) -> Tensor:
-        view = self._mixup(crops, generator)
-        if self.config.band_limit or self.config.silence:
-            view = silence_outside(view, *self._heard(crops, generator), (math.log(LOG_OFFSET) - self.mean) / self.std)
-        view = self._resize_crop(view, generator)
-        if self.config.fader:
-            gain = self.config.fader
-            view = linear_fader(view, *(self._uniform(crops, generator, -gain, gain) for _ in range(2)))
-        return normalise_batch(view, self.team)
-
-    def _mixup(self, crops: Tensor, generator: torch.Generator) -> Tensor:
-        if not (len(self.memory) and self.config.mixup_ratio):
-            return crops
-        indices = self._uniform(crops, generator, 0, len(self.memory)).long().clamp_max(len(self.memory) - 1)
-        ratios = self._uniform(crops, generator, 0, self.config.mixup_ratio)
-        return mixup(crops, self.memory.take(indices), ratios)
-
-    def _heard(self, crops: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Draw the rectangles of :func:`silence_outside`.
-
-        Each view has its own: a rectangle that both share would tell by its shape which views belong together.
-        """
-        n_mels, n_frames = crops.shape[2:]
-        _, n_bands = self._stretch(crops, generator, (LOWEST_CUTOFF, 1), n_mels, n_mels)
-        first, number = self._stretch(crops, generator, (SHORTEST_SOUND, 1), n_frames, n_frames)
-        full_band = self._uniform(crops, generator, 0, 1) >= self.config.band_limit
-        full_length = self._uniform(crops, generator, 0, 1) >= self.config.silence
-        time = first.masked_fill(full_length, 0), number.masked_fill(full_length, n_frames)
-        return n_bands.masked_fill(full_band, n_mels), time
-
-    def _resize_crop(self, crops: Tensor, generator: torch.Generator) -> Tensor:
-        n_mels, n_frames = crops.shape[2:]
-        canvas = int(self.config.time_canvas * n_frames)
-        margin = (canvas - n_frames) // 2
-        first_mel, height = self._stretch(crops, generator, self.config.mel_scale, n_mels, n_mels)
-        first_frame, width = self._stretch(crops, generator, self.config.time_scale, n_frames, canvas)
-        return resize_crop(crops, (first_mel, height), (first_frame - margin, width))
-
-    def _stretch(
-        self, crops: Tensor, generator: torch.Generator, scale: tuple[float, float], n: int, canvas: int
-    ) -> tuple[Tensor, Tensor]:
-        """Draw a length and a place on the canvas for every crop; lengths stop at the canvas."""
-        size = (self._uniform(crops, generator, *scale) * n).long().clamp(1, canvas)
-        start = (self._uniform(crops, generator, 0, 1) * (canvas - size + 1)).long().minimum(canvas - size)
-        return start, size
-
-    def _uniform(self, crops: Tensor, generator: torch.Generator, low: float, high: float) -> Tensor:
-        """One number a crop: drawn for the batch of all processes, of which this one's part is kept."""
-        n = len(crops) * self.team.size
-        drawn = torch.rand(n, generator=generator, device=crops.device)[self.team.part(n)]
-        return drawn * (high - low) + low
+    def _view(self, crops: Tensor, draws: Draws) -> Tensor:
+        for augmentation in self.augmentations:
+            crops = augmentation(crops, draws)
+        return normalize_batch(crops, self.team)

@@ -7,18 +7,22 @@ import torch
 import torch.nn.functional as F
 
 from hear_byols.frontend import LOG_OFFSET, LogMel
-from hear_byols.training.config import PretrainConfig
-from hear_byols.training.distributed import Team
-from hear_byols.training.views import (
+from hear_byols.training.augmentations import (
     ALONE,
+    Draws,
+    Mixup,
     MixupMemory,
+    RandomResizeCrop,
+    Silence,
     ViewMaker,
     linear_fader,
     mixup,
-    normalise_batch,
+    normalize_batch,
     resize_crop,
     silence_outside,
 )
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.distributed import Team
 
 
 def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):
@@ -72,14 +76,18 @@ def test_memory_keeps_the_newest_entries():
     assert len(memory) == 4
 
 
-def test_normalise_batch_uses_one_mean_and_std():
+def test_normalize_batch_uses_one_mean_and_std():
     crops = torch.randn(3, 1, 4, 5) * torch.tensor([1.0, 5.0, 0.1])[:, None, None, None] + 2
-    torch.testing.assert_close(normalise_batch(crops), (crops - crops.mean()) / crops.std())
-    assert normalise_batch(torch.full((2, 1, 4, 5), -16.0)).abs().max() == 0  # silence
+    torch.testing.assert_close(normalize_batch(crops), (crops - crops.mean()) / crops.std())
+    assert normalize_batch(torch.full((2, 1, 4, 5), -16.0)).abs().max() == 0  # silence
 
 
 def make_views(team=ALONE, **settings):
-    return ViewMaker(PretrainConfig(**settings), -5.0, 5.0, MixupMemory(8, (1, 64, 96)), team)
+    return ViewMaker.of_run(PretrainConfig(**settings), -5.0, 5.0, MixupMemory(8, (1, 64, 96)), team)
+
+
+def draws(n, team=ALONE):
+    return Draws(n, generator(), team)
 
 
 def generator(seed=0):
@@ -101,29 +109,33 @@ def test_views_differ_are_standardised_and_follow_the_generator_alone():
 
 
 def test_drawn_rectangles_stay_on_the_canvas_and_cover_the_scales():
-    views, crops = make_views(), torch.zeros(2000, 1, 64, 96)
-    start, size = views._stretch(crops, generator(), (0.6, 1.5), 64, 64)
+    start, size = draws(2000).stretch((0.6, 1.5), 64, 64)
     assert int(start.min()) >= 0
     assert int((start + size).max()) <= 64
     assert int(size.min()) in (38, 39)
     assert int(size.max()) == 64
-    start, size = views._stretch(crops, generator(), (0.6, 1.5), 96, 144)
+    start, size = draws(2000).stretch((0.6, 1.5), 96, 144)
     assert int((start + size).max()) <= 144
     assert int(size.max()) >= 142
     assert int(start.max()) > 60
 
 
-def test_without_mixup_the_memory_is_not_heard():
-    views = make_views(mixup_ratio=0.0)
-    crops = torch.randn(4, 1, 64, 96)
-    views(crops, generator())
-    torch.testing.assert_close(views._mixup(crops, generator()), crops)
+def test_mixup_hears_what_the_memory_holds():
+    memory, crops = MixupMemory(8, (1, 64, 96)), torch.randn(4, 1, 64, 96)
+    mix = Mixup(0.4, memory)
+    assert torch.equal(mix(crops, draws(4)), crops)  # nothing yet
+    memory.push(torch.full((8, 1, 64, 96), 10.0))
+    mixed = mix(crops, draws(4))
+    assert (mixed > crops).all()
+    assert (mixed < 10 + math.log(0.4) + 0.01).all()
 
 
 def test_scales_of_one_leave_the_bands_where_they_are():
     views = make_views(mel_scale=(1.0, 1.0), time_scale=(1.0, 1.0), time_canvas=1.0, mixup_ratio=0.0)
-    crops = torch.randn(4, 1, 64, 96)
-    torch.testing.assert_close(views._view(crops, generator()), normalise_batch(crops))
+    log_mels = torch.randn(4, 1, 64, 96)
+    for _ in range(2):  # the second time there is a memory, which is not heard
+        for view in views(log_mels, generator()):
+            torch.testing.assert_close(view, normalize_batch(log_mels), atol=1e-5, rtol=1e-4)
 
 
 def test_fader_adds_a_straight_line_over_time():
@@ -150,10 +162,10 @@ def test_silenced_is_the_log_mel_of_a_sound_with_zeros_around():
     """Up to the windows that see both, and the bands that are cut off."""
     time = torch.arange(15200) / 16000
     sine = torch.sin(2000 * math.pi * time) * 0.1
-    views = make_views(silence=1.0, band_limit=1.0)
     crops = (LogMel()(sine[None])[:, None] + 5) / 5
-    n_bands, (first, number) = views._heard(crops, generator())
-    silenced = silence_outside(crops, n_bands, (first, number), (math.log(LOG_OFFSET) + 5) / 5)
+    silence = Silence(1.0, 1.0, (math.log(LOG_OFFSET) + 5) / 5)
+    _, (first, number) = silence.heard(crops, draws(1))
+    silenced = silence(crops, draws(1))
     cut = torch.zeros_like(sine)
     begin, end = int(first) * 160, int(first + number - 1) * 160
     cut[begin:end] = sine[begin:end]
@@ -166,7 +178,8 @@ def test_silenced_is_the_log_mel_of_a_sound_with_zeros_around():
 
 @pytest.mark.parametrize("option", ["band_limit", "silence"])
 def test_share_of_silenced_crops(option):
-    n_bands, (first, number) = make_views(**{option: 0.25})._heard(torch.zeros(2000, 1, 64, 96), generator())
+    shares = {"band_limit": 0.0, "silence": 0.0, option: 0.25}
+    n_bands, (first, number) = Silence(**shares, level=0.0).heard(torch.zeros(2000, 1, 64, 96), draws(2000))
     limited, shortened = (n_bands < 64).float().mean(), (number < 96).float().mean()
     share, other = (limited, shortened) if option == "band_limit" else (shortened, limited)
     assert share.item() == pytest.approx(0.25, abs=0.04)
@@ -179,6 +192,7 @@ def test_share_of_silenced_crops(option):
 def test_each_process_makes_its_part_of_the_views():
     """Draws of two processes are those of one; their batch statistics are tested with real processes."""
     log_mels = torch.randn(6, 1, 64, 96)
-    whole = make_views()._resize_crop(log_mels, generator())
-    parts = [make_views(Team(rank, 2))._resize_crop(log_mels[3 * rank :][:3], generator()) for rank in range(2)]
+    crop = RandomResizeCrop((0.6, 1.5), (0.6, 1.5), 1.5)
+    whole = crop(log_mels, draws(6))
+    parts = [crop(log_mels[3 * rank :][:3], draws(3, Team(rank, 2))) for rank in range(2)]
     torch.testing.assert_close(torch.cat(parts), whole)
