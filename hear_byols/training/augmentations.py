@@ -189,7 +189,7 @@ class Draws:
         return drawn * (high - low) + low
 
     def stretch(self, scale: tuple[float, float], n: int, canvas: int) -> tuple[Tensor, Tensor]:
-        """Places on a canvas and lengths of ``scale`` times ``n``, at most the canvas; int64 [shape=(n_crops,)] each."""
+        """Places on a canvas and lengths of ``scale`` times ``n``, at most the canvas; int64 [shape=(n_crops,)]."""
         size = (self.uniform(*scale) * n).long().clamp(1, canvas)
         start = (self.uniform(0, 1) * (canvas - size + 1)).long().minimum(canvas - size)
         return start, size
