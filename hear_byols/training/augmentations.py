@@ -23,7 +23,7 @@ LOWEST_CUTOFF = 0.5  # share of the mel bands that a band-limited crop keeps at 
 SHORTEST_SOUND = 0.5  # share of the frames that silence leaves at least
 
 
-class MixupMemory:
+class MemoryBank:
     """First-in first-out memory of past inputs, the background sounds of mixup.
 
     Args:
@@ -206,7 +206,7 @@ class Mixup:
         memory: past inputs, of all processes.
     """
 
-    def __init__(self, ratio: float, memory: MixupMemory) -> None:
+    def __init__(self, ratio: float, memory: MemoryBank) -> None:
         self.ratio = ratio
         self.memory = memory
 
@@ -217,7 +217,7 @@ class Mixup:
         return mixup(crops, self.memory.take(indices), draws.uniform(0, self.ratio))
 
 
-class Silence:
+class RandomSilence:
     """A recording of a lower rate, a sound that begins or ends; see :func:`silence_outside`.
 
     Each view has its own rectangle: one that both share would tell by its shape which views belong together.
@@ -284,7 +284,7 @@ class RandomLinearFader:
         return linear_fader(crops, *(draws.uniform(-self.gain, self.gain) for _ in range(2)))
 
 
-def paper_augmentations(config: PretrainConfig, memory: MixupMemory, silence_level: float) -> list[Augmentation]:
+def paper_augmentations(config: PretrainConfig, memory: MemoryBank, silence_level: float) -> list[Augmentation]:
     """Mixup, on request silence, random resize crop, on request a linear fader (section 2; BYOL-A and its version 2).
 
     Args:
@@ -295,13 +295,17 @@ def paper_augmentations(config: PretrainConfig, memory: MixupMemory, silence_lev
     crop = RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas)
     return [
         *([Mixup(config.mixup_ratio, memory)] if config.mixup_ratio else []),
-        *([Silence(config.band_limit, config.silence, silence_level)] if config.band_limit or config.silence else []),
+        *(
+            [RandomSilence(config.band_limit, config.silence, silence_level)]
+            if config.band_limit or config.silence
+            else []
+        ),
         crop,
         *([RandomLinearFader(config.fader)] if config.fader else []),
     ]
 
 
-class ViewMaker:
+class TwoViews:
     """Two augmented views of every crop of a batch, between pre- and post-normalization.
 
     Args:
@@ -317,7 +321,7 @@ class ViewMaker:
         augmentations: Sequence[Augmentation],
         mean: float,
         std: float,
-        memory: MixupMemory,
+        memory: MemoryBank,
         team: Team = ALONE,
     ) -> None:
         self.augmentations = augmentations
@@ -327,7 +331,7 @@ class ViewMaker:
         self.team = team
 
     @classmethod
-    def of_run(cls, config: PretrainConfig, mean: float, std: float, memory: MixupMemory, team: Team) -> ViewMaker:
+    def of_run(cls, config: PretrainConfig, mean: float, std: float, memory: MemoryBank, team: Team) -> TwoViews:
         """With :func:`paper_augmentations`."""
         level = (math.log(LOG_OFFSET) - mean) / std
         return cls(paper_augmentations(config, memory, level), mean, std, memory, team)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.training.augmentations import MixupMemory, ViewMaker
+from hear_byols.training.augmentations import MemoryBank, TwoViews
 from hear_byols.training.batches import CropSource
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.heads import BYOL_PROJECTION
@@ -52,8 +52,8 @@ class Pretrainer(Trainer[Byol]):
         self.mean, self.std, shape = self._measure()
         if config.identity_norm:
             self._start_as_identity()
-        memory = MixupMemory(MIXUP_MEMORY, shape, self.device)
-        self.views = ViewMaker.of_run(config, self.mean, self.std, memory, self.team)
+        memory = MemoryBank(MIXUP_MEMORY, shape, self.device)
+        self.views = TwoViews.of_run(config, self.mean, self.std, memory, self.team)
 
     def make_network(self) -> Byol:
         """Online network, predictor and target."""
@@ -125,4 +125,4 @@ class Pretrainer(Trainer[Byol]):
         """Restore :meth:`extra_state`."""
         memory = self.views.memory
         memory.load_state_dict(state["memory"])
-        self.views = ViewMaker.of_run(self.config, self.mean, self.std, memory, self.team)
+        self.views = TwoViews.of_run(self.config, self.mean, self.std, memory, self.team)

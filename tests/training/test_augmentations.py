@@ -11,10 +11,10 @@ from hear_byols.training.augmentations import (
     ALONE,
     Draws,
     Mixup,
-    MixupMemory,
+    MemoryBank,
     RandomResizeCrop,
-    Silence,
-    ViewMaker,
+    RandomSilence,
+    TwoViews,
     linear_fader,
     mixup,
     normalize_batch,
@@ -67,7 +67,7 @@ def test_mixup_adds_in_the_linear_domain():
 
 
 def test_memory_keeps_the_newest_entries():
-    memory = MixupMemory(4, (1, 1, 1))
+    memory = MemoryBank(4, (1, 1, 1))
     for start in (0, 3):
         memory.push(torch.arange(start, start + 3).float().reshape(3, 1, 1, 1))
     assert sorted(memory.take(torch.arange(4)).flatten().tolist()) == [2, 3, 4, 5]
@@ -83,7 +83,7 @@ def test_normalize_batch_uses_one_mean_and_std():
 
 
 def make_views(team=ALONE, **settings):
-    return ViewMaker.of_run(PretrainConfig(**settings), -5.0, 5.0, MixupMemory(8, (1, 64, 96)), team)
+    return TwoViews.of_run(PretrainConfig(**settings), -5.0, 5.0, MemoryBank(8, (1, 64, 96)), team)
 
 
 def draws(n, team=ALONE):
@@ -121,7 +121,7 @@ def test_drawn_rectangles_stay_on_the_canvas_and_cover_the_scales():
 
 
 def test_mixup_hears_what_the_memory_holds():
-    memory, crops = MixupMemory(8, (1, 64, 96)), torch.randn(4, 1, 64, 96)
+    memory, crops = MemoryBank(8, (1, 64, 96)), torch.randn(4, 1, 64, 96)
     mix = Mixup(0.4, memory)
     assert torch.equal(mix(crops, draws(4)), crops)  # nothing yet
     memory.push(torch.full((8, 1, 64, 96), 10.0))
@@ -163,7 +163,7 @@ def test_silenced_is_the_log_mel_of_a_sound_with_zeros_around():
     time = torch.arange(15200) / 16000
     sine = torch.sin(2000 * math.pi * time) * 0.1
     crops = (LogMel()(sine[None])[:, None] + 5) / 5
-    silence = Silence(1.0, 1.0, (math.log(LOG_OFFSET) + 5) / 5)
+    silence = RandomSilence(1.0, 1.0, (math.log(LOG_OFFSET) + 5) / 5)
     _, (first, number) = silence.heard(crops, draws(1))
     silenced = silence(crops, draws(1))
     cut = torch.zeros_like(sine)
@@ -179,7 +179,7 @@ def test_silenced_is_the_log_mel_of_a_sound_with_zeros_around():
 @pytest.mark.parametrize("option", ["band_limit", "silence"])
 def test_share_of_silenced_crops(option):
     shares = {"band_limit": 0.0, "silence": 0.0, option: 0.25}
-    n_bands, (first, number) = Silence(**shares, level=0.0).heard(torch.zeros(2000, 1, 64, 96), draws(2000))
+    n_bands, (first, number) = RandomSilence(**shares, level=0.0).heard(torch.zeros(2000, 1, 64, 96), draws(2000))
     limited, shortened = (n_bands < 64).float().mean(), (number < 96).float().mean()
     share, other = (limited, shortened) if option == "band_limit" else (shortened, limited)
     assert share.item() == pytest.approx(0.25, abs=0.04)
