@@ -292,17 +292,15 @@ def paper_augmentations(config: PretrainConfig, memory: MemoryBank, silence_leve
         memory: past inputs for mixup.
         silence_level: what a log-mel of zeros is, in the crops' unit.
     """
-    crop = RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas)
-    return [
-        *([Mixup(config.mixup_ratio, memory)] if config.mixup_ratio else []),
-        *(
-            [RandomSilence(config.band_limit, config.silence, silence_level)]
-            if config.band_limit or config.silence
-            else []
-        ),
-        crop,
-        *([RandomLinearFader(config.fader)] if config.fader else []),
-    ]
+    chosen: list[Augmentation] = []
+    if config.mixup_ratio:
+        chosen.append(Mixup(config.mixup_ratio, memory))
+    if config.band_limit or config.silence:
+        chosen.append(RandomSilence(config.band_limit, config.silence, silence_level))
+    chosen.append(RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas))
+    if config.fader:
+        chosen.append(RandomLinearFader(config.fader))
+    return chosen
 
 
 class TwoViews:

@@ -10,8 +10,8 @@ from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.training.augmentations import (
     ALONE,
     Draws,
-    Mixup,
     MemoryBank,
+    Mixup,
     RandomResizeCrop,
     RandomSilence,
     TwoViews,
