@@ -1,14 +1,8 @@
-"""Labelled sounds that every test of this folder shares; helpers are modules beside it."""
+"""Labelled sounds that every test of this folder shares."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from made_sounds import write_classes
 
 
