@@ -26,7 +26,8 @@ TEACHERS = ["onnx>=1.16", "onnxruntime>=1.18", "tflite>=2.10"]  # to read publis
 # What people with recordings use, beside training and the benchmark.
 USED = [*CLASSIFY, *MAP, *SEARCH, *PARQUET, *FORMATS, *ONNX]
 TESTED = [*TRAIN, *EVAL, *ANALYSIS, *CLASSIFY, *SEARCH, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY, *TEACHERS]
-TEST = [*TESTED, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3", "babel>=2.12"]
+ECOSYSTEM = ["transformers>=4.47", "datasets>=3.0", "mteb>=2.26"]  # whose own checks the adapters pass
+TEST = [*TESTED, *ECOSYSTEM, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3", "babel>=2.12"]
 DEV = [*TEST, *MAP, "ruff>=0.6", "pyright>=1.1.380", "build>=1.2", "twine>=6.1"]
 
 setup(

@@ -12,6 +12,7 @@ __version__ = "1.0.0"
 
 _HOMES = {
     "load_model": "hear",
+    "from_pretrained": "ecosystem.hub",
     "get_scene_embeddings": "hear",
     "get_timestamp_embeddings": "hear",
     "list_models": "weights.registry",
@@ -33,6 +34,7 @@ __all__ = [
     "embed_to_folder",
     "encode",
     "find_record",
+    "from_pretrained",
     "get_scene_embeddings",
     "get_timestamp_embeddings",
     "list_models",
@@ -44,6 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from hear_byols.audio import load_audio
+    from hear_byols.ecosystem.hub import from_pretrained
     from hear_byols.errors import HearByolsError
     from hear_byols.extraction.arrays import embed_files, encode
     from hear_byols.extraction.extract import embed_to_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hear_byols.teachers import TeacherModel
 
 RANDOM_SEED = 0  # of the untrained "random_*" baselines
+_Model = TypeVar("_Model", bound=EmbeddingModel)
 _IDLE = {"precision": "float32"}  # what openSMILE's results are anyway
 
 
@@ -127,15 +128,33 @@ def _load(
         from hear_byols.teachers import load_teacher_model
 
         return load_teacher_model(os.fspath(spec), precision=own["precision"], **common)
-    return _load_encoder(source, spec, **common, **own)
+    return load_encoder(source, spec, **common, **own)
 
 
-def _load_encoder(
-    source: Source, spec: str | os.PathLike[str], *, win_length: int | None, **options: Any
-) -> EmbeddingModel:
+def load_encoder(
+    source: Source,
+    spec: str | os.PathLike[str],
+    kind: type[_Model] = EmbeddingModel,
+    *,
+    win_length: int | None = None,
+    **options: Any,
+) -> _Model:
+    """A model of the class ``kind`` from a checkpoint that was found.
+
+    Args:
+        source: where the checkpoint is, or the record of untrained weights.
+        spec: what errors call it.
+        kind: ``EmbeddingModel``, or a subclass that is made as it is.
+        win_length: as for :func:`load_model`.
+        **options: of ``kind``.
+
+    Raises:
+        OptionError: an option is out of range.
+        CheckpointError: as for :func:`load_model`.
+    """
     checkpoint = _random(source) if source.path is None else read_checkpoint(source.path, win_length)
     with torch.random.fork_rng(devices=[]):  # making an encoder draws weights, which the checkpoint's then replace
-        model = EmbeddingModel(checkpoint.config, provenance=checkpoint.provenance, **options)
+        model = kind(checkpoint.config, provenance=checkpoint.provenance, **options)
     checkpoint.load_into(model.encoder, str(source.path or spec))
     return model
 

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +20,15 @@ import torch
 from hear_byols._util.files import file_digest
 from hear_byols.errors import CheckpointError, InputError, OptionError, PublishError
 from hear_byols.hear import load_model
-from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
+from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint
 from hear_byols.weights.locate import locate, offline, presentable, root_cause
-from hear_byols.weights.model_card import model_card
+from hear_byols.weights.model_card import is_repo
+from hear_byols.weights.repository import write_repository
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 logger = logging.getLogger(__name__)
-
-_NAME = r"[A-Za-z0-9][\w.-]*"
-_SUFFIXES = (".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,9 @@ def publish(
     message: str = "",
     dry_run: bool = False,
 ) -> Publication:
-    """Check a checkpoint and upload it, its twin in the other file format and a model card, in one commit.
+    """Check a checkpoint and upload it in one commit: as ``model.safetensors``, with a card and transformers' files.
 
-    The repository and the branch are made if they do not exist; the repository's ``README.md`` is replaced.
+    The repository and the branch are made if they do not exist; files of the same names are replaced.
 
     Args:
         checkpoint: as for :func:`hear_byols.load_model`; a file that this package wrote, with a licence.
@@ -72,28 +70,22 @@ def publish(
         dry_run: check and write the card, but upload nothing and open no socket.
 
     Raises:
-        OptionError: ``repo``, ``revision`` or the file's name is not one the Hub takes, or there is no file to upload.
+        OptionError: ``repo`` or ``revision`` is not one the Hub takes, or there is no file to upload.
         CheckpointError: the checkpoint is faulty, not self-describing, without licence, or its vectors are useless.
         WeightsNotFoundError: there is no such checkpoint.
         PublishError: no token, no right to write, no connection, or the Hub refused.
     """
-    if not re.fullmatch(rf"{_NAME}/{_NAME}", repo):
+    if not is_repo(repo):
         raise OptionError(f"a repository is written owner/name, got {repo!r}")
     if not re.fullmatch(r"[A-Za-z0-9][\w./-]*", revision):
         raise OptionError(f"revision must be a branch's name, got {revision!r}")
     path = _publishable(checkpoint)
     with tempfile.TemporaryDirectory() as folder:
-        files = [path, _twin(path, Path(folder))]
-        card = model_card(read_checkpoint(path), files, repo, revision)
-        commit = None
-        if not dry_run:
-            message = message or f"Add {path.name}"
-            commit = _upload(
-                repo, {"README.md": card.encode(), **{f.name: f for f in files}}, revision, message, private
-            )
-        sizes = {"README.md": len(card.encode()), **{file.name: file.stat().st_size for file in files}}
-    spec = f"hf://{repo}/{path.name}@{commit or revision}#sha256={file_digest(path)}"
-    return Publication(spec, sizes, card, commit)
+        files = write_repository(Path(folder), path, repo, revision)
+        weights, card = files[0], (Path(folder) / "README.md").read_text(encoding="utf-8")
+        commit = None if dry_run else _upload(repo, files, revision, message or f"Add {path.name}", private)
+        spec = f"hf://{repo}/{weights.name}@{commit or revision}#sha256={file_digest(weights)}"
+        return Publication(spec, {file.name: file.stat().st_size for file in files}, card, commit)
 
 
 def _publishable(checkpoint: str | os.PathLike[str]) -> Path:
@@ -101,8 +93,6 @@ def _publishable(checkpoint: str | os.PathLike[str]) -> Path:
     path = locate(checkpoint).path
     if path is None:
         raise OptionError(f"{checkpoint!r} has no file that could be published")
-    if path.suffix not in _SUFFIXES or not re.fullmatch(_NAME, path.name):
-        raise OptionError(f"the file must be called *.pth or *.safetensors in plain letters, got {path.name!r}")
     content = read_checkpoint(path)
     if content.schema != SCHEMA:
         raise CheckpointError(
@@ -132,16 +122,7 @@ def _check_vectors(path: Path) -> None:
         raise CheckpointError(f"{path}: the model gives the same vector for different sounds; it has collapsed")
 
 
-def _twin(path: Path, folder: Path) -> Path:
-    """Write the same checkpoint in the other file format, as small as that goes without loss."""
-    content = read_checkpoint(path)
-    twin = folder / (path.stem + _SUFFIXES[1 - _SUFFIXES.index(path.suffix)])
-    half = all(torch.equal(value, value.half().to(value.dtype)) for value in content.state_dict.values())
-    save_checkpoint(twin, content.config, content.state_dict, content.provenance, half=half)
-    return twin
-
-
-def _upload(repo: str, files: Mapping[str, bytes | Path], revision: str, message: str, private: bool) -> str:
+def _upload(repo: str, files: Sequence[Path], revision: str, message: str, private: bool) -> str:
     """Upload in one commit and return its id."""
     if offline():
         raise PublishError("nothing was published: HEAR_BYOLS_OFFLINE or HF_HUB_OFFLINE is set")
@@ -152,7 +133,7 @@ def _upload(repo: str, files: Mapping[str, bytes | Path], revision: str, message
     api = HfApi(library_name="hear_byols")
     with _hub_errors(repo):
         _open_repo(api, repo, revision, private)
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
+        operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
         commit = api.create_commit(repo, operations, commit_message=message, revision=revision)
     logger.info("published %s", commit.commit_url)
     return commit.oid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -10,6 +12,12 @@ import torch
 def _no_network_by_accident(monkeypatch):
     """No test downloads by chance: those of the downloader lift this themselves."""
     monkeypatch.setenv("HEAR_BYOLS_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _code_of_repositories(tmp_path_factory):
+    """transformers keeps copies of the code that models come with; not in the user's cache."""
+    os.environ["HF_MODULES_CACHE"] = str(tmp_path_factory.mktemp("modules"))
 
 
 @pytest.fixture

@@ -89,6 +89,20 @@ def _load(spec: str) -> list[float]:
     return get_scene_embeddings(torch.linspace(-1, 1, 16000)[None], model)[0].tolist()
 
 
+def _pretrained(name: str, revision: str | None = None) -> list[float]:
+    import torch
+
+    from hear_byols import from_pretrained
+
+    return from_pretrained(name, revision=revision).scene_embeddings(torch.linspace(-1, 1, 16000)[None])[0].tolist()
+
+
+def _push(spec: str, repo: str, branch: str) -> str:
+    from hear_byols import from_pretrained
+
+    return from_pretrained(spec).push_to_hub(repo, branch=branch)
+
+
 def _start(spec: str) -> int:
     """Id of a new process that wants a file."""
     child = os.fork()
@@ -151,6 +165,8 @@ def _serve() -> None:
     actions = {
         "locate": _locate,
         "load": _load,
+        "pretrained": _pretrained,
+        "push": _push,
         "start": _start,
         "wait": _wait,
         "many": _locate_in_many,

@@ -27,6 +27,7 @@ NEEDS = {
     "hear-byols export": "onnxscript",
     "hear-byols cka": "matplotlib",
 }
+NEEDS |= {"transformers": "transformers", "datasets": "datasets", "xares": "xares", "mteb": "mteb"}
 NEEDS |= {"hear-byols evaluate": "sed_eval", "hear_byols.analysis": "matplotlib", "hear-byols pretrain": "lightning"}
 # Pages with tests of their own, or of measurements.
 ELSEWHERE = ("CHANGELOG.md", "classifiers.md", "search.md")

@@ -36,6 +36,7 @@ EXTRAS = {
     "sklearn": {"sklearn"},
     "containers.ffmpeg": {"av"},
     "ecosystem.mteb": {"mteb"},
+    "ecosystem.transformers": {"transformers"},
     "extraction.writers": {"pyarrow"},
     "onnx.export": {"onnxruntime"},
     "extraction.ray": {"ray"},

@@ -68,14 +68,13 @@ def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, s
     repo = f"ana/model{suffix[1:]}"
     printed = _run(hub, path, "--repo", repo)
     commit = server.repos[repo].refs["main"]
-    assert printed == f"hf://{repo}/tiny{suffix}@{commit}#sha256={sha256(path.read_bytes())}"
+    files = server.repos[repo].commits[commit]
+    assert printed == f"hf://{repo}/model.safetensors@{commit}#sha256={sha256(files['model.safetensors'])}"
+    assert suffix == ".pth" or files["model.safetensors"] == path.read_bytes()
     audio = torch.linspace(-1, 1, 16000)[None]
     expected = hear_byols.get_scene_embeddings(audio, hear_byols.load_model(path))[0].tolist()
     assert client.value("load", spec=printed) == expected
-    other = ".safetensors" if suffix == ".pth" else ".pth"
-    assert client.value("load", spec=f"hf://{repo}/tiny{other}") == expected
-    files = server.repos[repo].commits[commit]
-    assert files[f"tiny{suffix}"] == path.read_bytes()
+    assert client.value("pretrained", name=repo) == expected
     assert len(server.repos[repo].commits) == 2  # the repository's first, and one with all files
     metadata = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", files["README.md"].decode(), re.DOTALL)[1])
     assert metadata["license"] == "mit"
@@ -90,22 +89,22 @@ def test_card_says_what_the_weights_are_and_how_to_load_them(hub, token, tmp_pat
     _run(hub, path, "--repo", "lab/card")
     commit = server.repos["lab/card"].refs["main"]
     files = server.repos["lab/card"].commits[commit]
-    card = files["README.md"].decode()
+    card, weights = files["README.md"].decode(), files["model.safetensors"]
     spec = re.search(r'load_model\("(.+)"\)', card)[1]
-    assert spec == f"hf://lab/card/w.pth#sha256={sha256(files['w.pth'])}"
+    assert spec == f"hf://lab/card/model.safetensors#sha256={sha256(weights)}"
     client.value("load", spec=spec)
+    assert 'hear_byols.from_pretrained("lab/card")' in card
     assert "# tiny: a # test\n" in card
     assert "> Not for production." in card
     assert "- hours: 0.5" in card
     assert '"embedding_size": 16' in card
-    for name in ("w.pth", "w.safetensors"):
-        assert f"| {name} | {len(files[name])} | `{sha256(files[name])}` |" in card
+    assert f"| model.safetensors | {len(weights)} | `{sha256(weights)}` |" in card
 
 
 def test_sources_of_pre_training_become_a_table(tmp_path):
     sources = [{"name": "choir", "hours": 1.25, "licence": "CC0 | MIT"}, {"name": "street\nnoise", "hours": 2.5}]
     path = _save(tmp_path / "w.pth", {**PROVENANCE, "data": sources})
-    card = model_card(read_checkpoint(path), [path], "lab/card")
+    card = model_card(read_checkpoint(path), path, "lab/card")
     table = """## Data
 | name | hours | licence |
 | --- | --- | --- |
@@ -131,7 +130,7 @@ def test_publishing_again_changes_nothing_and_branches_are_made(hub, token, tmp_
     assert repo.refs["trial"] in printed
     card = repo.commits[repo.refs["trial"]]["README.md"].decode()
     assert 'license: other\nlicense_name: "Ours: ask us"\n' in card
-    assert "w.pth@trial#sha256=" in card
+    assert "model.safetensors@trial#sha256=" in card
     client.value("load", spec=printed)
     client.value("load", spec=first)
 
@@ -192,17 +191,16 @@ def test_dry_run_opens_no_socket_and_prints_the_card(tmp_path, capsys, monkeypat
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    path = _save(tmp_path / "w.safetensors", half=True)
+    path = _save(tmp_path / "w.pth", half=True)
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
     args = parser.parse_args(["publish", str(path), "--repo", "ana/x", "--dry-run"])
     assert args.run(args) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("---\nlicense: mit\n")
-    assert f"would upload w.safetensors ({path.stat().st_size} bytes) to ana/x" in printed
-    assert "would upload w.pth" in printed
-    twin = int(re.search(r"w\.pth \((\d+) bytes", printed)[1])
-    assert twin < 1.2 * path.stat().st_size  # half precision stays half
+    size = int(re.search(r"would upload model.safetensors \((\d+) bytes\) to ana/x", printed)[1])
+    assert size < 1.2 * path.stat().st_size  # half precision stays half
+    assert "would upload config.json" in printed
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -253,8 +251,7 @@ def test_other_things_are_not_published(tmp_path):
     _refused(tmp_path / "none.pth", WeightsNotFoundError, "none.pth")
     for repo in ("x", "a/b/c", "", "/x", "https://huggingface.co/a/b"):
         _refused(path, OptionError, "owner/name", repo=repo)
-    _refused(path.rename(tmp_path / "a b.pth"), OptionError, "a b.pth")
     with pytest.raises(OptionError, match="branch"):
-        publish(tmp_path / "a b.pth", "ana/x", revision="../x")
+        publish(path, "ana/x", revision="../x")
     (tmp_path / "w.pth").write_bytes(b"junk")
     _refused(tmp_path / "w.pth", CheckpointError, "not a checkpoint")

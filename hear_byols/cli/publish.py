@@ -14,10 +14,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "publish",
         help="upload a checkpoint with a model card to the Hugging Face Hub",
-        description="Check a checkpoint, then upload it, its twin in the other file format and a model card in one "
-        "commit. The repository and the branch are made if needed; its README.md is replaced. Prints what load_model "
-        "takes to get exactly this file. Needs a token (`hf auth login`, or HF_TOKEN). With --output, the checkpoint "
-        "with its credits is written to a file instead.",
+        description="Check a checkpoint, then upload it as model.safetensors, with a model card and the files by "
+        "which transformers loads it, in one commit. The repository and the branch are made if needed. Prints what "
+        "load_model takes to get exactly this file. Needs a token (`hf auth login`, or HF_TOKEN). With --output, the "
+        "checkpoint with its credits is written to a file instead.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .pth or .safetensors file, or a shipped name")
     target = parser.add_mutually_exclusive_group(required=True)

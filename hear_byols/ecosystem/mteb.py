@@ -1,7 +1,8 @@
-"""A model for the audio tasks of mteb (MAEB): ``mteb.evaluate(model_meta("cnn_hybrid").load_model(), tasks)``."""
+"""A model for the audio tasks of mteb (MAEB): ``mteb.evaluate(HearByols("cnn_hybrid"), tasks)``."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from hear_byols import __version__
 from hear_byols._util.device import find_device
 from hear_byols.extraction.files import PathLike
 from hear_byols.hear import load_model
-from hear_byols.weights.registry import DEFAULT_MODEL, known_record
+from hear_byols.interface import AudioModel
+from hear_byols.weights.registry import DEFAULT_MODEL, find_record
 
 OWNER = "hear-byols"  # mteb's names have an owner
 
@@ -33,7 +35,9 @@ class HearByols(AbsEncoder):
     def __init__(
         self, model_name: PathLike = "", revision: str | None = None, device: str | None = None, **options: Any
     ) -> None:
-        self.model = load_model(str(model_name).removeprefix(f"{OWNER}/"), **options).to(find_device(device or "auto"))
+        name = str(model_name).removeprefix(f"{OWNER}/") or DEFAULT_MODEL
+        self.model = load_model(name, **options).to(find_device(device or "auto"))
+        self.mteb_model_meta = model_meta(name, self.model)
 
     def encode(
         self,
@@ -71,16 +75,18 @@ class HearByols(AbsEncoder):
         return samples
 
 
-def model_meta(name: str = DEFAULT_MODEL) -> ModelMeta:
-    """What mteb wants to know of a model.
+def model_meta(name: str = DEFAULT_MODEL, model: AudioModel | None = None) -> ModelMeta:
+    """What mteb wants to know of a model; what it files results under.
 
     Args:
-        name: of ``hear_byols.list_models()``.
+        name: what ``load_model`` takes.
+        model: of this name, if it is there already.
     """
-    record, model = known_record(name), load_model(name)
+    model, record = model or load_model(name), find_record(name)
+    licence = record.licence.lower().replace(" ", "-") if record else ""
     return ModelMeta(
         loader=HearByols,  # pyright: ignore[reportArgumentType]
-        name=f"{OWNER}/{name}",
+        name=f"{OWNER}/{re.sub('[^a-zA-Z0-9_.+-]+', '-', name)}",
         languages=None,
         open_weights=True,
         revision=__version__,
@@ -89,8 +95,8 @@ def model_meta(name: str = DEFAULT_MODEL) -> ModelMeta:
         n_parameters=sum(weights.numel() for weights in model.state_dict().values()),
         n_embedding_parameters=0,
         memory_usage_mb=None,
-        embed_dim=record.embedding_size,
-        license=None,
+        embed_dim=model.scene_embedding_size,
+        license=licence if licence.startswith("cc-by") else None,  # pyright: ignore[reportArgumentType]
         reference=None,
         similarity_fn_name=ScoringFunction.COSINE,  # pyright: ignore[reportArgumentType]
         framework=["PyTorch"],

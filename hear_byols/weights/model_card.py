@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,52 +27,51 @@ _HUB_LICENCES = {
     "cc-by-nc-nd-4.0",
     "gpl-3.0",
     "openrail",
+    "unknown",
 }
+_NAME = r"[A-Za-z0-9][\w.-]*"
 _TAGS = ("audio", "speech", "audio-embeddings", "self-supervised", "hear", "byol-s")
 
 
-def model_card(checkpoint: Checkpoint, files: Sequence[Path], repo: str, revision: str = "main") -> str:
+def is_repo(name: str) -> bool:
+    """Whether a name is written as that of a repository, ``owner/name``."""
+    return re.fullmatch(f"{_NAME}/{_NAME}", name) is not None
+
+
+def model_card(checkpoint: Checkpoint, weights: Path, repo: str, revision: str = "main") -> str:
     """Write a model card.
 
     Args:
-        checkpoint: the content of the files.
-        files: the weights as they are uploaded, the one to recommend first.
-        repo: ``owner/name`` on the Hub.
+        checkpoint: the content of the weights.
+        weights: the file that is uploaded.
+        repo: ``owner/name`` on the Hub, or a folder.
         revision: branch.
 
     Returns:
         Markdown, with a YAML block on top.
     """
     provenance, config = checkpoint.provenance, checkpoint.config
-    at = "" if revision == "main" else f"@{revision}"
-    spec = f"hf://{repo}/{files[0].name}{at}#sha256={file_digest(files[0])}"
+    digest = file_digest(weights)
     with torch.device("meta"):
-        encoder = build_encoder(config.encoder, config.frontend.n_mels)
+        size = build_encoder(config.encoder, config.frontend.n_mels).embedding_size
     n_parameters = sum(value.numel() for value in checkpoint.state_dict.values())
     notice = [f"> {_one_line(provenance['notice'])}", ""] if provenance.get("notice") else []
     lines = [
-        *_metadata(str(provenance["licence"]), config.encoder.name),
-        f"# {_one_line(provenance.get('name') or files[0].stem)}",
+        *_metadata(str(provenance.get("licence") or "unknown"), config.encoder.name),
+        f"# {_one_line(provenance.get('name') or repo)}",
         "",
         _one_line(provenance.get("description") or "Audio embeddings in the BYOL-S family."),
         "",
         *notice,
         f"Encoder `{config.encoder.name}`, {n_parameters / 1e6:.1f} M values. Embeddings of "
-        f"{encoder.embedding_size} values from mono audio at {config.frontend.sample_rate} Hz, "
-        f"normalisation `{config.normalization.mode}`.",
+        f"{size} values from mono audio at {config.frontend.sample_rate} Hz, "
+        f"normalization `{config.normalization.mode}`.",
         "",
-        "## Use",
-        "```python",
-        "import hear_byols",
-        "",
-        f'model = hear_byols.load_model("{spec}")',
-        "vectors = hear_byols.get_scene_embeddings(audio, model)  # audio: float32, (n_clips, n_samples)",
-        "```",
-        "",
-        "## Files",
+        *_use(repo, revision, weights.name, digest, config.frontend.sample_rate, size),
+        "## File",
         "| file | bytes | sha256 |",
         "|---|---|---|",
-        *(f"| {file.name} | {file.stat().st_size} | `{file_digest(file)}` |" for file in files),
+        f"| {weights.name} | {weights.stat().st_size} | `{digest}` |",
         "",
         *_data(provenance.get("data")),
         "## Provenance",
@@ -84,6 +84,51 @@ def model_card(checkpoint: Checkpoint, files: Sequence[Path], repo: str, revisio
         "",
     ]
     return "\n".join(lines)
+
+
+def _use(repo: str, revision: str, file: str, digest: str, rate: int, size: int) -> list[str]:
+    """Snippets, which run one after the other beside a file ``speech.wav`` and a folder ``recordings``."""
+    name, at = json.dumps(repo), "" if revision == "main" else f"@{revision}"
+    exact = f'`hear_byols.load_model("hf://{repo}/{file}{at}#sha256={digest}")` loads exactly this file.\n\n'
+    pinned = "" if revision == "main" else f", revision={json.dumps(revision)}"
+    remote = f"{name}, trust_remote_code=True{pinned}"
+    return f"""## Use
+
+```bash
+pip install hear_byols
+```
+
+```python
+import hear_byols
+
+model = hear_byols.from_pretrained({name}{pinned})
+vectors = hear_byols.encode(["speech.wav"], model)  # paths, or samples at {rate} Hz; (1, {size})
+```
+
+{exact if is_repo(repo) else ""}With transformers, which loads the same:
+
+```python
+from transformers import AutoFeatureExtractor, AutoModel
+
+extractor = AutoFeatureExtractor.from_pretrained({remote})
+transformer = AutoModel.from_pretrained({remote})
+audio = hear_byols.load_audio("speech.wav", {rate})
+vectors = transformer(**extractor(audio, sampling_rate={rate}, return_tensors="pt")).pooler_output
+```
+
+A folder of recordings with datasets:
+
+```python
+from glob import glob
+
+from datasets import Dataset
+
+dataset = Dataset.from_dict({{"path": sorted(glob("recordings/*"))}})
+dataset = dataset.map(lambda rows: {{"embedding": hear_byols.encode(rows["path"], model)}}, batched=True)
+```
+
+`hear_byols.ecosystem` has adapters for X-ARES and mteb.
+""".splitlines()
 
 
 def _metadata(licence: str, encoder: str) -> list[str]:

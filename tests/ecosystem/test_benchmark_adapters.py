@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 import hear_byols
+from hear_byols.ecosystem import xares
 from hear_byols.ecosystem.xares import HearByolsEncoder
 from hear_byols.errors import InputError
 
@@ -21,6 +22,13 @@ def test_xares_accepts_the_encoder():
     checker = pytest.importorskip("xares.audio_encoder_checker")
     encoder = HearByolsEncoder(MODEL, hop_ms=200)
     assert checker.check_audio_encoder(encoder)
+
+
+def test_xares_finds_the_encoder_in_a_file_of_one_line(tmp_path, monkeypatch):
+    utils = pytest.importorskip("xares.utils")
+    (tmp_path / "our_encoder.py").write_text(xares.__doc__.split("::")[1].strip())
+    monkeypatch.syspath_prepend(tmp_path)
+    assert utils.attr_from_py_path("our_encoder.py", endswith="Encoder") is HearByolsEncoder
 
 
 def test_xares_gets_our_timestamps():
@@ -49,6 +57,40 @@ def test_mteb_gets_our_vectors():
     np.testing.assert_allclose(vectors[:3], expected, atol=1e-4)
     assert vectors.shape == (4, 2048)
     assert np.isfinite(vectors).all()
+
+
+def test_mteb_evaluates_us(tmp_path, monkeypatch):
+    """Its own classification task, over recordings of two pitches at 8 kHz; no socket is opened."""
+    mteb = pytest.importorskip("mteb")
+    from datasets import Dataset, DatasetDict
+    from mteb.mocks.mock_tasks import MockAudioClassification
+    from mteb.models.models_protocols import EncoderProtocol
+
+    from hear_byols.ecosystem.mteb import HearByols
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("socket.socket.connect", _refuse)
+
+    class Pitches(MockAudioClassification):
+        def load_data(self, **_) -> None:
+            labels = [0, 1] * 8
+            time, rng = np.arange(8000) / 8000, np.random.default_rng(0)
+            clips = [
+                0.3 * np.sin(2 * np.pi * (300, 1500)[each] * time) + 0.01 * rng.normal(size=8000) for each in labels
+            ]
+            rows = [{"array": clip.astype(np.float32), "sampling_rate": 8000} for clip in clips]
+            rows = Dataset.from_dict({"audio": rows, "label": labels})
+            self.dataset, self.data_loaded = DatasetDict({"train": rows, "test": rows}), True
+
+    encoder = HearByols("cnn_hybrid", device="cpu")
+    assert isinstance(encoder, EncoderProtocol)
+    assert (encoder.mteb_model_meta.name, encoder.mteb_model_meta.license) == ("hear-byols/cnn_hybrid", "cc-by-4.0")
+    (result,) = mteb.evaluate(encoder, Pitches(), cache=None).task_results
+    assert result.get_score() == 1.0
+
+
+def _refuse(*_):
+    raise AssertionError("a socket was opened")
 
 
 def test_torch_hub_loads_a_model():

@@ -7,22 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from hear_byols.frontend import LOG_OFFSET, LogMel
-from hear_byols.training.augmentations import (
-    ALONE,
-    Draws,
-    MemoryBank,
-    Mixup,
-    RandomResizeCrop,
-    RandomSilence,
-    TwoViews,
-    linear_fader,
-    mixup,
-    normalize_batch,
-    resize_crop,
-    silence_outside,
-)
+from hear_byols.training.augmentations import Draws, MemoryBank, Mixup, RandomResizeCrop, RandomSilence, TwoViews
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.distributed import Team
+from hear_byols.training.log_mels import ALONE, linear_fader, mixup, normalize_batch, resize_crop, silence_outside
 
 
 def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):

@@ -1,0 +1,78 @@
+"""A model repository, in a folder or on the Hub: the checkpoint as ``model.safetensors``, and what describes it.
+
+Beside a card there are the files by which ``transformers`` finds this package (``trust_remote_code``). They hold no
+code but an import, and nothing that a vector depends on: that is in the checkpoint alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from hear_byols.encoders import build_encoder
+from hear_byols.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from hear_byols.weights.model_card import model_card
+
+WEIGHTS_FILE = "model.safetensors"
+_CODE = "hear_byols_auto"
+_CODE_TEXT = '''"""Leads transformers to hear_byols, which it needs: pip install hear_byols."""
+
+from hear_byols.ecosystem.transformers import HearByolsConfig, HearByolsFeatureExtractor, HearByolsModel  # noqa: F401
+'''
+
+
+def write_repository(folder: Path, checkpoint: Path | Checkpoint, repo: str, revision: str = "main") -> list[Path]:
+    """Write a repository's files.
+
+    Args:
+        folder: where to; it exists.
+        checkpoint: a file, of which ``.safetensors`` is copied as it is; or the content of one. Weights are stored in
+            half precision where that loses nothing.
+        repo: how the card names the repository: ``owner/name``, or a path.
+        revision: branch.
+
+    Returns:
+        The files, ``model.safetensors`` first.
+    """
+    weights = folder / WEIGHTS_FILE
+    if isinstance(checkpoint, Path) and checkpoint.suffix == weights.suffix:
+        shutil.copyfile(checkpoint, weights)
+    else:
+        content = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
+        half = all(torch.equal(value, value.half().to(value.dtype)) for value in content.state_dict.values())
+        save_checkpoint(weights, content.config, content.state_dict, content.provenance, half=half)
+    content = read_checkpoint(weights)
+    texts = {"README.md": model_card(content, weights, repo, revision), f"{_CODE}.py": _CODE_TEXT}
+    for name, value in _settings(content).items():
+        texts[name] = json.dumps(value, indent=2) + "\n"
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [weights, *(folder / name for name in texts)]
+
+
+def _settings(content: Checkpoint) -> dict[str, dict[str, object]]:
+    """What ``transformers`` reads first."""
+    with torch.device("meta"):
+        size = build_encoder(content.config.encoder, content.config.frontend.n_mels).embedding_size
+    rate, classes = content.config.frontend.sample_rate, {"AutoConfig": "Config", "AutoModel": "Model"}
+    extractor = "HearByolsFeatureExtractor"
+    auto_map = {name: f"{_CODE}.HearByols{kind}" for name, kind in classes.items()}
+    return {
+        "config.json": {
+            "model_type": "hear_byols",
+            "architectures": ["HearByolsModel"],
+            "auto_map": auto_map,
+            "hidden_size": size,
+            "sampling_rate": rate,
+        },
+        "preprocessor_config.json": {
+            "feature_extractor_type": extractor,
+            "auto_map": {"AutoFeatureExtractor": f"{_CODE}.{extractor}"},
+            "feature_size": 1,
+            "sampling_rate": rate,
+            "padding_value": 0.0,
+        },
+    }
