@@ -5,7 +5,10 @@ Public names load on first use, so that ``import hear_byols`` itself is quick.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "1.0.0"
@@ -44,6 +47,22 @@ __all__ = [
     "save_checkpoint",
 ]
 
+_FORMER = {  # modules of versions before 1.0, and where they are now
+    "checkpoint": "weights.checkpoint",
+    "extract": "extraction.extract",
+    "files": "_util.files",
+    "formats": "extraction.writers",
+    "memory": "_util.memory",
+    "model_card": "weights.model_card",
+    "onnx_export": "onnx.export",
+    "onnx_graph": "onnx.graph",
+    "original": "weights.original",
+    "outfolder": "extraction.output",
+    "ray_engine": "extraction.ray",
+    "sources": "extraction.files",
+    "zoo": "weights.registry",
+}
+
 if TYPE_CHECKING:
     from hear_byols.audio import load_audio
     from hear_byols.ecosystem.hub import from_pretrained
@@ -57,7 +76,24 @@ if TYPE_CHECKING:
     from hear_byols.weights.registry import find_record, list_models
 
 
+class _FormerModule(ModuleType):
+    """What is left of a module that has moved: it finds its names in the new place, and says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        place = f"{__name__}.{_FORMER[self.__name__.rpartition('.')[2]]}"
+        warnings.warn(f"{self.__name__} has moved to {place}", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[__name__] if name in _HOMES else import_module(place), name)
+
+
+for _name in _FORMER:
+    sys.modules[f"{__name__}.{_name}"] = _FormerModule(f"{__name__}.{_name}")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        return sys.modules[f"{__name__}.{name}"]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

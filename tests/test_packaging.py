@@ -157,6 +157,21 @@ def test_extras(built: Built) -> None:
     assert set(requirements(built, "dev")) >= everything
 
 
+def test_modules_that_moved_are_found_and_say_where_they_are() -> None:
+    from hear_byols.weights import read_checkpoint, shipped_dir
+
+    assert (shipped_dir() / "cvt_byols.pth").is_file()
+    with pytest.warns(DeprecationWarning, match=r"hear_byols\.checkpoint has moved to hear_byols\.weights\.checkpoint"):
+        from hear_byols.checkpoint import read_checkpoint as former  # pyright: ignore[reportMissingImports]
+    assert former is read_checkpoint
+    for name in ("extract.embed_files", "zoo.list_models", "memory.peak_memory", "onnx_export.export_onnx"):
+        module, attribute = name.split(".")
+        with pytest.warns(DeprecationWarning):
+            assert callable(getattr(getattr(hear_byols, module), attribute))
+    with pytest.raises(ImportError), pytest.warns(DeprecationWarning):
+        from hear_byols.extract import nothing  # noqa: F401  # pyright: ignore[reportMissingImports]
+
+
 def test_the_citation_is_of_this_version() -> None:
     text = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {hear_byols.__version__}\n" in text

@@ -28,6 +28,9 @@ FORMS = {
     "aifc": {"format": "AIFF", "subtype": "FLOAT"},
     "au": {"format": "AU", "subtype": "PCM_16"},
     "caf": {"format": "CAF", "subtype": "PCM_16"},
+    "nist": {"format": "NIST", "subtype": "PCM_16"},
+    "voc": {"format": "VOC", "subtype": "PCM_16"},
+    "svx": {"format": "SVX", "subtype": "PCM_16"},
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
     "mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III"},
     "vorbis": {"format": "OGG", "subtype": "VORBIS"},
@@ -70,7 +73,7 @@ def test_files_that_were_cut_off_are_refused(tmp_path, form, share):
         seconds_of(content[: int(len(content) * share)], tmp_path)
 
 
-@pytest.mark.parametrize("form", ["wav", "rf64", "w64", "aiff", "au", "mp3"])
+@pytest.mark.parametrize("form", ["wav", "rf64", "w64", "aiff", "au", "mp3", "nist", "svx"])
 def test_the_error_says_how_much_there_is_and_how_much_there_should_be(tmp_path, form):
     content = encoded(form)
     with pytest.raises(InputError, match=r"it holds [123]\.\d+ s of the 4\.\d+ s that its header announces"):
@@ -251,18 +254,28 @@ def test_rates_to_resample_to_are_checked(tmp_path, rate):
     assert len(decode_bytes(encoded("wav"), "x", np.int64(8000))) == SECONDS * 8000
 
 
+def test_companions_of_a_mac_do_not_hide_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(ffmpeg, "is_available", lambda: False)
+    soundfile.write(tmp_path / "other.sd2", noise(), RATE, format="SD2", subtype="PCM_16")  # and its ._other.sd2
+    for name, companion in (("a.mp3", b""), ("b.mp3", (tmp_path / "._other.sd2").read_bytes())):
+        (tmp_path / f"._{name}").write_bytes(companion)
+        assert seconds_of(encoded("mp3"), tmp_path, name) == SECONDS
+
+
 # Formats of FFmpeg
 
 
-def by_ffmpeg(path: Path, codec: str, rate: int = 44100, **options: str) -> bytes:
+def by_ffmpeg(path: Path, codec: str, rate: int = 44100, form: str | None = None, **options: str) -> bytes:
     av = pytest.importorskip("av", reason='needs pip install "hear_byols[formats]"')
     time = np.arange(round(SECONDS * rate)) / rate
-    tone = 0.3 * np.sin(2 * np.pi * 440 * time).astype(np.float32)
-    with av.open(str(path), "w", options=options) as container:
+    tone = 0.3 * np.sin(2 * np.pi * 440 * time).astype(np.float32) + np.resize(noise()[:, 0] / 10, len(time))
+    with av.open(str(path), "w", format=form, options=options) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = 12200 if "amr" in codec else 64000
         frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
         frame.sample_rate, frame.pts = rate, 0
         context = stream.codec_context
+        context.open()
         resampler = av.AudioResampler(context.format, "mono", rate, frame_size=context.frame_size or None)
         for block in resampler.resample(frame) + resampler.resample(None):
             container.mux(stream.encode(block))
@@ -273,10 +286,21 @@ def by_ffmpeg(path: Path, codec: str, rate: int = 44100, **options: str) -> byte
 FFMPEG_FORMS = [
     ("x.m4a", "aac", {"movflags": "faststart"}),
     ("x.mp4", "aac", {}),
-    ("x.aac", "aac", {}),
-    ("x.webm", "libopus", {"rate": 48000}),
+    ("fragments.mp4", "aac", {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}),
     ("x.m4a", "alac", {"movflags": "faststart"}),
+    ("x.aac", "aac", {}),
+    ("x.ac3", "ac3", {}),
+    ("x.eac3", "eac3", {}),
+    ("x.amr", "libopencore_amrnb", {"rate": 8000}),
+    ("x.webm", "libopus", {"rate": 48000}),
+    ("live.webm", "libopus", {"rate": 48000, "form": "webm", "live": "1"}),
+    ("x.mkv", "aac", {}),
+    ("x.wma", "wmav2", {"form": "asf"}),
+    ("x.flv", "aac", {}),
+    ("x.wv", "wavpack", {}),
+    ("x.tta", "tta", {}),
 ]
+JOINED_BY_FFMPEG = ("x.aac", "x.ac3", "x.eac3")
 
 
 @pytest.mark.parametrize(("name", "codec", "options"), FFMPEG_FORMS)
@@ -286,16 +310,42 @@ def test_formats_of_ffmpeg_are_read_whole_or_refused(tmp_path, name, codec, opti
     assert len(samples) / RATE == pytest.approx(SECONDS, abs=0.1)
     middle = samples[RATE : 2 * RATE]
     assert np.abs(np.fft.rfft(middle)).argmax() == 440
-    (tmp_path / name).write_bytes(content[: len(content) * 6 // 10])
-    with pytest.raises(InputError, match=r"cut off|damaged"):
-        load_audio(tmp_path / name)
+    for share in (0.61, 0.97):
+        with pytest.raises(InputError, match=r"cut off|damaged"):
+            seconds_of(content[: int(len(content) * share)], tmp_path, name)
+    if name in JOINED_BY_FFMPEG:
+        assert seconds_of(content * 2, tmp_path, name) == pytest.approx(2 * SECONDS, abs=0.2)
+    else:
+        with pytest.raises(InputError, match=r"joined|cut off|damaged"):
+            seconds_of(content * 2, tmp_path, name)
+    if codec not in ("alac", "wmav2"):  # which do not show it
+        zeroed = bytearray(content)
+        zeroed[len(content) // 2 : len(content) // 2 + 1000] = bytes(1000)
+        with pytest.raises(InputError, match=r"cut off|damaged"):
+            seconds_of(bytes(zeroed), tmp_path, name)
+
+
+@pytest.mark.parametrize("form", ["PAF", "PVF", "IRCAM", "AVR", "MAT4", "MAT5", "MPC2K", "WVE", "XI", "SDS", "HTK"])
+def test_kinds_of_which_nobody_knows_whether_they_are_whole_are_named(form):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(), RATE, format=form, subtype=next(iter(soundfile.available_subtypes(form))))
+    with pytest.raises(InputError, match=r"x: is .+\(.*\), which is not read.*convert it to WAV"):
+        decode_bytes(buffer.getvalue(), "x")
+
+
+def test_what_only_a_guess_takes_for_audio_is_not_read(tmp_path):
+    """FFmpeg takes many bytes for GSM at 8 kHz."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(), RATE, format="RAW", subtype="GSM610")
+    with pytest.raises(InputError, match="no kind of audio file that is known here"):
+        seconds_of(buffer.getvalue(), tmp_path)
 
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(ffmpeg, "is_available", lambda: False)
     for name, head in (
         ("x.m4a", b"\0\0\0\x20ftypM4A "),
-        ("x.webm", b"\x1a\x45\xdf\xa3"),
+        ("x.mkv", b"\x1a\x45\xdf\xa3\x80\xec\x4b\xd0"),  # an empty head, and 3024 bytes that are left out
         ("x.wma", b"\x30\x26\xb2\x75"),
     ):
         (tmp_path / name).write_bytes(head.ljust(32, b"\0") + bytes(3000))

@@ -32,7 +32,7 @@ _TRAILERS = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"JU
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """How a format writes its chunks: name, length, content."""
 
     name_bytes: int
@@ -60,11 +60,11 @@ class _Layout:
         return place + -(place - start) % self.align
 
 
-_RIFF = _Layout(4, "<I", align=2)
-_RIFX = _Layout(4, ">I", align=2)
-_FORM = _Layout(4, ">I", align=2)
-_CAF = _Layout(4, ">q")
-_WAVE64 = _Layout(16, "<q", counts_head=True, align=8)
+_RIFF = Layout(4, "<I", align=2)
+_RIFX = Layout(4, ">I", align=2)
+FORM = Layout(4, ">I", align=2)
+_CAF = Layout(4, ">q")
+_WAVE64 = Layout(16, "<q", counts_head=True, align=8)
 
 
 def is_w64(head: bytes) -> bool:
@@ -101,11 +101,11 @@ def survey_wav(content: Content, start: int) -> Survey:
                             place,
                             length,
                             order,
-                            _plain(content, start, place, length, block, rate, layout).parts[0],
+                            compare_samples(content, start, place, length, block, rate, layout).parts[0],
                         ),
                     )
                 )
-            return _plain(content, start, place, length, block, rate, layout)
+            return compare_samples(content, start, place, length, block, rate, layout)
     return Survey((Part(start, content.size),))  # a decoder says what is wrong
 
 
@@ -124,7 +124,7 @@ def survey_w64(content: Content, start: int) -> Survey:
             block = block if kind in _PLAIN else 0
         elif name == _W64[b"data"]:
             length = content.size - place if length <= 0 or length >= (1 << 62) else length
-            return _plain(content, start, place, length, block, rate, _WAVE64)
+            return compare_samples(content, start, place, length, block, rate, _WAVE64)
     return Survey((Part(start, content.size),))
 
 
@@ -132,7 +132,7 @@ def survey_aiff(content: Content, start: int) -> Survey:
     """Survey AIFF and AIFF-C; as :func:`survey_wav`."""
     block = rate = n_frames = 0
     samples = None
-    for name, place, length in _FORM.chunks(content, start + 12, start):
+    for name, place, length in FORM.chunks(content, start + 12, start):
         body = content.at(place, min(length, 22))
         if name == b"COMM" and len(body) >= 18:
             channels, n_frames, bits = struct.unpack(">hIh", body[:8])
@@ -140,7 +140,7 @@ def survey_aiff(content: Content, start: int) -> Survey:
             plain = content.at(start + 8, 4) == b"AIFF" or body[18:22] in _AIFF_PLAIN
             block = channels * -(-bits // 8) if plain else 0
         elif name == b"SSND":
-            unknown = _goes_on(content, place + 8, max(length - 8, 0), start, _FORM)
+            unknown = _goes_on(content, place + 8, max(length - 8, 0), start, FORM)
             samples = place + 8, content.size - place - 8 if unknown else length - 8
             if block:
                 break
@@ -149,7 +149,7 @@ def survey_aiff(content: Content, start: int) -> Survey:
     place, length = samples
     if block > 0 and rate > 0 and n_frames * block > content.size - place:
         raise cut_off((content.size - place) / block / rate, n_frames / rate)
-    return _plain(content, start, place, length, block, rate, _FORM)
+    return compare_samples(content, start, place, length, block, rate, FORM)
 
 
 def survey_caf(content: Content, start: int) -> Survey:
@@ -162,7 +162,7 @@ def survey_caf(content: Content, start: int) -> Survey:
             block = block if kind == b"lpcm" and per_packet == 1 else 0
         elif name == b"data":
             length = content.size - place if length == -1 else length
-            return _plain(content, start, place + 4, length - 4, block, rate, _CAF)
+            return compare_samples(content, start, place + 4, length - 4, block, rate, _CAF)
     return Survey((Part(start, content.size),))
 
 
@@ -175,11 +175,11 @@ def survey_au(content: Content, start: int) -> Survey:
     first, length, kind, rate, channels = struct.unpack(order + "5I", head[4:])
     block = _AU_BYTES.get(kind, 0) * channels
     length = content.size - start - first if _goes_on(content, start + first, length, start, None) else length
-    return _plain(content, start, start + first, length, block, rate, None)
+    return compare_samples(content, start, start + first, length, block, rate, None)
 
 
-def _plain(
-    content: Content, start: int, place: int, length: int, block: int, rate: float, layout: _Layout | None
+def compare_samples(
+    content: Content, start: int, place: int, length: int, block: int, rate: float, layout: Layout | None
 ) -> Survey:
     """Compare the length of the samples with what is there, and what stands behind them with chunks."""
     held = content.size - place
@@ -203,9 +203,9 @@ def _plain(
     return Survey((Part(start, content.size, seconds),))
 
 
-def _unclaimed(content: Content, place: int, layout: _Layout | None, start: int) -> int:
+def _unclaimed(content: Content, place: int, layout: Layout | None, start: int) -> int:
     """How many bytes from ``place`` on are neither chunks nor tags nor padding."""
-    if _is_padding(content, place):
+    if is_padding(content, place):
         return 0
     if content.size - place in (128, 129) and b"TAG" in content.at(place, 4):
         return 0
@@ -216,7 +216,7 @@ def _unclaimed(content: Content, place: int, layout: _Layout | None, start: int)
     return min(_behind_chunks(content, at, layout, start) for at in {place, layout.aligned(place, start)})
 
 
-def _behind_chunks(content: Content, place: int, layout: _Layout, start: int) -> int:
+def _behind_chunks(content: Content, place: int, layout: Layout, start: int) -> int:
     """How many bytes follow the chunks that follow from ``place`` on."""
     for name, body, length in layout.chunks(content, place, start):
         if name[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"data", b"SSND") or not _is_name(name[:4]):
@@ -224,15 +224,15 @@ def _behind_chunks(content: Content, place: int, layout: _Layout, start: int) ->
         if length < 0 or body + length > content.size:
             return 0 if name[:4] in _TRAILERS else content.size - place
         place = layout.aligned(body + length, start)
-    return 0 if _is_padding(content, place) else content.size - place
+    return 0 if is_padding(content, place) else content.size - place
 
 
-def _is_padding(content: Content, place: int) -> bool:
+def is_padding(content: Content, place: int) -> bool:
     """Whether a few zeros, or nothing, are all that follows."""
     return content.size - place <= _PADDING and not content.at(place, _PADDING).strip(b"\0")
 
 
-def _goes_on(content: Content, place: int, length: int, start: int, layout: _Layout | None) -> bool:
+def _goes_on(content: Content, place: int, length: int, start: int, layout: Layout | None) -> bool:
     """Whether a 32-bit length is what a program writes that cannot know it: 0, nearly 2 GB, nearly 4 GB."""
     if length == 0:
         return _unclaimed(content, place, layout, start) > 0

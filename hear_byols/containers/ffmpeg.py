@@ -12,7 +12,8 @@ import numpy as np
 
 from hear_byols.errors import InputError
 
-_TELLS_LENGTH = ("mov", "matroska", "asf", "avi", "flv", "wv", "ape", "tta", "caf")  # others only estimate it
+_TELLS_LENGTH = ("mov", "matroska", "asf", "avi", "flv", "wv", "ape", "tta", "mpc", "caf")  # others only estimate it
+_CHECKED = ("tta", "wavpack", "ape")  # codecs with checksums, which FFmpeg compares on wish only
 _SLACK = 0.25  # seconds that an encoder's padding may take
 
 
@@ -33,6 +34,8 @@ class Decoder:
             raise InputError("holds no audio stream")
         self._container = container
         self._stream = container.streams.audio[0]
+        if self._stream.codec_context.name in _CHECKED:
+            self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
         self.rate = int(self._stream.rate or 0)
 
     def blocks(self) -> Iterator[np.ndarray]:

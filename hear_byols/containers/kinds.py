@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from hear_byols.containers.chunks import is_w64, survey_aiff, survey_au, survey_caf, survey_w64, survey_wav
 from hear_byols.containers.content import Content, Part, Survey, after_tags
 from hear_byols.containers.flac import survey_flac
+from hear_byols.containers.frames import is_adts, survey_aac, survey_ac3, survey_amr, survey_flv
+from hear_byols.containers.headers import survey_nist, survey_svx, survey_voc
+from hear_byols.containers.matroska import survey_matroska
 from hear_byols.containers.mp4 import survey_mp4
 from hear_byols.containers.mpeg import find_frame, survey_mpeg
 from hear_byols.containers.ogg import survey_ogg
+from hear_byols.errors import InputError
 
 LIBSNDFILE, FFMPEG = "libsndfile", "ffmpeg"
 _EITHER = (LIBSNDFILE, FFMPEG)
@@ -18,6 +22,13 @@ _EITHER = (LIBSNDFILE, FFMPEG)
 
 def _unknown(content: Content, start: int) -> Survey:
     return Survey((Part(start, content.size),))
+
+
+def _single(content: Content, start: int) -> Survey:
+    """Of these a decoder finds the end; of several that are joined it reads the first."""
+    if (second := content.find(content.at(start, 6), start + 6)) >= 0:
+        raise InputError(f"is several files joined; a second begins at byte {second}")
+    return _unknown(content, start)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Kind:
     readers: tuple[str, ...] = (FFMPEG,)
 
 
-UNKNOWN = Kind("no kind of audio file that is known here", readers=_EITHER)
+UNKNOWN = Kind("no kind of audio file that is known here", readers=(LIBSNDFILE,))
 _MPEG = Kind("MPEG audio", survey_mpeg, _EITHER)
 _WEB_PAGE = Kind("a web page", readers=())
 _HEADS = {
@@ -49,20 +60,23 @@ _HEADS = {
     b"caff": Kind("CAF", survey_caf, (LIBSNDFILE,)),
     b"fLaC": Kind("FLAC", survey_flac, (LIBSNDFILE,)),
     b"OggS": Kind("Ogg", survey_ogg, _EITHER),
-    b"\x1a\x45\xdf\xa3": Kind("Matroska or WebM"),
+    b"\x1a\x45\xdf\xa3": Kind("Matroska or WebM", survey_matroska),
     b"\x30\x26\xb2\x75": Kind("Windows Media"),
-    b"#!AM": Kind("AMR"),
+    b"#!AM": Kind("AMR", survey_amr),
     b"wvpk": Kind("WavPack"),
-    b"MAC ": Kind("Monkey's Audio"),
-    b"TTA1": Kind("True Audio"),
-    b"MPCK": Kind("Musepack"),
-    b"FLV\x01": Kind("Flash video"),
+    b"MAC ": Kind("Monkey's Audio", _single),
+    b"TTA1": Kind("True Audio", _single),
+    b"MPCK": Kind("Musepack", _single),
+    b"NIST": Kind("NIST SPHERE", survey_nist, (LIBSNDFILE,)),
+    b"Crea": Kind("Creative Voice", survey_voc, (LIBSNDFILE,)),
+    b".RMF": Kind("RealMedia"),
+    b"FLV\x01": Kind("Flash video", survey_flv),
 }
 
 _OTHER_FORMS = {
     b"AVI ": Kind("AVI"),
-    b"8SVX": Kind("SVX", readers=(LIBSNDFILE,)),
-    b"16SV": Kind("SVX", readers=(LIBSNDFILE,)),
+    b"8SVX": Kind("SVX", survey_svx, (LIBSNDFILE,)),
+    b"16SV": Kind("SVX", survey_svx, (LIBSNDFILE,)),
 }
 
 
@@ -80,8 +94,10 @@ def find_kind(content: Content) -> tuple[Kind, int]:
         return Kind("MPEG-4 or QuickTime", survey_mp4), start
     if head.lstrip()[:1] == b"<":
         return _WEB_PAGE, start
-    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:
-        return Kind("AAC"), start
+    if is_adts(head):
+        return Kind("AAC", survey_aac), start
+    if head[:2] == b"\x0b\x77":
+        return Kind("AC-3", survey_ac3), start
     if find_frame(content, start, min(content.size, start + (1 << 17))) < min(content.size, start + (1 << 17)):
         return _MPEG, start
     return UNKNOWN, start

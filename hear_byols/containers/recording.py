@@ -134,11 +134,16 @@ class Recording:
             for header in (b"", part.header) if part.header else (b"",):
                 with self._part_file(part, header) as file:
                     try:
-                        sound = soundfile.SoundFile(file)  # pyright: ignore[reportArgumentType]
+                        sound = soundfile.SoundFile(file, closefd=False)  # pyright: ignore[reportArgumentType]
                     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
                         refusal = error
                         continue
                     with sound:
+                        if self._kind is UNKNOWN and sound.format != "MP3":
+                            raise InputError(
+                                f"is {sound.format_info}, which is not read, since it cannot be seen whether such a "
+                                "file is whole; convert it to WAV"
+                            )
                         if header == part.header or _reaches(sound, part):
                             yield sound.samplerate, _length(part, sound), _blocks(sound)
                             return
@@ -153,18 +158,22 @@ class Recording:
         try:
             with (
                 self._part_file(part, b"") as file,
-                soundfile.SoundFile(file) as sound,  # pyright: ignore[reportArgumentType]
+                soundfile.SoundFile(file, closefd=False) as sound,  # pyright: ignore[reportArgumentType]
             ):
                 return _length(part, sound)
         except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError):
             return 0.0
 
     @contextmanager
-    def _part_file(self, part: Part, header: bytes) -> Iterator[bytes | str | BinaryIO]:
-        """What libsndfile opens: the file itself if the part is all of it."""
+    def _part_file(self, part: Part, header: bytes) -> Iterator[int | str | BinaryIO]:
+        """What libsndfile opens: the file itself if the part is all of it.
+
+        It is not given the name, since it would then look for a companion, ``._NAME``, and take MP3 for Sound Designer.
+        """
         start = part.body if header else part.start
         if isinstance(self._source, Path) and not header and start <= self._start and part.stop == self.n_bytes:
-            yield str(self._source) if os.name == "nt" else os.fsencode(self._source)
+            with self._open() as file:
+                yield str(self._source) if os.name == "nt" else file.fileno()
             return
         with io.BufferedReader(Slice(self._open(), start, part.stop, header), _BLOCK) as file:
             yield cast(BinaryIO, file)

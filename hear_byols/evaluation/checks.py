@@ -10,7 +10,8 @@ from pathlib import Path
 import soundfile
 
 from hear_byols._util.files import file_digest
-from hear_byols.errors import TaskError
+from hear_byols.audio import open_audio
+from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.tasks import Clip, Task, read_task
 
 _SLACK_MS = 50.0  # that an event may end after its clip: labels are rounded, lossy formats trim a little
@@ -114,8 +115,9 @@ def _check_audio(task: Task, rate: int) -> list[Finding]:
 
 def _faults(task: Task, clip: Clip, path: Path, rate: int) -> list[tuple[str, str]]:
     try:
+        open_audio(path)
         info = soundfile.info(path)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+    except (InputError, soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         return [("audio", f"cannot be read ({error})")]
     faults = []
     if info.samplerate != rate:

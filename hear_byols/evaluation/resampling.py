@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from hear_byols._util.files import atomic_path, writing
+from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.tasks import Task, read_task
 
@@ -137,13 +138,12 @@ def _resample_file(
     source: Path, source_rate: int, place: Path, sample_rate: int, resample: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     try:
-        audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
         info = soundfile.info(source)
     except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         raise InputError(f"{source}: cannot be read as audio ({error})") from error
-    if rate != source_rate or audio.size == 0:
-        raise InputError(f"{source}: holds {len(audio)} samples at {rate} Hz; expected {source_rate} Hz")
-    samples = resample(np.ascontiguousarray(audio.mean(axis=1)))
+    if info.samplerate != source_rate:
+        raise InputError(f"{source}: has {info.samplerate} Hz; expected {source_rate} Hz")
+    samples = resample(load_audio(source, source_rate))
     with atomic_path(place) as part:
         try:
             soundfile.write(part, samples, sample_rate, format=info.format, subtype=info.subtype)

@@ -95,6 +95,15 @@ def test_an_unreadable_file_is_told_and_the_others_are_made(task, capsys):
     assert not list((task / "16000").rglob("*.part*"))
 
 
+def test_a_clip_that_was_cut_off_is_neither_resampled_nor_passed_over(task, capsys):
+    clip = task / "48000/test/test_low0.wav"
+    clip.write_bytes(clip.read_bytes()[:-20000])
+    assert main(["tasks", "resample", str(task), "--quiet"]) == 1
+    assert "test_low0.wav: is cut off" in capsys.readouterr().err
+    assert main(["tasks", "check", str(task), "--rate", "48000"]) == 1
+    assert "test_low0.wav: is cut off" in capsys.readouterr().out
+
+
 def test_the_result_may_lie_elsewhere(task, tmp_path):
     assert main(["tasks", "resample", str(task), "--output", str(tmp_path / "out"), "--quiet"]) == 0
     assert main(["tasks", "check", str(tmp_path / "out")]) == 0
