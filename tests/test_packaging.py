@@ -166,9 +166,9 @@ def test_modules_that_moved_are_found_and_say_where_they_are() -> None:
     assert former is read_checkpoint
     for name in ("extract.embed_files", "zoo.list_models", "memory.peak_memory", "onnx_export.export_onnx"):
         module, attribute = name.split(".")
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="has moved to"):
             assert callable(getattr(getattr(hear_byols, module), attribute))
-    with pytest.raises(ImportError), pytest.warns(DeprecationWarning):
+    with pytest.raises(ImportError), pytest.warns(DeprecationWarning, match="moved"):
         from hear_byols.extract import nothing  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 

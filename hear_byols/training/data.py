@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 from filelock import FileLock
@@ -150,13 +151,26 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
             yield path.name, path.read_bytes()
             continue
         try:
-            with tarfile.open(path) as shard:
-                for member in shard:
-                    file = shard.extractfile(member) if Path(member.name).suffix.lower() in SEARCHED else None
-                    if file is not None and member.isfile():
-                        yield f"{path.name}:{member.name}", file.read()
+            with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as shard:
+                yield from _members(path, file, shard)
         except tarfile.TarError as error:
             raise InputError(f"{path} is not a readable tar file: {error}") from error
+
+
+def _members(path: Path, file: BinaryIO, shard: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """As :func:`_contents`, of one shard, which must be whole."""
+    size = path.stat().st_size
+    for member in shard:
+        if member.isfile() and Path(member.name).suffix.lower() in SEARCHED:
+            if member.issparse() or member.size > size:
+                raise InputError(f"{path} is damaged: {member.name} claims {member.size} bytes, the file has {size}")
+            yield f"{path.name}:{member.name}", cast(BinaryIO, shard.extractfile(member)).read()
+    if shard.offset >= size:
+        logger.warning("%s has no end mark: it may have been cut off", path)
+    file.seek(shard.offset)
+    while block := file.read(1 << 20):
+        if block.strip(b"\0"):
+            raise InputError(f"{path} holds more behind its end, at byte {shard.offset} of {size}: were files joined?")
 
 
 def _clip(content: bytes, name: str, sample_rate: int) -> np.ndarray | InputError:
