@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hear_byols.errors import OutputError
+from hear_byols.errors import HearByolsError, OutputError
+
+CONTINUES = "make room, the same command continues"
 
 
 @contextmanager
@@ -56,24 +58,28 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, advice: str = "choose another output") -> Iterator[None]:
-    """Turn the system's refusal to write into one clear error.
+def writing(path: Path, advice: str = "make room, or choose another output") -> Iterator[None]:
+    """Turn a refusal to write, the system's or a library's, into one clear error.
 
     Raises:
         OutputError: ``path`` cannot be written; the message ends with the advice.
     """
     try:
         yield
-    except OutputError:
+    except HearByolsError:
         raise
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}); {advice}") from error
+    except Exception as error:
+        # torch and safetensors have errors of their own for a full disk
+        if not (isinstance(error, OSError) or "inline_container" in str(error) or "I/O error" in str(error)):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise OutputError(f"{path} cannot be written ({reason}); {advice}") from error
 
 
 @contextmanager
-def output_path(path: Path) -> Iterator[Path]:
+def output_path(path: Path, advice: str = "make room, or choose another output") -> Iterator[Path]:
     """:func:`atomic_path`, with the one error of :func:`writing`."""
-    with writing(path), atomic_path(path) as part:
+    with writing(path, advice), atomic_path(path) as part:
         yield part
 
 

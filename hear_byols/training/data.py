@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from filelock import FileLock
 
-from hear_byols._util.files import atomic_path
+from hear_byols._util.files import CONTINUES, output_path
 from hear_byols.audio import decode_bytes
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import SEARCHED, read_list, search
@@ -62,7 +62,9 @@ def load_pool(
     fingerprint = json.dumps([_FORMAT, sample_rate, files])
     index_path, audio_path = cache / "index.json", cache / "audio.npy"
     with FileLock(cache / "lock"):
-        if not _is_current(index_path, fingerprint):
+        if _is_current(index_path, fingerprint):
+            _check_samples(cache)
+        else:
             index_path.unlink(missing_ok=True)
             index = {
                 "fingerprint": fingerprint,
@@ -70,8 +72,9 @@ def load_pool(
                 "source_names": [name for name, _ in sources],
                 **_decode(sources, audio_path, sample_rate, workers),
             }
-            (cache / "skipped.txt").write_text("".join(f"{line}\n" for line in index["skipped"]), encoding="utf-8")
-            with atomic_path(index_path) as part:  # last, so that an index always describes a whole array
+            with output_path(cache / "skipped.txt", CONTINUES) as part:
+                part.write_text("".join(f"{line}\n" for line in index["skipped"]), encoding="utf-8")
+            with output_path(index_path, CONTINUES) as part:  # last, so that an index always describes a whole array
                 part.write_text(json.dumps(index), encoding="utf-8")
     pool = AudioPool.open(cache)
     left_out = f", {len(pool.skipped)} files skipped ({cache / 'skipped.txt'} says why)" if pool.skipped else ""
@@ -144,17 +147,47 @@ def _is_current(index_path: Path, fingerprint: str) -> bool:
         return False
 
 
-def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the audio files in shards and plain files."""
+def _check_samples(cache: Path) -> None:
+    """Compare the samples in a cache with what was written.
+
+    Raises:
+        InputError: they have changed.
+    """
+    pool = AudioPool.open(cache)
+    digest = _Digest(pool.sample_rate)
+    for source, begin, end in zip(pool.sources, pool.offsets[:-1], pool.offsets[1:], strict=True):
+        digest.add(int(source), pool.audio[begin:end])
+    if digest.hexdigest() != pool.digest:
+        raise InputError(f"{cache / 'audio.npy'} has changed since it was written; remove {cache}, it is made again")
+
+
+class _Digest:
+    """Of clips, and of where they end."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sha256 = hashlib.sha256(str(sample_rate).encode())
+        self.hexdigest = self._sha256.hexdigest
+
+    def add(self, source: int, clip: np.ndarray) -> None:
+        self._sha256.update(f"{source} {len(clip)} ".encode())
+        self._sha256.update(clip)
+
+
+def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
+    """Names of the audio files in shards and plain files, and their bytes, or why there are none."""
     for path in paths:
         if path.suffix.lower() != ".tar":
-            yield path.name, path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except (OSError, MemoryError) as error:
+                content = InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or 'no memory'})")
+            yield path.name, content
             continue
         try:
             with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as shard:
                 yield from _members(path, file, shard)
-        except tarfile.TarError as error:
-            raise InputError(f"{path} is not a readable tar file: {error}") from error
+        except (tarfile.TarError, OSError, MemoryError) as error:
+            raise InputError(f"{path} is not a readable tar file ({error or type(error).__name__})") from error
 
 
 def _members(path: Path, file: BinaryIO, shard: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
@@ -173,8 +206,10 @@ def _members(path: Path, file: BinaryIO, shard: tarfile.TarFile) -> Iterator[tup
             raise InputError(f"{path} holds more behind its end, at byte {shard.offset} of {size}: were files joined?")
 
 
-def _clip(content: bytes, name: str, sample_rate: int) -> np.ndarray | InputError:
+def _clip(content: bytes | InputError, name: str, sample_rate: int) -> np.ndarray | InputError:
     """One file as mono int16, or why it cannot be used."""
+    if isinstance(content, InputError):
+        return content
     try:
         audio = decode_bytes(content, name, sample_rate)
     except InputError as error:
@@ -200,8 +235,12 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
     lengths: list[int] = []
     source_of_clip: list[int] = []
     skipped: list[str] = []
-    digest = hashlib.sha256(str(sample_rate).encode())
-    with atomic_path(audio_path) as part, open(part, "wb") as out, ThreadPoolExecutor(max(workers, 1)) as threads:
+    digest = _Digest(sample_rate)
+    with (
+        output_path(audio_path, CONTINUES) as part,
+        open(part, "wb") as out,
+        ThreadPoolExecutor(max(workers, 1)) as threads,
+    ):
         _write_header(out, 0)
         for number, (name, paths) in enumerate(sources):
             logger.info("decoding %s", name)
@@ -210,15 +249,15 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
                     skipped.append(str(clip))
                     logger.warning("skipped: %s", clip)
                     continue
-                clip.tofile(out)
-                digest.update(f"{number} {len(clip)} ".encode() + clip.tobytes())
+                out.write(clip)
+                digest.add(number, clip)
                 lengths.append(len(clip))
                 source_of_clip.append(number)
         if not lengths:
             first = f"; first: {skipped[0]}" if skipped else ", such as a tar without audio"
             raise InputError(f"none of the {len(skipped)} audio files found could be used{first}")
         tail = np.zeros(MAX_CROP_SAMPLES, dtype=np.int16)
-        tail.tofile(out)
+        out.write(tail)
         out.flush()
         _write_header(out, sum(lengths) + len(tail))
     return {"lengths": lengths, "sources": source_of_clip, "skipped": skipped, "digest": digest.hexdigest()}

@@ -6,7 +6,7 @@ import csv
 import math
 from pathlib import Path
 
-from hear_byols._util.files import atomic_path
+from hear_byols._util.files import CONTINUES, output_path, writing
 from hear_byols.errors import MissingDependencyError
 
 PROGRESS = ("step", "minutes", "learning_rate")
@@ -37,25 +37,27 @@ class Journal:
     def add(self, row: Row) -> None:
         """Append a line with all :attr:`fields`."""
         self.rows.append(row)
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.fields).writerow(_formatted(row))
-        if self._events is not None:
-            for name in self.fields[2:]:
-                if math.isfinite(row[name]):
-                    self._events.add_scalar(name, row[name], int(row["step"]))
+        with writing(self.path, CONTINUES):
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self.fields).writerow(_formatted(row))
+            if self._events is not None:
+                for name in self.fields[2:]:
+                    if math.isfinite(row[name]):
+                        self._events.add_scalar(name, row[name], int(row["step"]))
 
     def draw(self) -> None:
         """Write the picture of losses and spread."""
-        with atomic_path(self.picture) as part:
+        with output_path(self.picture, CONTINUES) as part:
             draw_curves(self.rows, part)
 
     def close(self) -> None:
         """Flush the events."""
         if self._events is not None:
-            self._events.close()
+            with writing(self.path.with_name("tensorboard"), CONTINUES):
+                self._events.close()
 
     def _rewrite(self) -> None:
-        with atomic_path(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        with output_path(self.path, CONTINUES) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.fields)
             writer.writeheader()
             writer.writerows(_formatted(row) for row in self.rows)

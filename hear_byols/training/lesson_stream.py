@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterable
 from multiprocessing.process import BaseProcess
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hear_byols._util.memory import keep_freed_memory
-from hear_byols.errors import InputError, TrainingError
+from hear_byols.errors import HearByolsError, InputError, TrainingError
 from hear_byols.training.lessons import SHARD, LessonFolder, LessonPlan, Teachers
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.randomness import seeded
@@ -192,13 +193,16 @@ def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], n_ta
     if hasattr(os, "nice"):
         os.nice(5)  # the run itself comes first
     keep_freed_memory()
-    lessons = LessonFolder(folder, plan, AudioPool.open(pool))
-    teachers = Teachers(plan, lessons.pool, device)
-    run = os.getppid()
-    while os.getppid() == run:  # else it was killed
-        with n_taken.get_lock():
-            taken = n_taken.value
-            n_taken.value += 1
-        if taken >= len(shards):
-            return
-        lessons.make(shards[taken], teachers)
+    try:
+        lessons = LessonFolder(folder, plan, AudioPool.open(pool))
+        teachers = Teachers(plan, lessons.pool, device)
+        run = os.getppid()
+        while os.getppid() == run:  # else it was killed
+            with n_taken.get_lock():
+                taken = n_taken.value
+                n_taken.value += 1
+            if taken >= len(shards):
+                return
+            lessons.make(shards[taken], teachers)
+    except HearByolsError as error:
+        sys.exit(f"hear-byols: {error}")

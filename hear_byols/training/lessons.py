@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hear_byols._util.files import atomic_path
+from hear_byols._util.files import CONTINUES, output_path
 from hear_byols.errors import InputError
 from hear_byols.opensmile import N_FEATURES
 from hear_byols.teachers import load_teacher
@@ -31,6 +31,7 @@ from hear_byols.training.pool import AudioPool, cut_crops
 from hear_byols.training.randomness import seeded
 from hear_byols.training.targets import Standardizer
 from hear_byols.training.waveforms import WaveformAugmentation
+from hear_byols.weights.digest import content_digest
 
 SHARD = 512  # lessons of a shard
 SHIFT = 800  # samples that teachers hear beyond the student's crop, which begins anywhere in them: 50 ms
@@ -182,7 +183,7 @@ class LessonFolder:
         path = self.folder / "recipe.json"
         with FileLock(self.folder / "lock"):
             if not path.exists():
-                with atomic_path(path) as part:
+                with output_path(path, CONTINUES) as part:
                     part.write_text(json.dumps(recipe), encoding="utf-8")
         present = json.loads(path.read_text(encoding="utf-8"))
         if present != recipe:
@@ -210,8 +211,8 @@ class LessonFolder:
             waveforms.append(batch)
             features.append(teachers(batch).cpu())
         tensors = {"waveforms": torch.cat(waveforms), "features": torch.cat(features)}
-        with atomic_path(self.path(shard)) as part:
-            save_file(tensors, part)
+        with output_path(self.path(shard), CONTINUES) as part:
+            save_file(tensors, part, metadata={"digest": content_digest(tensors)})
 
     def read(self, shard: int) -> tuple[Tensor, Tensor]:
         """Waveforms, int16 [shape=(SHARD, n_samples)], and features, float16 [shape=(SHARD, PARTS, size)].
@@ -221,6 +222,10 @@ class LessonFolder:
         """
         try:
             with safe_open(self.path(shard), "pt") as file:
-                return file.get_tensor("waveforms"), file.get_tensor("features")
+                digest = (file.metadata() or {}).get("digest")  # of shards made since 1.1
+                tensors = {name: file.get_tensor(name) for name in ("waveforms", "features")}
+            if digest not in (None, content_digest(tensors)):
+                raise OSError("its content has changed since it was written")
         except (SafetensorError, OSError) as error:
             raise InputError(f"{self.path(shard)} is damaged ({error}); remove it to have it made again") from error
+        return tensors["waveforms"], tensors["features"]

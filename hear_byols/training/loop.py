@@ -58,6 +58,8 @@ def train(
     watch = _Watch(trainer, max_minutes)
     row = journal.rows[-1] if journal and journal.rows else {}
     try:
+        if row and trainer.n_steps >= trainer.total_steps:
+            export(trainer, row)  # of a finished run, whose last sitting may have had no room for it
         while trainer.n_steps < trainer.total_steps:
             row = _train_lines(trainer, bar)
             _refuse_failure(row, trainer, folder)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hear_byols._util.files import atomic_path
+from hear_byols._util.files import output_path
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.training.config import PretrainConfig
 
@@ -17,7 +17,7 @@ from hear_byols.training.config import PretrainConfig
 def write_settings(config: PretrainConfig, path: Path) -> None:
     """Write all settings, one a line."""
     lines = [f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(config).items()]
-    with atomic_path(path) as part:
+    with output_path(path) as part:
         part.write_text("".join(lines), encoding="utf-8")
 
 

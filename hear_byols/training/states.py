@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from hear_byols._util.files import atomic_path
-from hear_byols.errors import CheckpointError, TrainingError
+from hear_byols._util.files import CONTINUES, output_path
+from hear_byols.errors import CheckpointError
 from hear_byols.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -30,14 +30,11 @@ def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
         The file.
 
     Raises:
-        TrainingError: the file cannot be written; those before it are kept.
+        OutputError: the file cannot be written; those before it are kept.
     """
     path = folder / f"step-{trainer.n_steps:09d}.pt"
-    try:
-        with atomic_path(path) as part:
-            torch.save(trainer.state_dict(), part)
-    except (OSError, RuntimeError) as error:  # torch has an error of its own for a full disk
-        raise TrainingError(f"{path} cannot be written ({error}); make room, the same command continues") from error
+    with output_path(path, CONTINUES) as part:
+        torch.save(trainer.state_dict(), part)
     for old in states(folder)[:-keep]:
         old.unlink()
     return path

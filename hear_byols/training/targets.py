@@ -22,7 +22,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from hear_byols._util.files import atomic_path
+from hear_byols._util.files import CONTINUES, output_path, writing
 from hear_byols.errors import InputError
 from hear_byols.training.extractors import make_extractor
 from hear_byols.training.pool import AudioPool, cut_crops, draw_places
@@ -89,7 +89,7 @@ class FeatureStore:
                 "name another cache folder, or remove it"
             )
         if not present:
-            with atomic_path(self.folder / "recipe.json") as part:
+            with output_path(self.folder / "recipe.json", CONTINUES) as part:
                 part.write_text(json.dumps(recipe), encoding="utf-8")
 
     def append(self, rows: Iterable[np.ndarray]) -> None:
@@ -98,8 +98,9 @@ class FeatureStore:
         with open(self._rows_path, "ab") as file:
             file.truncate(4 * width * n_done)
             for row in rows:
-                file.write(np.ascontiguousarray(row, np.float32).tobytes())
-                file.flush()
+                with writing(self._rows_path, CONTINUES):
+                    file.write(np.ascontiguousarray(row, np.float32).tobytes())
+                    file.flush()
 
 
 def feature_places(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:

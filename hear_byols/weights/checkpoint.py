@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hear_byols._util.files import atomic_path
+from hear_byols._util.files import output_path
 from hear_byols._util.host import plain_defaults
 from hear_byols._util.numbers import plain
 from hear_byols.config import FrontendConfig, ModelConfig
@@ -101,7 +101,7 @@ def save_checkpoint(
         weights = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     _fit(weights, config, str(path))  # what is written can be read again
     header["digest"] = _digest(header, weights)
-    with atomic_path(path) as part:
+    with output_path(path) as part:
         if path.suffix == ".pth":
             torch.save({**header, "state_dict": weights}, part)
         else:

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,6 +193,49 @@ def test_a_cut_cache_is_one_error(tmp_path):
         file.truncate(1000)
     with pytest.raises(InputError, match=r"cache.*made again"):
         load_pool([tmp_path / "x.wav"], tmp_path / "cache")
+
+
+def test_a_cache_whose_samples_changed_is_one_error(tmp_path):
+    soundfile.write(tmp_path / "x.wav", tone(4000), 16000)
+    load_pool([tmp_path / "x.wav"], tmp_path / "cache")
+    with open(tmp_path / "cache/audio.npy", "r+b") as file:
+        file.seek(2000)
+        file.write(bytes(1000))
+    with pytest.raises(InputError, match=r"audio\.npy has changed since it was written; remove .* it is made again"):
+        load_pool([tmp_path / "x.wav"], tmp_path / "cache")
+
+
+def test_a_shard_is_read_whole_or_refused(shard, tmp_path, caplog):
+    whole = shard.read_bytes()
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
+    for content in (whole + whole, whole[:end] + bytes(1024) + b"more"):
+        shard.write_bytes(content)
+        with pytest.raises(InputError, match="holds more behind its end"):
+            load_pool([shard], tmp_path / "cache")
+    shard.write_bytes(whole[:end])
+    load_pool([shard], tmp_path / "cache")
+    assert "has no end mark" in caplog.text
+    member = tarfile.TarInfo("a.wav")
+    member.size = 1 << 40
+    shard.write_bytes(member.tobuf() + bytes(4096))
+    with pytest.raises(InputError, match=r"a\.wav claims 1099511627776 bytes, the file has 4608"):
+        load_pool([shard], tmp_path / "cache")
+
+
+def test_a_file_that_goes_or_cannot_be_opened_is_skipped(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", tone(4000), 16000)
+    read = Path.read_bytes
+
+    def refused(path):
+        if path.name == "a.wav":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    pool = load_pool([tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "cache")
+    assert pool.n_clips == 1
+    assert "a.wav cannot be read (Permission denied)" in pool.skipped[0]
 
 
 def test_a_tar_without_audio_is_one_error(tmp_path):
