@@ -170,7 +170,7 @@ class _Digest:
 
     def add(self, source: int, clip: np.ndarray) -> None:
         self._sha256.update(f"{source} {len(clip)} ".encode())
-        self._sha256.update(clip)
+        self._sha256.update(clip.data)
 
 
 def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
@@ -249,7 +249,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
                     skipped.append(str(clip))
                     logger.warning("skipped: %s", clip)
                     continue
-                out.write(clip)
+                out.write(clip.data)
                 digest.add(number, clip)
                 lengths.append(len(clip))
                 source_of_clip.append(number)
@@ -257,7 +257,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
             first = f"; first: {skipped[0]}" if skipped else ", such as a tar without audio"
             raise InputError(f"none of the {len(skipped)} audio files found could be used{first}")
         tail = np.zeros(MAX_CROP_SAMPLES, dtype=np.int16)
-        out.write(tail)
+        out.write(tail.data)
         out.flush()
         _write_header(out, sum(lengths) + len(tail))
     return {"lengths": lengths, "sources": source_of_clip, "skipped": skipped, "digest": digest.hexdigest()}
