@@ -28,7 +28,8 @@ USED = [*CLASSIFY, *MAP, *SEARCH, *PARQUET, *FORMATS, *ONNX]
 TESTED = [*TRAIN, *EVAL, *ANALYSIS, *CLASSIFY, *SEARCH, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY, *TEACHERS]
 ECOSYSTEM = ["transformers>=4.47", "datasets>=3.0", "mteb>=2.26"]  # whose own checks the adapters pass
 TEST = [*TESTED, *ECOSYSTEM, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3", "babel>=2.12"]
-DEV = [*TEST, *MAP, "ruff>=0.6", "pyright>=1.1.380", "build>=1.2", "twine>=6.1"]
+TEST += ["build>=1.2", "twine>=6.1", "check-jsonschema>=0.29"]
+DEV = [*TEST, *MAP, "ruff>=0.6", "pyright>=1.1.380"]
 
 setup(
     name="hear_byols",
@@ -46,7 +47,7 @@ setup(
         "hear_byols": ["py.typed"],
         "hear_byols.analysis": ["*.html"],
         "hear_byols.evaluation": ["*.csv"],
-        "hear_byols.checkpoints": ["*.pth", "*.safetensors", "*.md", "*.csv"],
+        "hear_byols.checkpoints": ["*_hybrid.*", "*.md", "*.csv"],  # the sdist holds the others too
     },
     include_package_data=False,
     install_requires=[

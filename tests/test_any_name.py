@@ -44,6 +44,26 @@ def reasons(report) -> dict[str, str]:
     return {failure.name: failure.reason for failure in report.failures}
 
 
+def test_names_in_a_csv_table_are_no_formulas(tmp_path):
+    names = ["=1+1.wav", "@x.wav", "plain.wav"]
+    for i, name in enumerate(names):
+        write(tmp_path / "in" / name, i)
+    out = tmp_path / "out"
+    vectors = {}
+    for seed in (0, 9):  # the second time one file has changed: the others' rows are kept
+        write(tmp_path / "in" / "plain.wav", seed)
+        embed_to_folder([tmp_path / "in"], out, model=MODEL, format="csv")
+        cells = set()
+        for table in (out / "embeddings").glob("*.csv"):
+            with open(table) as file:
+                cells |= {row[0] for row in csv.reader(file)}
+        assert cells == {"source", "'=1+1.wav", "'@x.wav", "plain.wav"}
+        content = hear_byols.read_embeddings(out)
+        assert sorted(content.names) == sorted(names)
+        vectors[seed] = dict(zip(content.names, content.vectors, strict=True))
+    assert [np.array_equal(vectors[0][name], vectors[9][name]) for name in names] == [True, True, False]
+
+
 @pytest.mark.parametrize("format", ["npz", "npy", "csv", "parquet"])
 def test_names_that_are_no_utf8_are_embedded_like_any_other(tmp_path, format):
     if format == "parquet":

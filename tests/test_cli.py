@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -230,6 +231,9 @@ def test_info_describes_a_checkpoint(checkpoint, capsys):
     assert main(["info", str(checkpoint)]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert (lines["sha256"], lines["provenance.steps"]) == (description["sha256"], "7")
+    assert main(["info", "cnn_hybrid"]) == 0
+    sources = [line for line in capsys.readouterr().out.splitlines() if line.startswith("provenance.data ")]
+    assert len(sources) == len(hear_byols.load_model("cnn_hybrid").provenance["data"]) > 5
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert main(["info", str(checkpoint)]) == 2
 
@@ -274,23 +278,23 @@ def test_verify_finds_weights_that_give_no_numbers(cached, monkeypatch, capsys):
     assert "not finite" in capsys.readouterr().out
 
 
-def test_demo_makes_embeds_and_compares(tmp_path, capsys):
+@pytest.mark.parametrize("model", ["cnn_hybrid", "cvt_hybrid"])
+def test_the_demo_finds_the_other_sound_of_a_kind(tmp_path, capsys, model):
     for _ in range(2):  # again over its own output
-        assert main(["demo", "--output", str(tmp_path / "demo"), "--model", MODEL]) == 0
-    out = capsys.readouterr().out
-    rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit() and "." in line.split()[1]]
-    names = [row[1] for row in rows[:6]]
-    assert names == [
-        path.name for path in sorted((tmp_path / "demo" / "audio").iterdir(), key=lambda p: names.index(p.name))
-    ]
-    similarities = np.array([[float(value) for value in row[2:]] for row in rows[:6]])
-    np.testing.assert_array_equal(np.diag(similarities), 1)
-    np.testing.assert_array_equal(similarities, similarities.T)
-    assert (similarities[~np.eye(6, dtype=bool)] < 1).all()
-    vectors = [np.load(tmp_path / "demo" / "embeddings" / f"{name}.npz")["embedding"] for name in names[:2]]
-    cosine = vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1])
-    assert similarities[0, 1] == pytest.approx(cosine, abs=6e-4)
-    assert str(tmp_path / "demo" / "embeddings") in out
+        assert main(["demo", "--output", str(tmp_path / "demo"), "--model", model]) == 0
+        table, _, rest = capsys.readouterr().out.partition("\n\n")
+    sounds = {path.name for path in (tmp_path / "demo" / "audio").iterdir()}
+    rows = [line.split() for line in table.splitlines()[1:]]
+    assert {row[0] for row in rows} == sounds
+    for name, nearest, cosine, after in rows:
+        assert name != nearest
+        assert name.split("_")[0].split(".")[0] == nearest.split("_")[0].split(".")[0]
+        assert 1 > float(cosine) > float(after)
+    assert str(tmp_path / "demo" / "embeddings") in rest
+    page = (tmp_path / "demo" / "demo.html").read_text()
+    assert set(re.findall(r'<audio controls src="audio/([^"]+)">', page)) == sounds
+    assert len(re.findall("<td style", page)) == len(sounds) ** 2
+    assert all(f">{cosine}</td>" in page for _, _, cosine, _ in rows)
 
 
 def test_example_audio_is_audible_and_the_same_every_time(tmp_path):
@@ -302,5 +306,5 @@ def test_example_audio_is_audible_and_the_same_every_time(tmp_path):
         assert 1.5 <= len(audio) / rate <= 3
         assert 0.1 < np.abs(audio).max() < 0.999
         np.testing.assert_array_equal(audio, soundfile.read(again, always_2d=True)[0])
-    assert len(shapes) == len(first) == 6
+    assert len(shapes) == len(first) == 8
     assert (".wav", 44100, 2) in shapes

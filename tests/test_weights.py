@@ -27,7 +27,7 @@ from hear_byols.errors import CheckpointError, DownloadError, OptionError, Weigh
 from hear_byols.hear import load_model
 from hear_byols.weights import original, registry
 from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
-from hear_byols.weights.locate import cache_dir, locate, shipped_dir
+from hear_byols.weights.locate import cache_dir, local_file, locate, shipped_dir
 
 CONTENT = bytes(range(256)) * 512  # 128 KiB
 LARGE = bytes(24 << 20)  # the Hub's client writes in pieces of 10 MiB
@@ -107,10 +107,10 @@ def test_every_shipped_record_matches_its_file():
     """Says the right values when record and file disagree."""
     for name in registry.list_models():
         record = registry.find_record(name)
-        if record.source != "shipped":
+        if record.source not in ("shipped", "checkout"):
             continue
-        path = shipped_dir() / record.file
-        assert path.is_file(), f"{record.file} of record {name!r} is not in {shipped_dir().name}/"
+        path = local_file(record)
+        assert path is not None, f"{record.file} of record {name!r} is not in {shipped_dir().name}/"
         content = path.read_bytes()
         assert (record.size, record.sha256) == (len(content), sha256(content)), (
             f"record {name!r} and {record.file} disagree; the file has size={len(content)}, sha256={sha256(content)!r}"
@@ -125,7 +125,7 @@ def test_records_are_complete():
     for name in registry.list_models():
         record = registry.find_record(name)
         assert record.name == name
-        assert record.source in ("shipped", "url", "hub", "random", "opensmile")
+        assert record.source in ("shipped", "checkout", "url", "hub", "random", "opensmile")
         if record.source in ("url", "hub"):
             assert record.sha256 or record.git_blob
             assert record.location.startswith(("https://", "hf://"))
@@ -178,6 +178,19 @@ def test_shipped_goes_before_cache_and_is_verified(tmp_path, monkeypatch, online
     (shipped / "w.pth").unlink()
     with pytest.raises(WeightsNotFoundError, match="should be shipped"):
         locate("w")
+
+
+def test_weights_of_the_checkout_are_taken_from_the_cache_elsewhere(tmp_path, monkeypatch, online):
+    monkeypatch.setattr("hear_byols.weights.locate.shipped_dir", lambda: tmp_path)
+    record = registry.WeightRecord("w", "cnn", 8, "checkout", "w.pth", size=3, sha256=sha256(b"our"))
+    _register(monkeypatch, record)
+    with pytest.raises(WeightsNotFoundError, match=f"not of the installed package; put it into {online}"):
+        locate("w")
+    online.mkdir()
+    (online / "w.pth").write_bytes(b"our")
+    assert locate("w").path == online / "w.pth"
+    (tmp_path / "w.pth").write_bytes(b"our")
+    assert locate("w").path == tmp_path / "w.pth"
 
 
 def test_cache_goes_before_download(server, record, online):

@@ -12,16 +12,17 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a cell that begins so is ru
 
 
 def guarded(text: str) -> str:
-    """Text as a cell that is never a formula: one that begins like one gets an apostrophe before it.
+    """Text as a cell that is never a formula, in UTF-8: other bytes of file names become question marks."""
+    return as_text(text.encode("utf-8", "replace").decode("utf-8"))
 
-    Bytes of file names that are no UTF-8 become question marks.
-    """
-    text = text.encode("utf-8", "replace").decode("utf-8")
+
+def as_text(text: str) -> str:
+    """Text as a cell that is never a formula: one that begins like one gets an apostrophe before it."""
     return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
 
 
 def unguarded(cell: str) -> str:
-    """The text that :func:`guarded` made a cell of."""
+    """The text that :func:`as_text` made a cell of."""
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
 
 

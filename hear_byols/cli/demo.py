@@ -1,4 +1,4 @@
-"""``hear-byols demo``: makes its own example audio, embeds it and compares the embeddings."""
+"""``hear-byols demo``: makes its own example audio, embeds it and shows which sounds are neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_byols._util.files import atomic_path
 from hear_byols.weights.registry import DEFAULT_MODEL
+
+_ALIKE, _UNLIKE = "31,119,180", "214,39,40"
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>hear-byols demo</title>
+<style>body{font-family:sans-serif;margin:2em}td,th{padding:.3em .6em;font-weight:normal}td{text-align:right;width:4em}
+th:first-child{text-align:left}audio{height:2em}</style>
+<h1>How alike the embeddings are</h1>
+<p>Cosines of the vectors less their mean: blue is alike, red is unlike.</p>
+<table><tr><th></th>HEAD</tr>
+ROWS</table></html>
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -17,7 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="embed example audio",
-        description="Make six short sounds, embed them as 'embed' does, and print how similar their embeddings are.",
+        description="Make eight short sounds, two of a kind, embed them as 'embed' does, print each one's nearest "
+        "neighbour, and write a page with a picture and the sounds.",
     )
     parser.add_argument("--output", "-o", default="hear-byols-demo", metavar="DIR", help="default: %(default)s")
     parser.add_argument(
@@ -29,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write audio, embed it, print a table."""
+    """Write audio, embed it, print a table, draw it."""
     from hear_byols.cli.demo_sounds import write_examples
     from hear_byols.extraction.extract import embed_to_folder
     from hear_byols.extraction.index import writing
@@ -45,15 +58,38 @@ def run(args: argparse.Namespace) -> int:
     if report.failures:
         return 1
     vectors = [np.load(output / "embeddings" / f"{path.name}.npz")["embedding"] for path in audio]
-    print(f"cosine similarity of the embeddings, {vectors[0].size} values each:\n")
-    _print_similarities([path.name for path in audio], vectors)
-    print(f"\nsounds: {output / 'audio'}\nembeddings: {output / 'embeddings'}, described in {output / 'manifest.json'}")
+    names, similarities = [path.name for path in audio], _similarities(vectors)
+    _print_neighbours(names, similarities)
+    page = output / "demo.html"
+    with atomic_path(page) as part:
+        part.write_text(_page(names, similarities), encoding="utf-8")
+    print(
+        f"\npicture, with the sounds: {page}\nembeddings: {output / 'embeddings'}, as {output / 'manifest.json'} says"
+    )
     return 0
 
 
-def _print_similarities(names: Sequence[str], vectors: Sequence[np.ndarray]) -> None:
-    units = np.stack([vector / np.linalg.norm(vector) for vector in vectors])
+def _similarities(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """Cosines of the vectors less their mean, what all sounds have in common [shape=(n, n)]."""
+    centred = np.stack(vectors) - np.mean(vectors, axis=0)
+    units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    return units @ units.T
+
+
+def _print_neighbours(names: Sequence[str], similarities: np.ndarray) -> None:
     width = max(map(len, names))
-    print(" " * (width + 4) + "".join(f"{i + 1:>7}" for i in range(len(names))))
-    for i, (name, row) in enumerate(zip(names, units @ units.T, strict=True)):
-        print(f"{i + 1:>2}  {name:<{width}}" + "".join(f"{value:>7.3f}" for value in row))
+    print(f"{'sound':<{width}}  {'nearest of the others':<{width}}  cosine  next")
+    for name, row in zip(names, similarities, strict=True):
+        _, first, second = np.argsort(-row, kind="stable")[:3]
+        print(f"{name:<{width}}  {names[first]:<{width}}  {row[first]:>6.2f}  {row[second]:.2f}")
+
+
+def _page(names: Sequence[str], similarities: np.ndarray) -> str:
+    """The similarities as a coloured table, beside players of the sounds."""
+    rows = []
+    for name, row in zip(names, similarities, strict=True):
+        colours = [f"rgba({_ALIKE if value > 0 else _UNLIKE},{abs(value):.2f})" for value in row]
+        cells = (f'<td style="background:{c}">{value:.2f}</td>' for c, value in zip(colours, row, strict=True))
+        rows.append(f'<tr><th>{name}<br><audio controls src="audio/{name}"></audio></th>{"".join(cells)}</tr>')
+    head = "".join(f"<th>{name.rpartition('.')[0].replace('_', ' ')}</th>" for name in names)
+    return _PAGE.replace("HEAD", head).replace("ROWS", "\n".join(rows))

@@ -1,4 +1,4 @@
-"""Example audio made from nothing: six short sounds in different formats, rates and numbers of channels."""
+"""Example audio made from nothing: eight short sounds, two of a kind, in various formats, rates and channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_examples(folder: str | os.PathLike[str]) -> list[Path]:
         folder: made if necessary.
 
     Returns:
-        The files' paths: two melodies, two voices, bursts of noise and a chirp.
+        The files' paths: two melodies, two voices, two series of bursts of noise and two chirps.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def noise_bursts(rate: int, n_bursts: int = 6, burst_s: float = 0.35, seed: int 
 
 
 def chirp(rate: int, from_hz: float = 100, to_hz: float = 3500, length_s: float = 2.0) -> np.ndarray:
-    """A sine whose pitch rises exponentially.
+    """A sine whose pitch changes exponentially.
 
     Args:
         rate: in Hz.
@@ -121,5 +121,7 @@ _EXAMPLES: dict[str, tuple[int, Callable[[int], np.ndarray]]] = {
     "voice_low.wav": (16000, lambda rate: voice(rate, 110)),
     "voice_high.flac": (48000, lambda rate: voice(rate, 210)),
     "noise_bursts.flac": (32000, noise_bursts),
+    "noise_bursts_faster.wav": (22050, lambda rate: noise_bursts(rate, n_bursts=9, burst_s=0.22, seed=1)),
     "chirp.wav": (8000, chirp),
+    "chirp_falling.flac": (16000, lambda rate: chirp(rate, from_hz=3000, to_hz=150)),
 }

@@ -64,8 +64,8 @@ def _lines(content: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for key, value in content.items():
         if isinstance(value, dict) and value:
             lines += _lines(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            lines += _lines({str(i): item for i, item in enumerate(value, 1)}, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            lines += [(prefix + key, "; ".join(map(str, item.values()))) for item in value]  # a source a line
         elif isinstance(value, list):
             lines.append((prefix + key, ", ".join(map(str, value)) or "-"))
         else:

@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from hear_byols._util.files import atomic_path
+from hear_byols._util.tables import as_text
 from hear_byols.errors import MissingDependencyError, OptionError
 
 
@@ -102,12 +103,12 @@ def _write_csv(items: Sequence[Embedded], path: Path) -> list[Path]:
         for item in items:
             for time, vector in item.rows():
                 values = (f"{value:.9g}" for value in vector.tolist())  # 9 digits give a float32 back exactly
-                writer.writerow([item.source, *([f"{time:.9g}"] if times else []), *values])
+                writer.writerow([as_text(item.source), *([f"{time:.9g}"] if times else []), *values])
     return [path]
 
 
 def _keep_csv(path: Path, sources: Collection[str], new: Path) -> None:
-    wanted = set(sources)
+    wanted = set(map(as_text, sources))
     with atomic_path(new, sync=False) as part, _open_csv(path, "r") as old, _open_csv(part, "w") as file:
         rows = csv.reader(old)
         writer = csv.writer(file, lineterminator="\n")

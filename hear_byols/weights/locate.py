@@ -96,7 +96,7 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
         return Source(added_teacher(find_teacher(record.name), cache_dir()), record)
     if record.source == "hub":
         return Source(_verified(_from_hub(record.location), record), record)
-    return Source(_shipped(record) if record.source == "shipped" else _cached(record), record)
+    return Source(_cached(record) if record.source == "url" else _shipped(record), record)
 
 
 def existing_file(spec: str | os.PathLike[str]) -> Path | None:
@@ -115,9 +115,9 @@ def local_file(record: WeightRecord) -> Path | None:
         assert match is not None  # the records' own
         cached = try_to_load_from_cache(match["repo"], match["file"], revision=match["revision"])
         return Path(cached) if isinstance(cached, str) else None
-    folder = {"shipped": shipped_dir, "url": cache_dir, "teacher": cache_dir}.get(record.source)
-    path = folder() / record.file if folder else None
-    return path if path is not None and path.is_file() else None
+    folders = [shipped_dir()] if record.source in ("shipped", "checkout") else []
+    folders += [cache_dir()] if record.source in ("url", "teacher", "checkout") else []
+    return next((folder / record.file for folder in folders if (folder / record.file).is_file()), None)
 
 
 def _unknown(spec: str) -> str:
@@ -134,10 +134,15 @@ def _unknown(spec: str) -> str:
 
 
 def _shipped(record: WeightRecord) -> Path:
-    path = shipped_dir() / record.file
-    if not path.is_file():
-        raise WeightsNotFoundError(f"{record.file} should be shipped in {path.parent} but is not there; reinstall")
-    return _verified(path, record)
+    path = local_file(record)
+    if path is not None:
+        return _verified(path, record)
+    if record.source == "checkout":
+        raise WeightsNotFoundError(
+            f"{record.file} is part of the source repository and its archive (checkpoints/), not of the installed "
+            f"package; put it into {cache_dir()}, or give its path"
+        )
+    raise WeightsNotFoundError(f"{record.file} should be shipped in {shipped_dir()} but is not there; reinstall")
 
 
 def _verified(path: Path, record: WeightRecord) -> Path:

@@ -22,9 +22,10 @@ class WeightRecord:
         name: as given to ``load_model``.
         encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``; empty for ``"opensmile"`` and teachers.
         embedding_size: of scene and timestamp embeddings.
-        source: ``"shipped"`` (in the package), ``"url"`` (downloaded and cached), ``"hub"`` (Hugging Face Hub),
-            ``"random"`` (untrained, made from a fixed seed; a baseline), ``"opensmile"`` (no weights: the features
-            of the optional opensmile package) or ``"teacher"`` (added by ``hear-byols teachers add``).
+        source: ``"shipped"`` (in the package), ``"checkout"`` (in the source repository and its archive), ``"url"``
+            (downloaded and cached), ``"hub"`` (Hugging Face Hub), ``"random"`` (untrained, made from a fixed seed; a
+            baseline), ``"opensmile"`` (no weights: the features of the optional opensmile package) or ``"teacher"``
+            (added by ``hear-byols teachers add``).
         file: name of the file, shipped or cached.
         location: where ``"url"`` and ``"hub"`` files come from.
         sha256: digest of the file, where known.
@@ -89,7 +90,7 @@ def _self_supervised(name: str, encoder: str, size: int, row: str, sha256: str, 
         name=name,
         encoder=encoder,
         embedding_size=size,
-        source="shipped",
+        source="checkout",
         file=f"{name}.pth",
         sha256=sha256,
         size=n_bytes,

@@ -1,0 +1,97 @@
+"""What a release is made with: one version everywhere, workflows of a public forge, a container's file."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+from checkout import ROOT, run
+
+import hear_byols
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_one_version_everywhere():
+    """The changelog's newest release, the package's and the citation's."""
+    headings = re.findall(
+        r"^## (\d+)\.(\d+)\.(\d+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    versions = [tuple(map(int, heading)) for heading in headings]
+    assert versions == sorted(set(versions), reverse=True)
+    assert hear_byols.__version__ == ".".join(headings[0])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == hear_byols.__version__
+    assert citation["cff-version"] == "1.2.0"
+
+
+def test_licences_are_the_same_everywhere():
+    (expression,) = re.findall(r'license_expression="(.+?)"', (ROOT / "setup.py").read_text())
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] == expression.split(" AND ")
+    notice = (ROOT / "NOTICE").read_text()
+    assert all(f"SPDX: {name}" in notice for name in expression.split(" AND ")[1:])
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_are_what_the_forge_takes(path):
+    pytest.importorskip("check_jsonschema")
+    run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", path], cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_run_what_exists(path):
+    """Scripts are sound shell, files they name are here, and only the publishing job may write anything."""
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        assert job.get("permissions", {}) == ({"id-token": "write"} if name == "publish" else {})
+        for step in job["steps"]:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[\w./]+", step.get("uses", "a/b@c"))
+            script = step.get("run", "")
+            subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+            for file in re.findall(r"(?:^|\s)((?:\.ci|tests|hear_byols)/[\w./]+|[A-Z]+\.\w+)", script):
+                assert (ROOT / file).is_file(), file
+    assert {path.stem for path in WORKFLOWS} == {"test", "release"}
+
+
+def test_the_release_workflow_compares_versions(tmp_path):
+    """Its own script, on this checkout: this version's tag passes, another's does not."""
+    steps = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]["build"]["steps"]
+    (script,) = (step["run"] for step in steps if "GITHUB_REF_NAME" in step.get("run", ""))
+    run(["bash", "-e", "-c", script], cwd=ROOT, GITHUB_REF_NAME=f"v{hear_byols.__version__}")
+    with pytest.raises(AssertionError, match="ended with 1"):
+        run(["bash", "-e", "-c", script], cwd=ROOT, GITHUB_REF_NAME="v9.9.9")
+
+
+def container_file() -> list[tuple[str, str]]:
+    """Its instructions and what they say."""
+    text = (ROOT / "Containerfile").read_text().replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_container_holds_all_that_a_build_needs(tmp_path):
+    """What it copies builds the package, and its command starts from that without a network."""
+    instructions = container_file()
+    assert instructions[0][0] == "FROM"
+    source = tmp_path / "src"
+    for _, what in (line for line in instructions if line[0] == "COPY"):
+        *files, target = what.split()
+        for file in files:
+            place = tmp_path / target.strip("/") / (file if target.endswith("/") else "")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            run(["cp", "-r", ROOT / file, place], cwd=ROOT)
+    (install,) = (what for name, what in instructions if name == "RUN" and "/src" in what)
+    extras = re.search(r"/src\[([\w,]+)\]", install)[1].split(",")
+    assert all(f'"{extra}":' in (ROOT / "setup.py").read_text() for extra in extras)
+    run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path / "site", source], cwd=tmp_path
+    )
+    variables = dict(pair.split("=") for name, what in instructions if name == "ENV" for pair in shlex.split(what))
+    (entry,) = (yaml.safe_load(what) for name, what in instructions if name == "ENTRYPOINT")
+    assert variables["HEAR_BYOLS_OFFLINE"] == "1"
+    command = [sys.executable, tmp_path / "site" / "bin" / entry[0], "verify", "cnn_hybrid"]
+    assert run(command, tmp_path, PYTHONPATH=str(tmp_path / "site"), **variables).stdout.startswith("ok")
