@@ -45,7 +45,7 @@ setup(
     package_dir={"hear_byols.checkpoints": "checkpoints"},
     package_data={
         "hear_byols": ["py.typed"],
-        "hear_byols.analysis": ["*.html"],
+        "hear_byols.answers": ["*.html"],
         "hear_byols.evaluation": ["*.csv"],
         "hear_byols.checkpoints": ["*_hybrid.*", "*.md", "*.csv"],  # the sdist holds the others too
     },

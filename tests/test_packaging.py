@@ -104,7 +104,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     sources = {str(path.relative_to(built.checkout)) for path in (built.checkout / "hear_byols").rglob("*.py")}
     assert {name for name in files if name.endswith(".py")} == sources
     assert "hear_byols/py.typed" in files
-    assert "hear_byols/analysis/map_page.html" in files
+    assert "hear_byols/answers/map_page.html" in files
     assert "hear_byols/variants/cvt_hybrid.py" in files
 
 

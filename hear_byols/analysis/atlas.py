@@ -6,19 +6,40 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from hear_byols.analysis.figures import printable
 from hear_byols.analysis.projection import Projection
 
-# Okabe and Ito's colours, told apart with all common kinds of colour blindness; without yellow, pale on white.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#d55e00")
+# Okabe and Ito's colours without yellow, then 13 more: under full protanopia, deuteranopia and tritanopia every two of
+# the 20 are as far apart as the nearest two of Okabe and Ito's are (0.076 in OKLab).
+COLOURS = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#d55e00"),
+    *("#8844ff", "#881100", "#bbddaa", "#444466", "#66ddff", "#ffcc44", "#bb2200"),
+    *("#99bb88", "#aa4488", "#aa77ff", "#770099", "#5500dd", "#446655"),
+)
 # By their names in matplotlib; the page draws the same.
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#a0a0a0"
 NO_LABEL = "(no label)"
-MOST_CLASSES = len(COLOURS) * len(SHAPES)  # 7 and 8 have no common divisor, so each pair comes once
+MOST_CLASSES = len(COLOURS) * len(SHAPES)  # 20 and 7 have no common divisor, so each pair comes once
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a point of a map sounds like.
+
+    Args:
+        path: of the file.
+        start_s: where its stretch begins; None for the whole file.
+        end_s: where it ends.
+    """
+
+    path: Path
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,7 @@ class Atlas:
         names: of the files [n].
         labels: of the files, ``"(no label)"`` where there is none [n].
         classes: marks; every file belongs to exactly one.
+        sounds: of the points; empty where they are not known.
     """
 
     title: str
@@ -55,12 +77,19 @@ class Atlas:
     names: tuple[str, ...]
     labels: tuple[str, ...]
     classes: tuple[Class, ...]
+    sounds: tuple[Sound, ...] = ()
 
 
-def make_atlas(title: str, projection: Projection, names: Sequence[str], labels: Sequence[str | None]) -> Atlas:
-    """Give every label a mark; neighbours in the legend differ in colour and in shape.
+def make_atlas(
+    title: str,
+    projection: Projection,
+    names: Sequence[str],
+    labels: Sequence[str | None],
+    sounds: Sequence[Sound] = (),
+) -> Atlas:
+    """Give every label a mark: up to 20 have their own colours; neighbours in the legend differ in shape, too.
 
-    Labels beyond the 56 that have a mark of their own, the rarest, share one in grey; files without a label another.
+    Labels beyond the 140 that have a mark of their own, the rarest, share one in grey; files without a label another.
     """
     title, labels = printable(title), [own and printable(own) for own in labels]
     known = Counter(label for label in labels if label is not None)
@@ -79,8 +108,8 @@ def make_atlas(title: str, projection: Projection, names: Sequence[str], labels:
         Class(label, colour, shape, tuple(np.flatnonzero([own in members for own in labels]).tolist()))
         for label, colour, shape, members in marks
     )
-    shown = map(printable, names)
-    return Atlas(title, projection, tuple(shown), tuple(NO_LABEL if own is None else own for own in labels), classes)
+    shown = tuple(NO_LABEL if own is None else own for own in labels)
+    return Atlas(title, projection, tuple(map(printable, names)), shown, classes, tuple(sounds))
 
 
 def natural_key(label: str) -> list[tuple[int, int, str]]:

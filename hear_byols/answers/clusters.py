@@ -49,10 +49,18 @@ def find_clusters(folder: PathLike, number: int | None = None, seed: int = 0) ->
         OptionError: a number below 2 or above that of the rows.
         MissingDependencyError: scikit-learn is not installed.
     """
-    cluster = require("sklearn.cluster", "clusters", "classify")
     content = compact(folder)
-    rows = content.rows.astype(np.float32)
-    rows -= rows.mean(0)
+    clusters, distances = cluster_rows(content.rows.astype(np.float32), number, seed)
+    return Clusters(tuple(content.names[owner] for owner in content.owners), content.times_ms, clusters, distances)
+
+
+def cluster_rows(rows: np.ndarray, number: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of unit vectors, the largest first, and distances to their centres [shape=(n_rows,)] each.
+
+    Arguments and errors as :func:`find_clusters`.
+    """
+    cluster = require("sklearn.cluster", "clusters", "classify")
+    rows = rows - rows.mean(0)
     _, vectors = np.linalg.eigh(rows.T @ rows)
     rows = rows @ vectors[:, -_DIMENSIONS:]
     if number is None:
@@ -65,5 +73,4 @@ def find_clusters(folder: PathLike, number: int | None = None, seed: int = 0) ->
     ranks = np.empty(number, np.int64)
     ranks[order] = np.arange(number)
     distances = np.linalg.norm(rows - fitted.cluster_centers_[fitted.labels_], axis=1)
-    names = tuple(content.names[owner] for owner in content.owners)
-    return Clusters(names, content.times_ms, ranks[fitted.labels_], distances)
+    return ranks[fitted.labels_], distances

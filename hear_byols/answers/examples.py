@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from hear_byols._util.tables import unguarded
+from hear_byols.answers.labels import Label, first_folder, read_table
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.arrays import embed_each
 from hear_byols.extraction.files import AudioFile, PathLike, collect
@@ -18,7 +17,6 @@ from hear_byols.extraction.groups import Failure
 from hear_byols.interface import AudioModel
 
 LoadModel = Callable[[], AudioModel]
-_PATH, _LABEL, _GROUP = ("path", "file", "filename"), ("label",), ("group",)
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,6 @@ class Clips:
     groups: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     source: EmbeddingFolder | None = None
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a table says of a file."""
-
-    label: str
-    group: str = ""
 
 
 def labelled_clips(source: PathLike, model: LoadModel, labels: PathLike | None = None, progress: bool = False) -> Clips:
@@ -111,28 +101,16 @@ def embed_clips(files: Sequence[AudioFile], model: LoadModel, table: Mapping[str
 
 
 def read_labels(path: PathLike) -> dict[str, Label]:
-    """Read a table path,label[,group] in UTF-8, as {path: label}.
+    """The label of each path of a table.
 
     Raises:
-        OptionError: it cannot be read, lacks a column, or gives a path two labels.
+        OptionError: as :func:`~hear_byols.answers.labels.read_table`, or a path has two labels.
     """
-    found: dict[str, Label] = {}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [_column(reader.fieldnames or (), names) for names in (_PATH, _LABEL, _GROUP)]
-            if None in columns[:2]:
-                got = ", ".join(reader.fieldnames or ()) or "nothing"
-                raise OptionError(f"{path}: the first line must name the columns path and label; it holds {got[:200]}")
-            for row in reader:
-                name, label, group = (unguarded(str((column and row[column]) or "").strip()) for column in columns)
-                name = PurePosixPath(name).as_posix()
-                if label and found.setdefault(name, Label(label, group)) != Label(label, group):
-                    raise OptionError(
-                        f"{path} gives {name!r} the labels {found[name].label!r} and {label!r}; one is due"
-                    )
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise OptionError(f"{path}: cannot be read as a table (CSV in UTF-8) or a folder ({error})") from error
+    found = {}
+    for name, rows in read_table(path).items():
+        if len(set(rows)) > 1:
+            raise OptionError(f"{path} gives {name!r} the labels {rows[0].label!r} and {rows[-1].label!r}; one is due")
+        found[name] = rows[0]
     return found
 
 
@@ -180,8 +158,4 @@ def _labels_of(names: Iterable[str], table: Mapping[str, Label]) -> tuple[tuple[
 
 
 def _first_folders(names: Iterable[str]) -> dict[str, Label]:
-    return {name: Label(PurePosixPath(name).parts[0]) for name in names if "/" in name}
-
-
-def _column(present: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((column for column in present if column.strip().lower() in names), None)
+    return {name: Label(label) for name in names if (label := first_folder(name))}

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from extraction import write_corpus
 
-from hear_byols import embed_files, embed_to_folder
+from hear_byols import embed_files, embed_to_folder, read_embeddings
 from hear_byols.analysis.atlas import COLOURS, MOST_CLASSES, NO_LABEL, make_atlas, natural_key
 from hear_byols.analysis.figures import save_figure
-from hear_byols.analysis.labels import audio_folder, find_labels
-from hear_byols.analysis.map_page import make_page
 from hear_byols.analysis.map_picture import draw_map
-from hear_byols.analysis.mapping import map_folder
 from hear_byols.analysis.projection import Projection, project
+from hear_byols.answers.labels import audio_folder, find_labels
+from hear_byols.answers.map_page import make_page
+from hear_byols.answers.mapping import map_folder
 from hear_byols.cli.main import main
-from hear_byols.errors import InputError, MissingDependencyError, OptionError
+from hear_byols.errors import InputError, MissingDependencyError, OptionError, TaskError
 from hear_byols.extraction.files import collect
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,7 +53,11 @@ def write_task(folder: Path, **metadata: object) -> Path:
         names = sorted(path.name for path in (folder / "16000" / split).iterdir() if path.is_file())
         table = {name: [label] for name, label in zip(names, labels, strict=True)}
         (folder / f"{split}.json").write_text(json.dumps(table))
-    content = {"embedding_type": "scene", "prediction_type": "multiclass", "splits": list(splits), **metadata}
+    names = ("train", "valid", "test")
+    (folder / "valid.json").write_text("{}")
+    (folder / "labelvocabulary.csv").write_text("idx,label\n0,x\n1,y\n")
+    content = {"embedding_type": "scene", "prediction_type": "multiclass", "splits": names, **metadata}
+    content |= {"split_mode": "trainvaltest", "evaluation": ["top1_acc"]}
     (folder / "task_metadata.json").write_text(json.dumps(content))
     return folder
 
@@ -93,14 +97,14 @@ def test_labels_of_a_task_hold_for_its_audio_wherever_it_lies(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; labels are a CSV file or a HEAR task folder"),
-        ("name,class\na,b\n", "must name the columns file and label; it holds name, class"),
+        (None, "no such file; labels are a table \\(CSV\\) or a HEAR task folder"),
+        ("name,class\na,b\n", "must name the columns path and label; it holds name, class"),
         ("", "it holds nothing"),
         (
             "file,label\nelse.wav,dog\n",
             "labels 1 files, none of them among the 8 .* 'else.wav', the audio of 'a/clip00",
         ),
-        (b"file,label\n\xff\xfe,dog\n", "cannot be read as CSV in UTF-8"),
+        (b"file,label\n\xff\xfe,dog\n", "cannot be read as a table"),
     ],
 )
 def test_tables_that_are_no_labels(corpus, tmp_path, content, message):
@@ -112,18 +116,16 @@ def test_tables_that_are_no_labels(corpus, tmp_path, content, message):
 
 
 def test_tasks_that_give_no_labels_of_files(corpus, tmp_path):
+    task = write_task(tmp_path / "event", embedding_type="event")
+    for split in ("train", "test"):
+        (task / f"{split}.json").write_text("{}")
     with pytest.raises(OptionError, match="embedding_type is 'event'"):
-        find_labels(collect([corpus]), write_task(tmp_path / "event", embedding_type="event"))
-    with pytest.raises(OptionError, match=r"task_metadata\.json: a HEAR task folder needs this file"):
+        find_labels(collect([corpus]), task)
+    with pytest.raises(TaskError, match=r"no task_metadata\.json"):
         find_labels(collect([corpus]), corpus)
-    (tmp_path / "event" / "train.json").write_text("[]")
-    with pytest.raises(OptionError, match="must hold a JSON object, got list"):
-        find_labels(collect([corpus]), write_broken(tmp_path / "event"))
-
-
-def write_broken(folder: Path) -> Path:
-    (folder / "task_metadata.json").write_text('{"embedding_type": "scene", "splits": ["train"]}')
-    return folder
+    (task / "train.json").write_text("[]")
+    with pytest.raises(TaskError, match=r"train\.json must hold a JSON object"):
+        find_labels(collect([corpus]), task)
 
 
 # ---- projections
@@ -186,25 +188,50 @@ def atlas_of(labels: list[str | None], title: str = "title"):
     return make_atlas(title, Projection(points, ("one", "two")), names, labels)
 
 
-def test_up_to_56_labels_have_marks_of_their_own_and_neighbours_differ_twice():
+def test_up_to_140_labels_have_marks_of_their_own_and_neighbours_differ_twice():
     classes = atlas_of([str(i) for i in range(MOST_CLASSES)]).classes
-    assert len({(each.colour, each.shape) for each in classes}) == len(classes) == 56
+    assert len({(each.colour, each.shape) for each in classes}) == len(classes) == 140
     for one, other in pairwise(classes):
         assert one.colour != other.colour
         assert one.shape != other.shape
     assert [each.label for each in classes[:11]] == [str(i) for i in range(11)]
 
 
+# Machado, Oliveira and Fernandes 2009, severity 1; OKLab of Ottosson 2020.
+_BLIND = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+    "none": np.eye(3),
+}
+_LMS = [[0.41222147, 0.53633254, 0.05144599], [0.2119035, 0.68069955, 0.10739696], [0.08830246, 0.28171884, 0.6299787]]
+_LAB = [
+    [0.21045426, 0.7936178, -0.00407205],
+    [1.9779985, -2.42859221, 0.45059371],
+    [0.02590404, 0.78277177, -0.80867577],
+]
+
+
+@pytest.mark.parametrize("kind", _BLIND)
+def test_twenty_colours_are_told_apart_by_all_eyes(kind):
+    values = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.transpose(_BLIND[kind])).clip(0, 1)
+    lab = np.cbrt(seen @ np.transpose(_LMS)) @ np.transpose(_LAB)
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1) + np.eye(20)
+    assert distances.min() > 0.075
+
+
 def test_the_rarest_labels_and_files_without_label_are_grey():
-    labels = [label for i in range(56) for label in (f"often {i}",) * 2] + ["rare 1", "rare 2", None]
+    labels = [label for i in range(140) for label in (f"often {i}",) * 2] + ["rare 1", "rare 2", None]
     atlas = atlas_of(labels)
-    assert [(each.label, each.places) for each in atlas.classes[56:]] == [
-        ("(2 rarer labels)", (112, 113)),
-        (NO_LABEL, (114,)),
+    assert [(each.label, each.places) for each in atlas.classes[140:]] == [
+        ("(2 rarer labels)", (280, 281)),
+        (NO_LABEL, (282,)),
     ]
-    assert {each.colour for each in atlas.classes[56:]}.isdisjoint(COLOURS)
-    assert sorted(place for each in atlas.classes for place in each.places) == list(range(115))
-    assert atlas.labels[112] == "rare 1"
+    assert {each.colour for each in atlas.classes[140:]}.isdisjoint(COLOURS)
+    assert sorted(place for each in atlas.classes for place in each.places) == list(range(283))
+    assert atlas.labels[280] == "rare 1"
 
 
 def test_numbers_in_labels_sort_as_numbers():
@@ -233,7 +260,7 @@ class Page(HTMLParser):
 
 def test_a_page_holds_every_file_and_reaches_for_nothing_outside():
     atlas = atlas_of(["a", "b", None, "a"])
-    text = make_page(atlas)
+    text = make_page(atlas, Path())
     page = Page(text)
     data = json.loads(page.texts["data"])
     assert [point[3:] for point in data["points"]] == [
@@ -253,13 +280,13 @@ def test_a_page_holds_every_file_and_reaches_for_nothing_outside():
 def test_strange_names_stay_text():
     names = [*HOSTILE, "bad\udcff.wav", "line\u2028break"]
     quiet, hostile = atlas_of(["a"] * len(names)), atlas_of(names, title=HOSTILE[0])
-    page = Page(make_page(hostile))
-    assert [tag for tag, _ in page.tags] == [tag for tag, _ in Page(make_page(quiet)).tags]
+    page = Page(make_page(hostile, Path()))
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in Page(make_page(quiet, Path())).tags]
     assert page.texts["h1"].strip() == page.texts["title"].strip() == HOSTILE[0]
     assert not set("<>&") & set(page.texts["data"])
     data = json.loads(page.texts["data"])
     assert [point[4] for point in data["points"]] == [*HOSTILE, "bad?.wav", "line\u2028break"]
-    assert ".innerHTML" not in make_page(quiet)
+    assert ".innerHTML" not in make_page(quiet, Path())
 
 
 def test_strange_names_in_a_picture(tmp_path):
@@ -294,7 +321,7 @@ def test_the_command_draws_a_picture(corpus, tmp_path, capsys):
     output = tmp_path / "map.png"
     assert main(["map", MODEL, "--audio", str(corpus), "--output", str(output), "--device", "cpu"]) == 0
     assert output.read_bytes().startswith(b"\x89PNG")
-    assert f"mapped 8 files; wrote {output}" in capsys.readouterr().err
+    assert f"mapped 8 points; wrote {output}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -308,7 +335,7 @@ def test_the_command_draws_a_picture(corpus, tmp_path, capsys):
 )
 def test_errors_come_before_anything_is_embedded(corpus, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(corpus.parent)
-    monkeypatch.setattr("hear_byols.analysis.mapping.embed_to_folder", lambda *args, **kwargs: pytest.fail("embedded"))
+    monkeypatch.setattr("hear_byols.answers.mapping.embed_to_folder", lambda *args, **kwargs: pytest.fail("embedded"))
     assert main(["map", MODEL, "--audio", "audio", *arguments, "--device", "cpu"]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in corpus.parent.iterdir()] == ["audio"]
@@ -324,7 +351,7 @@ def test_an_embed_folder_is_mapped_without_embedding_again(corpus, tmp_path):
     for path in corpus.rglob("*.*"):
         path.unlink()
     report = map_folder("", tmp_path / "embedded", by_folder, title="t")
-    assert report.n_files == 8
+    assert report.n_points == 8
     assert by_folder.read_text() == by_audio.read_text()
     labels = tmp_path / "labels.csv"
     labels.write_text(
@@ -334,3 +361,18 @@ def test_an_embed_folder_is_mapped_without_embedding_again(corpus, tmp_path):
     assert '"=cluster"' in by_folder.read_text()
     with pytest.raises(OptionError, match="another model"):
         map_folder("random_clstm", tmp_path / "embedded", by_folder)
+
+
+def test_windows_are_points_that_play_their_stretch(corpus, tmp_path):
+    embed_to_folder([corpus], tmp_path / "embedded", model=MODEL, timestamps=True, frame_ms=400, hop_ms=200)
+    output = tmp_path / "page" / "map.html"
+    assert main(["map", "--audio", str(tmp_path / "embedded"), "-o", str(output), "--clusters", "3", "-q"]) == 0
+    data = json.loads(Page(output.read_text()).texts["data"])
+    assert [each[0] for each in data["classes"]] == ["cluster 1", "cluster 2", "cluster 3"]
+    content = read_embeddings(tmp_path / "embedded")
+    assert [point[3] for point in data["points"]] == list(content.names)
+    for (*_, name, _, sound, start, end), time in zip(data["points"], content.times_ms, strict=True):
+        assert (output.parent / data["sounds"][sound]).resolve() == corpus / name
+        assert [start, end] == pytest.approx([max(0, time / 1000 - 0.2), time / 1000 + 0.2])
+    with pytest.raises(OptionError, match="in place of labels"):
+        map_folder("", tmp_path / "embedded", output, clusters=3, labels="x.csv")

@@ -1,0 +1,57 @@
+"""A map of embeddings as one HTML file that works offline: listen, search, select, hide classes, zoom."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hear_byols.analysis.atlas import Atlas, Sound
+
+_TEMPLATE = "map_page.html"
+
+
+def make_page(atlas: Atlas, folder: Path) -> str:
+    """Fill the page. Names and labels travel as data that cannot end its element, and are shown as text only.
+
+    Args:
+        atlas: what to show.
+        folder: where the page will lie; sounds are named from there.
+    """
+    template = resources.files("hear_byols.answers").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    before, after = template.split("{{data}}")
+    return before.replace("{{title}}", html.escape(atlas.title)) + _as_data(atlas, folder) + after
+
+
+def _as_data(atlas: Atlas, folder: Path) -> str:
+    owner = {place: i for i, each in enumerate(atlas.classes) for place in each.places}
+    files = {path: i for i, path in enumerate(dict.fromkeys(sound.path for sound in atlas.sounds))}
+    stretches = [_stretch(files, sound) for sound in atlas.sounds] or [[]] * len(atlas.names)
+    data: dict[str, Any] = {
+        "axes": atlas.projection.axes,
+        "classes": [[each.label, each.colour, each.shape] for each in atlas.classes],
+        "sounds": [_address(path, folder) for path in files],
+        "points": [
+            [round(float(x), 5), round(float(y), 5), owner[i], atlas.names[i], atlas.labels[i], *stretches[i]]
+            for i, (x, y) in enumerate(atlas.projection.points)
+        ],
+    }
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _stretch(files: dict[Path, int], sound: Sound) -> list[float]:
+    times = [] if sound.start_s is None or sound.end_s is None else [round(sound.start_s, 3), round(sound.end_s, 3)]
+    return [files[sound.path], *times]
+
+
+def _address(path: Path, folder: Path) -> str:
+    """Address of a file from a page's folder; what is quoted can be no scheme and no other host."""
+    try:
+        return quote(os.fsencode(os.path.relpath(path, folder)).replace(os.sep.encode(), b"/"))
+    except ValueError:  # another drive of Windows
+        return path.absolute().as_uri()
