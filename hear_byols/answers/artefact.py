@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from hear_byols.errors import CheckpointError, InputError, OptionError
 from hear_byols.extraction.extract import run_settings
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import IDENTITY
+from hear_byols.model import EmbeddingModel
+from hear_byols.weights.checkpoint import save_checkpoint
 
 SUFFIX = ".hbc"
 SCHEMA = "hear_byols-classifier/1"
@@ -37,6 +41,7 @@ class Artefact:
         head: the head.
         settings: what its vectors depend on, and the model that makes them, as manifests of ``embed`` say it.
         training: how it was learnt: head, strength, clips of each class, scores; JSON-able.
+        encoder: a checkpoint's file (safetensors), if the encoder was fine-tuned; else empty.
     """
 
     kind: str
@@ -44,6 +49,7 @@ class Artefact:
     head: Head
     settings: Mapping[str, Any]
     training: Mapping[str, Any]
+    encoder: bytes = field(default=b"", repr=False)
 
     def save(self, path: PathLike) -> None:
         """Write the file, whole or not at all.
@@ -59,6 +65,8 @@ class Artefact:
             **{name: getattr(self, name) for name in ("kind", "classes", "settings", "training")},
         }
         arrays = {name: np.ascontiguousarray(getattr(self.head, name), np.float32) for name in _ARRAYS}
+        if self.encoder:
+            arrays["encoder"] = np.frombuffer(self.encoder, np.uint8)
         with output_path(path) as part:
             part.write_bytes(save(arrays, metadata={_KEY: json.dumps(header)}))
 
@@ -72,6 +80,26 @@ def check_name(path: PathLike) -> Path:
     if Path(path).suffix != SUFFIX:
         raise OptionError(f"a classifier's name ends in {SUFFIX}, got {Path(path).name!r}")
     return Path(path)
+
+
+def packed(model: EmbeddingModel) -> bytes:
+    """A model's encoder as a checkpoint's file."""
+    with tempfile.TemporaryDirectory(prefix="hear_byols-") as home:
+        path = Path(home, "encoder.safetensors")
+        save_checkpoint(path, model.config, model.encoder.state_dict(), model.provenance)
+        return path.read_bytes()
+
+
+@contextmanager
+def unpacked(encoder: bytes) -> Iterator[Path | None]:
+    """Yield a path at which a checkpoint's file lies for a while; None if there is none."""
+    if not encoder:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="hear_byols-") as home:
+        path = Path(home, "encoder.safetensors")
+        path.write_bytes(encoder)
+        yield path
 
 
 def settings_of(model: Any, spec: PathLike, timestamps: bool, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,4 +147,5 @@ def _checked(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Art
     if missing:
         raise ValueError(f"its settings lack {', '.join(missing)}")
     head = Head(**{name: arrays[name] for name in _ARRAYS})
-    return Artefact(header["kind"], tuple(classes), head, settings, dict(header["training"]))
+    encoder = arrays["encoder"].tobytes() if "encoder" in arrays else b""
+    return Artefact(header["kind"], tuple(classes), head, settings, dict(header["training"]), encoder)

@@ -1,26 +1,28 @@
-"""A classifier of sounds: a frozen encoder and a linear head, learnt from labelled clips, kept as one file."""
+"""A classifier of sounds: an encoder, frozen or fine-tuned, and a linear head, learnt from labelled clips."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from hear_byols._util.device import find_device
-from hear_byols.answers.artefact import Artefact, check_name, read_artefact, settings_of
+from hear_byols.answers.artefact import Artefact, packed, settings_of
 from hear_byols.answers.examples import Clips, check_classes
-from hear_byols.answers.head import fit_head
+from hear_byols.answers.finetune import fine_tune
+from hear_byols.answers.head import Fitted, cooled, fit_head, fit_temperature, refit, softmax
+from hear_byols.answers.learner import Learner
 from hear_byols.answers.report import Assessment
+from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.arrays import embed_files
 from hear_byols.extraction.files import PathLike
-from hear_byols.extraction.folder import IDENTITY, EmbeddingFolder, check_identity, load_its_model
-from hear_byols.hear import load_model
+from hear_byols.extraction.folder import IDENTITY, EmbeddingFolder, check_identity
 
 
-class Classifier:
+class Classifier(Learner):
     """Say which of some classes a clip is of.
 
     Clips are paths of audio files; or samples in [-1, 1] at the model's rate, in an array [shape=(n_clips, n_samples)]
@@ -28,48 +30,32 @@ class Classifier:
     model and settings.
 
     Args:
-        model: what ``hear_byols.load_model`` takes; by default the default model.
+        model: what ``hear_byols.load_model`` takes, by default the default model; or a fine-tuned classifier's file.
         head: ``"ridge"`` or ``"logistic"``.
+        fine_tune: epochs in which the encoder is trained further; 0: it stays as it is. Fine-tuning is kept if it
+            tells more clips right than the frozen encoder, of a part that neither has seen.
         options: of ``load_model``: normalization, layers, precision.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
     """
+
+    KIND = "clips"
+    ELSE = "finds events in time; use 'hear-byols detect' or hear_byols.answers.detector"
 
     def __init__(
         self,
         model: PathLike = "",
         *,
         head: str = "ridge",
+        fine_tune: int = 0,
         options: Mapping[str, Any] | None = None,
         device: str = "auto",
     ) -> None:
-        self._spec = model
-        self._kind = head
-        self._options = dict(options or {})
-        self._device = device
-        self._model: Any = None
-        self._artefact: Artefact | None = None
+        if fine_tune < 0:
+            raise OptionError(f"fine_tune is a number of epochs, 0 for none; got {fine_tune}")
+        super().__init__(model, options or {}, device)
+        self._head = head
+        self._epochs = fine_tune
         self._assessment: Assessment | None = None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes, in alphabetical order."""
-        return self.artefact.classes
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """Scores on held-out clips: accuracy, its spread over the folds, mean recall of the classes, counts."""
-        return dict(self.artefact.training["scores"])
-
-    @property
-    def artefact(self) -> Artefact:
-        """What the file holds.
-
-        Raises:
-            OptionError: nothing was learnt yet.
-        """
-        if self._artefact is None:
-            raise OptionError("this classifier has learnt nothing yet; call fit, or Classifier.load")
-        return self._artefact
 
     @property
     def assessment(self) -> Assessment:
@@ -81,15 +67,6 @@ class Classifier:
         if self._assessment is None:
             raise OptionError("the held-out clips are known right after fit only; a file keeps their scores")
         return self._assessment
-
-    @property
-    def model(self) -> Any:
-        """The encoder, loaded when it is first needed."""
-        if self._model is None and self._artefact is not None:
-            self._model = load_its_model(self._artefact.settings, self._spec or None, self._device)
-        elif self._model is None:
-            self._model = load_model(self._spec, **self._options).to(find_device(self._device))
-        return self._model
 
     def fit(self, clips: Any, labels: Sequence[Any], groups: Sequence[Any] | None = None) -> Classifier:
         """Learn from labelled clips; :attr:`scores` then says how well held-out ones were told apart.
@@ -112,13 +89,15 @@ class Classifier:
             raise InputError(
                 f"{len(vectors)} clips need as many labels and groups, got {len(labels)} and {len(owners)}"
             )
-        return self.fit_clips(Clips(vectors, names, tuple(map(str, labels)), owners, source=source))
+        audio = tuple(source.paths[name] for name in source.names) if source else tuple(clips)
+        labelled = Clips(vectors, names, tuple(map(str, labels)), owners, source=source, audio=audio)
+        return self.fit_clips(labelled)
 
-    def fit_clips(self, clips: Clips) -> Classifier:
+    def fit_clips(self, clips: Clips, *, progress: bool = False) -> Classifier:
         """As :meth:`fit`, from vectors that are there."""
         check_classes(clips)
         classes, targets = np.unique(np.array(clips.labels), return_inverse=True)
-        fitted = fit_head(clips.vectors, targets, clips.groups, self._kind)
+        fitted = fit_head(clips.vectors, targets, clips.groups, self._head)
         classes = tuple(map(str, classes))
         self._assessment = Assessment(classes, clips.names, targets, fitted.held_out, fitted.folds)
         if clips.source is not None:
@@ -127,17 +106,51 @@ class Classifier:
             settings["about"] = {name: about.get(name) for name in ("spec", "options", "model") if name in about}
         else:
             settings = settings_of(self.model, self._spec, False, self._options)
-        counts = {label: int((targets == i).sum()) for i, label in enumerate(classes)}
         training = {
             "head": fitted.kind,
             "strength": fitted.strength,
-            "clips": counts,
+            "clips": {label: int((targets == i).sum()) for i, label in enumerate(classes)},
             "grouped": bool(clips.groups),
-            "scores": self.assessment.scores(),
-            "confusion": self.assessment.confusion.tolist(),
+            "scores": self._assessment.scores(),
+            "confusion": self._assessment.confusion.tolist(),
         }
-        self._artefact = Artefact("clips", classes, fitted.head, settings, training)
+        self._artefact = Artefact(self.KIND, classes, fitted.head, settings, training, self._encoder)
+        if self._epochs:
+            self._fine_tune(clips, targets, fitted, progress)
         return self
+
+    def _fine_tune(self, clips: Clips, targets: np.ndarray, fitted: Fitted, progress: bool) -> None:
+        """Train the encoder further without the first fold; if that fold is told better then, train it on all clips."""
+        frozen, classes = self.artefact, self.classes
+        samples = [_samples(clip, self.model.sample_rate) for clip in clips.audio]
+        test = fitted.folds == 0
+        kept, held_out = (np.flatnonzero(each).tolist() for each in (~test, test))
+        start = refit(
+            clips.vectors[kept], targets[kept], len(classes), fitted.kind, fitted.strength, fitted.temperature
+        )
+        heard = [samples[i] for i in kept]
+        tuned, head = fine_tune(self.model, start, heard, targets[kept], self._epochs, progress=progress)
+        scores = head.scores(tuned.scene_embeddings([samples[i] for i in held_out]).cpu().numpy())
+        temperature = max(1.0, fit_temperature(scores, targets[held_out]))  # few clips may say that it is too sure
+        names = tuple(clips.names[i] for i in held_out)
+        folds = np.zeros(len(names), np.int64)
+        both = [
+            Assessment(classes, names, targets[held_out], values, folds)
+            for values in (softmax(scores / temperature), start.probabilities(clips.vectors[held_out]))
+        ]
+        accuracies = [float(each.scores()["accuracy"] or 0) for each in both]
+        about = {"epochs": self._epochs, "n_held_out": len(names), "kept": accuracies[0] > accuracies[1]}
+        about |= {"accuracy": accuracies[0], "accuracy_frozen": accuracies[1]}
+        training = {**frozen.training, "fine_tuned": about}
+        if not about["kept"]:
+            self._artefact = replace(frozen, training=training)
+            return
+        tuned, head = fine_tune(self.model, fitted.head, samples, targets, self._epochs, progress=progress)
+        self._model, self._assessment = tuned, both[0]
+        training |= {"scores": both[0].scores(), "confusion": both[0].confusion.tolist()}
+        settings = settings_of(tuned, self._spec, False, self._options)
+        settings["about"] = frozen.settings["about"]
+        self._artefact = Artefact(self.KIND, classes, cooled(head, temperature), settings, training, packed(tuned))
 
     def predict(self, clips: Any) -> np.ndarray:
         """The most probable class of each clip, as text [shape=(n_clips,)].
@@ -157,34 +170,6 @@ class Classifier:
         """As :meth:`predict_proba`, for vectors that are there."""
         self._check(clips.source)
         return self.artefact.head.probabilities(clips.vectors)
-
-    def save(self, path: PathLike) -> None:
-        """Write all of it as one file, ``NAME.hbc``.
-
-        Raises:
-            OptionError: another ending.
-            OutputError: it cannot be written.
-        """
-        self.artefact.save(check_name(path))
-
-    @classmethod
-    def load(cls, path: PathLike, *, model: PathLike = "", device: str = "auto") -> Classifier:
-        """Read a classifier's file; nothing in it is executed. The model is loaded, and compared, at the first use.
-
-        Args:
-            path: the file.
-            model: where the encoder's weights are, if the file's own word for them does not lead there.
-            device: where to embed.
-
-        Raises:
-            CheckpointError: the file is not a classifier, or is damaged.
-        """
-        artefact = read_artefact(path)
-        if artefact.kind != "clips":
-            raise OptionError(f"{path} finds events in time; use 'hear-byols detect' or hear_byols.answers.detector")
-        loaded = cls(model, head=str(artefact.training.get("head")), device=device)
-        loaded._artefact = artefact
-        return loaded
 
     def _vectors(self, clips: Any) -> np.ndarray:
         if isinstance(clips, EmbeddingFolder):
@@ -207,3 +192,7 @@ class Classifier:
 
 def _are_paths(clips: Any) -> bool:
     return len(clips) > 0 and isinstance(clips[0], (str, os.PathLike))
+
+
+def _samples(clip: Any, sample_rate: int) -> np.ndarray:
+    return load_audio(clip, sample_rate) if isinstance(clip, (str, os.PathLike)) else np.asarray(clip)

@@ -6,23 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from hear_byols._util.device import find_device
 from hear_byols._util.progress import progress as progress_of
-from hear_byols.answers.artefact import Artefact, check_name, read_artefact, settings_of
+from hear_byols.answers.artefact import Artefact, settings_of
 from hear_byols.answers.cutting import Cutting, choose_cutting, cut
 from hear_byols.answers.head import MOST_FOLDS, STRENGTHS, fit_ridge
+from hear_byols.answers.learner import Learner
 from hear_byols.audio import stream_audio
 from hear_byols.errors import InputError, OptionError
 from hear_byols.evaluation.tasks import Event
 from hear_byols.extraction.files import PathLike
-from hear_byols.extraction.folder import load_its_model
 from hear_byols.extraction.groups import Failure
-from hear_byols.hear import load_model
 from hear_byols.interface import AudioModel
 
 STRETCH_S = 60  # of audio that is embedded at a time; the last stretch may be half as long again
@@ -51,60 +48,26 @@ class Recording:
     events: Sequence[Event]
 
 
-class Detector:
+class Detector(Learner):
     """Find events of some classes in recordings of any length.
 
     A recording is embedded in stretches of a minute, each normalized by itself, so hours of audio need no more memory
     than a minute.
 
     Args:
-        model: what ``hear_byols.load_model`` takes; by default the default model.
+        model: what ``hear_byols.load_model`` takes, by default the default model; or a fine-tuned classifier's file.
         frame_ms: window of the embeddings.
         hop_ms: distance of two windows.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
     """
 
+    KIND = "events"
+    ELSE = "labels whole clips; use 'hear-byols classify predict' or Classifier.load"
+
     def __init__(
         self, model: PathLike = "", *, frame_ms: float = 1000, hop_ms: float = 50, device: str = "auto"
     ) -> None:
-        self._spec = model
-        self._frame_ms, self._hop_ms = frame_ms, hop_ms
-        self._device = device
-        self._model: AudioModel | None = None
-        self._artefact: Artefact | None = None
-
-    @property
-    def artefact(self) -> Artefact:
-        """What the file holds.
-
-        Raises:
-            OptionError: nothing was learnt yet.
-        """
-        if self._artefact is None:
-            raise OptionError("this detector has learnt nothing yet; call fit, or Detector.load")
-        return self._artefact
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes, in alphabetical order."""
-        return self.artefact.classes
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """Onset F of held-out recordings (200 ms), its parts and its spread over the folds."""
-        return dict(self.artefact.training["scores"])
-
-    @property
-    def model(self) -> AudioModel:
-        """The encoder, loaded when it is first needed."""
-        if self._model is not None:
-            return self._model
-        if self._artefact is not None:
-            model: AudioModel = load_its_model(self._artefact.settings, self._spec or None, self._device)
-        else:
-            model = load_model(self._spec, frame_ms=self._frame_ms, hop_ms=self._hop_ms).to(find_device(self._device))
-        self._model = model
-        return model
+        super().__init__(model, {"frame_ms": frame_ms, "hop_ms": hop_ms}, device)
 
     def fit(self, recordings: Sequence[Recording], *, progress: bool = False) -> tuple[Failure, ...]:
         """Learn from recordings in which all events are labelled; :attr:`scores` says how held-out ones did.
@@ -173,7 +136,7 @@ class Detector:
             "scores": scores,
         }
         settings = settings_of(self.model, self._spec, True, {})
-        self._artefact = Artefact("events", classes, head, settings, training)
+        self._artefact = Artefact(self.KIND, classes, head, settings, training, self._encoder)
 
     def probabilities(self, path: PathLike) -> tuple[np.ndarray, np.ndarray]:
         """Times of the windows in ms [shape=(n_windows,)], and scores of the classes, about 0 to 1 (n_windows, n).
@@ -205,22 +168,14 @@ class Detector:
             events.append(Event(event.label, event.start, min(event.end + hop_ms, float(times[-1]) + hop_ms)))
         return Found(tuple(events), tuple(scores), (float(times[-1]) + hop_ms) / 1000)
 
-    def save(self, path: PathLike) -> None:
-        """Write all of it as one file, ``NAME.hbc``; errors as ``Classifier.save``."""
-        self.artefact.save(check_name(path))
-
     @classmethod
     def load(cls, path: PathLike, *, model: PathLike = "", device: str = "auto") -> Detector:
-        """Read a detector's file; nothing in it is executed. Arguments and errors as ``Classifier.load``."""
-        artefact = read_artefact(path)
-        if artefact.kind != "events":
-            raise OptionError(f"{path} labels whole clips; use 'hear-byols classify predict' or Classifier.load")
+        """Read a detector's file; arguments and errors as ``Learner.load``."""
+        loaded = super().load(path, model=model, device=device)
         try:
-            Cutting.from_dict(artefact.training["cutting"])
+            Cutting.from_dict(loaded.artefact.training["cutting"])
         except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"{path} does not say how events are cut out ({error}); train it again") from error
-        loaded = cls(model, device=device)
-        loaded._artefact = artefact
         return loaded
 
 

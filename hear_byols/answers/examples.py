@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Clips:
         groups: clips of one group are never on both sides of a test; empty if every clip is a group of its own.
         failures: clips that could not be embedded.
         source: the folder of ``embed`` that they come from, if any.
+        audio: the clips themselves, paths or samples; empty where they are not known.
     """
 
     vectors: np.ndarray
@@ -38,6 +40,7 @@ class Clips:
     groups: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     source: EmbeddingFolder | None = None
+    audio: tuple[Any, ...] = ()
 
 
 def labelled_clips(source: PathLike, model: LoadModel, labels: PathLike | None = None, progress: bool = False) -> Clips:
@@ -97,7 +100,9 @@ def embed_clips(files: Sequence[AudioFile], model: LoadModel, table: Mapping[str
         raise InputError(f"none of the {len(files)} files could be embedded; {failures[0].reason}")
     names = tuple(item.source for item in fine)
     labels, groups = _labels_of(names, table)
-    return Clips(np.stack([item.vectors for item in fine]), names, labels, groups, failures)
+    paths = {file.name: file.path for file in files}
+    audio = tuple(paths[name] for name in names)
+    return Clips(np.stack([item.vectors for item in fine]), names, labels, groups, failures, audio=audio)
 
 
 def read_labels(path: PathLike) -> dict[str, Label]:
@@ -148,7 +153,8 @@ def _of_folder(content: EmbeddingFolder, table: Mapping[str, Label] | None, path
     names = [content.names[i] for i in kept]
     labels, groups = _labels_of(names, table)
     failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
-    return Clips(content.vectors[kept], tuple(names), labels, groups, failures, source=content)
+    audio = tuple(content.paths[name] for name in names)
+    return Clips(content.vectors[kept], tuple(names), labels, groups, failures, content, audio)
 
 
 def _labels_of(names: Iterable[str], table: Mapping[str, Label]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -13,7 +13,7 @@ from hear_byols.errors import OptionError
 HEADS = ("ridge", "logistic")
 STRENGTHS = {"ridge": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), "logistic": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)}
 MOST_FOLDS = 5
-_FARTHEST = 10.0  # standard deviations: features that hardly vary in training must not drown the rest elsewhere
+FARTHEST = 10.0  # standard deviations: features that hardly vary in training must not drown the rest elsewhere
 _TEMPERATURES = np.geomspace(0.02, 5, 60)
 
 
@@ -50,6 +50,7 @@ class Fitted:
         head: fitted to all clips; its scores are logits, calibrated on the held-out ones.
         kind: ``"ridge"`` or ``"logistic"``.
         strength: that was chosen.
+        temperature: that the head's scores were divided by.
         held_out: probabilities of each clip by a head that was fitted without its fold [shape=(n, n_classes)].
         folds: the fold that each clip was held out in [shape=(n,)].
     """
@@ -57,6 +58,7 @@ class Fitted:
     head: Head
     kind: str
     strength: float
+    temperature: float
     held_out: np.ndarray
     folds: np.ndarray
 
@@ -92,10 +94,20 @@ def fit_head(x: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), kin
     others = [_best(right[:, folds != fold]) for fold in range(folds.max() + 1)]
     mixed = held_out[np.array(others)[folds], np.arange(len(x))]
     chosen = _best(right)
-    (head,) = _fit_all(x, targets, n_classes, kind, strengths[chosen : chosen + 1])
-    temperature = _temperature(held_out[chosen], targets)
-    head = replace(head, weights=head.weights / temperature, bias=head.bias / temperature)
-    return Fitted(head, kind, strengths[chosen], softmax(mixed / temperature), folds)
+    temperature = fit_temperature(held_out[chosen], targets)
+    head = refit(x, targets, n_classes, kind, strengths[chosen], temperature)
+    return Fitted(head, kind, strengths[chosen], temperature, softmax(mixed / temperature), folds)
+
+
+def refit(x: np.ndarray, targets: np.ndarray, n_classes: int, kind: str, strength: float, temperature: float) -> Head:
+    """Fit a head whose strength and temperature are known; arguments as of :func:`fit_head` and :class:`Fitted`."""
+    (head,) = _fit_all(x, targets, n_classes, kind, (strength,))
+    return cooled(head, temperature)
+
+
+def cooled(head: Head, temperature: float) -> Head:
+    """A head with scores divided by a temperature."""
+    return replace(head, weights=head.weights / temperature, bias=head.bias / temperature)
 
 
 def make_folds(targets: np.ndarray, groups: Sequence[str] = ()) -> np.ndarray:
@@ -179,7 +191,7 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _standardized(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return ((x - mean) / scale).clip(-_FARTHEST, _FARTHEST)
+    return ((x - mean) / scale).clip(-FARTHEST, FARTHEST)
 
 
 def _best(right: np.ndarray) -> int:
@@ -189,7 +201,7 @@ def _best(right: np.ndarray) -> int:
     return int(equals[len(equals) // 2])
 
 
-def _temperature(scores: np.ndarray, targets: np.ndarray) -> float:
+def fit_temperature(scores: np.ndarray, targets: np.ndarray) -> float:
     """What scores are divided by, so that their softmax fits held-out clips best (Guo et al. 2017)."""
 
     def loss(temperature: float) -> float:

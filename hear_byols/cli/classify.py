@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 _TRAIN = """\
 Learn a classifier from labelled audio: a folder with a sub-folder for each class, a table (CSV) path,label[,group], or
 an output folder of 'embed'. The encoder stays as it is; a linear head is fitted to its vectors and tested on clips that
-it was not fitted to, in five folds. Clips of one group are never on both sides of a test. With --events, events in time
-are learnt instead, for 'detect', from label files of Audacity, Raven, Praat or CSV, called as the recordings in FOLDER.
+it was not fitted to, in five folds. Clips of one group are never on both sides of a test. With --fine-tune the encoder
+is trained further, too; that is kept if it does better on a fifth of the clips that it was not trained on. With
+--events, events in time are learnt instead, for 'detect', from label files of Audacity, Raven, Praat or CSV, called as
+the recordings in FOLDER.
 
 OUTPUT is one file that 'predict' runs anywhere; beside it, NAME.report holds the confusion matrix (table and picture),
 all clips with the worst first, and the files that could not be read.
@@ -41,6 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument("--labels", "-l", metavar="CSV", help="table path,label[,group] for the files of the folder")
     train.add_argument("--events", "-e", metavar="DIR", help="folder of label files: learn events in time")
     train.add_argument("--head", choices=("ridge", "logistic"), default="ridge", help="default: ridge")
+    train.add_argument(
+        "--fine-tune", type=int, nargs="?", const=10, default=0, metavar="EPOCHS", help="train the encoder, too (10)"
+    )
     train.add_argument(
         "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
     )
@@ -83,19 +88,27 @@ def _run_train(args: argparse.Namespace) -> int:
     output = check_name(args.output)
     require("sklearn", "classify train", "classify")
     require("matplotlib", "classify train", "classify")
+    if args.events and args.fine_tune:
+        raise OptionError("--fine-tune is for clips; then give the classifier's file as --model of --events")
     if args.events:
         from hear_byols.cli.detect import run_train
 
         return run_train(args)
     if args.frame_ms or args.hop_ms:
         raise OptionError("--frame-ms and --hop-ms belong to --events")
-    classifier = Classifier(args.model, head=args.head, device=args.device)
+    classifier = Classifier(args.model, head=args.head, fine_tune=args.fine_tune, device=args.device)
     clips = labelled_clips(args.source, lambda: classifier.model, args.labels, not args.quiet)
-    classifier.fit_clips(clips)
+    classifier.fit_clips(clips, progress=not args.quiet)
     classifier.save(output)
     report = output.with_suffix(".report")
     write_report(classifier.assessment, report, clips.failures)
     _tell_failures(clips)
+    tuned = classifier.artefact.training.get("fine_tuned")
+    if tuned:
+        print(
+            f"fine-tuned {tuned['accuracy']:.1%}, frozen {tuned['accuracy_frozen']:.1%} of {tuned['n_held_out']} "
+            f"held-out clips: the {'fine-tuned' if tuned['kept'] else 'frozen'} encoder is kept"
+        )
     if not args.quiet:
         print(classifier.assessment.summary())
         print(f"wrote {output} and {report}", file=sys.stderr)
