@@ -64,7 +64,9 @@ class Artefact:
             "hear_byols": __version__,
             **{name: getattr(self, name) for name in ("kind", "classes", "settings", "training")},
         }
-        arrays = {name: np.ascontiguousarray(getattr(self.head, name), np.float32) for name in _ARRAYS}
+        arrays: dict[str, np.ndarray] = {
+            name: np.ascontiguousarray(getattr(self.head, name), np.float32) for name in _ARRAYS
+        }
         if self.encoder:
             arrays["encoder"] = np.frombuffer(self.encoder, np.uint8)
         with output_path(path) as part:

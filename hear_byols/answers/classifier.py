@@ -81,15 +81,17 @@ class Classifier(Learner):
             OptionError: fewer than two classes or clips of a class.
         """
         vectors = self._vectors(clips)
-        source = clips if isinstance(clips, EmbeddingFolder) else None
-        places = clips if not isinstance(clips, EmbeddingFolder) and _are_paths(clips) else range(len(vectors))
-        names = source.names if source else tuple(str(place) for place in places)
+        if isinstance(clips, EmbeddingFolder):
+            source, names = clips, clips.names
+            audio = tuple(source.paths[name] for name in names)
+        else:
+            source, audio = None, tuple(clips)
+            names = tuple(map(str, clips if _are_paths(clips) else range(len(vectors))))
         owners = () if groups is None else tuple(map(str, groups))
         if len(labels) != len(vectors) or len(owners) not in (0, len(vectors)):
             raise InputError(
                 f"{len(vectors)} clips need as many labels and groups, got {len(labels)} and {len(owners)}"
             )
-        audio = tuple(source.paths[name] for name in source.names) if source else tuple(clips)
         labelled = Clips(vectors, names, tuple(map(str, labels)), owners, source=source, audio=audio)
         return self.fit_clips(labelled)
 
