@@ -69,70 +69,60 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-def _taught(name: str, encoder: str, embedding_size: int, crops: str, sha256: str, size: int) -> WeightRecord:
+def _shipped(
+    name: str, encoder: str, embedding_size: int, sha256: str, size: int, crops: str, licence: str = "CC BY 4.0"
+) -> WeightRecord:
+    audio = "11.4 h of freely licensed and made audio" if licence == "CC BY 4.0" else "14.8 h of openly licensed audio"
+    taught = name.endswith("_hybrid")
     return WeightRecord(
         name=name,
         encoder=encoder,
         embedding_size=embedding_size,
-        source="shipped",
+        source="shipped" if taught else "checkout",
         file=f"{name}.pth",
         sha256=sha256,
         size=size,
-        licence="CC BY 4.0",
+        licence=licence,
         commercial="yes",
-        data=f"11.4 h of freely licensed and made audio, {crops} crops; five openly licensed teachers",
-        reference=f"{PAPER}, Hybrid BYOL-S with the learnable extractors of section 4.4",
-    )
-
-
-def _self_supervised(name: str, encoder: str, size: int, row: str, sha256: str, n_bytes: int) -> WeightRecord:
-    return WeightRecord(
-        name=name,
-        encoder=encoder,
-        embedding_size=size,
-        source="checkout",
-        file=f"{name}.pth",
-        sha256=sha256,
-        size=n_bytes,
-        licence="CC BY-SA 4.0",
-        commercial="yes",
-        data="14.8 h of openly licensed speech, vocal sounds, music and ambience, 38,400 crops",
-        reference=f"{PAPER}, the method of row {row}",
+        data=f"{audio}, {crops} crops" + "; five openly licensed teachers" * taught,
+        reference=f"{PAPER}, " + ("section 4.4: learnable extractors" if taught else "BYOL-S, section 3"),
     )
 
 
 _RECORDS = (
-    _taught(
+    _shipped(
         "cnn_hybrid",
         "cnn",
         2048,
-        "512,000",
         "10833504f7b15439e1758c6499cddb2dbde8e650b3f6bb80a6807d7b6565dafc",
         10660525,
+        "512,000",
     ),
-    _self_supervised(
+    _shipped(
         "cnn_byols",
         "cnn",
         3584,
-        "BYOL-S",
         "3f72e0f30f1d3f0b6ca67e5c46560f87c92500dac97280c2865fa431826526f0",
         10656799,
+        "38,400",
+        "CC BY-SA 4.0",
     ),
-    _taught(
+    _shipped(
         "cvt_hybrid",
         "cvt",
         2048,
-        "102,400",
         "cc7b13cb33e1c20c556e9eaf6324a6af042e957d33d4c8886be2fb739c2173cb",
         10069061,
+        "102,400",
     ),
-    _self_supervised(
+    _shipped(
         "cvt_byols",
         "cvt",
         5120,
-        "BYOL-S/CvT",
         "0ac60101592553a939034c36ce2315bbece913349a69829800ba96c44865cee1",
         10065265,
+        "38,400",
+        "CC BY-SA 4.0",
     ),
     _original(
         "original_cvt_hybrid",
