@@ -6,8 +6,15 @@ All positions derive from the exact rational hop, never from a hop rounded to sa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from hear_byols._util.numbers import plain_fields
 from hear_byols.errors import OptionError
@@ -78,6 +85,125 @@ class Framing:
         top, bottom = self.hop_samples.as_integer_ratio()
         return [(2 * i * top + bottom) // (2 * bottom) for i in range(first, stop)]
 
+    def stretches(self, audio: Tensor, n_windows: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Clips of equal length as the stretches that a few windows cover, padded as far as these reach.
+
+        Args:
+            audio: [shape=(n_clips, n_samples)].
+            n_windows: at a time; one at least.
+
+        Yields:
+            Number of the first window, starts of the windows in the padded clip, int64 on the CPU [shape=(n,)], and the
+            clips from the first start to the last window's end [shape=(n_clips, ...)].
+        """
+        n_samples, step = audio.shape[1], max(1, n_windows)
+        for i in range(0, self.n_windows(n_samples), step):
+            starts = torch.tensor(self.starts(i, min(i + step, self.n_windows(n_samples))), device="cpu")
+            first, last = (int(start) - self.padding[0] for start in (starts[0], starts[-1]))  # in the clip itself
+            stop = last + self.frame_samples
+            inside = audio[:, max(first, 0) : max(stop, 0)]
+            yield i, starts, F.pad(inside, (max(-first, 0), stop - max(first, 0) - inside.shape[1]))
+
     def timestamps_ms(self, n_samples: int) -> list[float]:
         """Centres of all windows of a clip, in milliseconds."""
         return [i * self.hop_ms for i in range(self.n_windows(n_samples))]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns (steps of time) of windows; those that several windows have in common are held once.
+
+    Args:
+        rows: distinct columns, and one of zeros behind them [shape=(n_clips, n_rows + 1, ...)].
+        at: the row of each window's columns, int64 on the CPU [shape=(n_windows, n_columns)].
+    """
+
+    rows: Tensor
+    at: Tensor
+
+    def of_windows(self) -> Tensor:
+        """All columns of each window: [shape=(n_clips, n_windows, n_columns, ...)]."""
+        return self.take(self.at)
+
+    def take(self, at: Tensor) -> Tensor:
+        """Rows by their numbers: [shape=(n_clips, *at.shape, ...)]."""
+        return self.rows.index_select(1, at.flatten().to(self.rows.device)).unflatten(1, at.shape)
+
+
+class SharedColumns:
+    """Columns of windows of one signal, batch after batch; each distinct one is computed once.
+
+    A column that sees nothing but the signal is known by its position, and shared by all windows that contain it. One
+    that sees its window's edge (reflection, padding) is the window's own.
+
+    Args:
+        inside: which columns of a window see only the signal, bool on the CPU [shape=(n_columns,)].
+        spacing: of two columns in samples.
+    """
+
+    def __init__(self, inside: Tensor, spacing: int) -> None:
+        self.inside = inside
+        self.spacing = spacing
+        self._positions: tuple[int, ...] = ()  # of the columns that are kept
+        self._kept: Tensor | None = None
+
+    def n_distinct(self, starts: Tensor) -> int:
+        """How many columns windows that begin at ``starts`` have together, each distinct one counted once."""
+        inner = torch.nonzero(self.inside).flatten()
+        shared = torch.unique(starts[:, None] + inner * self.spacing)
+        return len(shared) + len(starts) * (len(self.inside) - len(inner))
+
+    def __call__(self, starts: Tensor, compute: Callable[[Tensor, Tensor], Tensor]) -> Columns:
+        """Columns of further windows.
+
+        Args:
+            starts: int64 on the CPU [shape=(n_windows,)] first samples of the windows, ascending, and none before the
+                last one of the call before.
+            compute: gives the columns [shape=(n_clips, n, ...)] of windows [shape=(n,)], by number in this call, at
+                places [shape=(n,)] in them.
+        """
+        first = int(starts[0])
+        kept = tuple(position - first for position in self._positions)
+        plan = _plan(tuple(self.inside.tolist()), self.spacing, tuple((starts - first).tolist()), kept)
+        new = compute(plan.windows, plan.places)
+        before = new[:, :0] if self._kept is None else self._kept
+        rows = torch.cat([before, new, torch.zeros_like(new[:, :1] if len(new[0]) else before[:, :1])], 1)
+        self._positions = tuple(position + first for position in plan.positions)
+        self._kept = rows.index_select(1, plan.keep.to(rows.device))
+        return Columns(rows, plan.at)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is computed for some windows: columns of ``windows`` at ``places``, rows behind those that were kept; which
+    rows the windows consist of; and which are kept next, with their positions."""
+
+    windows: Tensor
+    places: Tensor
+    at: Tensor
+    keep: Tensor
+    positions: tuple[int, ...]
+
+
+@lru_cache(maxsize=64)  # all but the last batch of a signal, and all chunks of a stream, ask the same
+def _plan(inside: tuple[bool, ...], spacing: int, starts: tuple[int, ...], kept: tuple[int, ...]) -> _Plan:
+    """For windows at ``starts``, where columns at the positions ``kept`` are there; all from the first start on."""
+    mask = np.array(inside)
+    inner, own, begin = np.flatnonzero(mask), np.flatnonzero(~mask), np.array(starts)
+    positions = begin[:, None] + inner * spacing
+    distinct, example, place = np.unique(positions, return_index=True, return_inverse=True)
+    new = ~np.isin(distinct, kept)
+    windows, places = np.divmod(example[new], max(len(inner), 1))
+    known = np.concatenate([np.array(kept, np.int64), distinct[new]])
+    order = np.argsort(known)
+    at = np.empty((len(begin), len(mask)), np.int64)
+    at[:, inner] = order[np.searchsorted(known, distinct, sorter=order)][place].reshape(positions.shape)
+    at[:, own] = len(known) + np.arange(len(begin) * len(own)).reshape(len(begin), -1)
+    keep = order[known[order] >= begin[-1] + (inner[0] * spacing if len(inner) else 0)]
+    return _Plan(
+        torch.from_numpy(np.concatenate([windows, np.repeat(np.arange(len(begin)), len(own))])),
+        torch.from_numpy(np.concatenate([inner[places], np.tile(own, len(begin))])),
+        torch.from_numpy(at),
+        torch.from_numpy(keep),
+        tuple(known[keep].tolist()),
+    )

@@ -8,7 +8,8 @@ takes its segments every ``hop_length`` samples; overlapping windows take each d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from hear_byols._util.host import no_autocast
 from hear_byols.config import FrontendConfig
 from hear_byols.errors import OptionError
+from hear_byols.framing import SharedColumns
+from hear_byols.normalization import Moments
 
 LOG_OFFSET = torch.finfo(torch.float32).eps  # added to the mel power before the logarithm
 _MAX_VALUES = 8192 * 1024  # of FFT frames in memory at a time: their spectra are 34 MB
@@ -145,20 +148,6 @@ class LogMel(nn.Module):
             blocks.append(self.segments_log_mel(signal.unfold(1, length, hop)))  # a view
         return torch.cat(blocks, dim=1).transpose(1, 2)
 
-    def at(self, audio: Tensor, starts: Tensor) -> Tensor:
-        """Compute frames from any pieces of the signal.
-
-        Args:
-            audio: [shape=(n_clips, n_samples)].
-            starts: int64 [shape=(n_frames,)] first samples of the pieces, on the CPU.
-
-        Returns:
-            [shape=(n_clips, n_frames, n_mels)].
-        """
-        views = audio.unfold(1, self.config.win_length, 1)
-        step = max(1, _MAX_VALUES // self.config.n_fft // len(audio))
-        return torch.cat([self.segments_log_mel(views[:, i.to(audio.device)]) for i in starts.split(step)], dim=1)
-
 
 def _constants(config: FrontendConfig) -> tuple[Tensor, Tensor]:
     """Analysis window and mel bank, float32 on the CPU."""
@@ -191,37 +180,54 @@ class SharedSpectrogram:
 
     def __init__(self, log_mel: LogMel, frame_samples: int) -> None:
         self.log_mel = log_mel
-        self.frame_samples = frame_samples
-        hop, context, length = log_mel.config.hop_length, log_mel.context, log_mel.config.win_length
-        centres = torch.arange(log_mel.n_frames(frame_samples), device="cpu") * hop
-        inside = (centres >= context) & (centres - context + length <= frame_samples)
-        self._inner = torch.nonzero(inside).flatten()
-        self._edge = torch.nonzero(~inside).flatten()
-        self._inner_offsets = centres[inside] - context
-        samples = centres[~inside, None] - context + torch.arange(length, device="cpu")
-        self._edge_samples = _reflect(samples, frame_samples)
+        centres = torch.arange(log_mel.n_frames(frame_samples), device="cpu") * log_mel.config.hop_length
+        samples = centres[:, None] - log_mel.context + torch.arange(log_mel.config.win_length, device="cpu")
+        self.inside = (samples[:, 0] >= 0) & (samples[:, -1] < frame_samples)
+        self._samples = _reflect(samples, frame_samples)
 
-    def __call__(self, audio: Tensor, starts: Tensor) -> Tensor:
-        """Compute the spectrograms of windows.
+    def shared(self) -> SharedColumns:
+        """Frames of the windows of a signal: what gives each distinct one once, by :meth:`frames`."""
+        return SharedColumns(self.inside, self.log_mel.config.hop_length)
+
+    def frames(self, audio: Tensor, starts: Tensor, windows: Tensor, places: Tensor) -> Tensor:
+        """Compute frames of windows.
 
         Args:
             audio: [shape=(n_clips, n_samples)], padded so that every window lies within it.
             starts: int64 [shape=(n_windows,)] first samples of the windows, on the CPU.
+            windows: the number of each frame's window [shape=(n,)].
+            places: its place therein, likewise.
 
         Returns:
-            [shape=(n_clips, n_windows, n_mels, n_frames)].
+            [shape=(n_clips, n, n_mels)].
         """
-        n_clips, n_windows = audio.shape[0], len(starts)
-        n_mels = self.log_mel.config.n_mels
-        n_frames = len(self._inner) + len(self._edge)
-        frames = audio.new_empty((n_clips, n_windows, n_frames, n_mels), dtype=torch.float32)
-        device = audio.device
-        if len(self._inner):
-            distinct, place = torch.unique(starts[:, None] + self._inner_offsets, return_inverse=True)
-            frames[:, :, self._inner.to(device)] = self.log_mel.at(audio, distinct)[:, place.to(device)]
-        samples = starts[:, None, None] + self._edge_samples
-        frames[:, :, self._edge.to(device)] = self.log_mel.segments_log_mel(audio[:, samples.to(device)])
-        return frames.transpose(2, 3)
+        step = max(1, _MAX_VALUES // self.log_mel.config.n_fft // len(audio))
+        length, parts = self.log_mel.config.win_length, []
+        views = F.pad(audio, (0, max(0, length - audio.shape[1]))).unfold(1, length, 1)  # shorter: none is inside
+        for window, place in zip(windows.split(step), places.split(step), strict=True):
+            inside = self.inside[place]
+            first = (starts[window] + self._samples[place, 0])[inside].to(audio.device)
+            samples = (starts[window, None] + self._samples[place])[~inside].to(audio.device)
+            parts.append(self.log_mel.segments_log_mel(torch.cat([views[:, first], audio[:, samples]], 1)))
+        return torch.cat(parts, 1)
+
+    def moments(self, stretches: Iterable[tuple[int, Tensor, Tensor]], n_clips: int) -> Moments:
+        """Statistics of the spectrograms of all windows of clips of equal length, from ``Framing.stretches``."""
+        moments, shared = Moments(n_clips, self.log_mel.window.device), self.shared()
+        for _, starts, signal in stretches:
+            columns = shared(starts, partial(self.frames, signal, starts - starts[0]))
+            moments.update(columns.rows, torch.bincount(columns.at.flatten(), minlength=columns.rows.shape[1]))
+        return moments
+
+    def __call__(self, audio: Tensor, starts: Tensor) -> Tensor:
+        """Compute the spectrograms of windows: [shape=(n_clips, n_windows, n_mels, n_frames)].
+
+        Args:
+            audio: as for :meth:`frames`.
+            starts: likewise, ascending.
+        """
+        columns = self.shared()(starts, partial(self.frames, audio, starts))
+        return columns.of_windows().transpose(2, 3)
 
 
 def _reflect(positions: Tensor, length: int) -> Tensor:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols import scenes
@@ -22,6 +22,7 @@ from hear_byols._util.numbers import positive_count
 from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.encoders.overlap import WindowEncoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
@@ -204,6 +205,26 @@ class EmbeddingModel(nn.Module):
             return self.batch_size
         return max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
 
+    def window_encoder(self) -> WindowEncoder:
+        """What embeds the windows of one signal in ascending order, and keeps what they share."""
+        return WindowEncoder(self.encoder, self.shared_spectrogram.shared(), self.framing)
+
+    def encode_windows(
+        self, windows: WindowEncoder, signal: Tensor, starts: Tensor, norm: Statistics, encoder: MultilayerEncoder
+    ) -> Tensor:
+        """Encode further windows of a signal: float32 [shape=(n_clips, n_windows, timestamp_embedding_size)].
+
+        Args:
+            windows: from :meth:`window_encoder`.
+            signal: from the first window's start to the last one's end [shape=(n_clips, n_samples)].
+            starts: of the windows, int64 on the CPU [shape=(n_windows,)].
+            norm: mean and spread.
+            encoder: that :meth:`inference` yields.
+        """
+        frames = partial(self.shared_spectrogram.frames, signal, starts - starts[0])
+        with autocast(self.precision, self.device):
+            return windows(starts, lambda *which: standardise(frames(*which), *norm), encoder).float()
+
     def _embed_clips(self, audio: Tensor, encoder: MultilayerEncoder, places: Sequence[int] = (0,)) -> Tensor:
         seconds = audio.shape[1] / self.sample_rate
         scenes.check_length(encoder, self.config.encoder.name, seconds, self.max_scene_s, f"clip {places[0]}")
@@ -216,7 +237,7 @@ class EmbeddingModel(nn.Module):
         results = []
         for batch in batches:
             spectrograms = self.log_mel(batch)
-            mean, std = self._statistics(lambda: _moments(spectrograms), call)  # noqa: B023 - called at once
+            mean, std = self._statistics(lambda: Moments.of(spectrograms), call)  # noqa: B023 - called at once
             results.append(self.encode(standardise(spectrograms, mean, std), encoder))
         return torch.cat(results)
 
@@ -249,52 +270,29 @@ class EmbeddingModel(nn.Module):
         n_clips, n_samples = audio.shape
         n_windows = self.framing.n_windows(n_samples)
         result = audio.new_empty(n_clips, n_windows, self.timestamp_embedding_size)
-        n_batch = self.batch_for(self.log_mel.n_frames(self.framing.frame_samples))
+        n_batch = self.batch_for(self.window_encoder().n_frames)
+
+        def moments(clips: Tensor) -> Moments:
+            return self.shared_spectrogram.moments(self.framing.stretches(clips, n_batch // len(clips)), len(clips))
+
         call: Statistics = _UNUSED
         if self.normalization == "original":
-            mean, std = self._window_moments(audio, n_batch).pooled()
+            mean, std = moments(audio).pooled()
             # The original divides the statistics of a call once more by its number of frames.
             call = mean / (n_clips * n_windows), std / (n_clips * n_windows)
         n_together = max(1, n_batch // n_windows)
         for first in range(0, n_clips, n_together):
-            clips = audio[first : first + n_together]
-            mean, std = self._statistics(lambda: self._window_moments(clips, n_batch), call)  # noqa: B023
-            for i, spectrograms in self._windows(clips, n_batch):
-                n = spectrograms.shape[1]
-                vectors = self.encode(standardise(spectrograms, mean, std).flatten(0, 1), encoder)
-                check_vectors(vectors, lambda row: self._window_name(place + first + row // n, i + row % n))  # noqa: B023
-                result[first : first + n_together, i : i + n] = vectors.view(len(clips), n, -1)
+            clips, windows = audio[first : first + n_together], self.window_encoder()
+            norm = self._statistics(lambda: moments(clips), call)  # noqa: B023 - called at once, as below
+            for i, starts, signal in self.framing.stretches(clips, n_batch // len(clips)):
+                vectors, n = self.encode_windows(windows, signal, starts, norm, encoder), len(starts)
+                name = partial(self._window_name, place + first, i, n)
+                check_vectors(vectors.flatten(0, 1), name)
+                result[first : first + n_together, i : i + n] = vectors
         times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
         return result, times.repeat(n_clips, 1)
 
-    def _window_name(self, clip: int, window: int) -> str:
+    def _window_name(self, clip: int, window: int, n_windows: int, row: int) -> str:
+        """Of a row of vectors that begin with a clip and window, ``n_windows`` of each clip."""
+        clip, window = clip + row // n_windows, window + row % n_windows
         return f"the window at {window * self.framing.hop_ms:g} ms of clip {clip}"
-
-    def _window_moments(self, audio: Tensor, n_batch: int) -> Moments:
-        moments = Moments(len(audio), audio.device)
-        for _, spectrograms in self._windows(audio, n_batch):
-            moments.update(spectrograms)
-        return moments
-
-    def _windows(self, audio: Tensor, n_batch: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield (index of the first window, spectrograms [shape=(n_clips, n, n_mels, n_frames)]), lazily.
-
-        Only the stretch of signal that a batch of windows covers is padded and transformed.
-        """
-        before, _ = self.framing.padding
-        n_samples = audio.shape[1]
-        n_windows = self.framing.n_windows(n_samples)
-        step = max(1, n_batch // len(audio))
-        for i in range(0, n_windows, step):
-            starts = torch.tensor(self.framing.starts(i, min(i + step, n_windows)), device="cpu")
-            first = int(starts[0]) - before  # in the clip's own samples
-            stop = int(starts[-1]) - before + self.framing.frame_samples
-            stretch = audio[:, max(first, 0) : max(stop, 0)]
-            stretch = F.pad(stretch, (max(-first, 0), stop - max(first, 0) - stretch.shape[1]))
-            yield i, self.shared_spectrogram(stretch, starts - starts[0])
-
-
-def _moments(spectrograms: Tensor) -> Moments:
-    moments = Moments(len(spectrograms), spectrograms.device)
-    moments.update(spectrograms)
-    return moments

@@ -28,15 +28,30 @@ class Moments:
         self._sum = torch.zeros(n_groups, dtype=dtype, device=device)
         self._sum_squares = torch.zeros(n_groups, dtype=dtype, device=device)
 
-    def update(self, values: Tensor) -> None:
-        """Add values [shape=(n_groups, ...)], the same number to every group."""
-        values = values.flatten(1)
+    @classmethod
+    def of(cls, values: Tensor) -> Moments:
+        """Of values [shape=(n_groups, ...)] alone."""
+        moments = cls(len(values), values.device)
+        moments.update(values)
+        return moments
+
+    def update(self, values: Tensor, times: Tensor | None = None) -> None:
+        """Add values [shape=(n_groups, ...)], the same number to every group.
+
+        Args:
+            values: to add.
+            times: how often each along their second axis counts, whole numbers [shape=(values.shape[1],)]; once.
+        """
         if self._shift is None:  # the variance of a constant is then exactly 0
-            self._shift = values[:, :1].to(self._sum.dtype)
-        shifted = values.to(self._sum.dtype) - self._shift
-        self.count += values.shape[1]
-        self._sum += shifted.sum(1)
-        self._sum_squares += shifted.square().sum(1)
+            self._shift = values.flatten(1)[:, :1].to(self._sum.dtype)
+        shifted = (values.flatten(1).to(self._sum.dtype) - self._shift).view_as(values)
+        squares = shifted.square()
+        if times is not None:
+            weights = times.to(shifted).view(-1, *(1,) * (values.ndim - 2))
+            shifted, squares = shifted * weights, squares * weights
+        self.count += values[0].numel() if times is None else int(times.sum()) * values[0, 0].numel()
+        self._sum += shifted.flatten(1).sum(1)
+        self._sum_squares += squares.flatten(1).sum(1)
 
     def _first(self) -> Tensor:
         assert self._shift is not None, "no values yet"

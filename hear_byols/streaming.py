@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from hear_byols.concatenated import ConcatenatedModel
-from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import ClipLike, check_values, check_vectors, to_tensor
 from hear_byols.model import EmbeddingModel
-from hear_byols.normalization import standardise
 
 
 class StreamingEmbedder:
@@ -38,6 +36,7 @@ class StreamingEmbedder:
         self.n_samples = 0  # heard so far
         self.finished = False
         self._framing = model.framing
+        self._windows = model.window_encoder()
         self._next = 0  # number of the first window that is not yet complete
         # Positions count in the padded signal, which begins half a window before the first sample.
         self._held = self._zeros(self._framing.padding[0])
@@ -102,11 +101,15 @@ class StreamingEmbedder:
         model = self.model
         size = model.timestamp_embedding_size
         vectors = torch.empty(stop - self._next, size, dtype=torch.float32, device=model.device)
-        step = model.batch_for(model.log_mel.n_frames(self._framing.frame_samples))
+        step = model.batch_for(self._windows.n_frames)
         with model.inference() as encoder:
             for i in range(self._next, stop, step):
-                starts = self._framing.starts(i, min(i + step, stop))
-                vectors[i - self._next :][: len(starts)] = self._embed_windows(signal, starts, encoder)
+                starts = torch.tensor(self._framing.starts(i, min(i + step, stop)), device="cpu")
+                first, last = (int(start) - self._first for start in (starts[0], starts[-1]))
+                stretch = signal[None, first : last + self._framing.frame_samples]
+                norm = model.config.normalization.of_dataset
+                embedded = model.encode_windows(self._windows, stretch, starts, norm, encoder)[0]
+                vectors[i - self._next :][: len(starts)] = embedded
         times = [i * self._framing.hop_ms for i in range(self._next, stop)]
         check_vectors(vectors, lambda row: f"the window at {times[row]:g} ms of the stream")
         self._next = stop
@@ -114,15 +117,6 @@ class StreamingEmbedder:
         self._held = signal[n_forgotten:].clone()  # a view would keep the whole chunk
         self._first += n_forgotten
         return vectors, torch.tensor(times, dtype=torch.float64, device="cpu").to(model.device)
-
-    def _embed_windows(self, signal: Tensor, starts: list[int], encoder: MultilayerEncoder) -> Tensor:
-        """Embed windows that begin at ``starts``; only the stretch that they cover is transformed."""
-        model = self.model
-        stretch = signal[starts[0] - self._first : starts[-1] - self._first + self._framing.frame_samples]
-        norm = model.config.normalization
-        places = torch.tensor(starts, device="cpu") - starts[0]
-        spectrograms = model.shared_spectrogram(stretch[None], places)[0]
-        return model.encode(standardise(spectrograms, *norm.of_dataset), encoder)
 
 
 def _require_streamable(model: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import ConvBlock
-from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.encoders.multilayer import MultilayerEncoder, Step
 from hear_byols.encoders.pooling import channels_last, time_major
 
 CHANNELS = 64
@@ -40,3 +42,10 @@ class AudioNTT(MultilayerEncoder):
         third_maps = third(second_maps)
         sequence = self.dropout(F.relu(self.fc1(time_major(third_maps))))  # (batch, time / 8, embedding_size)
         return F.relu(self.fc2(sequence)), (second_maps, third_maps)
+
+    def steps(self) -> Iterator[Step]:
+        """See :class:`MultilayerEncoder`."""
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, ConvBlock)
+            yield from block.steps(is_map=i > 0)
+        yield Step(lambda x: F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))

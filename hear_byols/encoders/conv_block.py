@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.folding import conv_norm, folded
+from hear_byols.encoders.multilayer import Step
 
 _PIECE = 2_000_000  # values that a CPU computes before pooling them: 8 MB stay near, in memory already had
 
@@ -30,6 +33,22 @@ class ConvBlock(nn.Module):
         if self.norm.training or not x.is_cpu or torch.compiler.is_compiling():
             return _pooled(conv_norm(x, self.conv, self.norm))
         return self._in_pieces(x)
+
+    def steps(self, is_map: bool = False) -> Iterator[Step]:
+        """The same column by column: convolution and what of the pooling runs over mel; then the pooling over time.
+
+        Args:
+            is_map: whether the result is a feature map of the encoder.
+        """
+        weight, bias = folded(self.conv, self.norm)
+        weight = weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
+
+        def convolve(x: Tensor) -> Tensor:  # (n, 3, mel, channels): time lies where images have their height
+            maps = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=(0, 1))
+            return F.relu(F.max_pool2d(maps, (1, 2))).permute(0, 2, 3, 1)[:, 0]
+
+        yield Step(convolve, self.conv.kernel_size[1], padding=1)
+        yield Step(lambda x: torch.maximum(x[:, 0], x[:, 1]), 2, stride=2, is_map=is_map)
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         """The same, a few items or a stretch of one at a time: the large maps before pooling are never there whole."""

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from hear_byols.encoders.pooling import mean_max
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of an encoder that makes each column (step of time) of a few columns before it.
+
+    Args:
+        compute: from (n, n_inputs, ...) to (n, ...).
+        n_inputs: adjoining columns that it takes.
+        stride: of these from one column to the next.
+        padding: columns of zeros before the first and after the last.
+        is_map: whether its columns are a feature map that :meth:`MultilayerEncoder.fuse` takes.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+    n_inputs: int = 1
+    stride: int = 1
+    padding: int = 0
+    is_map: bool = False
 
 
 class MultilayerEncoder(nn.Module):
@@ -47,6 +69,13 @@ class MultilayerEncoder(nn.Module):
             The sequence [shape=(batch, time', own_size)], and maps for :meth:`fuse`.
         """
         raise NotImplementedError
+
+    def steps(self) -> Iterator[Step]:
+        """What :meth:`columns` does to a spectrogram's frames, each (n_mels, 1), step by step; maps lie (mel, channel).
+
+        Only of encoders for which it pays to compute the columns that overlapping windows share once.
+        """
+        yield from ()
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time >= min_frames) -> (batch, embedding_size)."""

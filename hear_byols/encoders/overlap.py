@@ -1,0 +1,85 @@
+"""Overlapping windows through an encoder: the columns that several windows share are computed once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hear_byols.encoders.multilayer import MultilayerEncoder, Step
+from hear_byols.encoders.pooling import mean_max
+from hear_byols.framing import Columns, Framing, SharedColumns
+
+_PIECE = 64  # columns that a convolution takes at a time: what it gathers and makes stays near
+_MOST_WINDOWS = 512  # that are looked at to see how much they share
+
+
+class WindowEncoder:
+    """Embeds the windows of a signal, batch after batch; equal to the encoder on each window.
+
+    Columns near a window's edges see its reflection or padding and are its own; all others depend on the signal alone
+    and are computed once, where a fifth or more of the windows' last columns is spared so. Those that windows to come
+    will share are kept.
+
+    Args:
+        encoder: of the windows' spectrograms.
+        frames: of these.
+        framing: of the windows.
+
+    Attributes:
+        n_frames: spectrogram frames that count as a window's, for the size of batches: those that it adds, but a
+            quarter at least, since its columns are gathered in the end.
+    """
+
+    def __init__(self, encoder: MultilayerEncoder, frames: SharedColumns, framing: Framing) -> None:
+        self._shared = [frames]
+        for step in encoder.steps():
+            padded = F.pad(self._shared[-1].inside, (step.padding, step.padding), value=False)
+            inside = padded.unfold(0, step.n_inputs, step.stride).all(1)
+            self._shared.append(SharedColumns(inside, self._shared[-1].spacing * step.stride))
+        starts = framing.starts(0, min(_MOST_WINDOWS, framing.n_windows(4 * framing.frame_samples)))
+        last = self._shared[-1]
+        if last.n_distinct(torch.tensor(starts, device="cpu")) > 0.8 * len(starts) * len(last.inside):
+            del self._shared[1:]
+        hop_frames = math.ceil(framing.hop_samples / frames.spacing)
+        n_frames, n_own = len(frames.inside), int((~frames.inside).sum())
+        self.n_frames = max(n_frames // 4, min(n_frames, n_own + hop_frames)) if self._shared[1:] else n_frames
+
+    def __call__(
+        self, starts: Tensor, frames: Callable[[Tensor, Tensor], Tensor], encoder: MultilayerEncoder
+    ) -> Tensor:
+        """Embed further windows: [shape=(n_clips, n_windows, embedding_size)].
+
+        Args:
+            starts: first samples of the windows, as for :class:`SharedColumns`.
+            frames: gives standardized frames [shape=(n_clips, n, n_mels)], likewise.
+            encoder: in evaluation mode, of the same weights in all calls.
+        """
+        columns = self._shared[0](starts, frames)
+        if not self._shared[1:]:
+            spectrograms = columns.of_windows().transpose(2, 3)
+            return encoder(spectrograms.flatten(0, 1)[:, None]).unflatten(0, spectrograms.shape[:2])
+        columns, maps = Columns(columns.rows[..., None], columns.at), []
+        for step, shared in zip(encoder.steps(), self._shared[1:], strict=True):
+            columns = shared(starts, partial(_compute, step, columns))
+            if step.is_map and encoder.layers == "multi":
+                maps.append(columns.of_windows().flatten(0, 1).permute(0, 3, 2, 1))
+        sequence = columns.of_windows()
+        vectors = encoder.fuse(mean_max(sequence.flatten(0, 1)), *maps)
+        return vectors.unflatten(0, sequence.shape[:2])
+
+
+def _compute(step: Step, columns: Columns, windows: Tensor, places: Tensor) -> Tensor:
+    """Columns of windows, by number, at places in them: [shape=(n_clips, n, ...)]."""
+    zeros = columns.rows.shape[1] - 1
+    padded = F.pad(columns.at, (step.padding, step.padding), value=zeros)
+    inputs = padded.unfold(1, step.n_inputs, step.stride)[windows, places]
+    parts = []
+    for part in inputs.split(_PIECE if step.n_inputs > 1 else max(len(inputs), 1)):
+        taken = columns.take(part)
+        parts.append(step.compute(taken.flatten(0, 1)).unflatten(0, taken.shape[:2]))
+    return torch.cat(parts, 1)

@@ -1,0 +1,119 @@
+"""Overlapping windows share columns, and the vectors are those of the windows one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.model import EmbeddingModel
+from hear_byols.normalization import standardise
+from hear_byols.streaming import StreamingEmbedder
+
+TOLERANCE = 1e-5  # of the largest component
+HOPS = [5, 7, 10, 12.5, 20, 33.3, 40, 50, 60, 100, 250, 700]  # ms; a spectrogram frame is 10
+
+
+def make_model(mode: str = "dataset", layers: str = "last", **options) -> EmbeddingModel:
+    """An untrained CNN whose batch norms have statistics that matter."""
+    config = ModelConfig(EncoderConfig("cnn", 32, layers), normalization=NormalizationConfig(mode, -5.0, 4.0))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        model = EmbeddingModel(config, **options)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.3, 3)
+                module.bias.normal_(0, 0.3)
+    return model
+
+
+def noise(n_clips: int, n_samples: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(n_samples)
+    return 0.3 * torch.randn(n_clips, n_samples, generator=generator) * torch.linspace(0.01, 1, n_samples)
+
+
+def window_by_window(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor:
+    """The obvious way: every window is cut out, transformed and encoded alone."""
+    framing, norm = model.framing, model.config.normalization
+    starts = framing.starts(0, framing.n_windows(audio.shape[1]))
+    padded = F.pad(audio, framing.padding)
+    cut = torch.stack([padded[:, start : start + framing.frame_samples] for start in starts], 1)
+    spectrograms = model.log_mel(cut.flatten(0, 1)).unflatten(0, cut.shape[:2])
+    if norm.mode == "dataset":
+        mean, std = norm.of_dataset
+    else:
+        std, mean = torch.std_mean(spectrograms.double().flatten(1), 1)
+        mean, std = mean.float(), std.float()
+        if norm.mode == "halfway":
+            mean, std = (mean - 5) / 2, (std.clamp_min(0.4) * 4).sqrt()
+    standard = standardise(spectrograms, mean, std).flatten(0, 1)
+    with torch.no_grad():
+        vectors = [model.encode(window[None], model.encoder) for window in standard]
+    return torch.cat(vectors).unflatten(0, cut.shape[:2])
+
+
+def assert_same(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    assert got.shape == wanted.shape
+    assert (got - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    frame_ms=st.floats(85, 700),
+    hop_ms=st.sampled_from(HOPS),
+    n_samples=st.integers(1, 14000),
+    n_clips=st.integers(1, 2),
+    mode=st.sampled_from(["dataset", "clip", "halfway"]),
+    layers=st.sampled_from(["last", "multi"]),
+    batch_size=st.sampled_from([None, 1, 3, 8]),
+)
+def test_any_windows_equal_window_by_window(frame_ms, hop_ms, n_samples, n_clips, mode, layers, batch_size):
+    model = make_model(mode, layers, frame_ms=frame_ms, hop_ms=hop_ms, batch_size=batch_size)
+    audio = noise(n_clips, n_samples)
+    assert_same(model.timestamp_embeddings(audio)[0], window_by_window(model, audio))
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    frame_ms=st.floats(85, 700),
+    hop_ms=st.sampled_from(HOPS),
+    sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=5),
+    layers=st.sampled_from(["last", "multi"]),
+)
+def test_any_stream_equals_window_by_window(frame_ms, hop_ms, sizes, layers):
+    model = make_model("dataset", layers, frame_ms=frame_ms, hop_ms=hop_ms)
+    audio = noise(1, sum(sizes) + 1)
+    embedder = StreamingEmbedder(model)
+    parts = [embedder.feed(chunk)[0] for chunk in audio[0].split([*sizes, 1])]
+    parts.append(embedder.finish()[0])
+    assert_same(torch.cat(parts)[None], window_by_window(model, audio))
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_a_distinct_column_is_computed_once(batch_size):
+    """At 1 s and 50 ms 9 of 12 columns depend on the signal alone; a hundred such begin in a second."""
+    model = make_model(batch_size=batch_size)
+    n_columns = []
+    model.encoder.fc2.register_forward_hook(lambda module, inputs, output: n_columns.append(len(output)))
+    model.timestamp_embeddings(noise(1, 80000))
+    n_windows, n_own, n_shared = 101, 3, 500 + 8 * 8 + 1 - 3
+    assert sum(n_columns) <= n_windows * n_own + n_shared + 12
+    n_columns.clear()
+    embedder = StreamingEmbedder(model)
+    for chunk in noise(1, 80000)[0].split(800):
+        embedder.feed(chunk)
+    embedder.finish()
+    assert sum(n_columns) <= n_windows * n_own + n_shared + 12
+
+
+def test_windows_far_apart_go_whole():
+    """Where windows share too little, each is encoded as it is: nothing is gathered for nothing."""
+    model, calls = make_model(hop_ms=250), []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].shape))
+    model.timestamp_embeddings(noise(1, 16000))
+    assert calls == [(5, 1, 64, 101)]
