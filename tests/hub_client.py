@@ -97,6 +97,14 @@ def _pretrained(name: str, revision: str | None = None) -> list[float]:
     return from_pretrained(name, revision=revision).scene_embeddings(torch.linspace(-1, 1, 16000)[None])[0].tolist()
 
 
+def _auto(name: str) -> list[float]:
+    import torch
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(name, trust_remote_code=True)
+    return model(torch.linspace(-1, 1, 16000)[None]).pooler_output[0].tolist()
+
+
 def _push(spec: str, repo: str, branch: str) -> str:
     from hear_byols import from_pretrained
 
@@ -167,6 +175,7 @@ def _serve() -> None:
         "load": _load,
         "pretrained": _pretrained,
         "push": _push,
+        "auto": _auto,
         "start": _start,
         "wait": _wait,
         "many": _locate_in_many,

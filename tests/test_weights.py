@@ -220,6 +220,7 @@ def test_empty_name_is_the_default():
         ("cvt_hybird", ("did you mean cvt_hybrid",)),
         ("original_cvt", ("did you mean", "original_cvt_hybrid")),
         ("nowhere/weights.pth", ("nowhere/weights.pth", "not an existing file")),
+        ("ana/tiny", ("from_pretrained('ana/tiny')", "hf://ana/tiny/model.safetensors")),
         ("~nobody/of/this/name.pth", ("not an existing file",)),
         ("x" * 5000, ("not an existing file",)),
         ("a\0b", ("not an existing file",)),

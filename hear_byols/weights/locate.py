@@ -16,6 +16,7 @@ from pathlib import Path
 from hear_byols._util.files import atomic_path, file_digest, git_blob_id
 from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
 from hear_byols.weights.download import download, redacted
+from hear_byols.weights.model_card import is_repo
 from hear_byols.weights.registry import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
 from hear_byols.weights.teachers import added_teacher, find_teacher, list_teachers
 
@@ -124,6 +125,8 @@ def _unknown(spec: str) -> str:
     shipped = [path.name for path in sorted(shipped_dir().glob("[!.]*.pth"))]
     near = difflib.get_close_matches(spec, [*list_models(), *list_teachers(), *shipped], n=3)
     advice = f"did you mean {' or '.join(near)}? " if near else ""
+    if is_repo(spec) and not spec.endswith((".pth", ".safetensors")):
+        advice = f"A repository of the Hub is loaded by from_pretrained({spec!r}) or hf://{spec}/model.safetensors. "
     if os.path.isfile(spec):
         advice = f"The file of this name here is {os.path.join('.', spec)}. "
     return (

@@ -137,6 +137,13 @@ def test_transformers_gives_the_same_vectors(auto, folder):
         extractor(clips, sampling_rate=8000)
 
 
+def test_transformers_fetches_from_the_hub(auto, checkpoint, tmp_path):
+    settings = {"HF_TOKEN": "hf_ana", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    with HubServer() as server, HubClient(tmp_path, server.url, **settings) as client:
+        spec = client.value("push", spec=str(checkpoint), repo="ana/tiny", branch="main")
+        np.testing.assert_allclose(client.value("auto", name="ana/tiny"), client.value("load", spec=spec), atol=1e-6)
+
+
 def test_transformers_tunes_and_saves(auto, folder, tmp_path):
     model = auto.AutoModel.from_pretrained(folder, trust_remote_code=True)
     audio = torch.from_numpy(np.stack(noise(8000, 8000)))
