@@ -1,6 +1,6 @@
 """Classify sounds with scikit-learn on frozen embeddings.
 
-The model turns every clip into a vector; a logistic regression on the standardised vectors does the rest. Without
+The model turns every clip into a vector; a logistic regression on the standardized vectors does the rest. Without
 ``--data`` the script makes its own audio and runs in seconds::
 
     python examples/frozen_probe.py
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
 from example_data import find_files, synthesise
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -32,16 +33,15 @@ def main() -> None:
     args = parser.parse_args()
 
     clips, labels = find_files(args.data) if args.data else synthesise()
+    vectors = EmbeddingTransformer(args.model, device=args.device, on_error="skip").transform(clips)
+    read = np.isfinite(vectors).all(1)  # a file that cannot be read is named in a warning
+    vectors, labels = vectors[read], labels[read]
     train, test, train_labels, test_labels = train_test_split(
-        clips, labels, test_size=0.3, stratify=labels, random_state=0
+        vectors, labels, test_size=0.3, stratify=labels, random_state=0
     )
-    probe = make_pipeline(
-        EmbeddingTransformer(args.model, device=args.device),
-        StandardScaler(),
-        LogisticRegression(max_iter=1000),
-    )
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     probe.fit(train, train_labels)
-    print(f"{len(clips)} clips of the classes {', '.join(probe.classes_)}")
+    print(f"{len(vectors)} clips of the classes {', '.join(probe.classes_)}")
     print(f"training accuracy: {probe.score(train, train_labels):.3f}")
     print(f"test accuracy: {probe.score(test, test_labels):.3f}")
 
