@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -108,7 +109,11 @@ def _auto(name: str) -> list[float]:
 def _push(spec: str, repo: str, branch: str) -> str:
     from hear_byols import from_pretrained
 
-    return from_pretrained(spec).push_to_hub(repo, branch=branch)
+    model = from_pretrained(spec)
+    if branch != "main":
+        return model.push_to_hub(repo, branch=branch)
+    with tempfile.TemporaryDirectory() as folder:
+        return model.save_pretrained(folder, push_to_hub=True, repo_id=repo)
 
 
 def _start(spec: str) -> int:

@@ -47,7 +47,7 @@ class HubModel(EmbeddingModel, ModelHubMixin, library_name="hear_byols"):
         write_repository(save_directory, self._checkpoint(), str(save_directory))
 
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, repo_id: str, *, private: bool = False, branch: str = "main", commit_message: str = ""
+        self, repo_id: str, *, private: bool = False, branch: str = "main", commit_message: str = "", **_: Any
     ) -> str:
         """Upload the model as ``hear_byols.publish.publish`` does, which checks it first.
 
@@ -56,6 +56,7 @@ class HubModel(EmbeddingModel, ModelHubMixin, library_name="hear_byols"):
             private: make it private.
             branch: made if it does not exist.
             commit_message: of the one commit.
+            **_: what ``save_pretrained(..., push_to_hub=True)`` passes beside; the card and the settings are ours.
 
         Returns:
             ``hf://owner/name/model.safetensors@COMMIT#sha256=...``: what ``load_model`` takes to get exactly this.

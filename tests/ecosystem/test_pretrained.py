@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -75,6 +77,10 @@ def test_names_mean_models_whatever_lies_here(tmp_path, monkeypatch):
     assert isinstance(model, HubModel)
     assert isinstance(model, hear_byols.EmbeddingModel)
     assert model.scene_embedding_size == 2048
+    (clip,) = noise(4000)
+    vectors = hear_byols.encode([clip], model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(hear_byols.encode([clip], twin), vectors)
 
 
 @pytest.mark.parametrize(
