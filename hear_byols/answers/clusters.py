@@ -57,10 +57,10 @@ def find_clusters(folder: PathLike, number: int | None = None, seed: int = 0) ->
 def cluster_rows(rows: np.ndarray, number: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Clusters of unit vectors, the largest first, and distances to their centres [shape=(n_rows,)] each.
 
-    Arguments and errors as :func:`find_clusters`.
+    Arguments and errors as :func:`find_clusters`; the rows are centred in place.
     """
     cluster = require("sklearn.cluster", "clusters", "classify")
-    rows = rows - rows.mean(0)
+    rows -= rows.mean(0)
     _, vectors = np.linalg.eigh(rows.T @ rows)
     rows = rows @ vectors[:, -_DIMENSIONS:]
     if number is None:

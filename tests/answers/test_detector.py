@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +18,8 @@ from made_sounds import CLASSES, MODEL, RATE, make
 from hear_byols import load_audio
 from hear_byols.answers import detector as detector_module
 from hear_byols.answers.cutting import Cutting, choose_cutting, count_onsets, cut
-from hear_byols.answers.detector import Detector, windows
+from hear_byols.answers.detector import Detector, Found, Recording, targets_of, windows
+from hear_byols.answers.event_scores import score_detector
 from hear_byols.answers.label_files import SUFFIXES, find_label_file, read_events, write_events
 from hear_byols.audio import stream_audio
 from hear_byols.cli.main import main
@@ -234,6 +239,27 @@ def test_a_detector_is_scored_by_the_fields_libraries(garden, learnt, capsys):
     assert 0 <= float(scores["psds1"]) <= 1
 
 
+def test_what_is_found_without_fault_scores_one(tmp_path):
+    pytest.importorskip("sed_scores_eval")
+    events = [Event("a", 1000, 2000), Event("b", 3000, 4500), Event("a", 6000, 6500)]
+    times = np.arange(0, 8000, 50.0)
+
+    class Perfect(Detector):
+        classes, model = ("a", "b"), SimpleNamespace(framing=SimpleNamespace(hop_ms=50.0))
+
+        def probabilities(self, path):
+            return times, 0.1 + 0.8 * targets_of(events, times, self.classes)
+
+        def cut(self, times, values):
+            return Found(tuple(events), (1.0,) * 3, 8.0)
+
+    scores, failures = score_detector(Perfect(), [Recording(tmp_path / "a.wav", events)])
+    assert not failures
+    assert scores["event_onset_200ms_fms"] == 1
+    assert scores["psds1"] > 0.99
+    assert scores["segment_1s_er"] == 0
+
+
 def test_faults_are_named(garden, learnt, sounds, tmp_path, capsys):
     shutil.copytree(garden / "audio", tmp_path / "audio")
     (tmp_path / "audio" / "bad.wav").write_bytes(b"nothing")
@@ -250,3 +276,31 @@ def test_faults_are_named(garden, learnt, sounds, tmp_path, capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(OptionError, match="learnt nothing"):
         Detector(MODEL).detect(garden / "audio" / "6.wav")
+
+
+@pytest.mark.memory
+def test_a_long_recording_takes_no_more_memory_than_a_short_one(garden, tmp_path):
+    recordings = [
+        Recording(garden / "audio" / f"{k}.wav", read_events(find_label_file(garden / "labels", Path(f"{k}.wav"))))
+        for k in range(6)
+    ]
+    detector = Detector(MODEL, frame_ms=400, hop_ms=400, device="cpu")
+    detector.fit(recordings)
+    detector.save(tmp_path / "a.hbc")
+    peaks = {}
+    for minutes in (3, 33):
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", RATE, 1) as file:
+            for second in range(60 * minutes):
+                file.write(0.01 * np.random.default_rng(second).normal(size=RATE))
+        program = f"""
+import torch
+from hear_byols._util.memory import peak_memory
+from hear_byols.answers.detector import Detector
+torch.set_num_threads(1)
+print(Detector.load({str(tmp_path / "a.hbc")!r}, device="cpu").detect({str(path)!r}).seconds, peak_memory())"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        seconds, peak = done.stdout.split()
+        assert float(seconds) == pytest.approx(60 * minutes, abs=1)
+        peaks[minutes] = int(peak)
+    assert peaks[33] - peaks[3] < 60e6, peaks  # the half hour more has 115 MB of samples

@@ -1,0 +1,120 @@
+"""A researcher's folder: 303 files of five formats, of which two cannot be read, from vectors to answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from real_audio import RATE, labelled_clips
+
+from hear_byols import read_embeddings
+from hear_byols.cli.main import main
+
+BAD = {"broken.wav", "empty.flac"}
+
+
+def write_m4a(path: Path, samples: np.ndarray) -> None:
+    """AAC in MP4, as telephones record it."""
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=RATE)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """300 clips, 60 of each format, in ten folders; a broken and an empty file; a copy with a name of its own."""
+    pytest.importorskip("av", reason='needs pip install "hear_byols[formats]"')
+    home = tmp_path_factory.mktemp("researcher")
+    for i, (label, samples) in enumerate(labelled_clips(300, 0.8)):
+        suffix = ("wav", "flac", "mp3", "opus", "m4a")[(i // 10) % 5]
+        path = home / "recordings" / label / f"{i:03}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == "m4a":
+            write_m4a(path, samples)
+        elif suffix == "opus":
+            soundfile.write(path, samples, RATE, format="OGG", subtype="OPUS")
+        else:
+            soundfile.write(path, np.stack([samples] * (1 + i % 2), 1), RATE)
+    first = sorted((home / "recordings").iterdir())[0]
+    shutil.copy(sorted(first.glob("*.wav"))[-1], first / "Kopie für später.wav")
+    (first / "broken.wav").write_bytes(b"RIFF no more")
+    (first / "empty.flac").write_bytes(b"")
+    return home
+
+
+@pytest.fixture(scope="module")
+def embedded(home):
+    assert main(["embed", str(home / "recordings"), "-o", str(home / "embedded"), "-m", "cnn_hybrid", "-q"]) == 1
+    return home / "embedded"
+
+
+def names_of(home):
+    paths = (path for path in (home / "recordings").rglob("*") if path.is_file())
+    return {path.relative_to(home / "recordings").as_posix() for path in paths}
+
+
+def test_every_file_is_accounted_for(home, embedded):
+    content = read_embeddings(embedded)
+    failed = {each["name"] for each in content.failed}
+    assert len(names_of(home)) == 303
+    assert len(content) == 301
+    assert {Path(name).name for name in failed} == BAD
+    assert set(content.names) | failed == names_of(home)
+    assert all(each["reason"] for each in content.failed)
+
+
+def test_a_classifier_comes_of_it(home, embedded, capsys):
+    assert main(["classify", "train", str(embedded), "-o", str(home / "a.hbc")]) == 1
+    captured = capsys.readouterr()
+    assert all(name in captured.err for name in BAD)
+    accuracy = float(re.search(r"accuracy ([\d.]+)%", captured.out)[1])
+    assert accuracy > 50  # of ten classes, from less than a second of each clip
+    with open(home / "a.report" / "clips.csv", newline="", encoding="utf-8") as file:
+        clips = {row["path"] for row in csv.DictReader(file)}
+    with open(home / "a.report" / "failures.csv", newline="", encoding="utf-8") as file:
+        failures = {row["path"] for row in csv.DictReader(file)}
+    assert clips | failures == names_of(home)
+    some = sorted((home / "recordings").iterdir())[0]
+    assert main(["classify", "predict", str(home / "a.hbc"), str(some), "-o", str(home / "a.csv"), "-q"]) == 1
+    with open(home / "a.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["path"] for row in rows} == {path.name for path in some.iterdir()}
+    assert {row["path"] for row in rows if row["error"]} == BAD
+
+
+def test_the_copy_is_found_and_next_to_its_original(home, embedded, capsys):
+    assert main(["duplicates", str(embedded), "-o", str(home / "copies.csv"), "-q"]) == 0
+    with open(home / "copies.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    groups = [{row["path"] for row in rows if row["group"] == group} for group in {row["group"] for row in rows}]
+    (own,) = [group for group in groups if any("Kopie" in name for name in group)]
+    assert len(own) == 2
+    copy = next(name for name in own if "Kopie" in name)
+    assert main(["search", str(embedded), copy, "-n", "1"]) == 0
+    assert (own - {copy}).pop() in capsys.readouterr().out
+
+
+def test_the_map_knows_where_every_sound_lies(home, embedded):
+    assert main(["map", "--audio", str(embedded), "-o", str(home / "maps" / "map.html"), "-q"]) == 1
+    page = (home / "maps" / "map.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(data["points"]) == len(data["sounds"]) == 301
+    assert len(data["classes"]) == 10
+    assert all((home / "maps" / unquote(sound)).is_file() for sound in data["sounds"])
