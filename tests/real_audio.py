@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,28 @@ TASKS = Path(__file__).resolve().parents[2] / "shared/data/tasks"
 RATE = 16000
 
 
-def labelled_clips(n: int, seconds: float, task: str = "esc10-v1-full") -> list[tuple[str, np.ndarray]]:
-    """Labels and beginnings of ``n`` clips, as many of each class as can be [each shape=(n_samples,)]."""
-    by_label: dict[str, list[Path]] = {}
-    for table in sorted((TASKS / task).glob("fold*.json")):
+@cache
+def by_label() -> dict[str, list[Path]]:
+    """Clips of ESC-10 by their labels, where they are."""
+    found: dict[str, list[Path]] = {}
+    for table in sorted((TASKS / "esc10-v1-full").glob("fold*.json")):
         for name, labels in json.loads(table.read_text()).items():
-            by_label.setdefault(labels[0], []).append(TASKS / task / "16000" / table.stem / name)
-    if not by_label:
-        return [(f"class {i % 10}", _made(i % 10, i // 10, seconds)) for i in range(n)]
-    order = sorted(by_label)
-    chosen = [(order[i % len(order)], by_label[order[i % len(order)]][i // len(order)]) for i in range(n)]
-    return [(label, soundfile.read(path, frames=round(seconds * RATE), dtype="float32")[0]) for label, path in chosen]
+            found.setdefault(labels[0], []).append(TASKS / "esc10-v1-full" / "16000" / table.stem / name)
+    return dict(sorted(found.items()))
+
+
+def clip_of(kind: int, number: int, seconds: float) -> np.ndarray:
+    """The beginning of a clip of one of ten classes, float32 [shape=(n_samples,)]."""
+    if not by_label():
+        return _made(kind, number, seconds)
+    path = list(by_label().values())[kind][number]
+    return soundfile.read(path, frames=round(seconds * RATE), dtype="float32")[0]
+
+
+def labelled_clips(n: int, seconds: float) -> list[tuple[str, np.ndarray]]:
+    """Labels and beginnings of ``n`` clips, as many of each class as can be."""
+    names = list(by_label()) or [f"class {i}" for i in range(10)]
+    return [(names[i % 10], clip_of(i % 10, i // 10, seconds)) for i in range(n)]
 
 
 def _made(kind: int, number: int, seconds: float) -> np.ndarray:

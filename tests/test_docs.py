@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import re
 import runpy
 import shlex
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from real_audio import RATE, clip_of
 
 import hear_byols
 from hear_byols.cli.main import main
@@ -34,23 +37,37 @@ ELSEWHERE = ("CHANGELOG.md", "classifiers.md", "search.md")
 HAND_WRITTEN = [page for page in PAGES if page.name not in ELSEWHERE]
 
 
-def tone(path: Path, pitch: float, seconds: float = 1.5, rate: int = 16000) -> None:
+def write(path: Path, kind: int, number: int = 0, seconds: float = 1.5) -> None:
+    """A real clip of a class, or a made one where there are none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    time = np.arange(round(seconds * rate)) / rate
-    noise = np.random.default_rng(round(pitch)).normal(size=time.size)
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * time) + 0.01 * noise, rate)
+    soundfile.write(path, clip_of(kind, number, seconds), RATE)
+
+
+def write_task(folder: Path) -> None:
+    """A scene task in HEAR format, of a few clips of five of the classes."""
+    for i, split in enumerate(("train", "valid", "test")):
+        table = {}
+        for kind, number in product(range(5), range(3 * i, 3 * i + 3)):
+            table[f"{number}-{kind}.wav"] = [str(kind)]
+            write(folder / "16000" / split / f"{number}-{kind}.wav", kind, number)
+        (folder / f"{split}.json").write_text(json.dumps(table))
+    (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{i}\n" for i in range(5)))
+    content = {"task_name": "clips", "version": "v1", "embedding_type": "scene", "prediction_type": "multiclass"}
+    content |= {"split_mode": "trainvaltest", "splits": ["train", "valid", "test"], "evaluation": ["top1_acc"]}
+    (folder / "task_metadata.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder with what the manual's examples speak of."""
     monkeypatch.chdir(tmp_path)
-    tone(tmp_path / "speech.wav", 220)
-    tone(tmp_path / "more.mp3", 300)
-    for name, pitch in (("low", 150), ("high", 1500)):
-        tone(tmp_path / "recordings" / f"{name}.wav", pitch, 4)
+    write(tmp_path / "speech.wav", 0)
+    write(tmp_path / "more.mp3", 6)
+    for name, kind in (("low", 5), ("high", 8)):  # a helicopter and a rooster
+        write(tmp_path / "recordings" / f"{name}.wav", kind, seconds=4)
         for i in range(2):
-            tone(tmp_path / "classes" / name / f"{i}.wav", pitch + 10 * i)
+            write(tmp_path / "classes" / name / f"{i}.wav", kind, i)
+    write_task(tmp_path / "tasks" / "clips")
     return tmp_path
 
 
