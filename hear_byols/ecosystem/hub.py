@@ -66,7 +66,7 @@ class HubModel(EmbeddingModel, ModelHubMixin, library_name="hear_byols"):
             PublishError: no token, no right to write, no connection, or the Hub refused.
         """
         with tempfile.TemporaryDirectory() as folder:
-            weights, *_ = write_repository(Path(folder), self._checkpoint(), repo_id, branch)
+            weights = write_repository(Path(folder), self._checkpoint(), repo_id, branch)[0]
             return publish(weights, repo_id, private=private, revision=branch, message=commit_message).spec
 
     def _checkpoint(self) -> Checkpoint:
