@@ -1,8 +1,6 @@
 """Bounded attacks on what comes from elsewhere: damaged files must end whole, refused, or in one clear error.
 
-    python benchmarks/fuzz.py audio --count 3000
-    python benchmarks/fuzz.py index --count 3000
-    python benchmarks/fuzz.py pth safetensors calls --count 3000
+    python benchmarks/fuzz.py --csv benchmarks/results/fuzz.csv
 
 Each kind makes valid material of its own, mutates it and hands it to the package. Outcomes are counted: "fine",
 "refused" (an error of the package), and what must not be: "wrong" (read without a word, though something is missing),
@@ -12,6 +10,7 @@ Each kind makes valid material of its own, mutates it and hands it to the packag
 from __future__ import annotations
 
 import argparse
+import csv
 import faulthandler
 import io
 import json
@@ -28,6 +27,7 @@ import numpy as np
 import soundfile
 from fuzz_models import KINDS as MODEL_KINDS
 
+from hear_byols.containers import ffmpeg
 from hear_byols.errors import HearByolsError
 
 HANG_S = 60  # longest that a mutation may take
@@ -68,25 +68,49 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
     return bytes(content)
 
 
+_FORMS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("RF64", "PCM_16"), ("W64", "PCM_16")]
+_FORMS += [("AIFF", "PCM_16"), ("AU", "PCM_16"), ("CAF", "PCM_16"), ("NIST", "PCM_16"), ("VOC", "PCM_16")]
+_FORMS += [("SVX", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")]
+_FFMPEG_FORMS = [("adts", "aac"), ("ac3", "ac3", 32000), ("mp4", "aac"), ("webm", "libopus"), ("matroska", "aac")]
+_FFMPEG_FORMS += [("asf", "wmav2"), ("flv", "aac", 44100), ("tta", "tta"), ("wv", "wavpack")]
+
+
+def _by_ffmpeg(samples: np.ndarray, form: str, codec: str, rate: int = RATE) -> bytes:
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=form) as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = 32000
+        stream.codec_context.open()
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        resampler = av.AudioResampler(stream.format, "mono", rate, frame_size=stream.frame_size or None)
+        for block in resampler.resample(frame) + resampler.resample(None):
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
 def audio(folder: Path, chance: random.Random) -> Iterator[Attack]:
     """Audio files of every format; a cut-off one must not be read without a word."""
     from hear_byols.audio import load_audio
 
-    forms = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("RF64", "PCM_16"), ("W64", "PCM_16"), ("AIFF", "PCM_16")]
-    forms += [("AU", "PCM_16"), ("CAF", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")]
-    forms += [("OGG", "VORBIS"), ("OGG", "OPUS"), ("WAV", "IMA_ADPCM")]
     samples = 0.2 * np.random.default_rng(0).standard_normal(2 * RATE)
     whole = []
-    for form, subtype in forms:
+    for form, subtype in _FORMS:
         buffer = io.BytesIO()
         soundfile.write(buffer, samples, RATE, format=form, subtype=subtype)
         whole.append(buffer.getvalue())
+    if ffmpeg.is_available():
+        whole += [_by_ffmpeg(samples, *form) for form in _FFMPEG_FORMS]
     path = folder / "x.bin"
     while True:
         original = chance.choice(whole)
         mutated = mutate(original, chance)
-        # What a format without checksums cannot show is no fault; that half of a file is missing, all of them show.
-        is_cut = len(mutated) < 0.9 * len(original) and original.startswith(mutated)
+        # What a format without checksums cannot show is no fault; that half of a file is missing, all of them show but
+        # streams of frames without a header, where one ends.
+        is_cut = len(mutated) < 0.9 * len(original) and original.startswith(mutated) and original[:1] not in b"\xff\x0b"
 
         def attack(mutated: bytes = mutated, is_cut: bool = is_cut) -> str:
             path.write_bytes(mutated)
@@ -195,18 +219,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)} (default: all)")
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--csv", metavar="FILE", help="also write the counts there")
     args = parser.parse_args(argv)
     unknown = set(args.kinds) - set(KINDS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    failed = False
+    rows = []
     for name in args.kinds or KINDS:
         with tempfile.TemporaryDirectory() as folder:
             outcomes, told = run(KINDS[name], args.count, args.seed, Path(folder))
         counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in ("fine", "refused", *BAD))
         print(f"{name}: {args.count} attacks: {counts}", *told, sep="\n  ", flush=True)
-        failed |= any(outcomes[outcome] for outcome in BAD)
-    return int(failed)
+        rows.append({"what": name, "attacks": args.count} | {o: outcomes[o] for o in ("fine", "refused", *BAD)})
+    if args.csv:
+        with open(args.csv, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return int(any(row[outcome] for row in rows for outcome in BAD))
 
 
 if __name__ == "__main__":

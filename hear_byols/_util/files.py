@@ -69,10 +69,10 @@ def writing(path: Path, advice: str = "make room, or choose another output") -> 
     except HearByolsError:
         raise
     except Exception as error:
-        # torch and safetensors have errors of their own for a full disk
-        if not (isinstance(error, OSError) or "inline_container" in str(error) or "I/O error" in str(error)):
+        text = str(error)  # torch and safetensors have errors of their own for a full disk
+        if not (isinstance(error, OSError) or "inline_container" in text or "I/O error" in text):
             raise
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        reason = "not all of it was taken" if "inline_container" in text else getattr(error, "strerror", None) or text
         raise OutputError(f"{path} cannot be written ({reason}); {advice}") from error
 
 

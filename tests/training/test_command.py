@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -97,6 +98,25 @@ def test_a_killed_run_continues_as_if_it_had_not_been(audio, bands, tmp_path):
         assert {**killed, "minutes": 0} == {**whole, "minutes": 0}
     states = [torch.load(tmp_path / name / "encoder.pth", weights_only=True)["state_dict"] for name in lines]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(("room", "what"), [(10_000, "audio.npy"), (3_000_000, "step-")])
+def test_a_full_disk_is_one_error_and_the_same_command_continues(room, what, audio, tmp_path):
+    command = [sys.executable, "-m", "hear_byols", "pretrain", "--data", str(audio), "--output", str(tmp_path / "run")]
+    command += [*QUICK, "--encoder", "cnn", "--steps", "1"]
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    full = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+    assert full.returncode == 2
+    assert re.fullmatch(
+        rf"hear-byols: error: .*{what}\S* cannot be written \(.+\); make room, the same command continues\n",
+        full.stderr,
+    )
+    assert not list((tmp_path / "run").rglob("*.part*"))
+    assert subprocess.run(command).returncode == 0
+    assert hear_byols.load_model(tmp_path / "run/encoder.pth").provenance["training"]["steps"] == 1
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -197,6 +197,13 @@ def test_a_missing_or_damaged_shard_is_named(plan, two_teachers, tmp_path):
     folder.path(0).write_bytes(folder.path(0).read_bytes()[:-100])
     with pytest.raises(InputError, match=r"shard-000000\.safetensors is damaged"):
         Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))
+    folder.path(0).unlink()
+    folder.make(0, Teachers(plan, folder.pool))
+    content = bytearray(folder.path(0).read_bytes())
+    content[-100] ^= 1
+    folder.path(0).write_bytes(content)
+    with pytest.raises(InputError, match="its content has changed since it was written"):
+        Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))
 
 
 def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pretraining import TinyEncoder, make_trainer
 
-from hear_byols.errors import CheckpointError, TrainingError
+from hear_byols.errors import CheckpointError, OutputError, TrainingError
 from hear_byols.training import loop
 from hear_byols.training.journal import read_log
 from hear_byols.training.loop import train
@@ -216,6 +216,21 @@ def test_loop_logs_means_over_lines_and_exports_at_the_end(pool, tmp_path):
     assert [p.name for p in states(tmp_path / "states")] == ["step-000000007.pt"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_finished_run_whose_export_failed_is_exported_by_the_next_call(pool, tmp_path):
+    def refuse(trainer, row):
+        raise OutputError("no room")
+
+    with pytest.raises(OutputError):
+        train(make_trainer(pool, total_steps=2), tmp_path, refuse)
+    exported = []
+    train(
+        make_trainer(pool, total_steps=2),
+        tmp_path,
+        lambda trainer, row: exported.append((trainer.n_steps, row["step"])),
+    )
+    assert exported == [(2, 2)]
 
 
 def test_time_limit_stops_and_the_next_sitting_goes_on(pool, tmp_path):
