@@ -47,7 +47,7 @@ class EmbeddingModel(nn.Module):
     differentiably, for the weights and the audio, and honours ``train()``, ``eval()`` and autocast, for fine-tuning.
 
     ``max_scene_s`` is the longest clip in seconds that a scene embedding takes: half an hour where the encoder attends
-    over the whole clip or reads it in order, None (any) where its columns are local. It may be set.
+    over the whole clip, 8 minutes where it reads it in order, None (any) where its columns are local. It may be set.
 
     Args:
         config: encoder, front end and normalisation.
@@ -95,7 +95,7 @@ class EmbeddingModel(nn.Module):
             self.encoder = build_encoder(config.encoder, config.frontend.n_mels)
         self.scene_embedding_size: int = self.encoder.embedding_size
         self.timestamp_embedding_size: int = self.encoder.embedding_size
-        self.max_scene_s: float | None = None if scenes.is_local(self.encoder) else scenes.MAX_WHOLE_SCENE_S
+        self.max_scene_s: float | None = scenes.MAX_WHOLE_SCENE_S.get(config.encoder.name)
         fewest = max(self.log_mel.min_samples, (self.encoder.min_frames - 1) * config.frontend.hop_length)
         if self.framing.frame_samples < fewest:
             raise OptionError(

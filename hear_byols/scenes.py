@@ -12,7 +12,7 @@ from hear_byols.frontend import LogMel
 from hear_byols.normalization import Moments
 
 STRETCH_FRAMES = 8192  # spectrogram frames of a stretch, 82 s; a multiple of what a column of any encoder covers
-MAX_WHOLE_SCENE_S = 1800  # of encoders that take a clip whole: half an hour, 4 to 5 GB
+MAX_WHOLE_SCENE_S = {"cvt": 1800.0, "clstm": 480.0}  # of encoders that take a clip whole: less than 5 and 3 GB
 
 
 def is_local(encoder: MultilayerEncoder) -> bool:
