@@ -60,6 +60,11 @@ def test_help_is_quick_and_imports_nothing_heavy():
         assert f"usage: hear-byols {name}" in result.stdout
 
 
+def test_help_needs_no_docstrings():
+    command = [sys.executable, "-OO", "-m", "hear_byols", "pretrain", "--help"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["embed"], ["embed", "x.wav"]])
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -13,6 +13,7 @@ from extraction import MODEL, noise, write_corpus
 
 from hear_byols import embed_files, embed_to_folder, load_model, read_embeddings
 from hear_byols._util import progress as progress_module
+from hear_byols._util.files import file_digest
 from hear_byols._util.progress import progress
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.folder import load_its_model
@@ -91,8 +92,21 @@ def test_what_is_no_folder_or_is_damaged_is_named(tmp_path, corpus):
 def test_an_array_that_would_run_code_is_not_unpickled(tmp_path, corpus):
     embed_to_folder([corpus], tmp_path, model=MODEL)
     victim = next((tmp_path / "embeddings").rglob("*.npz"))
+    index, digest = (tmp_path / "index.jsonl").read_text(), file_digest(victim)
     np.savez(victim, embedding=np.array([print], dtype=object))
-    with pytest.raises(InputError, match="cannot be read"):
+    (tmp_path / "index.jsonl").write_text(index.replace(digest, file_digest(victim)))
+    with pytest.raises(InputError, match=r"cannot be read .*allow_pickle"):
+        read_embeddings(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["npy", "csv"])
+def test_vectors_that_changed_since_they_were_written_are_not_given_back(tmp_path, corpus, format):
+    embed_to_folder([corpus], tmp_path, model=MODEL, format=format)
+    victim = next((tmp_path / "embeddings").rglob(f"*.{format}"))
+    content = bytearray(victim.read_bytes())
+    content[-4] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(InputError, match="has changed since it was written"):
         read_embeddings(tmp_path)
 
 

@@ -198,6 +198,19 @@ def test_mp3_that_ends_within_a_frame_and_has_no_length_is_read_with_a_warning(t
         load_audio(tmp_path / "stream.mp3")
 
 
+def test_mp3_whose_last_bytes_are_zeros_is_refused_and_tags_behind_it_may_be_large(tmp_path):
+    content, first = variable_mp3()
+    n_zeros = 20_000
+    with pytest.raises(InputError, match=r"the last \d+ bytes hold no audio; \d\.\d\d s were read before them"):
+        seconds_of(content[first:-n_zeros] + bytes(n_zeros), tmp_path)
+    with pytest.warns(AudioWarning, match=r"ends in \d+ bytes that hold no audio"):
+        seconds_of(content[first:] + b"<html>" * 1000, tmp_path)
+    ends = [b"APETAGEX" + struct.pack("<IIII", 2000, 200_032, 1, flags << 29) + bytes(8) for flags in (5, 4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert seconds_of(content + ends[0] + bytes(200_000) + ends[1], tmp_path) == pytest.approx(10, abs=0.1)
+
+
 # Channels, sources, rates
 
 
@@ -252,6 +265,12 @@ def test_rates_to_resample_to_are_checked(tmp_path, rate):
     with pytest.raises(OptionError, match="sample_rate must be an integer from 1 to 768000 Hz"):
         decode_bytes(encoded("wav"), "x", rate)
     assert len(decode_bytes(encoded("wav"), "x", np.int64(8000))) == SECONDS * 8000
+
+
+def test_numpys_error_state_of_the_host_does_not_matter(tmp_path):
+    soundfile.write(tmp_path / "faint.wav", np.full((RATE, 2), 1e-30, np.float32), RATE, subtype="FLOAT")
+    with np.errstate(all="raise"):
+        assert len(load_audio(tmp_path / "faint.wav")) == RATE
 
 
 def test_companions_of_a_mac_do_not_hide_a_file(tmp_path, monkeypatch):
@@ -323,6 +342,12 @@ def test_formats_of_ffmpeg_are_read_whole_or_refused(tmp_path, name, codec, opti
         zeroed[len(content) // 2 : len(content) // 2 + 1000] = bytes(1000)
         with pytest.raises(InputError, match=r"cut off|damaged"):
             seconds_of(bytes(zeroed), tmp_path, name)
+
+
+def test_a_codec_that_nobody_knows_is_one_error(tmp_path):
+    content = by_ffmpeg(tmp_path / "x.mkv", "aac")
+    with pytest.raises(InputError, match="codec"):
+        seconds_of(content.replace(b"A_AAC", b"A_XYZ"), tmp_path)
 
 
 @pytest.mark.parametrize("form", ["PAF", "PVF", "IRCAM", "AVR", "MAT4", "MAT5", "MPC2K", "WVE", "XI", "SDS", "HTK"])

@@ -24,6 +24,7 @@ from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import IDENTITY
 from hear_byols.model import EmbeddingModel
 from hear_byols.weights.checkpoint import save_checkpoint
+from hear_byols.weights.digest import content_digest
 
 SUFFIX = ".hbc"
 SCHEMA = "hear_byols-classifier/1"
@@ -69,8 +70,9 @@ class Artefact:
         }
         if self.encoder:
             arrays["encoder"] = np.frombuffer(self.encoder, np.uint8)
+        text = json.dumps(header)
         with output_path(path) as part:
-            part.write_bytes(save(arrays, metadata={_KEY: json.dumps(header)}))
+            part.write_bytes(save(arrays, metadata={_KEY: text, "digest": _digest(text, arrays)}))
 
 
 def check_name(path: PathLike) -> Path:
@@ -123,13 +125,21 @@ def read_artefact(path: PathLike) -> Artefact:
         raise InputError(f"{path}: no such file; 'hear-byols classify train' writes one")
     try:
         with safe_open(path, framework="np") as file:
-            header = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        text = metadata.get(_KEY, "{}")
+        if metadata.get("digest", "") not in ("", _digest(text, arrays)):
+            raise ValueError("its content has changed since it was written")
+        header = json.loads(text)
         return _checked(header, arrays)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: not a classifier of this version, or damaged ({str(error)[:200]}); train it again"
         ) from error
+
+
+def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    return content_digest({"header": header, **{name: array.tobytes() for name, array in arrays.items()}})
 
 
 def _checked(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Artefact:

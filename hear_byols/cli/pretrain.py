@@ -64,7 +64,7 @@ def _add_settings(group: argparse._ArgumentGroup) -> None:
     described = dict(re.findall(r"^ {4}(\w+): (.+)$", inspect.getdoc(PretrainConfig) or "", re.MULTILINE))
     for field in (field for field in dataclasses.fields(PretrainConfig) if field.name in OPTIONS):
         flag = "--" + field.name.replace("_", "-")
-        text = f"{described[field.name]} (default: {field.default})"
+        text = f"{described.get(field.name, field.name)} (default: {field.default})"
         group.add_argument(flag, type=type(field.default), metavar=field.type.upper(), help=text)
 
 

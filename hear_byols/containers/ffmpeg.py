@@ -34,8 +34,11 @@ class Decoder:
             raise InputError("holds no audio stream")
         self._container = container
         self._stream = container.streams.audio[0]
-        if self._stream.codec_context.name in _CHECKED:
-            self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        codec = self._stream.codec_context
+        if codec is None:
+            raise InputError("its codec is not known to FFmpeg")
+        if codec.name in _CHECKED:
+            codec.options = {"err_detect": "crccheck+explode"}
         self.rate = int(self._stream.rate or 0)
 
     def blocks(self) -> Iterator[np.ndarray]:

@@ -21,6 +21,7 @@ _KBITS = {
     (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = (44100, 48000, 32000)
+_PADDING = 4096  # bytes behind the last frame that may be anything
 _EDGE = 1 << 16  # bytes without frames that may stand before the first and behind the last
 _TOLERATED = 0.01  # share of bytes between frames that belong to none; each run shorter than a frame
 
@@ -117,11 +118,16 @@ def survey_mpeg(content: Content, start: int) -> Survey:
         _check(stream)
         if stream.missing and not stream.promised:
             notes.append("ends within a frame: it may have been cut off, and no header says how long it was")
-    left = content.size - streams[-1].stop
-    if left > _EDGE:
+    place = streams[-1].stop
+    while (behind := _behind_tag(content, place)) > place:
+        place = behind
+    left = content.size - place
+    if left > _EDGE or (left > _PADDING and not content.at(place, left).strip(b"\0")):
         raise InputError(
             f"is damaged: the last {left} bytes hold no audio; {_total(streams):.2f} s were read before them"
         )
+    if left > _PADDING:
+        notes.append(f"ends in {left} bytes that hold no audio: something may be missing there")
     parts = [_part(stream, content) for stream in streams]
     parts[-1] = replace(parts[-1], stop=content.size)
     parts[0] = replace(parts[0], start=start)

@@ -220,12 +220,13 @@ class _Mixer:
     def mix(self, block: np.ndarray) -> np.ndarray:
         """Average [shape=(n_samples, n_channels)] to [shape=(n_samples,)]."""
         n_channels = block.shape[1]
-        mono = np.ascontiguousarray(block[:, 0] if n_channels == 1 else block.mean(axis=1))
+        with np.errstate(all="ignore"):  # the host may have asked for errors
+            mono = np.ascontiguousarray(block[:, 0] if n_channels == 1 else block.mean(axis=1))
+            if n_channels > 1:
+                self._apart += float(np.square(block).sum(dtype=np.float64)) / n_channels**2
+                self._together += float(np.square(mono).sum(dtype=np.float64))
         if not np.isfinite(mono).all():
             raise InputError("holds NaN or infinite samples")
-        if n_channels > 1:
-            self._apart += float(np.square(block).sum(dtype=np.float64)) / n_channels**2
-            self._together += float(np.square(mono).sum(dtype=np.float64))
         return mono
 
     def notes(self) -> list[str]:

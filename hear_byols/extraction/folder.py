@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from hear_byols._util.device import find_device
+from hear_byols._util.files import file_digest
 from hear_byols._util.imports import require
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.extract import run_settings
@@ -132,6 +133,9 @@ def iterate_embeddings(folder: PathLike) -> Iterator[Embedded]:
         path = home / next(name for name in entry["outputs"] if name.endswith(form.suffix))
         names = [source["name"] for source in entry["sources"]]
         try:
+            digest = entry.get("sha256", {}).get(path.relative_to(home).as_posix())
+            if digest not in (None, file_digest(path)):
+                raise ValueError("it has changed since it was written")
             items = read(path, names)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path} cannot be read ({error}); run 'embed' again, which makes it anew") from error

@@ -199,6 +199,14 @@ def test_a_file_that_contradicts_itself_is_refused(trained, tmp_path, header, ar
         Classifier.load(changed(trained, tmp_path / "bad.hbc", header, arrays))
 
 
+def test_a_file_whose_weights_changed_is_refused(trained, tmp_path):
+    content = bytearray(trained.read_bytes())
+    content[-8] ^= 1
+    (tmp_path / "bad.hbc").write_bytes(content)
+    with pytest.raises(CheckpointError, match="its content has changed since it was written"):
+        Classifier.load(tmp_path / "bad.hbc")
+
+
 class Bomb:
     def __reduce__(self):
         return os.mkdir, ("exploded",)
