@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from hear_byols import load_audio
+from hear_byols._util import memory
 from hear_byols.audio import audio_seconds, decode_bytes
 from hear_byols.containers import ffmpeg
 from hear_byols.errors import AudioWarning, HearByolsError, InputError, OptionError
@@ -265,6 +266,18 @@ def test_rates_to_resample_to_are_checked(tmp_path, rate):
     with pytest.raises(OptionError, match="sample_rate must be an integer from 1 to 768000 Hz"):
         decode_bytes(encoded("wav"), "x", rate)
     assert len(decode_bytes(encoded("wav"), "x", np.int64(8000))) == SECONDS * 8000
+
+
+@pytest.mark.parametrize("form", ["wav", "opus"])
+def test_what_would_not_fit_into_memory_is_refused_before_it_is_taken(tmp_path, monkeypatch, form):
+    (tmp_path / "x.bin").write_bytes(encoded(form))
+    monkeypatch.setattr(memory, "available_memory", lambda: 8 * round(SECONDS * RATE) - 8)
+    with pytest.raises(InputError, match="not enough memory to decode it"):
+        load_audio(tmp_path / "x.bin")
+    monkeypatch.setattr(memory, "available_memory", lambda: 8 * round(SECONDS * RATE) + 800)
+    assert len(load_audio(tmp_path / "x.bin")) == SECONDS * RATE
+    monkeypatch.undo()
+    assert memory.available_memory() > 1 << 20
 
 
 def test_numpys_error_state_of_the_host_does_not_matter(tmp_path):

@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+_UNLIMITED = 1 << 62
+_GROUPS = (  # control groups, version 2 and 1: limit, use, and what of it is files that can be dropped
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # options of mallopt (malloc.h)
 
 
@@ -24,6 +29,26 @@ def peak_memory() -> int:
     except ImportError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take before the system ends some process; 2**62 where it does not tell.
+
+    On Linux: what is free or can be freed, and no more than the control group's limit leaves.
+    """
+    try:
+        fields = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(fields["MemAvailable:"])
+    except (OSError, KeyError, ValueError):
+        return _UNLIMITED
+    for folder, limit, usage, cached in _GROUPS:
+        try:
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            used = int((folder / usage).read_text()) - int(statistics[cached])
+            free = min(free, max(0, int((folder / limit).read_text()) - used))
+        except (OSError, KeyError, ValueError):  # no such group, or no limit ("max")
+            continue
+    return free
 
 
 def keep_freed_memory() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from hear_byols._util import memory
 from hear_byols.containers import ffmpeg
 from hear_byols.containers.content import Content, Part
 from hear_byols.containers.kinds import FFMPEG, LIBSNDFILE, UNKNOWN, find_kind
@@ -26,6 +27,7 @@ from hear_byols.errors import InputError, OptionError
 MIN_RATE, MAX_RATE = 1000, 768_000  # Hz, of a file
 _BLOCK = 1 << 17  # samples a channel that are decoded at a time
 _CANCELLED = 0.1  # share of what averaging leaves of unrelated channels
+_HELD = 8  # bytes for each sample while blocks become a whole
 _UNKNOWN_FRAMES = 1 << 62
 
 
@@ -80,8 +82,19 @@ class Recording:
         """
         rate = _checked_rate(sample_rate)
         mixer = _Mixer()
+        room = memory.available_memory() // _HELD
         with self._named():
-            blocks = [block for part in self._survey.parts for block in self._decoded(part, rate, mixer)]
+            blocks: list[np.ndarray] = []
+            n_samples = sum(part.seconds or 0 for part in self._survey.parts) * rate
+            if n_samples <= room:
+                n_samples = 0
+                for block in (block for part in self._survey.parts for block in self._decoded(part, rate, mixer)):
+                    n_samples += len(block)
+                    if n_samples > room:
+                        break
+                    blocks.append(block)
+            if n_samples > room:  # the system would end this process, or another one, without a word
+                raise MemoryError
             mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
             if mono.size == 0:
                 raise InputError("holds no samples" + (f" at {rate} Hz" if blocks else ""))

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from filelock import FileLock
 
-from hear_byols._util.files import CONTINUES, output_path
+from hear_byols._util.files import CONTINUES, output_path, writing
 from hear_byols.audio import decode_bytes
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import SEARCHED, read_list, search
@@ -57,7 +57,8 @@ def load_pool(
     """
     sources = find_sources(data)
     cache = Path(cache)
-    cache.mkdir(parents=True, exist_ok=True)
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
     files = [[name, [_identity(path) for path in paths]] for name, paths in sources]
     fingerprint = json.dumps([_FORMAT, sample_rate, files])
     index_path, audio_path = cache / "index.json", cache / "audio.npy"

@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from hear_byols._util.files import writing
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.teachers import find_teacher
 from hear_byols.training.batches import CropSource, Targets
@@ -108,12 +109,13 @@ def _alone(output: Path) -> Iterator[None]:
     if int(os.environ.get("LOCAL_RANK", 0)):
         yield
         return
-    output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OptionError(f"another process trains in {output}; wait for it, or name another folder") from error
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OptionError(f"another process trains in {output}; wait for it, or name another folder") from error
     try:
         for part in output.rglob(".*.part*"):  # of a sitting that was killed while it wrote
             part.unlink(missing_ok=True)

@@ -57,7 +57,7 @@ def load_newest(trainer: Trainer, folder: Path) -> bool:
     found = states(folder)
     for path in reversed(found):
         try:
-            state = _read(path, trainer.device)
+            state = _read(path, trainer)
         except CheckpointError as error:
             logger.warning("%s", error)
             continue
@@ -68,12 +68,15 @@ def load_newest(trainer: Trainer, folder: Path) -> bool:
     return False
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
+def _read(path: Path, trainer: Trainer) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not compare the checksums
-        if damaged is None:
-            return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=trainer.device, weights_only=True) if damaged is None else None
     except Exception as error:  # zipfile and torch raise many kinds
         raise CheckpointError(f"{path} cannot be read as the state of a run ({error})") from error
-    raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is another one")
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is another one")
+    if not isinstance(state, dict) or "n_steps" not in state:
+        raise CheckpointError(f"{path} is not the state of a run")
+    return state

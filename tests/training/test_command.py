@@ -119,6 +119,16 @@ def test_a_full_disk_is_one_error_and_the_same_command_continues(room, what, aud
     assert hear_byols.load_model(tmp_path / "run/encoder.pth").provenance["training"]["steps"] == 1
 
 
+def test_folders_that_cannot_be_are_one_error(audio, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"x")
+    for options in (
+        ["--output", str(tmp_path / "file")],
+        ["--output", str(tmp_path / "run"), "--cache", str(tmp_path / "file")],
+    ):
+        assert main(["pretrain", "--data", str(audio), *QUICK, "--encoder", "cnn", "--steps", "1", *options]) == 2
+        assert "file cannot be written (File exists)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_trains_two_steps(preset, audio, bands, tmp_path):
     hybrid = PRESETS[preset].settings.get("targets", "none") != "none"

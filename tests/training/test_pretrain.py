@@ -171,7 +171,7 @@ def test_unreadable_state_is_named(pool, tmp_path):
         load_newest(make_trainer(pool), tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "another thing"])
 def test_a_damaged_newest_state_gives_way_to_the_one_before(pool, tmp_path, damage, caplog):
     trainer = make_trainer(pool)
     for _ in range(2):
@@ -180,6 +180,8 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(pool, tmp_path, dama
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1  # in the middle of weights, where torch would not notice
     newest.write_bytes(content if damage == "flipped" else content[:-100])
+    if damage == "another thing":
+        torch.save([1, 2], newest)
     resumed = make_trainer(pool)
     assert load_newest(resumed, tmp_path)
     assert resumed.n_steps == 1
