@@ -199,6 +199,14 @@ def test_mp3_that_ends_within_a_frame_and_has_no_length_is_read_with_a_warning(t
         load_audio(tmp_path / "stream.mp3")
 
 
+def test_mp3_with_a_tag_that_hides_audio_is_refused_and_what_begins_within_a_frame_is_said(tmp_path):
+    content, first = variable_mp3()
+    with pytest.raises(InputError, match="hides audio"):
+        seconds_of(b"ID3\x04\0\0\0\0\x60\0" + content, tmp_path)
+    with pytest.warns(AudioWarning, match=r"begins with \d+ bytes that hold no audio"):
+        seconds_of(content[first + 50 :], tmp_path)
+
+
 def test_mp3_whose_last_bytes_are_zeros_is_refused_and_tags_behind_it_may_be_large(tmp_path):
     content, first = variable_mp3()
     n_zeros = 20_000

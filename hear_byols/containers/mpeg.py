@@ -21,6 +21,7 @@ _KBITS = {
     (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = (44100, 48000, 32000)
+_LONGEST = 2881  # bytes of a frame, at most
 _PADDING = 4096  # bytes behind the last frame that may be anything
 _EDGE = 1 << 16  # bytes without frames that may stand before the first and behind the last
 _TOLERATED = 0.01  # share of bytes between frames that belong to none; each run shorter than a frame
@@ -113,7 +114,11 @@ def survey_mpeg(content: Content, start: int) -> Survey:
     streams = list(_streams(content, first))
     if not streams:
         return Survey((Part(start, content.size),))  # free format, a single frame, or no MPEG audio: a decoder says
+    if _leads_to(content, first, streams[0].frame):
+        raise InputError(f"is damaged: a tag before byte {first} says that it is longer than it is, and hides audio")
     notes = []
+    if first > start:
+        notes.append(f"begins with {first - start} bytes that hold no audio: something may be missing there")
     for stream in streams:
         _check(stream)
         if stream.missing and not stream.promised:
@@ -132,6 +137,14 @@ def survey_mpeg(content: Content, start: int) -> Survey:
     parts[-1] = replace(parts[-1], stop=content.size)
     parts[0] = replace(parts[0], start=start)
     return Survey(tuple(parts), tuple(notes))
+
+
+def _leads_to(content: Content, first: int, like: Frame) -> bool:
+    """Whether a frame before ``first``, which should be the first one, ends just there."""
+    begin = max(0, first - _LONGEST)
+    before = content.at(begin, first - begin)
+    frames = ((place, parse_frame(before[place : place + 4])) for place in range(len(before) - 4))
+    return any(frame and frame.kind == like.kind and begin + place + frame.n_bytes == first for place, frame in frames)
 
 
 def _total(streams: list[_Stream]) -> float:
