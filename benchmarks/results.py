@@ -115,6 +115,12 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
     ),
     Result("ONNX", "onnx", "One thread; a ratio above 1: onnxruntime is faster.", "python benchmarks/deploy.py onnx"),
     Result("Streaming", "streaming", "One thread.", "python benchmarks/deploy.py streaming --seconds 10"),
+    Result(
+        "Attacks",
+        "fuzz",
+        "Mutations of files and of calls, and how they ended: right, in one error of ours, and what must not be.",
+        "python benchmarks/fuzz.py --csv benchmarks/results/fuzz.csv",
+    ),
     Result("Workers", "workers", "Scenes of `cvt_hybrid`.", "python benchmarks/deploy.py ray --files 300 --seconds 20"),
 )
 
