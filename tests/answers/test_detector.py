@@ -257,6 +257,7 @@ def test_what_is_found_without_fault_scores_one(tmp_path):
     assert not failures
     assert scores["event_onset_200ms_fms"] == 1
     assert scores["psds1"] > 0.99
+    assert scores["psds2"] > 0.99
     assert scores["segment_1s_er"] == 0
 
 
