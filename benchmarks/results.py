@@ -90,16 +90,8 @@ hear-byols evaluate --tasks made --output scores --models cnn_hybrid \\
     Result(
         "From recordings to answers",
         "answers",
-        "The default model, each command a process of its own on one core that other work shared: the seconds of the "
-        "processor are the fair ones.",
+        "The default model; seconds of one core, each command a process of its own.",
         "python benchmarks/answers.py times --tasks tasks --output answers.csv",
-    ),
-    Result(
-        "",
-        "million",
-        "The six nearest of each of a million vectors, by the index of `usearch`, on the same core; a copy was made of "
-        "every thousandth.",
-        "python benchmarks/answers.py million --output million.csv",
     ),
     Result(
         "Agreement with hear-eval-kit",
