@@ -39,6 +39,7 @@ EXTRAS = {
     "ecosystem.transformers": {"transformers"},
     "extraction.writers": {"pyarrow"},
     "onnx.export": {"onnxruntime"},
+    "onnx.int8": {"onnx", "onnxruntime"},
     "extraction.ray": {"ray"},
 }
 MAX_ROOT, MAX_LINES = 18, 300

@@ -256,3 +256,20 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     )
     with pytest.raises(MissingDependencyError, match=r"needs onnxscript: pip install 'hear_byols\[onnx\]'"):
         export_onnx(make_model("cnn", "clip"), tmp_path / "x.onnx")
+
+
+def test_int8_files_are_small_and_near(tmp_path):
+    model = make_model("cvt", "dataset")
+    full = export_onnx(model, tmp_path / "model.onnx")
+    small = export_onnx(model, tmp_path / "int8.onnx", int8=True, check=True)
+    assert 1e-4 < small.deviation <= 0.05
+    assert small.size < 0.6 * full.size
+    about = open_session(small.path).get_modelmeta().custom_metadata_map
+    wanted = open_session(full.path).get_modelmeta().custom_metadata_map
+    assert about == wanted | {"weights": "int8"}
+
+
+def test_int8_is_refused_where_it_gains_nothing(tmp_path):
+    with pytest.raises(OptionError, match="cnn, cvt; got 'resnetish34'"):
+        export_onnx(make_model("resnetish34", "dataset"), tmp_path / "model.onnx", int8=True)
+    assert list(tmp_path.iterdir()) == []

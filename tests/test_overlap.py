@@ -18,9 +18,11 @@ TOLERANCE = 1e-5  # of the largest component
 HOPS = [5, 7, 10, 12.5, 20, 33.3, 40, 50, 60, 100, 250, 700]  # ms; a spectrogram frame is 10
 
 
-def make_model(mode: str = "dataset", layers: str = "last", **options) -> EmbeddingModel:
-    """An untrained CNN whose batch norms have statistics that matter."""
-    config = ModelConfig(EncoderConfig("cnn", 32, layers), normalization=NormalizationConfig(mode, -5.0, 4.0))
+def make_model(
+    mode: str = "dataset", layers: str = "last", encoder: tuple[str, int] = ("cnn", 32), **options
+) -> EmbeddingModel:
+    """An untrained model whose batch norms have statistics that matter."""
+    config = ModelConfig(EncoderConfig(*encoder, layers), normalization=NormalizationConfig(mode, -5.0, 4.0))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
         model = EmbeddingModel(config, **options)
@@ -109,6 +111,17 @@ def test_a_distinct_column_is_computed_once(batch_size):
         embedder.feed(chunk)
     embedder.finish()
     assert sum(n_columns) <= n_windows * n_own + n_shared + 12
+
+
+@pytest.mark.parametrize(("frame_ms", "hop_ms"), [(500, 50), (523.7, 40)])
+@pytest.mark.parametrize("layers", ["last", "multi"])
+def test_an_lstm_reads_shared_columns(frame_ms, hop_ms, layers):
+    model, n_calls = make_model("clip", layers, ("clstm", 1024), frame_ms=frame_ms, hop_ms=hop_ms), []
+    audio = noise(1, 6001)
+    wanted = window_by_window(model, audio)
+    model.encoder.register_forward_pre_hook(lambda module, inputs: n_calls.append(1))
+    assert_same(model.timestamp_embeddings(audio)[0], wanted)
+    assert not n_calls
 
 
 def test_windows_far_apart_go_whole():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import ConvBlock
-from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.encoders.multilayer import MultilayerEncoder, Step
 from hear_byols.encoders.pooling import channels_last, time_major
 
 FILTERS = 256
@@ -34,6 +36,15 @@ class CLSTM(MultilayerEncoder):
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time >= 10) -> (batch, embedding_size)."""
         maps = self.blocks(channels_last(x))
-        sequence = time_major(maps)  # (batch, time / 4, 256 * mels / 4)
+        return self.fuse(self.pool(time_major(maps)), maps)  # (batch, time / 4, 256 * mels / 4)
+
+    def pool(self, sequence: Tensor) -> Tensor:
+        """See :class:`MultilayerEncoder`."""
         last = self.lstm(sequence)[0][:, -1]  # both directions' outputs of the last step
-        return self.fuse(F.relu(self.fc(last)), maps)
+        return F.relu(self.fc(last))
+
+    def steps(self) -> Iterator[Step]:
+        """See :class:`MultilayerEncoder`; three quarters of the work."""
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, ConvBlock)
+            yield from block.steps(is_map=i > 0)

@@ -80,7 +80,11 @@ class MultilayerEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Embed log-mel spectrograms: (batch, 1, n_mels, time >= min_frames) -> (batch, embedding_size)."""
         sequence, maps = self.columns(x)
-        return self.fuse(mean_max(sequence), *maps)
+        return self.fuse(self.pool(sequence), *maps)
+
+    def pool(self, sequence: Tensor) -> Tensor:
+        """The last columns as one embedding: (batch, time, size) -> (batch, own_size)."""
+        return mean_max(sequence)
 
     def fuse(self, embedding: Tensor, *maps: Tensor) -> Tensor:
         """The embedding, and if asked for the feature maps' maxima [each map's shape=(batch, channels, mel, time)]."""

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hear_byols.encoders.multilayer import MultilayerEncoder, Step
-from hear_byols.encoders.pooling import mean_max
 from hear_byols.framing import Columns, Framing, SharedColumns
 
 _PIECE = 64  # columns that a convolution takes at a time: what it gathers and makes stays near
@@ -69,7 +68,7 @@ class WindowEncoder:
             if step.is_map and encoder.layers == "multi":
                 maps.append(columns.of_windows().flatten(0, 1).permute(0, 3, 2, 1))
         sequence = columns.of_windows()
-        vectors = encoder.fuse(mean_max(sequence.flatten(0, 1)), *maps)
+        vectors = encoder.fuse(encoder.pool(sequence.flatten(0, 1).flatten(2)), *maps)
         return vectors.unflatten(0, sequence.shape[:2])
 
 

@@ -23,6 +23,9 @@ from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.interface import AudioModel
 from hear_byols.model import EmbeddingModel
 from hear_byols.onnx.graph import SceneGraph, TimestampGraph
+from hear_byols.onnx.int8 import ENCODERS as INT8_ENCODERS
+from hear_byols.onnx.int8 import TOLERANCE as INT8_TOLERANCE
+from hear_byols.onnx.int8 import quantize
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -50,7 +53,12 @@ class OnnxExport:
 
 
 def export_onnx(
-    model: AudioModel, path: str | os.PathLike[str], *, timestamps: bool = False, check: bool = False
+    model: AudioModel,
+    path: str | os.PathLike[str],
+    *,
+    timestamps: bool = False,
+    check: bool = False,
+    int8: bool = False,
 ) -> OnnxExport:
     """Write a model with its front end and normalization as an ONNX file.
 
@@ -64,27 +72,38 @@ def export_onnx(
         path: of the file; replaced only when the new one is whole.
         timestamps: embed windows (of the model's ``frame_ms`` and ``hop_ms``) instead of whole clips.
         check: run the file under onnxruntime before it takes its place, and compare with the model.
+        int8: 8-bit weights in matrix products, half the size or less; vectors then differ within 0.05 of the largest
+            component.
 
     Raises:
-        OptionError: a model that cannot be exported: concatenated, openSMILE, of normalization ``original``, or with
-            timestamps whose hop in samples has too many binary digits for whole-number arithmetic.
+        OptionError: a model that cannot be exported: concatenated, openSMILE, of normalization ``original``, with
+            timestamps whose hop in samples has too many binary digits for whole-number arithmetic, or with ``int8``
+            and an encoder other than the CNN and the CvT.
         MissingDependencyError: a package of the extra ``onnx`` is not installed, or torch is older than 2.8.
-        OutputError: the file cannot be written, or deviates from the model by more than 1e-4.
+        OutputError: the file cannot be written, or deviates from the model by more than 1e-4 (``int8``: 0.05).
     """
     encoder_model = _require_exportable(model, timestamps)
+    if int8 and encoder_model.config.encoder.name not in INT8_ENCODERS:
+        raise OptionError(
+            f"int8 is for the encoders {', '.join(INT8_ENCODERS)}; got {encoder_model.config.encoder.name!r}"
+        )
     _require_packages()
     path = Path(path)
     graph = _build(encoder_model, timestamps)
     program = _trace(graph, encoder_model, timestamps)
-    program.model.metadata_props.update(metadata(encoder_model, timestamps))
+    about = metadata(encoder_model, timestamps) | ({"weights": "int8"} if int8 else {})
+    program.model.metadata_props.update(about)
+    tolerance = INT8_TOLERANCE if int8 else TOLERANCE
     try:
         with atomic_path(path) as part:
             program.save(part, external_data=False)
+            if int8:
+                quantize(part, about)
             deviation = compare(encoder_model, part, timestamps) if check else None
-            if deviation is not None and not deviation <= TOLERANCE:
+            if deviation is not None and not deviation <= tolerance:
                 raise OutputError(
                     f"the ONNX file deviates from the model by {deviation:.2g} of the largest component, more than "
-                    f"{TOLERANCE:g}; {path} was not written"
+                    f"{tolerance:g}; {path} was not written"
                 )
     except OutputError:
         raise
