@@ -1,11 +1,12 @@
-"""Speed and memory of every encoder beside the original's way and beside the machine's limit.
+"""Speed and memory side by side: the package, the original's way on the same weights, YAMNet and openSMILE.
 
-    python benchmarks/speed.py [--quick] [--hour] [--device cuda --precision bfloat16] --output speed
+    python benchmarks/speed.py [--lengths 2 8] [--threads 1] [--models CNN CvT] [--device cuda --precision bfloat16]
 
-Writes ``speed.csv``. Each configuration runs in two processes of its own, the package and the reference
-(``reference.py``), which take turns, so that other work of the machine hits both. The best of several turns counts.
-What would take longer than ``--patience`` seconds a turn, by what the length before it took, is not run. The limit:
-operations of the encoder (matrix products, convolutions, attention) over the machine's rate of matrix products.
+Prints a row a model, call and length of a clip as CSV: seconds of audio a second, those of the original's way
+(``reference.py``) and the ratio, the share of the machine's rate of matrix products, peak memory, and the power of the
+length that the time grows with. Every side is a process of its own; they take turns, so that other work of the machine
+hits all, and the best of the turns counts, in processor time where it is one thread. Three minutes on a core. YAMNet
+needs ``hear-byols teachers add yamnet``, openSMILE the extra ``opensmile``; what is not there is left out.
 """
 
 from __future__ import annotations
@@ -17,10 +18,6 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import reference
@@ -30,225 +27,149 @@ from torch.utils.flop_counter import FlopCounterMode
 import hear_byols
 from hear_byols._util.memory import peak_memory
 from hear_byols.config import PRECISIONS
-from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
-from hear_byols.framing import Framing
+from hear_byols.errors import HearByolsError
 
-NAMES = {"cnn": "CNN", "resnetish34": "ResNetish-34", "clstm": "CLSTM", "cvt": "CvT"}
-HOP, SAMPLE_RATE, HOUR = 160, 16000, 3600
-MAX_AUDIO = 64 * 600  # seconds in one call: samples and results have to fit into memory
-MAX_SCORES = 4e9  # bytes of the reference's largest attention matrix; it is not run beyond
-_LSTM_FRAMES = 321  # an LSTM is counted step by step, so long clips go by the slope between two short ones
-
-
-@dataclass(frozen=True)
-class Case:
-    """One call: ``clips`` clips of ``seconds`` seconds."""
-
-    encoder: str
-    call: str
-    seconds: int
-    clips: int
+MODELS = {
+    "CNN": "random_cnn",
+    "CvT": "random_cvt",
+    "ResNetish-34": "random_resnetish34",
+    "CLSTM": "random_clstm",
+    "YAMNet": "yamnet",
+    "openSMILE": "opensmile",
+}
+Case = tuple[str, int]  # call, seconds
 
 
-class Worker:
-    """A process that embeds when asked; ended with :meth:`end`."""
+class Side:
+    """A process that embeds with a model in one way when asked."""
 
-    def __init__(self, case: Case, side: str, args: argparse.Namespace) -> None:
-        settings = {**asdict(case), "side": side}
-        settings |= {name: getattr(args, name) for name in ("device", "precision", "threads", "compile")}
+    def __init__(self, model: str, way: str, args: argparse.Namespace) -> None:
+        settings = {"model": MODELS[model], "way": way}
+        settings |= {name: getattr(args, name) for name in ("device", "precision", "threads")}
         command = [sys.executable, __file__, "--worker", json.dumps(settings)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.model, self.way, self.is_there = model, way, self._answer() == "ready"
+        self.best: dict[Case, dict[str, float]] = {}
 
-    def answer(self) -> Any:
-        """The next answer of the process."""
+    def _answer(self) -> Any:
         assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("a worker died; its error stands above")
-        return json.loads(line)
+        return json.loads(self._process.stdout.readline() or '"died"')
 
-    def ask(self, word: str) -> float:
-        """Seconds of one call for "run", peak memory in bytes for "end"."""
-        print(word, file=self._process.stdin, flush=True)
-        return self.answer()
+    def run(self, case: Case) -> None:
+        """One turn; the best counts."""
+        print(json.dumps(case), file=self._process.stdin, flush=True)
+        found = self._answer()
+        self.best[case] = min(self.best.get(case, found), found, key=lambda turn: turn["seconds"])
+
+    def growth(self, call: str) -> str:
+        """The power of the length that the time of a call grows with, from the shortest to the longest clip."""
+        times = sorted((seconds, found["seconds"]) for (kind, seconds), found in self.best.items() if kind == call)
+        (short, a), (long, b) = times[0], times[-1]
+        return f"{math.log(b / a) / math.log(long / short):.2f}" if long > short else ""
 
 
 def work(settings: dict[str, Any]) -> None:
-    """Be a worker: answer ``run`` with seconds and ``end`` with the peak memory, each as one line of JSON."""
+    """Be a side: answer each case with its seconds, operations (on the first time) and the peak memory so far."""
     torch.set_num_threads(settings["threads"])
-    device = torch.device(settings["device"])
-    name = f"random_{settings['encoder']}"
-    model = hear_byols.load_model(name, normalization="clip", precision=settings["precision"]).to(device)
-    if settings["compile"] and settings["side"] == "ours":
-        model.encoder.compile()
-    audio = torch.rand(settings["clips"], settings["seconds"] * model.sample_rate).sub_(0.5).to(device)
-    call = f"{settings['call']}_embeddings"
+    own = settings["model"].startswith("random_")
+    options = {"normalization": "clip", "precision": settings["precision"]} if own else {}
+    try:
+        model = hear_byols.load_model(settings["model"], **options).to(settings["device"])
+    except HearByolsError as error:
+        print(f"{settings['model']}: {error}", file=sys.stderr)
+        return print(json.dumps("missing"), flush=True)
     print(json.dumps("ready"), flush=True)
-    while sys.stdin.readline().strip() == "run":
-        start = time.perf_counter()
-        vectors = getattr(model, call)(audio) if settings["side"] == "ours" else getattr(reference, call)(audio, model)
-        wait(device)
-        print(json.dumps(time.perf_counter() - start), flush=True)
-        del vectors
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
-    print(json.dumps(peak), flush=True)
+    flops: dict[Case, int] = {}
+    for line in sys.stdin:
+        call, seconds = case = tuple(json.loads(line))
+        audio = (torch.rand(1, seconds * model.sample_rate) - 0.5).to(settings["device"])
+        name = f"{call}_embeddings"
+        embed = getattr(model, name) if settings["way"] == "ours" else lambda a, n=name: getattr(reference, n)(a, model)
+        if case not in flops:  # which also warms up
+            with FlopCounterMode(display=False) as counter:
+                embed(audio)
+            flops[case] = counter.get_total_flops()
+        clock = time.process_time if settings["threads"] == 1 and not audio.is_cuda else time.perf_counter
+        start = clock()
+        embed(audio)
+        if audio.is_cuda:
+            torch.cuda.synchronize()
+        elapsed = clock() - start
+        peak = torch.cuda.max_memory_allocated() if audio.is_cuda else peak_memory()
+        print(json.dumps({"seconds": elapsed, "flops": flops[case], "peak": peak}), flush=True)
+    return None
 
 
-def wait(device: torch.device) -> None:
-    """Until the device has done its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def measure(case: Case, sides: list[str], args: argparse.Namespace) -> dict[str, float]:
-    """Let the sides take turns: best seconds and peak bytes of each."""
-    workers = {side: Worker(case, side, args) for side in sides}
-    for worker in workers.values():
-        worker.answer()
-    first = {side: worker.ask("run") for side, worker in workers.items()}
-    n_turns = min(args.turns, int(args.seconds_a_case / sum(first.values())))
-    turns = [{side: worker.ask("run") for side, worker in workers.items()} for _ in range(n_turns)]
-    turns = turns or [first]  # a short first turn warms up only; a long one counts
-    result: dict[str, float] = {}
-    for side, worker in workers.items():
-        result[f"{side}_s"] = min(turn[side] for turn in turns)
-        result[f"{side}_peak"] = worker.ask("end")
-    return result
-
-
-def cases(args: argparse.Namespace) -> Iterator[Case]:
-    """All configurations; of one encoder and call, the shorter first."""
-    for encoder in args.encoders:
-        for call in args.calls:
-            lengths = [*args.lengths, *([HOUR] if args.hour and call == "timestamp" else [])]
-            for clips in args.clips:
-                yield from (Case(encoder, call, s, clips) for s in lengths if clips == 1 or clips * s <= MAX_AUDIO)
-
-
-def forecast(case: Case, side: str, known: dict[Case, dict[str, float]]) -> float:
-    """Seconds that a turn will take, by the longest of its kind so far; 0 if there is none."""
-    same = {k: row for k, row in known.items() if (k.encoder, k.call) == (case.encoder, case.call)}
-    same = {k: row[f"{side}_s"] for k, row in same.items() if f"{side}_s" in row}
-    if not same:
-        return 0.0
-    last = max(same, key=lambda k: k.seconds * k.clips)
-    quadratic = case.encoder == "cvt" and case.call == "scene" and case.seconds > 60
-    growth = case.seconds * case.clips / (last.seconds * last.clips)
-    return same[last] * growth * (case.seconds / last.seconds if quadratic else 1)
-
-
-def allowed_sides(case: Case, known: dict[Case, dict[str, float]], args: argparse.Namespace) -> list[str]:
-    """Which sides run: not those that would take too long or, for the reference, more memory than there is."""
-    patience = {"ours": (10 if case.seconds == HOUR else 1) * args.patience, "reference": args.patience}
-    keys = 16 * 25 * case.seconds / 4  # of the CvT's first stage, which has four times as many queries
-    if args.alone or (case.encoder == "cvt" and case.call == "scene" and 4 * keys**2 * 4 > MAX_SCORES):
-        del patience["reference"]
-    return [side for side, longest in patience.items() if forecast(case, side, known) <= longest]
-
-
-@cache
-def operations(encoder: str, n_frames: int) -> int:
-    """Floating-point operations of one encoder call on one spectrogram, counted on shapes alone."""
-    if encoder == "clstm" and n_frames > _LSTM_FRAMES:
-        slope = (operations(encoder, _LSTM_FRAMES) - operations(encoder, 161)) / 160
-        return round(operations(encoder, _LSTM_FRAMES) + slope * (n_frames - _LSTM_FRAMES))
-    with torch.device("meta"):
-        module, spectrogram = build_encoder(encoder).eval(), torch.empty(1, 1, 64, n_frames)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(spectrogram)
-    return counter.get_total_flops()
-
-
-def operations_of(case: Case) -> int:
-    """Operations of one call."""
-    framing = Framing(1000, 50, SAMPLE_RATE)
-    if case.call == "scene":
-        return case.clips * operations(case.encoder, 1 + case.seconds * SAMPLE_RATE // HOP)
-    n_windows = framing.n_windows(case.seconds * SAMPLE_RATE)
-    return case.clips * n_windows * operations(case.encoder, 1 + framing.frame_samples // HOP)
-
-
-def matrix_rate(device: str, precision: str, repeats: int = 5) -> float:
+def matrix_rate(args: argparse.Namespace) -> float:
     """Best measured rate of square matrix products, in floating-point operations per second."""
-    place, best = torch.device(device), 0.0
-    for size in (8192,) if place.type == "cuda" else (1024, 2048):
-        a, b = (torch.rand(size, size, device=place, dtype=getattr(torch, precision)) for _ in range(2))
-        for _ in range(repeats):
-            wait(place)
-            start = time.perf_counter()
-            torch.mm(a, b)
-            wait(place)
-            best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best
+    clock = time.process_time if args.threads == 1 and args.device == "cpu" else time.perf_counter
+    size = 8192 if args.device == "cuda" else 1536
+    a, b = (torch.rand(size, size, device=args.device, dtype=getattr(torch, args.precision)) for _ in range(2))
+    times = []
+    for _ in range(5):
+        start = clock()
+        float(torch.mm(a, b)[0, 0])  # waits for a GPU
+        times.append(clock() - start)
+    return 2 * size**3 / min(times)
 
 
-def floored(value: float) -> str:
-    """One decimal, rounded down: a speed is never said to be higher than it was."""
-    return f"{math.floor(10 * value) / 10:.1f}"
-
-
-def table(known: dict[Case, dict[str, float]], rate: float) -> list[dict[str, str]]:
-    """A row a case, as docs/results.md shows them."""
-    rows = []
-    for case, found in known.items():
-        audio = case.seconds * case.clips
-        ours, original = found.get("ours_s"), found.get("reference_s")
-        row = {"encoder": NAMES[case.encoder], "call": case.call, "clips": f"{case.clips} x {case.seconds} s"}
-        row["audio x real time"] = floored(audio / ours) if ours else "not run"
-        row["reference"] = floored(audio / original) if original else "not run"
-        row["ratio"] = f"{original / ours:.2f}" if ours and original else ""
-        row["share of limit"] = f"{operations_of(case) / rate / ours:.0%}" if ours else ""
-        for side, name in (("ours", "peak GB"), ("reference", "reference peak GB")):
-            row[name] = f"{found[f'{side}_peak'] / 1e9:.2f}" if f"{side}_peak" in found else ""
-        rows.append(row)
-    return rows
+def rows(sides: list[Side], cases: list[Case], rate: float) -> list[dict[str, str]]:
+    """A row a model and case."""
+    found = []
+    for side in (side for side in sides if side.way == "ours"):
+        other = next((s for s in sides if s.model == side.model and s.way == "original"), None)
+        for case in cases:
+            call, seconds = case
+            best = side.best[case]
+            row = {"model": side.model, "call": call, "clip (s)": str(seconds)}
+            row["audio x real time"] = f"{seconds / best['seconds']:.1f}"
+            row["original's way"] = f"{seconds / other.best[case]['seconds']:.1f}" if other else ""
+            row["ratio"] = f"{other.best[case]['seconds'] / best['seconds']:.2f}" if other else ""
+            row["share of limit"] = f"{best['flops'] / rate / best['seconds']:.0%}" if other else ""
+            row["peak GB"] = f"{best['peak'] / 1e9:.2f}"
+            row["original's peak GB"] = f"{other.best[case]['peak'] / 1e9:.2f}" if other else ""
+            found.append(row | {"growth": side.growth(call), "original's growth": other.growth(call) if other else ""})
+    return found
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("speed"), help="stem of the CSV file")
-    parser.add_argument("--quick", action="store_true", help="CvT and CNN, short lengths: under three minutes")
-    parser.add_argument("--hour", action="store_true", help="also one hour of timestamps")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
-    parser.add_argument("--compile", action="store_true", help="the package's encoders through torch.compile")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--encoders", nargs="+", choices=tuple(EMBEDDING_SIZES), default=tuple(EMBEDDING_SIZES))
+    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=("CNN", "CvT", "YAMNet", "openSMILE"))
     parser.add_argument("--calls", nargs="+", choices=("scene", "timestamp"), default=("scene", "timestamp"))
-    parser.add_argument("--lengths", nargs="+", type=int, default=(1, 5, 30, 60, 600), help="seconds, ascending")
-    parser.add_argument("--clips", nargs="+", type=int, default=(1, 64), help="clips in a call")
-    parser.add_argument("--turns", type=int, default=5, help="most turns of a case")
-    parser.add_argument("--seconds-a-case", type=float, default=10, help="turns end when they have taken so long")
-    parser.add_argument("--alone", action="store_true", help="the package without the reference")
-    parser.add_argument("--patience", type=float, default=45, help="longest turn in seconds")
+    parser.add_argument("--lengths", nargs="+", type=int, default=(2, 8), help="of a clip in seconds")
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of ours")
+    parser.add_argument("--alone", action="store_true", help="without the original's way")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.quick:
-        args.encoders, args.lengths, args.clips, args.seconds_a_case = ("cvt", "cnn"), (5, 60), (1,), 6
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure and write the table."""
+    """Measure and print the table."""
     args = parse()
     if args.worker:
         return work(json.loads(args.worker))
     torch.set_num_threads(args.threads)
-    known: dict[Case, dict[str, float]] = {}
-    rate = 0.0  # the best of the whole run: the quietest moment says what the machine can do
-    for case in cases(args):
-        rate = max(rate, matrix_rate(args.device, args.precision))
-        sides = allowed_sides(case, known, args)
-        known[case] = measure(case, sides, args) if sides else {}
-        print(case, known[case], file=sys.stderr, flush=True)
-    rows = table(known, rate)
-    with open(args.output.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"matrix products: {rate / 1e9:.0f} GFLOP/s", file=sys.stderr)
-    return None
+    sides = [Side(model, "ours", args) for model in args.models]
+    if not args.alone:
+        own = [model for model in args.models if MODELS[model].startswith("random_")]
+        sides += [Side(model, "original", args) for model in own]
+    sides = [side for side in sides if side.is_there]
+    cases = [(call, seconds) for call in args.calls for seconds in sorted(args.lengths)]
+    rate = 0.0
+    for case in cases:
+        rate = max(rate, matrix_rate(args))  # the quietest moment says what the machine can do
+        for _ in range(args.turns):
+            for side in sides:
+                side.run(case)
+    table = rows(sides, cases, rate)
+    writer = csv.DictWriter(sys.stdout, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return print(f"matrix products: {rate / 1e9:.0f} GFLOP/s", file=sys.stderr)
 
 
 if __name__ == "__main__":
