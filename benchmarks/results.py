@@ -55,13 +55,6 @@ RESULTS = (
         "models heard: [models](models.md#data).",
     ),
     Result(
-        "What decided the recipe",
-        "studies",
-        "Validation accuracy in % of short runs of the CNN, each with one setting other than the preset's, on the same "
-        "sounds for the same time; at last that of the vector of all layers.",
-        "python benchmarks/studies.py --data pretrain/*.tar --tasks tasks --output studies",
-    ),
-    Result(
         "Models and their peers",
         "peers",
         "The same tasks by `hear-byols evaluate`, linear probe, with two synthesized event tasks.",
