@@ -137,6 +137,10 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch):
             now[0] += 10
             advance(10)
     assert sys.stderr.getvalue() == "50 of 100 files, about 50 s left\n80 of 100 files, about 20 s left\n"
+    with progress(2, "clip", title="esc10") as advance:
+        now[0] += 31
+        advance(1)
+    assert sys.stderr.getvalue().endswith("esc10: 1 of 2 clips, about 31 s left\n")
 
 
 def test_progress_can_be_turned_off(monkeypatch):

@@ -13,7 +13,9 @@ _SECONDS = 30.0  # between two lines
 
 
 @contextmanager
-def progress(total: int, unit: str, *, done: int = 0, shown: bool = True) -> Iterator[Callable[[int], object]]:
+def progress(
+    total: int, unit: str, *, done: int = 0, shown: bool = True, title: str = ""
+) -> Iterator[Callable[[int], object]]:
     """Yield a function that is told how many units were done since it was last told.
 
     Args:
@@ -21,9 +23,10 @@ def progress(total: int, unit: str, *, done: int = 0, shown: bool = True) -> Ite
         unit: what is counted, in the singular.
         done: units that were there before.
         shown: whether anything is written, to standard error.
+        title: what it is about.
     """
     if not shown or sys.stderr.isatty():
-        with tqdm(total=total, initial=done, unit=unit, disable=not shown) as bar:
+        with tqdm(total=total, initial=done, unit=unit, desc=title or None, disable=not shown) as bar:
             yield bar.update
         return
     start = told = time.monotonic()
@@ -36,6 +39,10 @@ def progress(total: int, unit: str, *, done: int = 0, shown: bool = True) -> Ite
         if now - told >= _SECONDS and done > first:
             told = now
             left = (now - start) / (done - first) * (total - done)
-            print(f"{done} of {total} {unit}s, about {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{title}{': ' * bool(title)}{done} of {total} {unit}s, about {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     yield advance

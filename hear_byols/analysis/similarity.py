@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from hear_byols._util.progress import progress as progress_of
 from hear_byols.analysis.kernels import (
     MIN_EXAMPLES,
     check_kernel,
@@ -141,7 +141,7 @@ def compare_layers(
         batch_size: most windows in a minibatch, 8 or more.
         passes: how often all windows are gone through, each time in other minibatches.
         seed: of the minibatches.
-        progress: show a progress bar when standard error is a terminal.
+        progress: show how far it is, on standard error.
 
     Raises:
         OptionError: models without layers or of different sample rates, or an option is out of range.
@@ -157,12 +157,14 @@ def compare_layers(
         _log.warning("%d windows are few; the similarities are rough below some hundreds", len(windows))
     batches = list(_minibatches(len(windows), batch_size, passes, seed))
     cross = own_a = own_b = torch.zeros(1, dtype=torch.float64)
-    for places in tqdm(batches, unit="minibatch", disable=None if progress else True):
-        audio = torch.from_numpy(windows[places])
-        a = grams_a(audio)
-        b = a if grams_b is grams_a else grams_b(audio)
-        cross = cross + unbiased_hsic(a, b)
-        own_a, own_b = own_a + unbiased_hsic(a, a).diagonal(), own_b + unbiased_hsic(b, b).diagonal()
+    with progress_of(len(batches), "minibatch", shown=progress) as advance:
+        for places in batches:
+            audio = torch.from_numpy(windows[places])
+            a = grams_a(audio)
+            b = a if grams_b is grams_a else grams_b(audio)
+            cross = cross + unbiased_hsic(a, b)
+            own_a, own_b = own_a + unbiased_hsic(a, a).diagonal(), own_b + unbiased_hsic(b, b).diagonal()
+            advance(1)
     values = normalized(cross, own_a, own_b)
     for names, own in ((grams_a.names, own_a), (grams_b.names, own_b)):
         _tell_idle(names, own)

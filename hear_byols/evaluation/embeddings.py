@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 import soundfile
 import torch
-from tqdm import tqdm
 
 from hear_byols._util.device import find_device
+from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError
 from hear_byols.evaluation.store import PartWriter, read_embeddings
@@ -47,14 +47,14 @@ def embed_task(
     done = read_embeddings(folder).vectors
     pending = [clip for clip in task.all_clips() if (clip.split, clip.name) not in done]
     writer = PartWriter(folder, str(place))
-    with tqdm(total=len(pending), desc=task.name, unit="clip", disable=not progress) as bar:
+    with progress_of(len(pending), "clip", shown=progress, title=task.name) as advance:
         for clips, audio in _batches(task, pending, sample_rate):
             start = time.perf_counter()
             vectors, timestamps = _call(module, model, task.is_event, torch.from_numpy(audio).to(place))
             seconds = time.perf_counter() - start
             _check(clips, vectors, timestamps, task.is_event)
             writer.add(clips, vectors, timestamps, seconds, audio.size / sample_rate)
-            bar.update(len(clips))
+            advance(len(clips))
     writer.flush()
 
 

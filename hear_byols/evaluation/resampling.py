@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from tqdm import tqdm
 
 from hear_byols._util.files import atomic_path, writing
+from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.tasks import Task, read_task
@@ -69,18 +69,21 @@ def resample_task(
     target = Path(output) if output else task.folder
     resample = _resampler(source_rate, sample_rate)
     n_written, n_present, failures = 0, 0, []
-    for clip in tqdm(task.all_clips(), desc=f"{task.name} to {sample_rate} Hz", disable=not progress):
-        source = task.audio_path(clip, source_rate)
-        place = target / str(sample_rate) / clip.split / clip.name
-        if place.is_file() and source.is_file() and place.stat().st_mtime_ns >= source.stat().st_mtime_ns:
-            n_present += 1
-            continue
-        try:
-            with writing(place):
-                _resample_file(source, source_rate, place, sample_rate, resample)
-            n_written += 1
-        except InputError as error:
-            failures.append(str(error))
+    clips = list(task.all_clips())
+    with progress_of(len(clips), "clip", shown=progress, title=f"{task.name} to {sample_rate} Hz") as advance:
+        for clip in clips:
+            source = task.audio_path(clip, source_rate)
+            place = target / str(sample_rate) / clip.split / clip.name
+            if place.is_file() and source.is_file() and place.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+                n_present += 1
+            else:
+                try:
+                    with writing(place):
+                        _resample_file(source, source_rate, place, sample_rate, resample)
+                    n_written += 1
+                except InputError as error:
+                    failures.append(str(error))
+            advance(1)
     if target != task.folder:
         for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
             shutil.copyfile(task.folder / name, target / name)
