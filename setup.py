@@ -14,7 +14,7 @@ FORMATS = ["av>=12"]
 OPENSMILE = ["opensmile>=2.5"]
 TRAIN = ["lightning>=2.2", "filelock>=3.12", "tensorboard>=2.14", "matplotlib>=3.8"]
 TRAIN += ['tomli>=2; python_version < "3.11"']
-SED = ["sed_eval>=0.2.1", "sed_scores_eval>=0.0.4", "mir_eval>=0.7"]
+SED = ["sed_eval>=0.2.1", "sed_scores_eval>=0.0.4", "mir_eval>=0.7", "setuptools<81"]  # sed_eval needs pkg_resources
 EVAL = [*SKLEARN, "scipy>=1.10", "matplotlib>=3.8", *SED]
 ANALYSIS = ["matplotlib>=3.8", *SKLEARN]
 MAP = [*ANALYSIS, "umap-learn>=0.5.5"]

@@ -94,9 +94,9 @@ _RECORDS = (
         "cnn_hybrid",
         "cnn",
         2048,
-        "10833504f7b15439e1758c6499cddb2dbde8e650b3f6bb80a6807d7b6565dafc",
+        "bc204473a961d7d2f5bfe50ac93213844fd2effd67796ee9f09e8425945870db",
         10660525,
-        "512,000",
+        "1,408,000",
     ),
     _shipped(
         "cnn_byols",
