@@ -55,6 +55,11 @@ RESULTS = (
         "models heard: [models](models.md#data).",
     ),
     Result(
+        "",
+        "curve",
+        "`cnn_hybrid` over its training: means over the validation splits of the same tasks, audio in 16 bits.",
+    ),
+    Result(
         "Models and their peers",
         "peers",
         "The same tasks by `hear-byols evaluate`, linear probe, with two synthesized event tasks.",

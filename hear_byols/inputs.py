@@ -41,7 +41,7 @@ def to_tensor(audio: object, label: str = "audio", device: torch.device | None =
             f"{label} must be a dense tensor, got a {kind} one; call its to_dense() or pass a list of clips"
         )
     if audio.is_meta:
-        raise InputError(f"{label} is on the device meta, without samples that .to(device) could move; make it on the cpu")
+        raise InputError(f"{label} is on the device meta, without samples for .to(device) to move; make it on the cpu")
     if not audio.is_floating_point():
         raise InputError(f"{label} must be float32 in [-1, 1], got {audio.dtype}. {_scaling(audio.dtype)}")
     return audio.resolve_neg().float()
