@@ -155,7 +155,9 @@ def test_the_documented_programs_run_where_torch_cannot_be_imported(tmp_path, sc
     model = scene.model
     (tmp_path / "model.onnx").write_bytes(scene.path.read_bytes())
     soundfile.write(tmp_path / "speech.wav", noise(1, 40001)[0].numpy(), 16000, subtype="PCM_16")
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text().partition("## Streaming")[0], re.DOTALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```", DOCS.read_text().partition("## ONNX")[2].partition("## Streaming")[0], re.DOTALL
+    )
     program = "\n".join(
         [
             "import sys",

@@ -103,7 +103,8 @@ def save_checkpoint(
     header["digest"] = _digest(header, weights)
     with output_path(path) as part:
         if path.suffix == ".pth":
-            torch.save({**header, "state_dict": weights}, part)
+            with open(part, "wb") as file:  # into a file of a name, torch would write that too
+                torch.save({**header, "state_dict": weights}, file)
         else:
             save_file(weights, part, metadata={METADATA_KEY: json.dumps(header)})
 

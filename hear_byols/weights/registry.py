@@ -111,9 +111,9 @@ _RECORDS = (
         "cvt_hybrid",
         "cvt",
         2048,
-        "cc7b13cb33e1c20c556e9eaf6324a6af042e957d33d4c8886be2fb739c2173cb",
-        10069061,
-        "102,400",
+        "dcc8ac2caa35ae24696f760ecb4e8672c447a031ffd38bfe9c6023e9371337b2",
+        10069125,
+        "192,000",
     ),
     _shipped(
         "cvt_byols",
