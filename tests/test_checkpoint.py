@@ -183,7 +183,8 @@ def test_kill_while_saving_leaves_the_old_file(tmp_path, weights, good):
     reader, writer = os.pipe()
 
     def stuck(_, target):
-        Path(target).write_bytes(b"half a file")
+        target.write(b"half a file")
+        target.flush()
         os.write(writer, b"writing")
         signal.pause()
 
@@ -210,7 +211,7 @@ def test_failure_while_saving_leaves_the_old_file_and_nothing_else(tmp_path, wei
     old = path.read_bytes()
 
     def full(content, target):
-        Path(target).write_bytes(b"half")
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
