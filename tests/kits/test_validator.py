@@ -18,8 +18,9 @@ from kits_environment import Kits
 from hear_byols import variants
 from hear_byols.cli.main import main
 from hear_byols.opensmile import N_FEATURES
-from hear_byols.weights.registry import DEFAULT_MODEL, find_record
+from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, find_record
 
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
 # Weights under the original's names for the variants whose files are published elsewhere.
 ORIGINALS = {
@@ -30,10 +31,14 @@ ORIGINALS = {
 }
 
 
+def record_of(variant: str) -> WeightRecord:
+    """Of the weights behind a variant."""
+    return find_record(variant.removesuffix("_500ms").removesuffix("_opensmile"))
+
+
 def size_of(variant: str) -> int:
     """Of the variant's embeddings, by the records of what it is made of."""
-    name = variant.removesuffix("_500ms").removesuffix("_opensmile")
-    return find_record(name).embedding_size + (N_FEATURES if variant.endswith("_opensmile") else 0)
+    return record_of(variant).embedding_size + (N_FEATURES if variant.endswith("_opensmile") else 0)
 
 
 def assert_accepted(output: str, size: int) -> None:
@@ -56,7 +61,9 @@ def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ORIGINALS])
 def test_variants_that_need_no_download(kits: Kits, tmp_path: Path, name: str) -> None:
-    result = kits.validate(f"hear_byols.variants.{name}", cwd=tmp_path)
+    record = record_of(name)
+    weights = ["--model", str(CHECKPOINTS / record.file)] if record.source == "checkout" else []
+    result = kits.validate(f"hear_byols.variants.{name}", *weights, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert_accepted(result.stdout, size_of(name))
 
