@@ -31,6 +31,8 @@ def corpus(tmp_path_factory):
 @pytest.mark.parametrize("timestamps", [False, True])
 @pytest.mark.parametrize("format", ["npz", "npy", "parquet", "csv"])
 def test_a_folder_gives_back_vectors_names_and_times(tmp_path, corpus, format, timestamps):
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
     embed_to_folder([corpus], tmp_path, model=MODEL, format=format, timestamps=timestamps, hop_ms=100)
     content = read_embeddings(tmp_path)
     names = sorted(content.paths)
