@@ -34,9 +34,11 @@ from hear_byols._util.memory import keep_freed_memory
 torch.set_num_threads(1)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def count():
-    torch.ones(30_000_000)
+    for _ in range(20):  # the allocator settles where the block goes
+        torch.ones(10_000_000)
     before = faults()
-    torch.ones(30_000_000)
+    for _ in range(10):
+        torch.ones(10_000_000)
     return faults() - before
 first = count()
 keep_freed_memory()

@@ -38,6 +38,12 @@ def atomic_path(path: Path, sync: bool = True) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what a process that was killed left of :func:`atomic_path` in a folder; nobody may be writing there."""
+    for part in folder.glob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
 def sync_file(path: Path) -> None:
     """Wait until the content of a file is on the disk."""
     with open(path, "rb+") as file:

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from filelock import FileLock
 
-from hear_byols._util.files import CONTINUES, output_path, writing
+from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
 from hear_byols.audio import decode_bytes
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import SEARCHED, read_list, search
@@ -66,6 +66,7 @@ def load_pool(
         if _is_current(index_path, fingerprint):
             _check_samples(cache)
         else:
+            remove_parts(cache)
             index_path.unlink(missing_ok=True)
             index = {
                 "fingerprint": fingerprint,

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from hear_byols._util.files import writing
+from hear_byols._util.files import remove_parts, writing
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.teachers import find_teacher
 from hear_byols.training.batches import CropSource, Targets
@@ -106,7 +106,7 @@ def _alone(output: Path) -> Iterator[None]:
     Raises:
         OptionError: another process trains in it.
     """
-    if int(os.environ.get("LOCAL_RANK", 0)):
+    if not _is_first():
         yield
         return
     lock = FileLock(output / ".lock")
@@ -117,11 +117,16 @@ def _alone(output: Path) -> Iterator[None]:
         except Timeout as error:
             raise OptionError(f"another process trains in {output}; wait for it, or name another folder") from error
     try:
-        for part in output.rglob(".*.part*"):  # of a sitting that was killed while it wrote
-            part.unlink(missing_ok=True)
+        for folder in (output, output / "states"):  # not the cache: other processes of this run may be writing there
+            remove_parts(folder)
         yield
     finally:
         lock.release()
+
+
+def _is_first() -> bool:
+    """Whether this is the process that keeps the folder, of those that a launcher such as torchrun started."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _pretrain(
@@ -136,7 +141,8 @@ def _pretrain(
     progress: bool,
 ) -> Path:
     cache = Path(cache or output / "cache")
-    write_settings(config, output / "run.toml")
+    if _is_first():
+        write_settings(config, output / "run.toml")
     pool = load_pool(data, cache, workers=hardware.workers)
     checkpoint = output / "encoder.pth"
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from hear_byols._util.files import CONTINUES, output_path, writing
+from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
 from hear_byols.errors import InputError
 from hear_byols.training.extractors import make_extractor
 from hear_byols.training.pool import AudioPool, cut_crops, draw_places
@@ -157,6 +157,7 @@ def extract_features(
         "pool": pool.digest or hashlib.sha256(pool.audio.tobytes() + pool.offsets.tobytes()).hexdigest(),
     }
     with FileLock(store.folder / "lock"):
+        remove_parts(store.folder)
         if store.recipe and store.n_done >= n_crops:
             store.open({**recipe, "n_features": store.n_features})
             return store

@@ -7,9 +7,11 @@ left out, and so are the running means, which follow them.
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,30 +60,38 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def run_two(script, *arguments):
+def run_two(script, folder, *arguments):
     """Start two processes as torchrun would; returns what each printed, and their exit statuses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    shared |= {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"}
+    shared |= {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    outputs = [folder / f"output_{rank}.txt" for rank in range(2)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
+            [sys.executable, "-X", "faulthandler", "-c", script, *map(str, arguments)],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
+            stdout=output.open("w"),
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        for rank in range(2)
+        for rank, output in enumerate(outputs)
     ]
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
-    return outputs, [process.returncode for process in processes]
+    end = time.monotonic() + 240
+    while any(process.poll() is None for process in processes):
+        if any(process.poll() for process in processes):  # one failed: the other may wait for it, for ever
+            end = min(end, time.monotonic() + 20)
+        if time.monotonic() > end:
+            for process in processes:
+                process.send_signal(signal.SIGABRT)  # says where it hangs
+        time.sleep(0.1)
+    statuses = [process.wait() for process in processes]
+    return [output.read_text() for output in outputs], statuses
 
 
 @pytest.mark.parametrize("kind", ["hybrid", "byols"])
 def test_two_processes_equal_one(pool, tmp_path, kind):
-    outputs, statuses = run_two(STEP, TESTS, tmp_path / "result.pt", kind)
+    outputs, statuses = run_two(STEP, tmp_path, TESTS, tmp_path / "result.pt", kind)
     assert statuses == [0, 0], outputs
     two = torch.load(tmp_path / "result.pt", weights_only=True)
     assert two["rows"] == 4  # half of the batch of 8 each
@@ -113,7 +123,7 @@ def test_no_thread_of_gloo_outlives_the_end_of_communication(options, status, me
     audio = write_clips(tmp_path / "audio")
     run = ["--data", audio, "--output", tmp_path / "run", "--encoder", "cnn", "--steps", "3", "--quiet"]
     small = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
-    outputs, statuses = run_two(COMMAND, "pretrain", *run, *small, *options, "--device=cpu")
+    outputs, statuses = run_two(COMMAND, tmp_path, "pretrain", *run, *small, *options, "--device=cpu")
     assert statuses == [status, status], outputs
     for output in outputs:
         assert message in output
