@@ -1,4 +1,4 @@
-"""Labelled clips for the examples: synthesised, or read from FOLDER/<class>/*.wav (or flac, mp3, ogg ...)."""
+"""Labelled clips for the examples: synthesized, or read from FOLDER/<class>/*.wav (or flac, mp3, ogg ...)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hear_byols.extraction.files import search
 SAMPLE_RATE = 16000
 
 
-def synthesise(n_per_class: int = 24, seconds: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def synthesize(n_per_class: int = 24, seconds: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Make three classes of sounds, each clip of its own pitch, loudness and background noise.
 
     Args:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from example_data import find_files, synthesise
+from example_data import find_files, synthesize
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
 
-    clips, labels = find_files(args.data) if args.data else synthesise()
+    clips, labels = find_files(args.data) if args.data else synthesize()
     vectors = EmbeddingTransformer(args.model, device=args.device, on_error="skip").transform(clips)
     read = np.isfinite(vectors).all(1)  # a file that cannot be read is named in a warning
     vectors, labels = vectors[read], labels[read]

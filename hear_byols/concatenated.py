@@ -16,7 +16,7 @@ from hear_byols.interface import AudioModel
 class ConcatenatedModel(nn.Module):
     """Embeds with every part and joins the embeddings along the last axis, in the order of the parts.
 
-    The parts' values are joined as they are; parts of different scale want standardising before a classifier.
+    The parts' values are joined as they are; parts of different scale want standardizing before a classifier.
 
     Args:
         models: two or more models with the interface of ``EmbeddingModel``, on one device, equal in ``sample_rate`` and

@@ -1,4 +1,4 @@
-"""What defines a model, as frozen records without torch: front end, encoder and normalisation.
+"""What defines a model, as frozen records without torch: front end, encoder and normalization.
 
 A :class:`ModelConfig` travels inside every checkpoint, so a file alone fixes its vectors (``docs/checkpoints.md``).
 """
@@ -102,7 +102,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class NormalizationConfig:
-    """How log-mel spectrograms are standardised before the encoder.
+    """How log-mel spectrograms are standardized before the encoder.
 
     Args:
         mode: ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics), ``"halfway"``

@@ -26,7 +26,7 @@ _MAX_VALUES = 8192 * 1024  # of FFT frames in memory at a time: their spectra ar
 
 
 def mel_filterbank(config: FrontendConfig) -> Tensor:
-    """HTK mel bank without area normalisation.
+    """HTK mel bank without area normalization.
 
     Args:
         config: the front end.

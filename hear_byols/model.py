@@ -1,4 +1,4 @@
-"""The model object: waveform -> log-mel -> standardisation -> encoder, batched and windowed.
+"""The model object: waveform -> log-mel -> standardization -> encoder, batched and windowed.
 
 :class:`EmbeddingModel` owns everything that fixes a vector. Memory beyond the input and the result is bounded: windows
 are made lazily from stretches of the signal, and batches hold a limited number of spectrogram frames.
@@ -27,7 +27,7 @@ from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
 from hear_byols.inputs import BatchLike, by_length, check_batch, check_clips, check_vectors, is_list, pad_short
-from hear_byols.normalization import Moments, halfway, standardise
+from hear_byols.normalization import Moments, halfway, standardize
 
 MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
 # Spectrogram frames that one encoder call takes by default: enough to keep the device busy, few enough to stay small.
@@ -50,7 +50,7 @@ class EmbeddingModel(nn.Module):
     over the whole clip, 8 minutes where it reads it in order, None (any) where its columns are local. It may be set.
 
     Args:
-        config: encoder, front end and normalisation.
+        config: encoder, front end and normalization.
         frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
         hop_ms: distance of two timestamps in milliseconds (the paper: 50).
         normalization: mode that replaces the configuration's: ``"dataset"``, ``"clip"``, ``"halfway"`` or
@@ -189,7 +189,7 @@ class EmbeddingModel(nn.Module):
             yield evaluation_view(self.encoder)
 
     def encode(self, spectrograms: Tensor, encoder: MultilayerEncoder) -> Tensor:
-        """Encode standardised spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32.
+        """Encode standardized spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32.
 
         Args:
             spectrograms: to encode.
@@ -223,7 +223,7 @@ class EmbeddingModel(nn.Module):
         """
         frames = partial(self.shared_spectrogram.frames, signal, starts - starts[0])
         with autocast(self.precision, self.device):
-            return windows(starts, lambda *which: standardise(frames(*which), *norm), encoder).float()
+            return windows(starts, lambda *which: standardize(frames(*which), *norm), encoder).float()
 
     def _embed_clips(self, audio: Tensor, encoder: MultilayerEncoder, places: Sequence[int] = (0,)) -> Tensor:
         seconds = audio.shape[1] / self.sample_rate
@@ -238,7 +238,7 @@ class EmbeddingModel(nn.Module):
         for batch in batches:
             spectrograms = self.log_mel(batch)
             mean, std = self._statistics(lambda: Moments.of(spectrograms), call)  # noqa: B023 - called at once
-            results.append(self.encode(standardise(spectrograms, mean, std), encoder))
+            results.append(self.encode(standardize(spectrograms, mean, std), encoder))
         return torch.cat(results)
 
     def _embed_stretches(self, audio: Tensor, encoder: MultilayerEncoder, call: Statistics) -> Tensor:
@@ -246,12 +246,12 @@ class EmbeddingModel(nn.Module):
 
         def columns(spectrograms: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             with autocast(self.precision, self.device):
-                return encoder.columns(standardise(spectrograms, mean, std)[:, None])
+                return encoder.columns(standardize(spectrograms, mean, std)[:, None])
 
         return scenes.embed_in_stretches(self.log_mel, encoder, audio, columns)
 
     def _statistics(self, moments: Callable[[], Moments], call: Statistics) -> Statistics:
-        """Mean and spread to standardise by: the data set's, the call's, each clip's own, or halfway to the set's."""
+        """Mean and spread to standardize by: the data set's, the call's, each clip's own, or halfway to the set's."""
         norm = self.config.normalization
         if norm.mode == "dataset":
             return norm.of_dataset

@@ -1,4 +1,4 @@
-"""Standardisation of log-mel spectrograms: statistics in double precision, so that batches cannot change them.
+"""Standardization of log-mel spectrograms: statistics in double precision, so that batches cannot change them.
 
 The modes are described in ``docs/reference.md``; only ``original`` lets clips of one call influence each
 other.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MIN_STD = 1e-5  # silence has no spread; its standardised spectrogram is 0
+MIN_STD = 1e-5  # silence has no spread; its standardized spectrogram is 0
 LEAST_SHARE = 0.1  # of the data set's spread that a clip has at least, halfway: else silence would be far out
 
 
@@ -91,7 +91,7 @@ def halfway(mean: Tensor, std: Tensor, data_mean: float, data_std: float) -> tup
     return (mean + data_mean) / 2, (std.clamp_min(LEAST_SHARE * data_std) * data_std).sqrt()
 
 
-def standardise(spectrograms: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+def standardize(spectrograms: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
     """Subtract the mean and divide by the spread.
 
     Args:

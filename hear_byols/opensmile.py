@@ -34,8 +34,8 @@ _HIGHEST = np.float32(32767 / 32768)  # opensmile casts 32768 * sample to int16,
 class OpenSmileModel(nn.Module):
     """ComParE 2016 functionals, 6373 hand-crafted features, with the interface of ``EmbeddingModel``.
 
-    The values are openSMILE's own, neither scaled nor standardised: they reach 1e13, so a classifier needs them
-    standardised over its training set (the paper standardises per fold, section 3.4). Clips and windows shorter than
+    The values are openSMILE's own, neither scaled nor standardized: they reach 1e13, so a classifier needs them
+    standardized over its training set (the paper standardizes per fold, section 3.4). Clips and windows shorter than
     60 ms are followed by zeros up to 60 ms; samples outside [-1, 1) are clipped; a feature that is NaN or infinite
     becomes 0. Extraction runs on the CPU, one clip or window at a time, wherever the model and the audio are, and has
     no gradient.

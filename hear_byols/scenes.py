@@ -46,7 +46,7 @@ def embed_in_stretches(
         encoder: with local columns.
         audio: [shape=(n_clips, n_samples)].
         columns: takes log-mel spectrograms [shape=(n_clips, n_mels, n_frames)], gives what ``encoder.columns`` makes of
-            them, standardised.
+            them, standardized.
 
     Returns:
         [shape=(n_clips, size)].

@@ -23,11 +23,11 @@ class StreamingEmbedder:
     ``model.framing.padding[1]`` samples, half a window, after t: that is the least latency, besides the computation.
 
     Args:
-        model: from ``hear_byols.load_model``, with normalisation ``dataset``: its fixed statistics do not wait for the
+        model: from ``hear_byols.load_model``, with normalization ``dataset``: its fixed statistics do not wait for the
             end of the signal.
 
     Raises:
-        OptionError: a model of another normalisation, or one that is concatenated or openSMILE.
+        OptionError: a model of another normalization, or one that is concatenated or openSMILE.
     """
 
     def __init__(self, model: EmbeddingModel) -> None:

@@ -11,7 +11,7 @@ import hear_byols
 from hear_byols.config import FrontendConfig
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
 from hear_byols.frontend import LogMel
-from hear_byols.weights.original import convert, recognise
+from hear_byols.weights.original import convert, recognize
 
 pytestmark = needs_golden
 
@@ -20,7 +20,7 @@ pytestmark = needs_golden
 @pytest.mark.parametrize("name", ENCODER_OF)
 def test_encoder_equals_the_original(name, n_frames, seed, batch):
     state = original_state_dict(name)
-    config = recognise(state)
+    config = recognize(state)
     assert config.name == ENCODER_OF[name]
     encoder = build_encoder(config).eval()
     encoder.load_state_dict(convert(state, config.name))

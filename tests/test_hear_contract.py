@@ -202,13 +202,13 @@ def test_a_vector_belongs_to_its_timestamp(model: torch.nn.Module) -> None:
     audio[1, 22400:23200] = noise(1, 800)[0]  # from 1400 to 1450 ms
     windows = hear_byols.EmbeddingModel(model.config, frame_ms=500, hop_ms=250)
     windows.encoder.load_state_dict(model.encoder.state_dict())
-    windows.config = _fixed_normalisation(model)  # clip statistics would let the burst reach every window
+    windows.config = _fixed_normalization(model)  # clip statistics would let the burst reach every window
     vectors, centres = hear_byols.get_timestamp_embeddings(audio, windows)
     moved = (vectors[0] - vectors[1]).abs().amax(1) > TOLERANCE * vectors.abs().max()
     assert centres[0][moved].tolist() == [1250, 1500]
 
 
-def _fixed_normalisation(model: torch.nn.Module) -> Any:
+def _fixed_normalization(model: torch.nn.Module) -> Any:
     from hear_byols.config import ModelConfig, NormalizationConfig
 
     return ModelConfig(model.config.encoder, model.config.frontend, NormalizationConfig("dataset", -10.0, 5.0))

@@ -96,7 +96,7 @@ def test_batch_size_changes_nothing(encoder):
 @pytest.mark.parametrize("mode", ["clip", "dataset", "halfway"])
 @pytest.mark.parametrize(("frame_ms", "hop_ms"), [(1000, 50), (500, 50), (250, 33.3), (160.3125, 7)])
 def test_windows_equal_clips_cut_by_hand(mode, frame_ms, hop_ms):
-    """The slow obvious version: cut each padded window, transform it alone, standardise, encode."""
+    """The slow obvious version: cut each padded window, transform it alone, standardize, encode."""
     model = make_model("cnn", mode, frame_ms=frame_ms, hop_ms=hop_ms, batch_size=5)
     audio = sounds(2, 7001, 3)[1:]
     vectors, times = model.timestamp_embeddings(audio)

@@ -236,7 +236,7 @@ def test_concatenations_are_refused(tmp_path, capsys):
     assert "export each part by itself" in capsys.readouterr().err
 
 
-def test_original_normalisation_is_refused(tmp_path):
+def test_original_normalization_is_refused(tmp_path):
     with pytest.raises(OptionError, match="depends on the other clips of a call"):
         export_onnx(make_model("cnn", "original"), tmp_path / "x.onnx")
 

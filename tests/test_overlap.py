@@ -11,7 +11,7 @@ from torch import nn
 
 from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.model import EmbeddingModel
-from hear_byols.normalization import standardise
+from hear_byols.normalization import standardize
 from hear_byols.streaming import StreamingEmbedder
 
 TOLERANCE = 1e-5  # of the largest component
@@ -53,7 +53,7 @@ def window_by_window(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor
         mean, std = mean.float(), std.float()
         if norm.mode == "halfway":
             mean, std = (mean - 5) / 2, (std.clamp_min(0.4) * 4).sqrt()
-    standard = standardise(spectrograms, mean, std).flatten(0, 1)
+    standard = standardize(spectrograms, mean, std).flatten(0, 1)
     with torch.no_grad():
         vectors = [model.encode(window[None], model.encoder) for window in standard]
     return torch.cat(vectors).unflatten(0, cut.shape[:2])

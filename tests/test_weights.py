@@ -524,7 +524,7 @@ def test_every_key_of_the_original_converts(name):
     specs = json.loads((golden.FOLDER / "state_dicts.json").read_text())[name]
     with torch.device("meta"):
         state = {key: torch.empty(shape, dtype=getattr(torch, dtype)) for key, shape, dtype in specs}
-        config = original.recognise(state)
+        config = original.recognize(state)
         expected = build_encoder(config).state_dict()
     converted = original.convert(state, config.name)
     assert config.name == golden.ENCODER_OF[name]

@@ -22,7 +22,7 @@ EMBEDDING_SIZES = {"cnn": 2048, "resnetish34": 2048, "clstm": 1024, "cvt": 2048}
 
 
 def build_encoder(config: EncoderConfig | str, n_mels: int = 64) -> MultilayerEncoder:
-    """Make an encoder with freshly initialised weights.
+    """Make an encoder with freshly initialized weights.
 
     Every encoder maps (batch, 1, n_mels, time) to (batch, ``encoder.embedding_size``) and states the fewest
     spectrogram frames it takes as ``encoder.min_frames``.

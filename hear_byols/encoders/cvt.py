@@ -63,7 +63,7 @@ class DepthwiseProjection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all positions of a feature map, without a materialised score matrix."""
+    """Multi-head self-attention over all positions of a feature map, without a materialized score matrix."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()

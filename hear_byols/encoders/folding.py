@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MOST_WEIGHTS = 500_000  # larger filters (late in ResNetish) may take longer to fold than their maps to normalise
+_MOST_WEIGHTS = 500_000  # larger filters (late in ResNetish) may take longer to fold than their maps to normalize
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:

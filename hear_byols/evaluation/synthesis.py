@@ -211,6 +211,7 @@ def _metadata(name: str, recipe: Recipe, sounds: Sounds) -> dict[str, Any]:
     content = {
         "task_name": name,
         "version": "v1",
+        # Spelled as in the folders there are: an equal record says that a folder is done (_is_there).
         "description": f"synthesised {recipe.kind} clips; a stand-in, not a HEAR task",
         "embedding_type": "event",
         "prediction_type": "multilabel",

@@ -1,4 +1,4 @@
-"""Moonshine tiny: the encoder of an English speech recogniser that takes raw audio (arXiv 2410.15608)."""
+"""Moonshine tiny: the encoder of an English speech recognizer that takes raw audio (arXiv 2410.15608)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_FRAMES = 1250  # 30 s, the longest the network was made for
 
 
 class Moonshine(Teacher):
-    """Frames of 288 values a layer every 24 ms; layer 0 is the blocks' input, 6 their normalised output.
+    """Frames of 288 values a layer every 24 ms; layer 0 is the blocks' input, 6 their normalized output.
 
     Clips shorter than 56 ms are followed by zeros; clips longer than 30 s go through in pieces.
     """

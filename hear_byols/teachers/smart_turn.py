@@ -19,10 +19,10 @@ _HALF_WINDOW = 200
 
 
 class SmartTurn(Teacher):
-    """Frames of 384 values a block every 20 ms; layers count the blocks from 1, the fourth is normalised.
+    """Frames of 384 values a block every 20 ms; layers count the blocks from 1, the fourth is normalized.
 
     The network was made for 8 s that end with the audio. Here it sees the audio alone, at those last positions, and no
-    silence before it: its levels are normalised as if there were, so a clip differs from the original's by what
+    silence before it: its levels are normalized as if there were, so a clip differs from the original's by what
     attention to the silence would add. Longer clips go through in pieces of 8 s.
     """
 
@@ -56,7 +56,7 @@ class SmartTurn(Teacher):
         )
 
     def front_end(self, audio: Tensor) -> Tensor:
-        """Whisper's log-mel spectrogram of standardised audio: (n_clips, n * 320) -> (n_clips, 80, n * 2)."""
+        """Whisper's log-mel spectrogram of standardized audio: (n_clips, n * 320) -> (n_clips, 80, n * 2)."""
         n = _MOST_FRAMES * _HOP
         mean = audio.sum(1, keepdim=True) / n
         variance = audio.square().sum(1, keepdim=True) / n - mean.square()

@@ -31,7 +31,7 @@ def reflected(audio: Tensor, n: int) -> Tensor:
 
 
 def slaney_filters(n_mels: int, n_bins: int = 201, sample_rate: int = 16000) -> Tensor:
-    """Area-normalised triangles on Slaney's mel scale (linear below 1 kHz, logarithmic above) from 0 to Nyquist.
+    """Area-normalized triangles on Slaney's mel scale (linear below 1 kHz, logarithmic above) from 0 to Nyquist.
 
     Returns:
         float32 [shape=(n_bins, n_mels)].

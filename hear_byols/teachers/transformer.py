@@ -1,4 +1,4 @@
-"""The pre-norm transformer block of the speech recognisers' encoders."""
+"""The pre-norm transformer block of the speech recognizers' encoders."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from hear_byols.training.pool import AudioPool, cut_crops, draw_places
 from hear_byols.training.targets import FIT_ROWS, Standardizer
 
 _FITS = 0.5  # share of the device's free memory that audio may take
-_CHUNK = 4096  # features that are standardised at a time
+_CHUNK = 4096  # features that are standardized at a time
 
 
 class Batch(NamedTuple):
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class Targets:
-    """Places and standardised features of the crops that have them, on the device in half precision.
+    """Places and standardized features of the crops that have them, on the device in half precision.
 
     Args:
         places: int64 [shape=(n_crops, 2)].

@@ -74,8 +74,8 @@ class PretrainConfig:
         layers: in the checkpoint: last or multi
         half: weights in the checkpoint as float16
         precision: float32, bfloat16 or float16
-        seed: of initialisation and all draws
-        identity_norm: batch norms of the encoder start with the scale and shift of what they normalise
+        seed: of initialization and all draws
+        identity_norm: batch norms of the encoder start with the scale and shift of what they normalize
         compile: compile both networks (slow start, faster steps)
         log_steps: steps between two lines of the log, whose values are means over them
         save_minutes: time between two saved states

@@ -1,7 +1,7 @@
 """What processes that train together share: their places in the batch, batch statistics, gathered crops.
 
 A run on several processes computes what one process would on the same global batch, up to rounding: every process
-draws the global batch's random numbers and keeps its part, batch statistics cover all parts (torch's own synchronised
+draws the global batch's random numbers and keeps its part, batch statistics cover all parts (torch's own synchronized
 batch norm exists on GPUs only), and past crops for mixup are gathered.
 """
 
@@ -123,11 +123,11 @@ class SyncBatchNorm(_BatchNorm):
             self.get_buffer("num_batches_tracked").add_(1)
             self.get_buffer("running_mean").lerp_(mean, momentum)
             self.get_buffer("running_var").lerp_(variance * count / (count - 1), momentum)
-        normalised = centred * (variance + self.eps).rsqrt().view(shape)
-        return (normalised * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
+        normalized = centred * (variance + self.eps).rsqrt().view(shape)
+        return (normalized * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
-def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Replace every batch norm below a module by one over all processes: torch's on GPUs, else ours."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -138,5 +138,5 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
             twin.requires_grad_(child.weight.requires_grad).train(child.training)
             setattr(module, name, twin)
         else:
-            synchronise_batch_norm(child, device)
+            synchronize_batch_norm(child, device)
     return module

@@ -53,14 +53,14 @@ def _open_forget_gates(lstm: nn.LSTM) -> None:
 
 @torch.no_grad()
 def start_as_identity(encoder: nn.Module, log_mels: Tensor, team: Team) -> None:
-    """Give each batch norm the scale and shift of what it normalises, so that at first it changes nothing.
+    """Give each batch norm the scale and shift of what it normalizes, so that at first it changes nothing.
 
     With torch's scale of 1 and shift of 0, training begins from another function than that of the untrained encoder,
     whose batch norms have no statistics yet, and often from a worse one.
 
     Args:
         encoder: whose batch norms have their first values.
-        log_mels: of crops, standardised; this process's part [shape=(batch, 1, n_mels, n_frames)].
+        log_mels: of crops, standardized; this process's part [shape=(batch, 1, n_mels, n_frames)].
         team: of the processes.
     """
 

@@ -30,21 +30,21 @@ class Outputs(NamedTuple):
 
 
 def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    """L_ss: mean of 2 - 2 cos, the squared distance of the normalised vectors (Grill et al. 2020, equation 2).
+    """L_ss: mean of 2 - 2 cos, the squared distance of the normalized vectors (Grill et al. 2020, equation 2).
 
     Args:
         predictions: of the online network [shape=(n, size)].
         targets: projections of the target network; no gradient flows into them [shape=(n, size)].
 
     Returns:
-        A scalar from 0 (same direction) to 4. Both directions of a pair count as two rows, so the symmetrised loss is
+        A scalar from 0 (same direction) to 4. Both directions of a pair count as two rows, so the symmetrized loss is
         their mean, on the same scale as :func:`supervised_loss`.
     """
     return (2 - 2 * F.cosine_similarity(predictions, targets.detach(), dim=-1)).mean()
 
 
 def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
-    """L_sup: mean squared error against standardised hand-crafted features (paper, section 2.2).
+    """L_sup: mean squared error against standardized hand-crafted features (paper, section 2.2).
 
     The paper leaves open which output of the online network is meant. Here it is the projector's: the target's
     projections then come to predict the features too, so both losses pull the same way. With the predictor's output,

@@ -222,7 +222,7 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
     except ImportError as error:
         raise MissingDependencyError('pre-training needs lightning: pip install "hear_byols[train]"') from error
     devices, nodes = _launched(hardware)
-    # Batch norm is synchronised, so its buffers are equal without being sent.
+    # Batch norm is synchronized, so its buffers are equal without being sent.
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
         fabric = Fabric(

@@ -230,7 +230,7 @@ class Standardizer:
         return int((self.std == 0).sum())
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Standardise raw features [shape=(..., n_features)], on any device.
+        """Standardize raw features [shape=(..., n_features)], on any device.
 
         Returns:
             float32 of the same shape, finite, within +-5.

@@ -1,7 +1,7 @@
 """A run with several teachers (paper, equation 1 with the learnable extractors of its section 4.4).
 
 L = beta L_ss + sum over teachers of alpha_t L_t. Each teacher has its own head on the student's embedding, its own
-standardisation and weight, so that a small one is not drowned by a large one. Heads of a second kind sit on the
+standardization and weight, so that a small one is not drowned by a large one. Heads of a second kind sit on the
 embedding of stretches of the crop: timestamp embeddings are half of the product.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hear_byols.encoders.multilayer import MultilayerEncoder, fuse
 from hear_byols.encoders.pooling import mean_max
 from hear_byols.frontend import LogMel
-from hear_byols.normalization import Moments, halfway, standardise
+from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder
@@ -92,7 +92,7 @@ class Student(nn.Module):
         """Answer the teachers, and on request predict each view from the other.
 
         Args:
-            views: standardised log-mels; with ``pairs`` first views followed by second ones
+            views: standardized log-mels; with ``pairs`` first views followed by second ones
                 [shape=(n, 1, mel, time)].
             part: the stretch that the second kind of heads answers for, in columns.
             pairs: whether the rows are two views of each crop, for L_ss.
@@ -122,7 +122,7 @@ def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int], kin
 
     Args:
         answers: of the heads [shape=(n, sum of sizes)].
-        features: standardised, same shape.
+        features: standardized, same shape.
         sizes: features of each teacher.
         kind: "mse" or "cosine".
 
@@ -206,16 +206,16 @@ class TeacherTrainer(Trainer[Student]):
     def _views(self, waveforms: Tensor) -> Tensor:
         log_mels = self._log_mels(waveforms)
         if self.config.normalization == "dataset":
-            return standardise(log_mels, self.mean, self.std)[:, None]
+            return standardize(log_mels, self.mean, self.std)[:, None]
         moments = Moments(len(log_mels), log_mels.device)
         moments.update(log_mels)
         mean, std = moments.mean_std()
         if self.config.normalization == "halfway":
             mean, std = halfway(mean, std, self.mean, self.std)
-        return standardise(log_mels, mean, std)[:, None]
+        return standardize(log_mels, mean, std)[:, None]
 
     def _features(self, raw: Tensor) -> Tensor:
-        """Standardised [shape=(n, PARTS, n_features)]."""
+        """Standardized [shape=(n, PARTS, n_features)]."""
         return ((raw.float() - self._feature_mean) / self._feature_std).clamp(-CLIP, CLIP)
 
     def step(self) -> Tensor:

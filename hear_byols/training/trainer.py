@@ -1,4 +1,4 @@
-"""What all training runs have in common: weights, optimiser, progress, and a state from which they go on exactly."""
+"""What all training runs have in common: weights, optimizer, progress, and a state from which they go on exactly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import CheckpointError
 from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
-from hear_byols.training.distributed import Team, synchronise_batch_norm
+from hear_byols.training.distributed import Team, synchronize_batch_norm
 from hear_byols.training.randomness import derived_seed, seeded
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Trainer(Generic[Network]):
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
             self.network: Network = self.make_network().to(self.device)
         if self.team.size > 1:
-            synchronise_batch_norm(self.network, self.device)
+            synchronize_batch_norm(self.network, self.device)
         if config.compile:
             self.network.compile()
         groups = by_rate(self.network, self.encoder, config.rate_fan_in)
@@ -97,7 +97,7 @@ class Trainer(Generic[Network]):
             return self._module(*inputs)
 
     def learn(self, loss: Tensor) -> None:
-        """Take the optimiser's step."""
+        """Take the optimizer's step."""
         self._optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if self.config.clip_norm:

@@ -1,7 +1,7 @@
 """Checkpoint files: self-describing (``.pth`` and ``.safetensors``), safe to read, atomic to write.
 
 A file holds a schema version, the model's configuration, the encoder's weights, their provenance and a digest of it all
-(``docs/checkpoints.md``). Bare state dicts of the original are recognised by their keys. Nothing in a file is ever
+(``docs/checkpoints.md``). Bare state dicts of the original are recognized by their keys. Nothing in a file is ever
 executed.
 """
 
@@ -38,7 +38,7 @@ class Checkpoint:
     """A checkpoint's content.
 
     Args:
-        config: encoder, front end and normalisation.
+        config: encoder, front end and normalization.
         state_dict: the encoder's weights under this package's names.
         provenance: what the weights are: name, description, data, steps, seed, licence ...
         schema: version of the layout, or ``"original"`` for a state dict of the original.
@@ -183,7 +183,7 @@ def _from_original(data: Mapping, path: Path, win_length: int | None) -> Checkpo
     frontend = FrontendConfig() if win_length is None else replace(FrontendConfig(), win_length=win_length)
     try:
         state = original.strip_wrapping(data)
-        encoder = original.recognise(state)
+        encoder = original.recognize(state)
     except (CheckpointError, OptionError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     if encoder is None:

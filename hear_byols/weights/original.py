@@ -1,6 +1,6 @@
 """Reading state dicts of the original implementation: its parameter names and ours.
 
-The published files are bare state dicts, recognised by their keys. The names on the left are interface facts of those
+The published files are bare state dicts, recognized by their keys. The names on the left are interface facts of those
 files; values are taken over unchanged, only ``ChannelNorm``'s gain and bias lose their singleton axes.
 """
 
@@ -60,7 +60,7 @@ _SIGNATURES = {
 }
 
 
-def recognise(state: Mapping) -> EncoderConfig | None:
+def recognize(state: Mapping) -> EncoderConfig | None:
     """Tell which encoder of the original a state dict belongs to, or None if it is none of them."""
     for name, key in _SIGNATURES.items():
         value = state.get(key)

@@ -88,7 +88,7 @@ _RECORDS = (
     TeacherRecord(
         name="moonshine",
         embedding_size=1728,
-        description="encoder of an English speech recogniser",
+        description="encoder of an English speech recognizer",
         package="moonshine-voice==0.0.59",
         url="",
         files=(

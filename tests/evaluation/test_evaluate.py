@@ -83,7 +83,7 @@ def test_one_command_from_tasks_to_report(task, tmp_path, broken, capsys, monkey
     assert {(row["model"], row["probe"].split()[0]): row for row in scores(tmp_path)} == rows
 
 
-def test_synthesised_notes_are_scored_by_both_libraries(tmp_path):
+def test_synthesized_notes_are_scored_by_both_libraries(tmp_path):
     made = ["notes", "-o", str(tmp_path / "tasks"), "--clips", "3", "1", "1", "--seconds", "5", "--density", "1"]
     assert main(["tasks", "synthesize", *made]) == 0
     assert evaluate(tmp_path, "logmel") == 0

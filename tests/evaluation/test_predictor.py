@@ -34,7 +34,7 @@ def last_epoch():
 
 
 def plain(point, seed, x, y):
-    """The kit's predictor and training, one layer after the other, with torch's own modules and optimiser."""
+    """The kit's predictor and training, one layer after the other, with torch's own modules and optimizer."""
     torch.manual_seed(seed)
     layers, width = [], x.shape[1]
     init = {"xavier_uniform": nn.init.xavier_uniform_, "xavier_normal": nn.init.xavier_normal_}[point.initialization]

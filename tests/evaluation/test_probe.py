@@ -173,7 +173,7 @@ def test_visible_events_are_found(tmp_path, run):
     assert result.settings["postprocessing"][0] == strictest
 
 
-def test_an_error_rate_is_minimised(tmp_path):
+def test_an_error_rate_is_minimized(tmp_path):
     task = event_task(tmp_path, evaluation=["segment_1s_er"])
     result = probe_mlp(task, rows_of_splits(task, [event_embeddings(task)]), search=SMALL)
     assert result.scores["segment_1s_er"] < 0.2

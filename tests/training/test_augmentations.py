@@ -82,7 +82,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_views_differ_are_standardised_and_follow_the_generator_alone():
+def test_views_differ_are_standardized_and_follow_the_generator_alone():
     log_mels = torch.randn(6, 1, 64, 96) * 5 - 5
     state = torch.random.get_rng_state()
     views, again = make_views(fader=1.0), make_views(fader=1.0)

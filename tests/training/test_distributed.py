@@ -20,7 +20,7 @@ from pretraining import SMALL, TinyEncoder, make_trainer, write_clips
 from torch import nn
 
 from hear_byols.errors import OptionError
-from hear_byols.training.distributed import SyncBatchNorm, Team, synchronise_batch_norm
+from hear_byols.training.distributed import SyncBatchNorm, Team, synchronize_batch_norm
 
 TESTS = Path(__file__).resolve().parents[1]
 STEPS = 10
@@ -133,7 +133,7 @@ def test_no_thread_of_gloo_outlives_the_end_of_communication(options, status, me
 def test_batch_norms_are_replaced_under_their_names():
     encoder = TinyEncoder().requires_grad_(False)
     expected = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
-    synchronise_batch_norm(encoder, torch.device("cpu"))
+    synchronize_batch_norm(encoder, torch.device("cpu"))
     assert isinstance(encoder.net[1], SyncBatchNorm)
     assert {name: tuple(value.shape) for name, value in encoder.state_dict().items()} == expected
     assert not any(parameter.requires_grad for parameter in encoder.parameters())

@@ -136,7 +136,7 @@ def test_a_run_from_before_an_option_existed_continues_at_its_default(pool, tmp_
 
 def test_both_networks_start_as_the_untrained_encoder_if_asked_for(pool):
     plain, started = make_trainer(pool).byol, make_trainer(pool, identity_norm=True).byol
-    log_mels = torch.randn(8, 1, 64, 32)  # standardised, as crops are
+    log_mels = torch.randn(8, 1, 64, 32)  # standardized, as crops are
     expected = plain.online.encoder.eval()(log_mels)
     for branch in (started.online, started.target):
         torch.testing.assert_close(branch.encoder.eval()(log_mels), expected, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Targets: standardiser, extractors, store, interruption."""
+"""Targets: standardizer, extractors, store, interruption."""
 
 import sys
 
@@ -19,7 +19,7 @@ def make_pool(n=64000):
     return AudioPool.from_clips([audio[: n // 4], audio[n // 4 :]])
 
 
-def test_standardised_features_have_unit_spread_and_stay_bounded():
+def test_standardized_features_have_unit_spread_and_stay_bounded():
     rng = np.random.default_rng(0)
     raw = np.stack([rng.normal(3, 2, 2000), rng.standard_cauchy(2000), rng.lognormal(0, 3, 2000)], axis=1)
     z = Standardizer.fit(raw)(torch.from_numpy(raw)).numpy()
@@ -75,7 +75,7 @@ def test_features_stand_in_the_order_of_their_places(tmp_path, counting):
     store, pool = extract(tmp_path, 40), make_pool()
     crops = cut_crops(torch.from_numpy(pool.audio), feature_places(pool, 40, 160, seed=3), 160).numpy()
     np.testing.assert_array_equal(store.features()[:, :2], crops[:, [0, -1]])
-    assert np.isnan(store.features()[:, 2]).all()  # the standardiser decides on them
+    assert np.isnan(store.features()[:, 2]).all()  # the standardizer decides on them
 
 
 def test_interrupted_extraction_continues_where_it_stopped(tmp_path, counting):
