@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -163,11 +164,14 @@ def _embed_elsewhere(samples: np.ndarray) -> np.ndarray:
     return make().scene_embeddings(samples).numpy()
 
 
-def test_a_spawned_process():
-    """The way to several processes: a forked one would hang in torch's threads (docs/deploying.md)."""
-    with get_context("spawn").Pool(1) as pool:
-        vectors = pool.apply(_embed_elsewhere, (noise().numpy(),))
-    assert_same([torch.from_numpy(vectors)], [make().scene_embeddings(noise())], 1e-6)
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
+def test_processes(start):
+    expected = make().scene_embeddings(noise(100_000))  # torch's threads are there now, and a forked child has none
+    with get_context(start).Pool(1) as pool:
+        vectors = pool.apply_async(_embed_elsewhere, (noise(100_000).numpy(),)).get(timeout=120)
+    assert_same([torch.from_numpy(vectors)], [expected], 1e-6)
 
 
 CONVERSIONS = {

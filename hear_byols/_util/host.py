@@ -1,12 +1,15 @@
 """What the host program has set stays outside: its autocast, default type, default device and training mode.
 
-Nothing here changes a setting that threads share, so any number of threads may embed while another trains.
+Nothing here changes a setting that threads share, so any number of threads may embed while another trains; only in a
+forked child the number of threads is set.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -43,9 +46,20 @@ def no_autocast(device: torch.device) -> Any:
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """No gradients and no autocast."""
+    """No gradients and no autocast; children that are forked later can compute, too."""
+    _mind_forks()
     with torch.no_grad(), no_autocast(device):
         yield
+
+
+@cache
+def _mind_forks() -> None:
+    """Let children forked from now on compute with one thread.
+
+    Of the threads that torch has started, a child has none, and would wait for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def evaluation_view(module: M) -> M:
