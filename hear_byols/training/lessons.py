@@ -171,7 +171,7 @@ class LessonFolder:
         pool: that they come from.
 
     Raises:
-        InputError: the folder holds lessons of another plan or pool.
+        InputError: the folder holds lessons of another plan or pool, or its description is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str], plan: LessonPlan, pool: AudioPool) -> None:
@@ -185,7 +185,10 @@ class LessonFolder:
             if not path.exists():
                 with output_path(path, CONTINUES) as part:
                     part.write_text(json.dumps(recipe), encoding="utf-8")
-        present = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            present = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} is damaged; remove the folder, and its lessons are made again") from error
         if present != recipe:
             differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
             raise InputError(

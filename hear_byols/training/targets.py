@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -40,20 +41,31 @@ class FeatureStore:
     """Features of crops on disk, in the order of their places; complete rows count, whatever follows does not.
 
     Args:
-        folder: where ``recipe.json`` and ``features.f32`` (float32 rows, one behind the other) lie.
+        folder: where ``recipe.json``, ``features.f32`` (float32 rows, one behind the other) and ``features.crc32``
+            (a checksum of each) lie.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._rows_path = self.folder / "features.f32"
+        self._sums_path = self.folder / "features.crc32"
 
     @property
     def recipe(self) -> dict:
-        """What the rows are features of; empty if there is no store."""
-        try:
-            return json.loads((self.folder / "recipe.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        """What the rows are features of; empty if there is no store.
+
+        Raises:
+            InputError: its description is damaged.
+        """
+        path = self.folder / "recipe.json"
+        if not path.exists():
             return {}
+        try:
+            recipe = json.loads(path.read_text(encoding="utf-8"))
+            int(recipe["n_features"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged; remove the folder, and its features are extracted again") from error
+        return recipe
 
     @property
     def n_features(self) -> int:
@@ -63,10 +75,8 @@ class FeatureStore:
     @property
     def n_done(self) -> int:
         """Number of complete rows."""
-        try:
-            return self._rows_path.stat().st_size // (4 * self.n_features)
-        except FileNotFoundError:
-            return 0
+        widths = {self._rows_path: 4 * self.n_features, self._sums_path: 4}
+        return min(path.stat().st_size // width if path.exists() else 0 for path, width in widths.items())
 
     def features(self, stop: int | None = None) -> np.ndarray:
         """Rows 0 to ``stop`` (default: all complete ones), memory-mapped, float32 [shape=(n, n_features)]."""
@@ -92,15 +102,30 @@ class FeatureStore:
             with output_path(self.folder / "recipe.json", CONTINUES) as part:
                 part.write_text(json.dumps(recipe), encoding="utf-8")
 
+    def drop_damaged(self) -> None:
+        """Forget the first row that is not what was written, and all behind it; they have to be extracted again."""
+        sums = np.fromfile(self._sums_path, "<u4") if self._sums_path.exists() else []
+        rows = self.features()
+        n_whole = next((i for i, row in enumerate(rows) if zlib.crc32(row) != sums[i]), len(rows))
+        if n_whole < len(rows):
+            logger.warning("%s: damaged from row %d on, which is extracted again", self._rows_path, n_whole)
+        del rows
+        for path, width in ((self._rows_path, 4 * self.n_features), (self._sums_path, 4)):
+            with open(path, "ab") as file:
+                file.truncate(n_whole * width)
+
     def append(self, rows: Iterable[np.ndarray]) -> None:
         """Write rows behind the complete ones, each float32 [shape=(n_features,)]."""
-        n_done, width = self.n_done, self.n_features
-        with open(self._rows_path, "ab") as file:
-            file.truncate(4 * width * n_done)
+        n_done = self.n_done
+        with open(self._rows_path, "ab") as values, open(self._sums_path, "ab") as sums:
+            values.truncate(4 * self.n_features * n_done)
+            sums.truncate(4 * n_done)
             for row in rows:
+                content = np.ascontiguousarray(row, np.float32).tobytes()
                 with writing(self._rows_path, CONTINUES):
-                    file.write(np.ascontiguousarray(row, np.float32).tobytes())
-                    file.flush()
+                    for file, part in ((values, content), (sums, zlib.crc32(content).to_bytes(4, "little"))):
+                        file.write(part)
+                        file.flush()
 
 
 def feature_places(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:
@@ -158,6 +183,8 @@ def extract_features(
     }
     with FileLock(store.folder / "lock"):
         remove_parts(store.folder)
+        if store.recipe:
+            store.drop_damaged()
         if store.recipe and store.n_done >= n_crops:
             store.open({**recipe, "n_features": store.n_features})
             return store

@@ -187,6 +187,9 @@ def test_lessons_of_another_plan_or_pool_are_refused(plan, tmp_path):
         LessonFolder(tmp_path, dataclasses.replace(plan, seed=7), pool)
     with pytest.raises(InputError, match=r"different: pool"):
         LessonFolder(tmp_path, plan, dataclasses.replace(pool, digest="other"))
+    (tmp_path / "recipe.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"recipe\.json is damaged"):
+        LessonFolder(tmp_path, plan, pool)
 
 
 def test_a_missing_or_damaged_shard_is_named(plan, two_teachers, tmp_path):

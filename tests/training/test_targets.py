@@ -90,6 +90,26 @@ def test_interrupted_extraction_continues_where_it_stopped(tmp_path, counting):
     np.testing.assert_array_equal(store.features(), whole.features())
 
 
+@pytest.mark.parametrize("name", ["features.f32", "features.crc32"])
+def test_what_a_power_cut_left_as_zeros_is_extracted_again(tmp_path, counting, name, caplog):
+    whole = np.array(extract(tmp_path, 40).features())
+    with open(tmp_path / name, "r+b") as file:
+        file.seek(31 * (12 if name.endswith("f32") else 4))
+        file.write(bytes(4))
+    counting.clear()
+    np.testing.assert_array_equal(extract(tmp_path, 40).features(), whole)
+    assert len(counting) == 9
+    assert "damaged from row 31 on" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"n_features": null}'])
+def test_a_damaged_description_is_one_clear_error(tmp_path, counting, content):
+    extract(tmp_path, 4)
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(InputError, match=r"recipe\.json is damaged; remove the folder"):
+        extract(tmp_path, 4)
+
+
 def test_more_crops_keep_the_first_ones(tmp_path, counting):
     few = np.array(extract(tmp_path, 10).features())
     counting.clear()
