@@ -19,9 +19,9 @@ Row = dict[str, str]
 _HEAD = """\
 # Results
 
-Measured once each, with the command above the table; `python benchmarks/results.py` writes this page from
-`benchmarks/results/*.csv`. Speed is seconds of audio a second (x real time) of two cores of a virtual machine unless
-the heading says otherwise; other machines give other figures.
+Each table is made once by the command above it, and frozen in `benchmarks/results/`, from where
+`python benchmarks/results.py` writes this page. Speed is seconds of audio a second (x real time) on a virtual machine;
+other machines give other figures.
 """
 
 
@@ -31,7 +31,7 @@ class Result:
 
     Args:
         title: its heading; empty for one more table under the same.
-        file: in benchmarks/results/, without suffix.
+        file: in benchmarks/results/, without suffix; A+B: the rows of both.
         text: above the table, in Markdown.
         command: that made it.
         keep: which of its rows are shown.
@@ -49,10 +49,10 @@ class Result:
 RESULTS = (
     Result(
         "Seven small tasks",
-        "models",
-        "Accuracy in % of a ridge probe on public tasks in HEAR format. They are stand-ins and *not* HEAR scores: none "
-        "may stand beside the paper's. Rows without a name are reference figures of the same probe. What the shipped "
-        "models heard: [models](models.md#data).",
+        "models+peers",
+        "Accuracy in % of a ridge probe on public tasks in HEAR format: stand-ins, *not* HEAR scores, so none "
+        "may stand beside the paper's. The last three are by `hear-byols evaluate`. What the shipped models heard: "
+        "[models](models.md#data).",
     ),
     Result(
         "",
@@ -60,46 +60,39 @@ RESULTS = (
         "`cnn_hybrid` over its training: means over the validation splits of the same tasks, audio in 16 bits.",
     ),
     Result(
-        "Models and their peers",
-        "peers",
-        "The same tasks by `hear-byols evaluate`, linear probe, with two synthesized event tasks.",
+        "Events",
+        "events",
+        "F of onsets, times 100, on two synthesized tasks; linear probe.",
         """\
 hear-byols tasks synthesize office -o made --sources tasks/esc10-v1-full --clips 24 8 16 --seconds 10 --density 0.5 1
 hear-byols tasks synthesize notes -o made --sources tasks/philharmonia_pitch-v1-full --clips 12 6 8 --seconds 10
-hear-byols evaluate --tasks tasks made --output scores --models logmel random_cnn random_cvt random_resnetish34 \\
-    random_clstm opensmile cnn_byols cvt_byols crepe""",
-    ),
-    Result("", "peers_cost", "Their cost on one core, and the process's peak over all tasks:"),
-    Result(
-        "Events",
-        "events",
-        "The default on the two synthesized event tasks, linear probe.",
-        """\
-hear-byols evaluate --tasks made --output scores --models cnn_hybrid \\
-    'windows of 500 ms=cnn_hybrid{"frame_ms": 500}'""",
+hear-byols evaluate --tasks made --output scores --models cnn_hybrid 'windows of 500 ms=cnn_hybrid{"frame_ms": 500}' \\
+    logmel random_cnn random_cvt random_resnetish34 random_clstm opensmile cnn_byols cvt_byols crepe""",
     ),
     Result(
-        "Events by a detector",
+        "",
         "detect",
-        "`classify train --events` on the training and validation clips beside `evaluate`'s linear probe, on the test "
-        "clips of the office task, made with several seeds. F within 200 ms, times 100; error rate of segments of 1 s.",
+        "`classify train --events` beside that probe on the office task, by seed: F of onsets within 200 ms, times "
+        "100; error rate of segments of 1 s.",
         "python benchmarks/answers.py office --tasks tasks --output detect.csv",
     ),
     Result(
         "From recordings to answers",
         "answers",
-        "The default model; seconds of one core, each command a process of its own.",
+        "The default model on one core, each command a process of its own.",
         "python benchmarks/answers.py times --tasks tasks --output answers.csv",
     ),
     Result(
         "Agreement with hear-eval-kit",
         "agreement",
-        "The kit's predictor and ours on the same stored log-mel statistics, over seeds; scores times 100.",
+        "The kit's predictor and ours on the same stored log-mel statistics: means over seeds, times 100. Differences "
+        "lie within the spread over the seeds.",
         """\
-hear-byols tasks synthesize office -o made --clips 12 4 8 --seconds 10 --density 0.5 1
 hear-byols tasks synthesize office -o made --clips 16 10 24 --seconds 10 --density 0.5 1 --level-db 6 12 --seed 1
 python benchmarks/agreement.py --kits kits --work work --grid-points 2 --tasks tasks/philharmonia_instrument-v1-full
-python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks made/synthetic_office-v1-seed0""",
+python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks made/synthetic_office-v1-seed1""",
+        lambda row: "seed 0" not in row["task, test clips"],
+        ("hear-eval-kit, by seed", "ours, by seed"),
     ),
     Result(
         "Speed",
@@ -107,23 +100,52 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "One thread. The original's way is a plain reference on the same weights (`benchmarks/reference.py`: one clip "
         "at a time, a spectrogram for each window, batch norm as a layer, all attention scores written out). Share of "
         "limit: operations done over the machine's rate of matrix products. Growth: the power of the length that the "
-        "time grows with. YAMNet hears a clip once, in windows of 0.96 s side by side, whatever the call.",
+        "time grows with. YAMNet hears a clip once, in windows of 0.96 s side by side.",
         "python benchmarks/speed.py",
+        lambda row: row["model"] in ("CNN", "CvT") or row["clip (s)"] == "8",
+        ("original's peak GB", "original's growth"),
+    ),
+    Result(
+        "",
+        "peers_cost",
+        "All encoders on one core over the seven tasks, by `hear-byols evaluate`:",
+        drop=("size", "peak GB"),
     ),
     Result(
         "",
         "speed_bfloat16",
-        "bfloat16 on two cores with matrix units for it (AMX), beside the reference in float32:",
+        "bfloat16 on two cores with matrix units for it (AMX):",
+        drop=("float32 beside the reference", "bfloat16 beside the float32 reference"),
     ),
-    Result("ONNX", "onnx", "One thread; a ratio above 1: onnxruntime is faster.", "python benchmarks/deploy.py onnx"),
-    Result("Streaming", "streaming", "One thread.", "python benchmarks/deploy.py streaming --seconds 10"),
+    Result(
+        "ONNX",
+        "onnx",
+        "One thread, one clip of 10 s. Deviation: of the largest component; ratio above 1: onnxruntime is faster.",
+        "python benchmarks/deploy.py onnx",
+        lambda row: row["clips"] == "1" and row["seconds"] == "10" and row["model"] in ("random_cnn", "random_cvt"),
+        ("clips", "seconds"),
+    ),
+    Result(
+        "Streaming",
+        "streaming",
+        "One thread; a chunk's processor time, and how long after its sound a vector is there.",
+        "python benchmarks/deploy.py streaming --seconds 10",
+        drop=("wall time (ms)", "95 %"),
+    ),
+    Result(
+        "Workers",
+        "workers",
+        "Scenes of `cvt_hybrid` by workers of Ray.",
+        "python benchmarks/deploy.py ray --files 300 --seconds 20",
+        drop=("audio (s)", "processor (x real time)"),
+    ),
     Result(
         "Attacks",
         "fuzz",
-        "Mutations of files and of calls, and how they ended: right, in one error of ours, and what must not be.",
+        "Mutations of files and calls: read rightly, refused by one error of ours, read wrongly, ended in another "
+        "library's error, hanging.",
         "python benchmarks/fuzz.py --csv benchmarks/results/fuzz.csv",
     ),
-    Result("Workers", "workers", "Scenes of `cvt_hybrid`.", "python benchmarks/deploy.py ray --files 300 --seconds 20"),
 )
 
 
@@ -141,12 +163,15 @@ def _section(result: Result) -> str:
 
 
 def _table(result: Result) -> str:
-    with open(HERE / "results" / f"{result.file}.csv", newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
+    header, rows = [], []
+    for name in result.file.split("+"):
+        with open(HERE / "results" / f"{name}.csv", newline="", encoding="utf-8") as file:
+            header, *more = csv.reader(file)
+        rows += more
     kept = [i for i, name in enumerate(header) if name not in result.drop]
     shown = [row for row in rows if result.keep(dict(zip(header, row, strict=True)))]
-    lines = [header, ["---"] * len(header), *shown]
-    return "\n".join("| " + " | ".join(line[i] for i in kept) + " |" for line in lines) + "\n"
+    head, *body = (" | ".join(line[i] for i in kept) for line in (header, *shown))
+    return "\n".join([head, "|".join(["---"] * len(kept)), *body]) + "\n"
 
 
 if __name__ == "__main__":

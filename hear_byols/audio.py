@@ -49,7 +49,7 @@ def load_audio(source: AudioSource, sample_rate: int = 16000, *, as_tensor: bool
         as_tensor: give a ``torch.Tensor`` on the CPU; by default a numpy array. Models take both.
 
     Returns:
-        float32 samples, nominally in [-1, 1] [shape=(n_samples,)].
+        float32 samples [shape=(n_samples,)], nominally in [-1, 1].
 
     Raises:
         InputError: the file is missing, unreadable, cut off, damaged or empty, or holds NaN or infinite samples.
