@@ -87,7 +87,7 @@ def times(tasks: Path, home: Path) -> list[dict]:
 
 def office(tasks: Path, home: Path) -> list[dict]:
     """Onset F of the detector and of ``evaluate``'s linear probe on synthesized office tasks of three seeds."""
-    from hear_byols.answers.detector import Detector, Recording
+    from hear_byols.answers.detector import Detector, LabelledRecording
     from hear_byols.answers.event_scores import score_detector
     from hear_byols.evaluation.tasks import read_task
 
@@ -102,7 +102,11 @@ def office(tasks: Path, home: Path) -> list[dict]:
             probe = {row["score"]: float(row["mean"]) for row in csv.DictReader(file)}
         task = read_task(next(made.glob("*/task_metadata.json")).parent)
         parts = [
-            [Recording(task.audio_path(clip, 16000), clip.events) for split in splits for clip in task.clips[split]]
+            [
+                LabelledRecording(task.audio_path(clip, 16000), clip.events)
+                for split in splits
+                for clip in task.clips[split]
+            ]
             for splits in (("train", "valid"), ("test",))
         ]
         detector = Detector("cnn_hybrid")

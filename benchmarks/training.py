@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from hear_byols.errors import MissingDependencyError
-from hear_byols.training.batches import CropSource, Targets
+from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import ENCODERS, PretrainConfig
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.run import Hardware, make_fabric
-from hear_byols.training.targets import feature_places
+from hear_byols.training.targets import feature_positions
 
 N_FEATURES = 6373
 
@@ -40,10 +40,10 @@ def make_trainer(config: PretrainConfig, device: str) -> Pretrainer:
     fabric = make_fabric(config, Hardware(device))
     targets = None
     if config.hybrid:
-        places = feature_places(pool, config.feature_crops, config.crop_samples, 0)
+        positions = feature_positions(pool, config.feature_crops, config.crop_samples, 0)
         features = np.random.default_rng(0).standard_normal((config.feature_crops, N_FEATURES), np.float32)
-        targets = Targets(places, features, fabric.device)
-    crops = CropSource(pool, config.crop_samples, fabric.device, targets)
+        targets = TeacherFeatures(positions, features, fabric.device)
+    crops = CropSampler(pool, config.crop_samples, fabric.device, targets)
     return Pretrainer(config, crops, fabric, total_steps=10**6)
 
 

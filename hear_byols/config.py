@@ -17,10 +17,10 @@ NORMALIZATION_MODES = (*INVARIANT_MODES, "original")
 LAYERS = ("last", "multi")
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Far beyond any sensible model; a configuration in a bad file must not claim gigabytes.
-_MOST = {"sample_rate": 384_000, "n_fft": 32_768, "n_mels": 512, "embedding_size": 65_536}
-_LEAST_RATE = 1000  # Hz
+_MAX = {"sample_rate": 384_000, "n_fft": 32_768, "n_mels": 512, "embedding_size": 65_536}
+_MIN_RATE = 1000  # Hz
 # For a second of audio: frames, and the values of their Fourier transforms (the paper: 100, and 100 times 1024).
-_MOST_FRAMES, _MOST_VALUES = 2000, 2**24
+_MAX_FRAMES, _MAX_VALUES = 2000, 2**24
 
 
 def _check_count(name: str, value: object, most: int) -> None:
@@ -57,13 +57,13 @@ class FrontendConfig:
     def __post_init__(self) -> None:
         plain_fields(self)
         for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
-            _check_count(f"frontend.{name}", getattr(self, name), _MOST.get(name, self.n_fft))
-        if self.sample_rate < _LEAST_RATE:
-            raise OptionError(f"frontend.sample_rate must be at least {_LEAST_RATE} Hz, got {self.sample_rate}")
+            _check_count(f"frontend.{name}", getattr(self, name), _MAX.get(name, self.n_fft))
+        if self.sample_rate < _MIN_RATE:
+            raise OptionError(f"frontend.sample_rate must be at least {_MIN_RATE} Hz, got {self.sample_rate}")
         n_frames = self.sample_rate / self.hop_length
-        if n_frames > _MOST_FRAMES or n_frames * self.n_fft > _MOST_VALUES:
+        if n_frames > _MAX_FRAMES or n_frames * self.n_fft > _MAX_VALUES:
             raise OptionError(
-                f"a front end has at most {_MOST_FRAMES} frames a second, and {_MOST_VALUES} values in their Fourier "
+                f"a front end has at most {_MAX_FRAMES} frames a second, and {_MAX_VALUES} values in their Fourier "
                 f"transforms; hop_length={self.hop_length} and n_fft={self.n_fft} at {self.sample_rate} Hz give "
                 f"{n_frames:g} and {n_frames * self.n_fft:g}; take a longer hop"
             )
@@ -95,7 +95,7 @@ class EncoderConfig:
         plain_fields(self)
         if not isinstance(self.name, str):
             raise OptionError(f"encoder.name must be a string, got {self.name!r}")
-        _check_count("encoder.embedding_size", self.embedding_size, _MOST["embedding_size"])
+        _check_count("encoder.embedding_size", self.embedding_size, _MAX["embedding_size"])
         if self.layers not in LAYERS:
             raise OptionError(f"layers must be one of {', '.join(LAYERS)}; got {self.layers!r}")
 

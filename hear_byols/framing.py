@@ -174,7 +174,7 @@ class SharedColumns:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _WindowPlan:
     """What is computed for some windows: columns of ``windows`` at ``places``, rows behind those that were kept; which
     rows the windows consist of; and which are kept next, with their positions."""
 
@@ -186,7 +186,7 @@ class _Plan:
 
 
 @lru_cache(maxsize=64)  # all but the last batch of a signal, and all chunks of a stream, ask the same
-def _plan(inside: tuple[bool, ...], spacing: int, starts: tuple[int, ...], kept: tuple[int, ...]) -> _Plan:
+def _plan(inside: tuple[bool, ...], spacing: int, starts: tuple[int, ...], kept: tuple[int, ...]) -> _WindowPlan:
     """For windows at ``starts``, where columns at the positions ``kept`` are there; all from the first start on."""
     mask = np.array(inside)
     inner, own, begin = np.flatnonzero(mask), np.flatnonzero(~mask), np.array(starts)
@@ -200,7 +200,7 @@ def _plan(inside: tuple[bool, ...], spacing: int, starts: tuple[int, ...], kept:
     at[:, inner] = order[np.searchsorted(known, distinct, sorter=order)][place].reshape(positions.shape)
     at[:, own] = len(known) + np.arange(len(begin) * len(own)).reshape(len(begin), -1)
     keep = order[known[order] >= begin[-1] + (inner[0] * spacing if len(inner) else 0)]
-    return _Plan(
+    return _WindowPlan(
         torch.from_numpy(np.concatenate([windows, np.repeat(np.arange(len(begin)), len(own))])),
         torch.from_numpy(np.concatenate([inner[places], np.tile(own, len(begin))])),
         torch.from_numpy(at),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 MIN_STD = 1e-5  # silence has no spread; its standardized spectrogram is 0
-LEAST_SHARE = 0.1  # of the data set's spread that a clip has at least, halfway: else silence would be far out
+MIN_SHARE = 0.1  # of the data set's spread that a clip has at least, halfway: else silence would be far out
 
 
 class Moments:
@@ -88,7 +88,7 @@ def halfway(mean: Tensor, std: Tensor, data_mean: float, data_std: float) -> tup
         data_mean: of the data set.
         data_std: of the data set.
     """
-    return (mean + data_mean) / 2, (std.clamp_min(LEAST_SHARE * data_std) * data_std).sqrt()
+    return (mean + data_mean) / 2, (std.clamp_min(MIN_SHARE * data_std) * data_std).sqrt()
 
 
 def standardize(spectrograms: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:

@@ -11,13 +11,13 @@ from torch import nn
 
 from hear_byols.frontend import LogMel
 from hear_byols.teachers import Teacher
-from hear_byols.training.batches import CropSource, Targets
+from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.distributed import Team
+from hear_byols.training.distributed import World
 from hear_byols.training.pool import AudioPool, cut_crops
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.run import Hardware, make_fabric
-from hear_byols.training.targets import feature_places
+from hear_byols.training.targets import feature_positions
 
 N_FRAMES = 32
 SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "log_steps": 1}
@@ -73,12 +73,12 @@ def write_clips(folder: Path, n_clips: int = 12) -> Path:
     return folder
 
 
-def band_targets(pool: AudioPool, n_samples: int, n_crops: int = 64) -> Targets:
+def band_targets(pool: AudioPool, n_samples: int, n_crops: int = 64) -> TeacherFeatures:
     """Features of crops: log energies of eight bands."""
-    places = feature_places(pool, n_crops, n_samples, seed=0)
-    log_mels = LogMel()(cut_crops(torch.from_numpy(pool.audio), places, n_samples))
+    positions = feature_positions(pool, n_crops, n_samples, seed=0)
+    log_mels = LogMel()(cut_crops(torch.from_numpy(pool.audio), positions, n_samples))
     features = log_mels.mean(2).unflatten(1, (8, 8)).mean(2).numpy()
-    return Targets(places, features, torch.device("cpu"))
+    return TeacherFeatures(positions, features, torch.device("cpu"))
 
 
 def make_trainer(
@@ -87,9 +87,9 @@ def make_trainer(
     """A run of the tiny encoder on one process, or on those that share a process group."""
     config = PretrainConfig(**{**SMALL, "targets": "bands" if hybrid else "none", **options})
     fabric = make_fabric(config, Hardware("cpu"))
-    team = Team(fabric.global_rank, fabric.world_size)
+    world = World(fabric.global_rank, fabric.world_size)
     targets = band_targets(pool, config.crop_samples) if hybrid else None
-    crops = CropSource(pool, config.crop_samples, fabric.device, targets, team)
+    crops = CropSampler(pool, config.crop_samples, fabric.device, targets, world)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = encoder or TinyEncoder()

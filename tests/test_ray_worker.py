@@ -13,7 +13,7 @@ from hear_byols.extraction.extract import embed_to_folder, finish, parameters_di
 from hear_byols.extraction.files import AudioFile, collect
 from hear_byols.extraction.output import open_output
 from hear_byols.extraction.ray import _record
-from hear_byols.extraction.ray_worker import Task, Worker
+from hear_byols.extraction.ray_worker import Worker, WorkerTask
 from hear_byols.extraction.writers import find_format
 
 pytest.importorskip("pyarrow")
@@ -28,7 +28,7 @@ def test_a_workers_parts_are_adopted_with_their_digests_and_its_failures_told(tm
     settings = run_settings(model, MODEL, "parquet", False, "ray: cpu", {})
     with open_output(output, find_format("parquet"), settings, overwrite=False) as folder:
         pending = folder.pending(files)
-        worker = Worker(Task(MODEL, {}, parameters_digest(model), False, str(output)), "cpu")
+        worker = Worker(WorkerTask(MODEL, {}, parameters_digest(model), False, str(output)), "cpu")
         shard = json.dumps([[file.name, str(file.path), file.error] for file in pending])
         results = (json.loads(text) for text in worker({"shard": [shard]})["result"])
         report = finish(folder, files, pending, _record(results, folder, lambda n: None))

@@ -24,7 +24,7 @@ COLOURS = (
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#a0a0a0"
 NO_LABEL = "(no label)"
-MOST_CLASSES = len(COLOURS) * len(SHAPES)  # 20 and 7 have no common divisor, so each pair comes once
+MAX_CLASSES = len(COLOURS) * len(SHAPES)  # 20 and 7 have no common divisor, so each pair comes once
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def make_atlas(
     """
     title, labels = printable(title), [own and printable(own) for own in labels]
     known = Counter(label for label in labels if label is not None)
-    kept = [label for label, _ in known.most_common(MOST_CLASSES)]
+    kept = [label for label, _ in known.most_common(MAX_CLASSES)]
     rest = set(known) - set(kept)
     marks: list[tuple[str, str, str, set[str | None]]] = [
         (label, COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], {label})

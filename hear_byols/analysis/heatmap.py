@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_NUMBERED = 20  # layers a side, up to which cells show their numbers
+_MAX_NUMBERED = 20  # layers a side, up to which cells show their numbers
 _NAME_CHARACTERS = 40  # of a model; of a longer one, such as a path, the end
 _KERNELS = {"linear": "linear kernel", "rbf": "RBF kernel"}
 
@@ -33,7 +33,7 @@ def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
         MissingDependencyError: matplotlib is not installed.
     """
     n_a, n_b = similarity.values.shape
-    numbered = max(n_a, n_b) <= _MOST_NUMBERED
+    numbered = max(n_a, n_b) <= _MAX_NUMBERED
     cell = 0.42 if numbered else 0.17
     figure = new_figure(max(4.5, cell * n_b + 3), max(3.5, cell * n_a + 2.2))
     axes = figure.add_subplot()

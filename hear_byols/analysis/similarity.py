@@ -29,7 +29,7 @@ from hear_byols.analysis.kernels import (
 from hear_byols.analysis.layers import named_layers, watching
 from hear_byols.errors import OptionError
 
-_FEW = 50  # windows, below which the estimate is rough
+_MIN_WINDOWS = 50  # windows, below which the estimate is rough
 _log = logging.getLogger(__name__)
 
 
@@ -153,7 +153,7 @@ def compare_layers(
         )
     grams_a = LayerGrams(model_a, detail, kernel, bandwidth)
     grams_b = grams_a if model_b is model_a else LayerGrams(model_b, detail, kernel, bandwidth)
-    if len(windows) < _FEW:
+    if len(windows) < _MIN_WINDOWS:
         _log.warning("%d windows are few; the similarities are rough below some hundreds", len(windows))
     batches = list(_minibatches(len(windows), batch_size, passes, seed))
     cross = own_a = own_b = torch.zeros(1, dtype=torch.float64)

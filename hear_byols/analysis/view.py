@@ -13,7 +13,7 @@ from hear_byols.errors import OptionError
 from hear_byols.frontend import LogMel
 from hear_byols.inputs import pad_short
 
-MOST_WINDOWS = 1200  # more than the picture has dots for
+MAX_WINDOWS = 1200  # more than the picture has dots for
 _FRAMES_MS = ((3, 250.0), (10, 500.0))  # windows of files shorter than so many seconds
 _FRAME_MS = 1000.0
 _HOPS_PER_FRAME = 20  # the contract's 50 ms for 1000 ms
@@ -67,14 +67,14 @@ def choose_framing(seconds: float, frame_ms: float | None = None, hop_ms: float 
         OptionError: the hop is not positive or gives more than 1200 windows.
     """
     frame = frame_ms if frame_ms is not None else next((ms for limit, ms in _FRAMES_MS if seconds < limit), _FRAME_MS)
-    least = 1000 * seconds / (MOST_WINDOWS - 1)
+    least = 1000 * seconds / (MAX_WINDOWS - 1)
     if hop_ms is None:
         # Round numbers: 12.5, 25, 50, 100, 200, 500, 1000, 2000 ...
         steps = [frame / _HOPS_PER_FRAME, *(step * 10**power for power in range(2, 9) for step in (1, 2, 5))]
         return frame, next(step for step in steps if step >= max(least, steps[0]))
     if not hop_ms > 0 or hop_ms < least:
         raise OptionError(
-            f"hop_ms must be at least {least:.3g} for {seconds:.1f} s, so that there are at most {MOST_WINDOWS} "
+            f"hop_ms must be at least {least:.3g} for {seconds:.1f} s, so that there are at most {MAX_WINDOWS} "
             f"windows; got {hop_ms!r}"
         )
     return frame, hop_ms

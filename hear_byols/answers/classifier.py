@@ -12,7 +12,7 @@ import numpy as np
 from hear_byols.answers.artefact import Artefact, packed, settings_of
 from hear_byols.answers.examples import Clips, check_classes
 from hear_byols.answers.finetune import fine_tune
-from hear_byols.answers.head import Fitted, cooled, fit_head, fit_temperature, refit, softmax
+from hear_byols.answers.head import FittedHead, cooled, fit_head, fit_temperature, refit, softmax
 from hear_byols.answers.learner import Learner
 from hear_byols.answers.report import Assessment
 from hear_byols.audio import load_audio
@@ -121,7 +121,7 @@ class Classifier(Learner):
             self._fine_tune(clips, targets, fitted, progress)
         return self
 
-    def _fine_tune(self, clips: Clips, targets: np.ndarray, fitted: Fitted, progress: bool) -> None:
+    def _fine_tune(self, clips: Clips, targets: np.ndarray, fitted: FittedHead, progress: bool) -> None:
         """Train the encoder further without the first fold; if that fold is told better then, train it on all clips."""
         frozen, classes = self.artefact, self.classes
         samples = [_samples(clip, self.model.sample_rate) for clip in clips.audio]

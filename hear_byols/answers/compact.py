@@ -13,7 +13,7 @@ from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import iterate_embeddings
 from hear_byols.extraction.writers import Embedded
 
-MOST_EXACT = 100_000  # rows that are compared all with all; beyond, an index of usearch finds the neighbours
+MAX_EXACT = 100_000  # rows that are compared all with all; beyond, an index of usearch finds the neighbours
 DIMENSIONS = 256  # at which cosines of embeddings are kept within some thousandths
 _SAMPLE = 8192  # rows that the directions are found from
 _BLOCK = 4096
@@ -81,7 +81,7 @@ def nearest(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
         MissingDependencyError: there are more than 100,000 rows and usearch is not installed.
     """
     n = min(n, len(content.rows) - 1)
-    if len(content.rows) > MOST_EXACT:
+    if len(content.rows) > MAX_EXACT:
         return _nearest_by_index(content, n)
     everything = content.rows.astype(np.float32)
     places = np.empty((len(everything), n), np.int64)
@@ -97,7 +97,7 @@ def nearest(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest_by_index(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
-    usearch = require("usearch.index", f"more than {MOST_EXACT} vectors", "search")
+    usearch = require("usearch.index", f"more than {MAX_EXACT} vectors", "search")
     index = usearch.Index(ndim=content.rows.shape[1], metric="ip", dtype="f16")
     for first, block in content.blocks():
         index.add(np.arange(first, first + len(block)), block)

@@ -13,7 +13,7 @@ import torch
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.answers.artefact import Artefact, settings_of
 from hear_byols.answers.cutting import Cutting, choose_cutting, cut
-from hear_byols.answers.head import MOST_FOLDS, STRENGTHS, fit_ridge
+from hear_byols.answers.head import MAX_FOLDS, STRENGTHS, fit_ridge
 from hear_byols.answers.learner import Learner
 from hear_byols.audio import stream_audio
 from hear_byols.errors import InputError, OptionError
@@ -41,7 +41,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Recording:
+class LabelledRecording:
     """A recording with the events in it."""
 
     path: Path
@@ -69,7 +69,7 @@ class Detector(Learner):
     ) -> None:
         super().__init__(model, {"frame_ms": frame_ms, "hop_ms": hop_ms}, device)
 
-    def fit(self, recordings: Sequence[Recording], *, progress: bool = False) -> tuple[Failure, ...]:
+    def fit(self, recordings: Sequence[LabelledRecording], *, progress: bool = False) -> tuple[Failure, ...]:
         """Learn from recordings in which all events are labelled; :attr:`scores` says how held-out ones did.
 
         Strength, median filter, thresholds and shortest duration are chosen on held-out recordings, in up to five
@@ -105,7 +105,7 @@ class Detector(Learner):
         return tuple(failures)
 
     def _learn(
-        self, rows: list[tuple[np.ndarray, np.ndarray]], recordings: list[Recording], classes: tuple[str, ...]
+        self, rows: list[tuple[np.ndarray, np.ndarray]], recordings: list[LabelledRecording], classes: tuple[str, ...]
     ) -> None:
         times = [each[0] for each in rows]
         x = np.concatenate([each[1] for each in rows])
@@ -113,7 +113,7 @@ class Detector(Learner):
         y = np.concatenate([2 * targets_of(each.events, stamps, classes) - 1 for each, stamps in places])
         rows.clear()
         ends = np.cumsum([len(each) for each in times])[:-1]
-        folds = np.arange(len(recordings)) % min(MOST_FOLDS, len(recordings))
+        folds = np.arange(len(recordings)) % min(MAX_FOLDS, len(recordings))
         owners = np.repeat(folds, [len(each) for each in times])
         strengths = STRENGTHS["ridge"]
         held_out = np.empty((len(strengths), *y.shape), np.float32)

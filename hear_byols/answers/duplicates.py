@@ -18,10 +18,10 @@ from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import read_manifest, recorded_sources
 from hear_byols.extraction.groups import Failure
 
-LEAST_SIMILARITY = 0.85  # of the vectors of two clips that are compared by their waveforms
-LEAST_CORRELATION = 0.6
+MIN_SIMILARITY = 0.85  # of the vectors of two clips that are compared by their waveforms
+MIN_CORRELATION = 0.6
 N_CANDIDATES = 6
-MOST_SECONDS = 600  # of a recording that are compared
+MAX_SECONDS = 600  # of a recording that are compared
 _KEPT = 32  # recordings in memory
 
 
@@ -60,8 +60,8 @@ class Duplicates:
 def find_duplicates(
     folder: PathLike,
     *,
-    least_similarity: float = LEAST_SIMILARITY,
-    least_correlation: float = LEAST_CORRELATION,
+    least_similarity: float = MIN_SIMILARITY,
+    least_correlation: float = MIN_CORRELATION,
     progress: bool = False,
 ) -> Duplicates:
     """Find copies among the files of an output folder of ``embed``; their audio must still be where it was.
@@ -113,7 +113,7 @@ class _Recordings:
 
     def _read(self, place: int) -> np.ndarray | None:
         try:
-            return load_audio(self._paths[place], self._rate)[: MOST_SECONDS * self._rate]
+            return load_audio(self._paths[place], self._rate)[: MAX_SECONDS * self._rate]
         except InputError as error:
             self.failures[place] = str(error)
             return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hear_byols._util.imports import require
-from hear_byols.answers.detector import Detector, Recording
+from hear_byols.answers.detector import Detector, LabelledRecording
 from hear_byols.answers.label_files import find_label_file, read_events
 from hear_byols.errors import InputError, OptionError
 from hear_byols.evaluation.scores import event_scores
@@ -23,7 +23,7 @@ _PSDS: dict[str, dict[str, Any]] = {
 }
 
 
-def labelled_recordings(audio: PathLike, labels: PathLike) -> tuple[list[Recording], tuple[str, ...]]:
+def labelled_recordings(audio: PathLike, labels: PathLike) -> tuple[list[LabelledRecording], tuple[str, ...]]:
     """Recordings of a folder that have a label file, an empty one included, and the names of the others.
 
     Raises:
@@ -36,7 +36,7 @@ def labelled_recordings(audio: PathLike, labels: PathLike) -> tuple[list[Recordi
         if path is None:
             without.append(file.name)
         else:
-            found.append(Recording(file.path, read_events(path)))
+            found.append(LabelledRecording(file.path, read_events(path)))
     if not found:
         raise OptionError(
             f"none of the {len(without)} recordings has a label file in {labels}; {without[0]!r} would have "
@@ -45,7 +45,9 @@ def labelled_recordings(audio: PathLike, labels: PathLike) -> tuple[list[Recordi
     return found, tuple(without)
 
 
-def score_detector(detector: Detector, recordings: Sequence[Recording]) -> tuple[dict[str, float], tuple[Failure, ...]]:
+def score_detector(
+    detector: Detector, recordings: Sequence[LabelledRecording]
+) -> tuple[dict[str, float], tuple[Failure, ...]]:
     """Onset F (200 ms) and segment error rate by sed_eval, and PSDS by sed_scores_eval.
 
     Args:

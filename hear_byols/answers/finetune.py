@@ -18,7 +18,7 @@ from hear_byols.model import EmbeddingModel
 EPOCHS = 10
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-4  # of Adam; falls to zero along a cosine
-MOST_S = 10.0  # of a clip that is heard at a time
+MAX_S = 10.0  # of a clip that is heard at a time
 
 
 def fine_tune(
@@ -67,7 +67,7 @@ def fine_tune(
     with torch.random.fork_rng(devices=[]), progress_of(n_steps, "batch", shown=progress) as advance:
         torch.manual_seed(seed)
         for _ in range(n_epochs):
-            for places, audio in _batches(clips, round(MOST_S * tuned.sample_rate), rng):
+            for places, audio in _batches(clips, round(MAX_S * tuned.sample_rate), rng):
                 vectors = ((tuned(audio.to(device)) - mean) / scale).clamp(-FARTHEST, FARTHEST)
                 loss = nn.functional.cross_entropy(vectors @ weights + bias, labels[places])
                 optimizer.zero_grad()

@@ -12,7 +12,7 @@ from hear_byols.errors import OptionError
 
 HEADS = ("ridge", "logistic")
 STRENGTHS = {"ridge": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), "logistic": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)}
-MOST_FOLDS = 5
+MAX_FOLDS = 5
 FARTHEST = 10.0  # standard deviations: features that hardly vary in training must not drown the rest elsewhere
 _TEMPERATURES = np.geomspace(0.02, 5, 60)
 
@@ -43,7 +43,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedHead:
     """A head and how it did on clips that it had not seen.
 
     Args:
@@ -63,7 +63,7 @@ class Fitted:
     folds: np.ndarray
 
 
-def fit_head(x: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), kind: str = "ridge") -> Fitted:
+def fit_head(x: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), kind: str = "ridge") -> FittedHead:
     """Fit a head by cross-validation in up to five folds, and once more to all clips.
 
     The strength of the final head is the one whose held-out accuracy is best. The probabilities of a held-out clip are
@@ -96,11 +96,11 @@ def fit_head(x: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), kin
     chosen = _best(right)
     temperature = fit_temperature(held_out[chosen], targets)
     head = refit(x, targets, n_classes, kind, strengths[chosen], temperature)
-    return Fitted(head, kind, strengths[chosen], temperature, softmax(mixed / temperature), folds)
+    return FittedHead(head, kind, strengths[chosen], temperature, softmax(mixed / temperature), folds)
 
 
 def refit(x: np.ndarray, targets: np.ndarray, n_classes: int, kind: str, strength: float, temperature: float) -> Head:
-    """Fit a head whose strength and temperature are known; arguments as of :func:`fit_head` and :class:`Fitted`."""
+    """Fit a head whose strength and temperature are known; arguments as of :func:`fit_head` and :class:`FittedHead`."""
     (head,) = _fit_all(x, targets, n_classes, kind, (strength,))
     return cooled(head, temperature)
 
@@ -115,7 +115,7 @@ def make_folds(targets: np.ndarray, groups: Sequence[str] = ()) -> np.ndarray:
     selection = require("sklearn.model_selection", "cross-validation", "classify")
     owners = np.asarray(groups if len(groups) else range(len(targets)))
     counts = [len(set(owners[targets == each])) for each in range(targets.max() + 1)]
-    n_folds = min(MOST_FOLDS, *counts)
+    n_folds = min(MAX_FOLDS, *counts)
     make = selection.StratifiedGroupKFold if len(groups) else selection.StratifiedKFold
     split = make(n_folds, shuffle=True, random_state=0).split(
         np.zeros(len(targets)), targets, *([owners] if len(groups) else [])

@@ -25,7 +25,7 @@ from hear_byols.extraction.groups import Failure
 from hear_byols.hear import load_model
 
 PAGE_SUFFIX = ".html"
-MOST_POINTS = 20_000  # of windows; of more, every second, third ... is taken
+MAX_POINTS = 20_000  # of windows; of more, every second, third ... is taken
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def map_folder(
         source = audio_folder(folder, load_model(model).sample_rate)
         find_labels(collect([source]), labels)  # before any work is done
         content = _embed(model, source, device, progress)
-    every = -(-len(content) // MOST_POINTS) if content.times_ms is not None else 1
+    every = -(-len(content) // MAX_POINTS) if content.times_ms is not None else 1
     names, sounds = content.names[::every], _sounds(content)[::every]
     vectors = content.vectors[::every]
     if clusters is None:

@@ -12,7 +12,7 @@ from hear_byols._util.tables import one_line, write_table
 from hear_byols.analysis.figures import new_figure, printable, save_figure
 from hear_byols.extraction.groups import Failure
 
-_MOST_NUMBERED = 30  # classes up to which cells show their counts
+_MAX_NUMBERED = 30  # classes up to which cells show their counts
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _draw(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:
     axes.tick_params(axis="x", rotation=90)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
-    if n <= _MOST_NUMBERED:
+    if n <= _MAX_NUMBERED:
         for (row, column), count in np.ndenumerate(confusion):
             if count:
                 colour = "white" if shares[row, column] > 0.6 else "black"

@@ -38,17 +38,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Publish, and print the pinned name of the weights."""
     from hear_byols.publish import publish
-    from hear_byols.weights.credits import credit
+    from hear_byols.weights.provenance import add_provenance
 
     given = {name: getattr(args, name) for name in ("licence", "name", "description", "manifest")}
     if args.output:
-        print(credit(_file(args.checkpoint), args.output, **given))
+        print(add_provenance(_file(args.checkpoint), args.output, **given))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = args.checkpoint
         if any(given.values()):
             file = _file(checkpoint)
-            checkpoint = credit(file, Path(folder) / file.name, **given)
+            checkpoint = add_provenance(file, Path(folder) / file.name, **given)
         publication = publish(
             checkpoint,
             args.repo,

@@ -32,7 +32,7 @@ _CRC8 = _table()
 
 
 @dataclass(frozen=True)
-class _Frame:
+class _FlacFrame:
     """Where a frame begins, which samples it holds."""
 
     place: int
@@ -84,7 +84,7 @@ def _behind_metadata(content: Content, place: int) -> int | None:
     return None
 
 
-def _frames(content: Content, place: int, block: int) -> Iterator[_Frame]:
+def _frames(content: Content, place: int, block: int) -> Iterator[_FlacFrame]:
     """Frames in order. A sync code within a frame is told from a header by its checksum and its number."""
     end = 0
     while place < content.size:
@@ -96,7 +96,7 @@ def _frames(content: Content, place: int, block: int) -> Iterator[_Frame]:
             number, n_samples, counts_samples = header
             first = number if counts_samples else number * block
             if first == end or (first > end and _is_followed(content, place + match.start(), header, block)):
-                yield _Frame(place + match.start(), first, n_samples)
+                yield _FlacFrame(place + match.start(), first, n_samples)
                 end = first + n_samples
         place += _STEP
 

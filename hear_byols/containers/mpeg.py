@@ -28,7 +28,7 @@ _TOLERATED = 0.01  # share of bytes between frames that belong to none; each run
 
 
 @dataclass(frozen=True)
-class Frame:
+class MpegFrame:
     """The header of a frame.
 
     Args:
@@ -55,7 +55,7 @@ class Frame:
         return self.version, self.layer, self.rate
 
 
-def parse_frame(head: bytes) -> Frame | None:
+def parse_frame(head: bytes) -> MpegFrame | None:
     """Read a frame's header, None if the bytes are none."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -69,7 +69,7 @@ def parse_frame(head: bytes) -> Frame | None:
     n_samples = 384 if layer == 1 else 576 if layer == 3 and version == 2 else 1152
     n_bytes = (12 * bits // rate + padding) * 4 if layer == 1 else n_samples // 8 * bits // rate + padding
     channels = 1 if head[3] >> 6 == 3 else 2
-    return Frame(version, layer, rate, channels, n_bytes if bits else 0, n_samples, head[:4])
+    return MpegFrame(version, layer, rate, channels, n_bytes if bits else 0, n_samples, head[:4])
 
 
 @dataclass
@@ -77,7 +77,7 @@ class _Stream:
     """Frames that follow each other, as one encoder wrote them."""
 
     start: int
-    frame: Frame
+    frame: MpegFrame
     stop: int = 0
     n_frames: int = 0
     promised: int = 0  # frames, by the header frame
@@ -139,7 +139,7 @@ def survey_mpeg(content: Content, start: int) -> Survey:
     return Survey(tuple(parts), tuple(notes))
 
 
-def _leads_to(content: Content, first: int, like: Frame) -> bool:
+def _leads_to(content: Content, first: int, like: MpegFrame) -> bool:
     """Whether a frame before ``first``, which should be the first one, ends just there."""
     begin = max(0, first - _LONGEST)
     before = content.at(begin, first - begin)
@@ -246,11 +246,11 @@ def _behind_tag(content: Content, place: int) -> int:
     return place
 
 
-def _side_bytes(frame: Frame) -> int:
+def _side_bytes(frame: MpegFrame) -> int:
     return {(1, 2): 32, (1, 1): 17, (2, 2): 17, (2, 1): 9}[frame.version, frame.channels]
 
 
-def _read_header(content: Content, place: int, frame: Frame) -> tuple[int, int] | None:
+def _read_header(content: Content, place: int, frame: MpegFrame) -> tuple[int, int] | None:
     """The frames that a header frame promises and the samples it trims; None if it is a frame of audio."""
     if frame.layer != 3:
         return None

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MOST_WEIGHTS = 500_000  # larger filters (late in ResNetish) may take longer to fold than their maps to normalize
+_MAX_WEIGHTS = 500_000  # larger filters (late in ResNetish) may take longer to fold than their maps to normalize
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
@@ -24,7 +24,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     Returns:
         [shape=(batch, conv.out_channels, mel', time')].
     """
-    if norm.training or conv.weight.numel() > _MOST_WEIGHTS:
+    if norm.training or conv.weight.numel() > _MAX_WEIGHTS:
         return norm(conv(x))
     assert not isinstance(conv.padding, str)
     return F.conv2d(x, *folded(conv, norm), conv.stride, conv.padding, conv.dilation, conv.groups)

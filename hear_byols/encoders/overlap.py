@@ -14,7 +14,7 @@ from hear_byols.encoders.multilayer import MultilayerEncoder, Step
 from hear_byols.framing import Columns, Framing, SharedColumns
 
 _PIECE = 64  # columns that a convolution takes at a time: what it gathers and makes stays near
-_MOST_WINDOWS = 512  # that are looked at to see how much they share
+_MAX_WINDOWS = 512  # that are looked at to see how much they share
 
 
 class WindowEncoder:
@@ -40,7 +40,7 @@ class WindowEncoder:
             padded = F.pad(self._shared[-1].inside, (step.padding, step.padding), value=False)
             inside = padded.unfold(0, step.n_inputs, step.stride).all(1)
             self._shared.append(SharedColumns(inside, self._shared[-1].spacing * step.stride))
-        starts = framing.starts(0, min(_MOST_WINDOWS, framing.n_windows(4 * framing.frame_samples)))
+        starts = framing.starts(0, min(_MAX_WINDOWS, framing.n_windows(4 * framing.frame_samples)))
         last = self._shared[-1]
         if last.n_distinct(torch.tensor(starts, device="cpu")) > 0.8 * len(starts) * len(last.inside):
             del self._shared[1:]

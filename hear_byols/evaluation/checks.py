@@ -12,7 +12,7 @@ import soundfile
 from hear_byols._util.files import file_digest
 from hear_byols.audio import open_audio
 from hear_byols.errors import InputError, TaskError
-from hear_byols.evaluation.tasks import Clip, Task, read_task
+from hear_byols.evaluation.tasks import Task, TaskClip, read_task
 
 _SLACK_MS = 50.0  # that an event may end after its clip: labels are rounded, lossy formats trim a little
 
@@ -113,7 +113,7 @@ def _check_audio(task: Task, rate: int) -> list[Finding]:
     return findings + _unlisted(task, rate)
 
 
-def _faults(task: Task, clip: Clip, path: Path, rate: int) -> list[tuple[str, str]]:
+def _faults(task: Task, clip: TaskClip, path: Path, rate: int) -> list[tuple[str, str]]:
     try:
         open_audio(path)
         info = soundfile.info(path)

@@ -18,7 +18,7 @@ from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError
 from hear_byols.evaluation.store import PartWriter, read_embeddings
-from hear_byols.evaluation.tasks import Clip, Task
+from hear_byols.evaluation.tasks import Task, TaskClip
 
 
 def embed_task(
@@ -63,10 +63,10 @@ def batch_size(sample_duration: float, sample_rate: int) -> int:
     return max(1, int(0.7 * (120 / sample_duration) * (16000 / sample_rate)))
 
 
-def _batches(task: Task, clips: Sequence[Clip], sample_rate: int) -> Iterator[tuple[list[Clip], np.ndarray]]:
+def _batches(task: Task, clips: Sequence[TaskClip], sample_rate: int) -> Iterator[tuple[list[TaskClip], np.ndarray]]:
     """Consecutive clips of equal length; the audio of one batch is held at a time."""
 
-    def n_samples(clip: Clip) -> int:
+    def n_samples(clip: TaskClip) -> int:
         path = task.audio_path(clip, sample_rate)
         try:
             info = soundfile.info(path)
@@ -96,7 +96,7 @@ def _call(module: ModuleType, model: Any, is_event: bool, audio: torch.Tensor) -
     return vectors.detach().float().cpu().numpy(), times.detach().double().cpu().numpy()
 
 
-def _check(clips: Sequence[Clip], vectors: np.ndarray, timestamps: np.ndarray | None, is_event: bool) -> None:
+def _check(clips: Sequence[TaskClip], vectors: np.ndarray, timestamps: np.ndarray | None, is_event: bool) -> None:
     if vectors.ndim != 2 + is_event or len(vectors) != len(clips):
         expected = f"({len(clips)}, {'n_timestamps, ' * is_event}size)"
         raise InputError(f"the model's embeddings have the shape {vectors.shape}; the HEAR API says {expected}")

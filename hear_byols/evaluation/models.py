@@ -29,7 +29,7 @@ _PLUS = re.compile(r"\+(?![^{]*\})")  # not within the braces of options
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelSpec:
     """A HEAR module with its weights and options.
 
     Args:
@@ -86,7 +86,7 @@ class Model:
     """
 
     label: str
-    parts: tuple[Part, ...]
+    parts: tuple[ModelSpec, ...]
 
     @property
     def wants_standardizing(self) -> bool:
@@ -117,18 +117,18 @@ def parse_models(texts: Iterable[str]) -> list[Model]:
     return models
 
 
-def _parse_part(text: str) -> Part:
+def _parse_part(text: str) -> ModelSpec:
     name, brace, rest = text.partition("{")
     options = _options(brace + rest)
     if name in ALIASES:
-        return Part(ALIASES[name], "", options)
+        return ModelSpec(ALIASES[name], "", options)
     if _is_ours(name):
-        return Part("hear_byols", name, options)
+        return ModelSpec("hear_byols", name, options)
     module, _, weights = name.partition(":")
     if module in ALIASES:
-        return Part(ALIASES[module], weights, options)
+        return ModelSpec(ALIASES[module], weights, options)
     if _exists(module):
-        return Part(module, weights, options)
+        return ModelSpec(module, weights, options)
     names = ", ".join([*list_models(), *list_teachers(), *ALIASES])
     raise OptionError(
         f"no model {name[:200]!r}: neither a name ({names}) nor a file nor "

@@ -49,7 +49,7 @@ class GridPoint:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedPredictor:
     """A predictor at its best validation.
 
     Args:
@@ -101,7 +101,7 @@ def fit(
     multilabel: bool,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Fitted:
+) -> FittedPredictor:
     """Train a predictor.
 
     Args:
@@ -124,7 +124,7 @@ def fit(
     x, y, valid = (torch.as_tensor(a, dtype=dtype, device=device) for a in (*train, valid_x))
     network = build_network(point, x.shape[1], y.shape[1], seed, x.device).to(x)
     optimizer = torch.optim.Adam(network.parameters(), lr=point.learning_rate)
-    best: Fitted | None = None
+    best: FittedPredictor | None = None
     waited = 0
     for epoch in range(point.max_epochs):
         network.train()
@@ -137,7 +137,7 @@ def fit(
         score, extra = criterion(_logits(network, valid))
         finite = math.isfinite(score)
         if best is None or (finite and score > best.score):
-            best = Fitted(point, score if finite else -math.inf, epoch, extra, _frozen(network))
+            best = FittedPredictor(point, score if finite else -math.inf, epoch, extra, _frozen(network))
             waited = 0
         else:
             waited += 1

@@ -14,7 +14,7 @@ import torch
 
 from hear_byols.errors import OptionError
 from hear_byols.evaluation.linear import Predict, fit_ridge
-from hear_byols.evaluation.predictor import Fitted, GridPoint, fit
+from hear_byols.evaluation.predictor import FittedPredictor, GridPoint, fit
 from hear_byols.evaluation.rows import Rows, Standardizer, join
 from hear_byols.evaluation.scorer import Scorer, criterion_of, probabilities_of
 from hear_byols.evaluation.tasks import Task
@@ -95,7 +95,7 @@ def probe_mlp(
         TaskError: too few rows to train on.
     """
     points = (search or Search()).points(scorer.task, seed)
-    chosen: list[Fitted] = []
+    chosen: list[FittedPredictor] = []
     folds = []
     for number, names in enumerate(scorer.task.data_splits()):
         train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))

@@ -33,7 +33,7 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
-class Report:
+class WrittenReport:
     """What was written.
 
     Args:
@@ -45,7 +45,7 @@ class Report:
     summary: str
 
 
-def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> Report:
+def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> WrittenReport:
     """Write everything.
 
     Args:
@@ -67,7 +67,7 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> R
         _write(folder / "report.md", _markdown(tables, summary))
         _write(folder / "report.html", _page(tables, summary, pictures))
         _write(folder / "scores.csv", _csv(tables))
-    return Report(folder, summary)
+    return WrittenReport(folder, summary)
 
 
 def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.store import Embeddings
-from hear_byols.evaluation.tasks import Clip, Event, Task
+from hear_byols.evaluation.tasks import Event, Task, TaskClip
 
 _INCLUSIVE = 1e-4  # ms: an event holds at the timestamp where it ends
 _FARTHEST = 10.0  # standard deviations
@@ -30,7 +30,7 @@ class Rows:
 
     x: np.ndarray
     y: np.ndarray
-    clips: tuple[Clip, ...]
+    clips: tuple[TaskClip, ...]
     lengths: tuple[int, ...]
     timestamps: np.ndarray
 
@@ -91,7 +91,7 @@ def join(splits: Mapping[str, Rows], names: Iterable[str]) -> Rows:
     )
 
 
-def _rows(task: Task, clips: Sequence[Clip], parts: Sequence[Embeddings]) -> Rows:
+def _rows(task: Task, clips: Sequence[TaskClip], parts: Sequence[Embeddings]) -> Rows:
     x, y, times = [], [], []
     for clip in clips:
         key = (clip.split, clip.name)
@@ -112,7 +112,7 @@ def _rows(task: Task, clips: Sequence[Clip], parts: Sequence[Embeddings]) -> Row
     return Rows(np.concatenate(x), np.concatenate(y), tuple(clips), lengths, stamps)
 
 
-def frame_targets(task: Task, clip: Clip, timestamps: np.ndarray) -> np.ndarray:
+def frame_targets(task: Task, clip: TaskClip, timestamps: np.ndarray) -> np.ndarray:
     """Which labels' events hold at each timestamp, float32 [shape=(n_timestamps, n_labels)]."""
     task.targets((event.label for event in clip.events), f"{clip.split}/{clip.name}")
     targets = np.zeros((len(timestamps), len(task.vocabulary)), np.float32)

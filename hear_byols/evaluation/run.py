@@ -60,7 +60,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Failure:
+class MissingResult:
     """A model and task without a result.
 
     Args:
@@ -84,7 +84,7 @@ class Outcome:
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[MissingResult] = field(default_factory=list)
 
 
 def evaluate(
@@ -121,7 +121,7 @@ def evaluate(
         try:
             scorer = make_scorer(read_task(folder))
         except HearByolsError as error:
-            outcome.failures.append(Failure("", folder.name, str(error)))
+            outcome.failures.append(MissingResult("", folder.name, str(error)))
             tell(f"{folder.name}: {error}")
             continue
         for model in models:
@@ -132,7 +132,7 @@ def evaluate(
             except OutputError:
                 raise
             except HearByolsError as error:
-                outcome.failures.append(Failure(model.label, folder.name, str(error)))
+                outcome.failures.append(MissingResult(model.label, folder.name, str(error)))
                 tell(f"{folder.name}, {model.label}: failed: {error}")
     return outcome
 

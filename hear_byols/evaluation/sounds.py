@@ -13,7 +13,7 @@ import numpy as np
 
 from hear_byols.audio import load_audio
 from hear_byols.errors import TaskError
-from hear_byols.evaluation.tasks import Clip, Task, read_task
+from hear_byols.evaluation.tasks import Task, TaskClip, read_task
 
 SPLITS = ("train", "valid", "test")
 SAMPLE_RATE = 16000
@@ -68,13 +68,13 @@ def sounds_of_task(folder: str | os.PathLike[str]) -> Sounds:
     return Sounds(f"clips of {task.name} {task.version}".rstrip(), labels, draw, task.name)
 
 
-def _pool(task: Task) -> dict[str, dict[str, list[Clip]]]:
+def _pool(task: Task) -> dict[str, dict[str, list[TaskClip]]]:
     folds = sorted(task.splits)
     if task.split_mode == "trainvaltest":
         own = {split: [split] for split in SPLITS}
     else:
         own = {"train": folds[:-2], "valid": folds[-2:-1], "test": folds[-1:]}
-    pool: dict[str, dict[str, list[Clip]]] = {split: {} for split in SPLITS}
+    pool: dict[str, dict[str, list[TaskClip]]] = {split: {} for split in SPLITS}
     for split, sources in own.items():
         for source in sources:
             for clip in task.clips[source]:

@@ -21,8 +21,8 @@ import torch
 from hear_byols._util.files import file_digest, output_path
 from hear_byols._util.memory import peak_memory
 from hear_byols.errors import OutputError, TaskError
-from hear_byols.evaluation.models import Part
-from hear_byols.evaluation.tasks import Clip, Task
+from hear_byols.evaluation.models import ModelSpec
+from hear_byols.evaluation.tasks import Task, TaskClip
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Embeddings:
     cost: Cost = field(default_factory=Cost)
 
 
-def cache_folder(cache: Path, part: Part, task: Task, sample_rate: int) -> Path:
+def cache_folder(cache: Path, part: ModelSpec, task: Task, sample_rate: int) -> Path:
     """Where embeddings are kept: another model, other options or other audio have another folder."""
     return cache / f"{task.folder.name}-{audio_digest(task, sample_rate)}" / f"{part.name}-{part.identity()}"
 
@@ -157,7 +157,7 @@ class PartWriter:
     def __init__(self, folder: Path, device: str) -> None:
         self._folder = folder
         self._device = _describe(device)
-        self._items: list[tuple[Clip, np.ndarray, np.ndarray]] = []
+        self._items: list[tuple[TaskClip, np.ndarray, np.ndarray]] = []
         self._seconds = self._audio_seconds = 0.0
         self._started = time.monotonic()
         existing = [int(path.stem[5:10]) for path in folder.glob("part-*.npz")]
@@ -165,7 +165,7 @@ class PartWriter:
 
     def add(
         self,
-        clips: Sequence[Clip],
+        clips: Sequence[TaskClip],
         vectors: np.ndarray,
         timestamps: np.ndarray | None,
         seconds: float,

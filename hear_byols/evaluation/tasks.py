@@ -40,7 +40,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Clip:
+class TaskClip:
     """A file of a task with its labels.
 
     Args:
@@ -101,7 +101,7 @@ class Task:
     sample_duration: float | None
     evaluation: tuple[str, ...]
     vocabulary: tuple[str, ...]
-    clips: Mapping[str, tuple[Clip, ...]]
+    clips: Mapping[str, tuple[TaskClip, ...]]
     params: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -115,11 +115,11 @@ class Task:
         """Index of every label."""
         return {label: index for index, label in enumerate(self.vocabulary)}
 
-    def audio_path(self, clip: Clip, sample_rate: int) -> Path:
+    def audio_path(self, clip: TaskClip, sample_rate: int) -> Path:
         """Where a clip's audio at a rate lies."""
         return self.folder / str(sample_rate) / clip.split / clip.name
 
-    def all_clips(self) -> list[Clip]:
+    def all_clips(self) -> list[TaskClip]:
         """Every clip, split by split."""
         return [clip for split in self.splits for clip in self.clips[split]]
 
@@ -208,21 +208,21 @@ def find_tasks(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _read_labels(path: Path, split: str) -> tuple[Clip, ...]:
+def _read_labels(path: Path, split: str) -> tuple[TaskClip, ...]:
     clips = []
     for name, labels in entries(path):
         if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
             raise TaskError(f"{path}: {name} must have a list of labels, got {labels!r}")
-        clips.append(Clip(name, split, labels=tuple(map(str, labels))))
+        clips.append(TaskClip(name, split, labels=tuple(map(str, labels))))
     return tuple(clips)
 
 
-def _read_events(path: Path, split: str) -> tuple[Clip, ...]:
+def _read_events(path: Path, split: str) -> tuple[TaskClip, ...]:
     clips = []
     for name, events in entries(path):
         try:
             read = tuple(Event(str(e["label"]), number(e["start"]), number(e["end"])) for e in events)
         except (KeyError, TypeError, ValueError) as error:
             raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
-        clips.append(Clip(name, split, events=read))
+        clips.append(TaskClip(name, split, events=read))
     return tuple(clips)

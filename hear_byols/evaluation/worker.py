@@ -21,7 +21,7 @@ from pathlib import Path
 from hear_byols._util.files import atomic_path
 from hear_byols.errors import HearByolsError
 from hear_byols.evaluation.embeddings import embed_task
-from hear_byols.evaluation.models import Part
+from hear_byols.evaluation.models import ModelSpec
 from hear_byols.evaluation.store import cache_folder, is_complete
 from hear_byols.evaluation.tasks import Task, read_task
 
@@ -30,7 +30,7 @@ class ModelCrashError(HearByolsError, RuntimeError):
     """A model that failed while it was loaded or embedding; the message has its own error or the signal."""
 
 
-def embed_apart(part: Part, task: Task, cache: Path, *, device: str = "auto", progress: bool = False) -> Path:
+def embed_apart(part: ModelSpec, task: Task, cache: Path, *, device: str = "auto", progress: bool = False) -> Path:
     """Compute the embeddings of a task in another process.
 
     Returns:
@@ -63,7 +63,7 @@ def embed_apart(part: Part, task: Task, cache: Path, *, device: str = "auto", pr
     raise ModelCrashError(content.get("error") or f"the process ended with status {status}")
 
 
-def known_folder(part: Part, task: Task, cache: Path) -> Path | None:
+def known_folder(part: ModelSpec, task: Task, cache: Path) -> Path | None:
     """Folder of the cache that holds all embeddings of a part and task; None if there is none.
 
     Raises:
@@ -76,7 +76,7 @@ def known_folder(part: Part, task: Task, cache: Path) -> Path | None:
     return folder if is_complete(folder, task) else None
 
 
-def _rate_note(part: Part, cache: Path) -> Path:
+def _rate_note(part: ModelSpec, cache: Path) -> Path:
     """Where the cache notes a model's sample rate, which tells what audio to look at without loading the model."""
     return cache / "rates" / f"{part.name}-{part.identity()}.txt"
 
@@ -86,7 +86,7 @@ def main(request: str) -> int:
     asked = json.loads(request)
     answer = Path(asked["answer"])
     try:
-        task, part = read_task(asked["task"]), Part(*asked["part"])
+        task, part = read_task(asked["task"]), ModelSpec(*asked["part"])
         module, model = part.load()
         cache = Path(asked["cache"])
         folder = cache_folder(cache, part, task, int(model.sample_rate))

@@ -22,7 +22,7 @@ from hear_byols.extraction.extract import Report, finish, parameters_digest, run
 from hear_byols.extraction.files import AudioFile, PathLike, collect
 from hear_byols.extraction.groups import Advance, Failure
 from hear_byols.extraction.output import OutputFolder, open_output
-from hear_byols.extraction.ray_worker import Task, Worker
+from hear_byols.extraction.ray_worker import Worker, WorkerTask
 from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model, split_spec
 from hear_byols.weights.locate import existing_file
@@ -83,7 +83,7 @@ def embed_with_ray(
         pending = folder.pending(files)
         failures: list[Failure] = []
         if pending:
-            task = Task(_spec(model), options, parameters_digest(loaded), timestamps, os.path.abspath(output))
+            task = WorkerTask(_spec(model), options, parameters_digest(loaded), timestamps, os.path.abspath(output))
             n_done = len({file.name for file in files} - {file.name for file in pending})
             bar = progress_of(n_done + len(pending), "file", done=n_done, shown=progress)
             with _cluster(ray, address, workers), bar as advance:
@@ -166,7 +166,7 @@ def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]
 def _results(
     ray: Any,
     shards: Sequence[list[AudioFile]],
-    task: Task,
+    task: WorkerTask,
     device: str,
     n_workers: int,
     resources: dict[str, float],

@@ -26,7 +26,7 @@ _GPU_THREADS = 4  # of a worker that has a GPU; one that has a core has one
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkerTask:
     """What every worker needs to know; the same for all.
 
     Args:
@@ -52,7 +52,7 @@ class Worker:
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(self, task: Task, device: str) -> None:
+    def __init__(self, task: WorkerTask, device: str) -> None:
         self._task = task
         self._error = ""
         torch.set_num_threads(_GPU_THREADS if device == "cuda" else 1)

@@ -15,7 +15,7 @@ from hear_byols.teachers.transformer import TransformerBlock
 _WIDTH = 288
 _HOP = 384  # samples from frame to frame
 _OVERLAP = 511  # a frame sees 895 samples
-_MOST_FRAMES = 1250  # 30 s, the longest the network was made for
+_MAX_FRAMES = 1250  # 30 s, the longest the network was made for
 
 
 class Moonshine(Teacher):
@@ -47,7 +47,7 @@ class Moonshine(Teacher):
         """In pieces of 30 s."""
         audio = pad_short(audio, _HOP + _OVERLAP)
         n_frames = (audio.shape[1] - _OVERLAP) // _HOP
-        return in_pieces(self.run, audio, n_frames, _HOP, _OVERLAP, _MOST_FRAMES)
+        return in_pieces(self.run, audio, n_frames, _HOP, _OVERLAP, _MAX_FRAMES)
 
     def network(self, features: Tensor) -> Tensor:
         """(n_clips, n * 384 + 511) samples -> (n_clips, n, 288 a layer)."""

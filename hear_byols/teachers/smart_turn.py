@@ -14,7 +14,7 @@ from hear_byols.teachers.transformer import TransformerBlock
 
 _WIDTH = 384
 _HOP = 320  # samples from frame to frame
-_MOST_FRAMES = 400  # 8 s
+_MAX_FRAMES = 400  # 8 s
 _HALF_WINDOW = 200
 
 
@@ -37,7 +37,7 @@ class SmartTurn(Teacher):
         super().__init__(layers, precision)
         self.conv1 = nn.Conv1d(80, _WIDTH, 3, padding=1)
         self.conv2 = nn.Conv1d(_WIDTH, _WIDTH, 3, stride=2, padding=1)
-        self.positions = nn.Parameter(torch.zeros(_MOST_FRAMES, _WIDTH))
+        self.positions = nn.Parameter(torch.zeros(_MAX_FRAMES, _WIDTH))
         self.blocks = nn.ModuleList(TransformerBlock(_WIDTH, 6, biased=True) for _ in range(4))
         self.norm = nn.LayerNorm(_WIDTH)
         self.register_buffer("mel", slaney_filters(80), persistent=False)
@@ -52,12 +52,12 @@ class SmartTurn(Teacher):
         """In pieces of 8 s; silence goes before the clip, up to whole frames."""
         audio = F.pad(audio, (_missing(audio.shape[1]), 0))
         return in_pieces(
-            lambda piece: self.run(self.front_end(piece)), audio, audio.shape[1] // _HOP, _HOP, most=_MOST_FRAMES
+            lambda piece: self.run(self.front_end(piece)), audio, audio.shape[1] // _HOP, _HOP, most=_MAX_FRAMES
         )
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Whisper's log-mel spectrogram of standardized audio: (n_clips, n * 320) -> (n_clips, 80, n * 2)."""
-        n = _MOST_FRAMES * _HOP
+        n = _MAX_FRAMES * _HOP
         mean = audio.sum(1, keepdim=True) / n
         variance = audio.square().sum(1, keepdim=True) / n - mean.square()
         standardized = (audio - mean) / (variance + 1e-7).sqrt()

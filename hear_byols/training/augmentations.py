@@ -14,8 +14,15 @@ from torch import Tensor
 
 from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.distributed import Team
-from hear_byols.training.log_mels import ALONE, linear_fader, mixup, normalize_batch, resize_crop, silence_outside
+from hear_byols.training.distributed import World
+from hear_byols.training.log_mels import (
+    ALONE,
+    linear_fader,
+    log_mixup_exp,
+    normalize_batch,
+    resize_crop,
+    silence_outside,
+)
 
 LOWEST_CUTOFF = 0.5  # share of the mel bands that a band-limited crop keeps at least; half of 64 end at 1.9 kHz
 SHORTEST_SOUND = 0.5  # share of the frames that silence leaves at least
@@ -40,8 +47,8 @@ class MemoryBank:
     def push(self, crops: Tensor) -> None:
         """Add crops [shape=(batch, 1, mel, time)]; the oldest make room."""
         crops = crops[-len(self._entries) :]
-        places = (self._n_seen + torch.arange(len(crops), device=crops.device)) % len(self._entries)
-        self._entries[places] = crops.to(self._entries.dtype)
+        positions = (self._n_seen + torch.arange(len(crops), device=crops.device)) % len(self._entries)
+        self._entries[positions] = crops.to(self._entries.dtype)
         self._n_seen += len(crops)
 
     def take(self, indices: Tensor) -> Tensor:
@@ -64,22 +71,26 @@ class Draws:
     Args:
         n_crops: of this process.
         generator: in the same state in every process; on the device of the crops.
-        team: the processes that share the batch.
+        world: the processes that share the batch.
     """
 
-    def __init__(self, n_crops: int, generator: torch.Generator, team: Team = ALONE) -> None:
+    def __init__(self, n_crops: int, generator: torch.Generator, world: World = ALONE) -> None:
         self.n_crops = n_crops
         self.generator = generator
-        self.team = team
+        self.world = world
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Numbers from ``low`` to ``high`` [shape=(n_crops,)]."""
-        n = self.n_crops * self.team.size
-        drawn = torch.rand(n, generator=self.generator, device=self.generator.device)[self.team.part(n)]
+        n = self.n_crops * self.world.size
+        drawn = torch.rand(n, generator=self.generator, device=self.generator.device)[self.world.part(n)]
         return drawn * (high - low) + low
 
+    def chance(self, share: float) -> Tensor:
+        """True for about ``share`` of the crops [shape=(n_crops,)]."""
+        return self.uniform(0, 1) < share
+
     def stretch(self, scale: tuple[float, float], n: int, canvas: int) -> tuple[Tensor, Tensor]:
-        """Places on a canvas and lengths of ``scale`` times ``n``, at most the canvas; int64 [shape=(n_crops,)]."""
+        """Positions on a canvas and lengths of ``scale`` times ``n``, at most the canvas; int64 [shape=(n_crops,)]."""
         size = (self.uniform(*scale) * n).long().clamp(1, canvas)
         start = (self.uniform(0, 1) * (canvas - size + 1)).long().minimum(canvas - size)
         return start, size
@@ -104,7 +115,7 @@ class Mixup:
         if not len(self.memory):
             return crops
         indices = draws.uniform(0, len(self.memory)).long().clamp_max(len(self.memory) - 1)
-        return mixup(crops, self.memory.take(indices), draws.uniform(0, self.ratio))
+        return log_mixup_exp(crops, self.memory.take(indices), draws.uniform(0, self.ratio))
 
 
 class RandomSilence:
@@ -201,7 +212,7 @@ class TwoViews:
         mean: data-set mean of the log-mels.
         std: data-set standard deviation of the log-mels.
         memory: where inputs are remembered, those of all processes.
-        team: the processes that share the batch.
+        world: the processes that share the batch.
     """
 
     def __init__(
@@ -210,19 +221,19 @@ class TwoViews:
         mean: float,
         std: float,
         memory: MemoryBank,
-        team: Team = ALONE,
+        world: World = ALONE,
     ) -> None:
         self.augmentations = augmentations
         self.mean = mean
         self.std = std
         self.memory = memory
-        self.team = team
+        self.world = world
 
     @classmethod
-    def of_run(cls, config: PretrainConfig, mean: float, std: float, memory: MemoryBank, team: Team) -> TwoViews:
+    def of_run(cls, config: PretrainConfig, mean: float, std: float, memory: MemoryBank, world: World) -> TwoViews:
         """With :func:`paper_augmentations`."""
         level = (math.log(LOG_OFFSET) - mean) / std
-        return cls(paper_augmentations(config, memory, level), mean, std, memory, team)
+        return cls(paper_augmentations(config, memory, level), mean, std, memory, world)
 
     def __call__(self, log_mels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Make the views and remember the inputs.
@@ -235,12 +246,12 @@ class TwoViews:
             Two tensors of the same shape.
         """
         crops = (log_mels - self.mean) / self.std
-        draws = Draws(len(crops), generator, self.team)
+        draws = Draws(len(crops), generator, self.world)
         views = self._view(crops, draws), self._view(crops, draws)
-        self.memory.push(self.team.gather(crops))
+        self.memory.push(self.world.gather(crops))
         return views
 
     def _view(self, crops: Tensor, draws: Draws) -> Tensor:
         for augmentation in self.augmentations:
             crops = augmentation(crops, draws)
-        return normalize_batch(crops, self.team)
+        return normalize_batch(crops, self.world)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hear_byols.frontend import LogMel
-from hear_byols.training.distributed import Team
-from hear_byols.training.pool import AudioPool, cut_crops, draw_places
-from hear_byols.training.targets import FIT_ROWS, Standardizer
+from hear_byols.training.distributed import World
+from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
+from hear_byols.training.targets import FIT_ROWS, FeatureScaler
 
 _FITS = 0.5  # share of the device's free memory that audio may take
 _CHUNK = 4096  # features that are standardized at a time
@@ -30,18 +30,18 @@ class Batch(NamedTuple):
     features: Tensor | None
 
 
-class Targets:
-    """Places and standardized features of the crops that have them, on the device in half precision.
+class TeacherFeatures:
+    """Positions and standardized features of the crops that have them, on the device in half precision.
 
     Args:
-        places: int64 [shape=(n_crops, 2)].
+        positions: int64 [shape=(n_crops, 2)].
         features: raw, float32 [shape=(n_crops, n_features)].
         device: where they are kept.
     """
 
-    def __init__(self, places: Tensor, features: np.ndarray, device: torch.device) -> None:
-        self.standardizer = Standardizer.fit(features[:FIT_ROWS])
-        self.places = places.to(device)
+    def __init__(self, positions: Tensor, features: np.ndarray, device: torch.device) -> None:
+        self.standardizer = FeatureScaler.fit(features[:FIT_ROWS])
+        self.positions = positions.to(device)
         blocks = (torch.from_numpy(features[i : i + _CHUNK].copy()) for i in range(0, len(features), _CHUNK))
         self.features = torch.cat([self.standardizer(block.to(device)).half() for block in blocks])
 
@@ -51,7 +51,7 @@ class Targets:
         return self.features.shape[1]
 
 
-class CropSource:
+class CropSampler:
     """Draws batches: crops of the pool uniform over time, or of those with features.
 
     Args:
@@ -59,7 +59,7 @@ class CropSource:
         n_samples: length of a crop in samples.
         device: where batches are made.
         targets: features of the hybrid; crops of the pool are then those that have features.
-        team: the processes that share a batch.
+        world: the processes that share a batch.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class CropSource:
         pool: AudioPool,
         n_samples: int,
         device: torch.device | str = "cpu",
-        targets: Targets | None = None,
-        team: Team | None = None,
+        targets: TeacherFeatures | None = None,
+        world: World | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.n_samples = n_samples
         self.targets = targets
-        self.team = team or Team()
+        self.world = world or World()
         self.log_mel = LogMel().to(self.device)
         audio = torch.from_numpy(pool.audio)
         self._audio = audio.to(self.device) if _fits(audio, self.device) else audio
@@ -87,22 +87,22 @@ class CropSource:
             batch_size: of all processes together.
             generator: in the same state in all processes; on the source's device.
         """
-        part = self.team.part(batch_size)
-        places, rows = self._draw_places(batch_size, generator)
-        log_mels = self.log_mel(self._cut(places[part]))[:, None]
+        part = self.world.part(batch_size)
+        positions, rows = self._draw_positions(batch_size, generator)
+        log_mels = self.log_mel(self._cut(positions[part]))[:, None]
         if self.targets is None or rows is None:
             return Batch(log_mels, None)
         return Batch(log_mels, self.targets.features[rows[part]].float())
 
-    def _draw_places(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Places, and which rows of the targets they are."""
+    def _draw_positions(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Positions, and which rows of the targets they are."""
         if self.targets is None:
-            return draw_places(self._offsets, n, self.n_samples, generator), None
-        rows = torch.randint(len(self.targets.places), (n,), generator=generator, device=self.device)
-        return self.targets.places[rows], rows
+            return draw_positions(self._offsets, n, self.n_samples, generator), None
+        rows = torch.randint(len(self.targets.positions), (n,), generator=generator, device=self.device)
+        return self.targets.positions[rows], rows
 
-    def _cut(self, places: Tensor) -> Tensor:
-        return cut_crops(self._audio, places.to(self._audio.device), self.n_samples).to(self.device)
+    def _cut(self, positions: Tensor) -> Tensor:
+        return cut_crops(self._audio, positions.to(self._audio.device), self.n_samples).to(self.device)
 
 
 def _fits(audio: Tensor, device: torch.device) -> bool:
@@ -112,9 +112,9 @@ def _fits(audio: Tensor, device: torch.device) -> bool:
     return audio.numel() * audio.element_size() < _FITS * free
 
 
-def _digest(pool: AudioPool, targets: Targets | None) -> str:
+def _digest(pool: AudioPool, targets: TeacherFeatures | None) -> str:
     """Tells whether two sources draw from the same audio and features."""
     digest = hashlib.sha256(pool.digest.encode() + pool.offsets.tobytes())
     if targets is not None:
-        digest.update(targets.places.cpu().numpy().tobytes() + targets.features[:1].cpu().numpy().tobytes())
+        digest.update(targets.positions.cpu().numpy().tobytes() + targets.features[:1].cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -183,7 +183,7 @@ class PretrainConfig:
 
     @property
     def hybrid(self) -> bool:
-        """Whether features supervise the projector."""
+        """Whether features supervise the projection head."""
         return self.targets != "none"
 
     @property

@@ -23,7 +23,7 @@ from hear_byols.errors import OptionError
 
 
 @dataclass(frozen=True)
-class Team:
+class World:
     """The processes of a run.
 
     Args:
@@ -63,7 +63,7 @@ class Team:
 
 
 @contextmanager
-def team_work() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Around what processes do together: ends their communication when it is done, or has failed.
 
     Nothing of it may be held by a name outside, since only the very last reference to the process group, when this
@@ -78,7 +78,7 @@ def team_work() -> Iterator[None]:
             _forget_locals(error)
         raise
     finally:
-        leave_team()
+        end_process_group()
 
 
 def _forget_locals(error: BaseException | None) -> None:
@@ -92,8 +92,8 @@ def _communicating() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def leave_team() -> None:
-    """End communication between processes; see :func:`team_work`."""
+def end_process_group() -> None:
+    """End communication between processes; see :func:`process_group`."""
     if _communicating():
         gc.collect()  # what cycles hold
         dist.destroy_process_group()

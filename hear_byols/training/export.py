@@ -54,7 +54,7 @@ def describe_run(trainer: Trainer, last: dict[str, float], preset: str = "") -> 
         "crops_seen": trainer.n_steps * config.batch_size,
         "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
         "hours": round(trainer.seconds / 3600, 3),
-        "hardware": describe_hardware(trainer.device, trainer.team.size),
+        "hardware": describe_hardware(trainer.device, trainer.world.size),
         "final": {k: float(f"{v:.5g}") for k, v in last.items() if k != "learning_rate" and math.isfinite(v)},
         "torch": str(torch.__version__),
         "hear_byols": hear_byols.__version__,

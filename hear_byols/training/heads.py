@@ -1,4 +1,4 @@
-"""Projector and predictor heads of BYOL (Grill et al. 2020; paper, section 2 and 2.2)."""
+"""Projection and prediction heads of BYOL (Grill et al. 2020; paper, section 2 and 2.2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def mlp_head(in_features: int, out_features: int, hidden: int = BYOL_HIDDEN) -> 
     """Linear, batch norm, ReLU, linear: (batch, in_features) -> (batch, out_features).
 
     Args:
-        in_features: size of the embedding (projector) or of the projection (predictor).
+        in_features: size of the embedding (projection head) or of the projection (prediction head).
         out_features: size of the projection: 256, or 6373 for the hybrid (paper, section 2.2).
         hidden: width of the hidden layer; 4096 in BYOL.
     """

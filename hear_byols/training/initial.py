@@ -10,7 +10,7 @@ from hear_byols.encoders import build_encoder
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import OptionError
 from hear_byols.hear import load_model
-from hear_byols.training.distributed import Team
+from hear_byols.training.distributed import World
 
 FORGET_BIAS = 2.0  # a gate of 0.88: what an LSTM saw is half gone after five steps; with torch's 0 after one
 
@@ -52,7 +52,7 @@ def _open_forget_gates(lstm: nn.LSTM) -> None:
 
 
 @torch.no_grad()
-def start_as_identity(encoder: nn.Module, log_mels: Tensor, team: Team) -> None:
+def start_as_identity(encoder: nn.Module, log_mels: Tensor, world: World) -> None:
     """Give each batch norm the scale and shift of what it normalizes, so that at first it changes nothing.
 
     With torch's scale of 1 and shift of 0, training begins from another function than that of the untrained encoder,
@@ -61,13 +61,13 @@ def start_as_identity(encoder: nn.Module, log_mels: Tensor, team: Team) -> None:
     Args:
         encoder: whose batch norms have their first values.
         log_mels: of crops, standardized; this process's part [shape=(batch, 1, n_mels, n_frames)].
-        team: of the processes.
+        world: of the processes.
     """
 
     def settle(norm: _BatchNorm, inputs: tuple[Tensor], _: Tensor) -> Tensor:
         values = inputs[0].double()
         axes = [0, *range(2, values.dim())]
-        mean, square = team.mean(torch.stack([values.mean(axes), values.square().mean(axes)]))
+        mean, square = world.mean(torch.stack([values.mean(axes), values.square().mean(axes)]))
         variance = (square - mean.square()).clamp_min(0)
         for name, value in (("bias", mean), ("running_mean", mean), ("running_var", variance)):
             getattr(norm, name).copy_(value)

@@ -29,7 +29,7 @@ from hear_byols.teachers import load_teacher
 from hear_byols.training.extractors import OPENSMILE, OpenSmileExtractor
 from hear_byols.training.pool import AudioPool, cut_crops
 from hear_byols.training.randomness import seeded
-from hear_byols.training.targets import Standardizer
+from hear_byols.training.targets import FeatureScaler
 from hear_byols.training.waveforms import WaveformAugmentation
 from hear_byols.weights.digest import content_digest
 
@@ -95,7 +95,7 @@ class LessonPlan:
 
 
 def draw_balanced(pool: AudioPool, n: int, n_samples: int, balance: float, generator: torch.Generator) -> Tensor:
-    """Draw places of crops, sources weighted by a power of their hours; see ``draw_places``.
+    """Draw positions of crops, sources weighted by a power of their hours; see ``draw_positions``.
 
     Returns:
         int64 [shape=(n, 2)]: the crop's first sample in the pool, and the end of its clip.
@@ -145,12 +145,12 @@ class Teachers:
 
 
 class _OpenSmile:
-    """openSMILE's functionals of a crop as its only frame, standardized by :class:`Standardizer`."""
+    """openSMILE's functionals of a crop as its only frame, standardized by :class:`FeatureScaler`."""
 
     def __init__(self, plan: LessonPlan, pool: AudioPool) -> None:
         self._extractor = OpenSmileExtractor()
         first = torch.cat(list(plan.waveforms(pool, 0)))[:_FIT_CROPS]
-        self._standardizer = Standardizer.fit(self._extractor(first.float().numpy() / 32767))
+        self._standardizer = FeatureScaler.fit(self._extractor(first.float().numpy() / 32767))
 
     def __call__(self, audio: Tensor) -> Tensor:
         features = self._standardizer(torch.from_numpy(self._extractor(audio.cpu().numpy())))

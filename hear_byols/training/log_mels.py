@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hear_byols.training.distributed import Team
+from hear_byols.training.distributed import World
 
-ALONE = Team()
+ALONE = World()
 CUBIC_A = -0.75  # as torch's bicubic interpolation
 VARIANCE_FLOOR = 1e-6
 
 
-def mixup(crops: Tensor, others: Tensor, ratios: Tensor) -> Tensor:
+def log_mixup_exp(crops: Tensor, others: Tensor, ratios: Tensor) -> Tensor:
     """Mix log-mels as sounds mix, in the linear domain: log((1 - r) exp(x) + r exp(y)).
 
     Args:
@@ -106,15 +106,15 @@ def linear_fader(crops: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
     return crops + torch.lerp(heads[:, None], tails[:, None], ramp)[:, None, None]
 
 
-def normalize_batch(crops: Tensor, team: Team = ALONE) -> Tensor:
+def normalize_batch(crops: Tensor, world: World = ALONE) -> Tensor:
     """Standardize by the one mean and standard deviation of the whole batch, over all processes.
 
     Args:
         crops: this process's part of the batch [shape=(batch, 1, mel, time)].
-        team: the processes.
+        world: the processes.
     """
-    mean = team.mean(crops.mean())
+    mean = world.mean(crops.mean())
     centred = crops - mean
-    count = crops.numel() * team.size
-    variance = team.mean(centred.square().mean()) * (count / (count - 1))
+    count = crops.numel() * world.size
+    variance = world.mean(centred.square().mean()) * (count / (count - 1))
     return centred / variance.clamp_min(VARIANCE_FLOOR).sqrt()

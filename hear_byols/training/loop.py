@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from hear_byols.errors import TrainingError
-from hear_byols.training.journal import Journal, Row
+from hear_byols.training.metrics import MetricsLogger, Row
 from hear_byols.training.states import load_newest, save_state, states
 from hear_byols.training.trainer import Trainer
 
@@ -52,28 +52,28 @@ def train(
     folder = output / "states"
     if load_newest(trainer, folder):
         logger.info("continuing at step %d of %d", trainer.n_steps, trainer.total_steps)
-    leads = trainer.team.rank == 0
-    journal = Journal(output, trainer.values, trainer.n_steps, tensorboard) if leads else None
+    leads = trainer.world.rank == 0
+    metrics = MetricsLogger(output, trainer.values, trainer.n_steps, tensorboard) if leads else None
     bar = tqdm(total=trainer.total_steps, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
     watch = _Watch(trainer, max_minutes)
-    row = journal.rows[-1] if journal and journal.rows else {}
+    row = metrics.rows[-1] if metrics and metrics.rows else {}
     try:
         if row and trainer.n_steps >= trainer.total_steps:
             export(trainer, row)  # of a finished run, whose last sitting may have had no room for it
         while trainer.n_steps < trainer.total_steps:
             row = _train_lines(trainer, bar)
             _refuse_failure(row, trainer, folder)
-            if journal is not None:
-                journal.add(row)
+            if metrics is not None:
+                metrics.add(row)
             stop, save = watch.decide()
             if save:
-                _save(trainer, journal, row, folder, export)
+                _save(trainer, metrics, row, folder, export)
             if stop:
                 break
     finally:
         bar.close()
-        if journal is not None:
-            journal.close()
+        if metrics is not None:
+            metrics.close()
     if trainer.n_steps < trainer.total_steps:
         logger.info(
             "stopped after %g minutes at step %d of %d; the same command continues",
@@ -94,7 +94,7 @@ def _train_lines(trainer: Trainer, bar: tqdm) -> Row:
     for _ in range(n_steps):
         total += trainer.step()
         bar.update()
-    means = dict(zip(trainer.values, (trainer.team.mean(total) / n_steps).tolist(), strict=True))
+    means = dict(zip(trainer.values, (trainer.world.mean(total) / n_steps).tolist(), strict=True))
     trainer.seconds += time.perf_counter() - begun  # the device has finished these steps
     bar.set_postfix({name: f"{means[name]:.3g}" for name in trainer.values[1:]}, refresh=False)
     return {
@@ -146,13 +146,13 @@ def _refuse_failure(row: Row, trainer: Trainer, folder: Path) -> None:
 
 def _save(
     trainer: Trainer,
-    journal: Journal | None,
+    metrics: MetricsLogger | None,
     row: Row,
     folder: Path,
     export: Callable[[Trainer, Row], object],
 ) -> None:
-    if journal is not None:
+    if metrics is not None:
         save_state(trainer, folder, STATES_KEPT)
         export(trainer, row)
-        journal.draw()
+        metrics.draw()
     trainer.fabric.barrier()

@@ -18,8 +18,8 @@ class Outputs(NamedTuple):
 
     Args:
         embeddings: of the online encoder, without gradient [shape=(2 * batch, embedding_size)].
-        projections: of the online projector [shape=(2 * batch, projection_size)].
-        predictions: of the online predictor [shape=(2 * batch, projection_size)].
+        projections: of the online projection head [shape=(2 * batch, projection_size)].
+        predictions: of the prediction head [shape=(2 * batch, projection_size)].
         targets: the target's projections of the *other* view, without gradient [shape=(2 * batch, projection_size)].
     """
 
@@ -46,8 +46,8 @@ def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
 def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     """L_sup: mean squared error against standardized hand-crafted features (paper, section 2.2).
 
-    The paper leaves open which output of the online network is meant. Here it is the projector's: the target's
-    projections then come to predict the features too, so both losses pull the same way. With the predictor's output,
+    The paper leaves open which output of the online network is meant. Here it is the projection head's: the target's
+    projections then come to predict the features too, so both losses pull the same way. With the prediction head's,
     whose direction cannot be that of the features and of an unrelated projection, this loss stayed above 1 for 320
     steps of a first run (at twice the learning rate, so the two causes are not told apart).
 
@@ -61,28 +61,28 @@ def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     return (projections.unflatten(0, (2, len(features))) - features).square().mean()
 
 
-class Branch(nn.Module):
-    """Encoder and projector.
+class ProjectionNetwork(nn.Module):
+    """Encoder and projection head.
 
     Args:
         encoder: (batch, 1, mel, time) -> (batch, embedding_size), with the attribute ``embedding_size``.
         projection_size: size of the projection.
-        hidden: width of the projector's hidden layer.
+        hidden: width of the head's hidden layer.
     """
 
     def __init__(self, encoder: MultilayerEncoder, projection_size: int, hidden: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projector = mlp_head(encoder.embedding_size, projection_size, hidden)
+        self.projection_head = mlp_head(encoder.embedding_size, projection_size, hidden)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings and projections of log-mels [shape=(batch, 1, mel, time)]."""
         embeddings = self.encoder(x)
-        return embeddings, self.projector(embeddings)
+        return embeddings, self.projection_head(embeddings)
 
 
 class Byol(nn.Module):
-    """Online encoder, projector and predictor, and the target that follows them (paper, figure 1).
+    """Online encoder and heads, and the target that follows them (paper, figure 1).
 
     Both networks run in train mode, each with the batch statistics of its own activations, on the two views of a batch
     together. The target's batch-norm buffers are averaged like its parameters (the original leaves them out), so the
@@ -98,8 +98,8 @@ class Byol(nn.Module):
         self, encoder: MultilayerEncoder, projection_size: int = BYOL_PROJECTION, hidden: int = BYOL_HIDDEN
     ) -> None:
         super().__init__()
-        self.online = Branch(encoder, projection_size, hidden)
-        self.predictor = mlp_head(projection_size, projection_size, hidden)
+        self.online = ProjectionNetwork(encoder, projection_size, hidden)
+        self.prediction_head = mlp_head(projection_size, projection_size, hidden)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
 
     def forward(self, first: Tensor, second: Tensor) -> Outputs:
@@ -110,14 +110,14 @@ class Byol(nn.Module):
             second: another view of the same crops, same shape.
         """
         embeddings, projections = self.online(torch.cat([first, second]))
-        predictions = self.predictor(projections)
+        predictions = self.prediction_head(projections)
         with torch.no_grad():
             _, other = self.target(torch.cat([second, first]))
         return Outputs(embeddings.detach(), projections, predictions, other)
 
 
 @torch.no_grad()
-def update_target(target: nn.Module, online: nn.Module, decay: float) -> None:
+def update_momentum(target: nn.Module, online: nn.Module, decay: float) -> None:
     """Move the target towards the online network: t <- decay * t + (1 - decay) * o.
 
     Floating-point buffers (batch-norm statistics) are averaged too; integer buffers (batch counts) are copied.

@@ -100,8 +100,8 @@ class AudioPool:
         return {name: float(n) / self.sample_rate / 3600 for name, n in zip(self.source_names, samples, strict=True)}
 
 
-def draw_places(offsets: Tensor, n_crops: int, n_samples: int, generator: torch.Generator) -> Tensor:
-    """Draw places for crops, uniform over all places at which a crop fits into its clip.
+def draw_positions(offsets: Tensor, n_crops: int, n_samples: int, generator: torch.Generator) -> Tensor:
+    """Draw positions for crops, uniform over all positions at which a crop fits into its clip.
 
     A clip has the weight of its duration. One shorter than the crop has one place, at its beginning.
 
@@ -123,18 +123,18 @@ def draw_places(offsets: Tensor, n_crops: int, n_samples: int, generator: torch.
     return torch.stack([firsts + (shares * room).long().minimum(room - 1), stops], dim=1)
 
 
-def cut_crops(audio: Tensor, places: Tensor, n_samples: int) -> Tensor:
+def cut_crops(audio: Tensor, positions: Tensor, n_samples: int) -> Tensor:
     """Cut crops out of the pool; beyond the end of its clip a crop is 0.
 
     Args:
         audio: int16 samples of a pool [shape=(n,)].
-        places: of :func:`draw_places`, on the same device [shape=(n_crops, 2)].
+        positions: of :func:`draw_positions`, on the same device [shape=(n_crops, 2)].
         n_samples: length of a crop in samples.
 
     Returns:
         float32 in [-1, 1] [shape=(n_crops, n_samples)].
     """
-    firsts, stops = places.unbind(1)
+    firsts, stops = positions.unbind(1)
     crops = audio.unfold(0, n_samples, 1)[firsts].float() / 32768
     positions = torch.arange(n_samples, device=audio.device)
     return torch.where(positions < (stops - firsts)[:, None], crops, 0)

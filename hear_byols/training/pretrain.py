@@ -10,11 +10,11 @@ from torch import Tensor
 
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.training.augmentations import MemoryBank, TwoViews
-from hear_byols.training.batches import CropSource
+from hear_byols.training.batches import CropSampler
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder, start_as_identity
-from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, supervised_loss, update_target
+from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, supervised_loss, update_momentum
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Pretrainer(Trainer[Byol]):
     def __init__(
         self,
         config: PretrainConfig,
-        crops: CropSource,
+        crops: CropSampler,
         fabric: Fabric,
         total_steps: int,
         encoder: MultilayerEncoder | None = None,
@@ -53,10 +53,10 @@ class Pretrainer(Trainer[Byol]):
         if config.identity_norm:
             self._start_as_identity()
         memory = MemoryBank(MIXUP_MEMORY, shape, self.device)
-        self.views = TwoViews.of_run(config, self.mean, self.std, memory, self.team)
+        self.views = TwoViews.of_run(config, self.mean, self.std, memory, self.world)
 
     def make_network(self) -> Byol:
-        """Online network, predictor and target."""
+        """Online network, prediction head and target."""
         encoder = self._given or initial_encoder(self.config.encoder, self.config.init)
         targets = self.crops.targets
         size = targets.n_features if targets is not None else BYOL_PROJECTION
@@ -77,19 +77,19 @@ class Pretrainer(Trainer[Byol]):
         count, total, squares, shape = 0, 0.0, 0.0, ()
         for i in range(-(-STATISTICS_CROPS // _STATISTICS_BATCH)):
             self.seed(i, "statistics")
-            n = _STATISTICS_BATCH - _STATISTICS_BATCH % self.team.size
+            n = _STATISTICS_BATCH - _STATISTICS_BATCH % self.world.size
             log_mels = self.crops.draw(n, self._generator).log_mels
             values, shape = log_mels.double(), tuple(log_mels.shape[1:])
-            count += values.numel() * self.team.size
-            total += self.team.mean(values.sum()).item() * self.team.size
-            squares += self.team.mean(values.square().sum()).item() * self.team.size
+            count += values.numel() * self.world.size
+            total += self.world.mean(values.sum()).item() * self.world.size
+            squares += self.world.mean(values.square().sum()).item() * self.world.size
         mean = total / count
         return mean, math.sqrt(max(squares / count - mean * mean, 0.0)), shape
 
     def _start_as_identity(self) -> None:
         self.seed(0, "batch norm")
         log_mels = self.crops.draw(self.config.batch_size, self._generator).log_mels
-        start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.team)
+        start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.world)
         self.byol.target.encoder.load_state_dict(self.encoder.state_dict())
 
     def step(self) -> Tensor:
@@ -109,7 +109,7 @@ class Pretrainer(Trainer[Byol]):
             supervised = supervised_loss(outputs.projections, batch.features)
             loss = loss + self.config.alpha * supervised
         self.learn(loss)
-        update_target(self.byol.target, self.byol.online, self.config.ema_decay)
+        update_momentum(self.byol.target, self.byol.online, self.config.ema_decay)
         spread = embedding_spread(outputs.embeddings)
         return torch.stack([loss.detach(), supervised.detach(), self_supervised.detach(), spread])
 
@@ -125,4 +125,4 @@ class Pretrainer(Trainer[Byol]):
         """Restore :meth:`extra_state`."""
         memory = self.views.memory
         memory.load_state_dict(state["memory"])
-        self.views = TwoViews.of_run(self.config, self.mean, self.std, memory, self.team)
+        self.views = TwoViews.of_run(self.config, self.mean, self.std, memory, self.world)

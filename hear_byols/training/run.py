@@ -19,19 +19,19 @@ from torch import Tensor
 from hear_byols._util.files import remove_parts, writing
 from hear_byols.errors import MissingDependencyError, OptionError
 from hear_byols.teachers import find_teacher
-from hear_byols.training.batches import CropSource, Targets
+from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import OPENSMILE, PretrainConfig
 from hear_byols.training.data import load_pool
-from hear_byols.training.distributed import Team, team_work
+from hear_byols.training.distributed import World, process_group
 from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, describe_teacher, export_encoder
-from hear_byols.training.journal import Row
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, teacher_sizes
 from hear_byols.training.loop import train
+from hear_byols.training.metrics import Row
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.settings import write_settings
-from hear_byols.training.targets import extract_features, feature_places
+from hear_byols.training.targets import extract_features, feature_positions
 from hear_byols.training.teaching import TeacherTrainer
 from hear_byols.training.trainer import Trainer
 
@@ -158,7 +158,7 @@ def _pretrain(
                 trainer = _self_supervised(config, pool, features, hardware)
             train(trainer, output, export, max_minutes, tensorboard, progress)
 
-    with team_work():
+    with process_group():
         run()
     return checkpoint
 
@@ -167,9 +167,9 @@ def _self_supervised(
     config: PretrainConfig, pool: AudioPool, features: tuple[Tensor, np.ndarray] | None, hardware: Hardware
 ) -> Trainer:
     """Join the processes of a run of the paper, and make it ready for its first step."""
-    fabric, team = _join(config, hardware)
-    targets = Targets(*features, fabric.device) if features else None
-    crops = CropSource(pool, config.crop_samples, fabric.device, targets, team)
+    fabric, world = _join(config, hardware)
+    targets = TeacherFeatures(*features, fabric.device) if features else None
+    crops = CropSampler(pool, config.crop_samples, fabric.device, targets, world)
     return Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
 
 
@@ -177,11 +177,11 @@ def _taught(
     config: PretrainConfig, pool: AudioPool, cache: Path, hardware: Hardware, closing: ExitStack
 ) -> TeacherTrainer:
     """The same for a run with teachers; on request their extraction goes on in processes until ``closing``."""
-    fabric, team = _join(config, hardware)
+    fabric, world = _join(config, hardware)
     plan = LessonPlan(config.teachers, config.teacher_precision, config.crop_samples + SHIFT, config.seed)
     if config.feature_crops:
         folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
-        workers = hardware.workers if team.rank == 0 else 0
+        workers = hardware.workers if world.rank == 0 else 0
         n_shards = -(-config.feature_crops // SHARD)
         lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
         closing.callback(lessons.close)
@@ -191,22 +191,22 @@ def _taught(
     return TeacherTrainer(config, lessons, sizes, fabric, config.total_steps(lessons.n_lessons * config.crop_samples))
 
 
-def _join(config: PretrainConfig, hardware: Hardware) -> tuple[Fabric, Team]:
+def _join(config: PretrainConfig, hardware: Hardware) -> tuple[Fabric, World]:
     fabric = make_fabric(config, hardware)
-    team = Team(fabric.global_rank, fabric.world_size)
-    team.part(config.batch_size)
-    return fabric, team
+    world = World(fabric.global_rank, fabric.world_size)
+    world.part(config.batch_size)
+    return fabric, world
 
 
 def _features(
     config: PretrainConfig, pool: AudioPool, cache: Path, workers: int, progress: bool
 ) -> tuple[Tensor, np.ndarray]:
-    """Extract what is missing; returns the places of the crops and their features."""
+    """Extract what is missing; returns the positions of the crops and their features."""
     folder = cache / f"{config.targets.replace('/', '_').replace(':', '_')}-{config.crop_samples}-{config.seed}"
     arguments = config.feature_crops, config.crop_samples, config.seed
     workers = workers if workers > 1 else 0
     store = extract_features(pool, folder, config.targets, *arguments, workers, progress)
-    return feature_places(pool, *arguments), store.features(config.feature_crops)
+    return feature_positions(pool, *arguments), store.features(config.feature_crops)
 
 
 def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:

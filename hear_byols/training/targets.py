@@ -26,7 +26,7 @@ from tqdm import tqdm
 from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
 from hear_byols.errors import InputError
 from hear_byols.training.extractors import make_extractor
-from hear_byols.training.pool import AudioPool, cut_crops, draw_places
+from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
 from hear_byols.training.randomness import seeded
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _BATCH = 16
 
 
 class FeatureStore:
-    """Features of crops on disk, in the order of their places; complete rows count, whatever follows does not.
+    """Features of crops on disk, in the order of their positions; complete rows count, whatever follows does not.
 
     Args:
         folder: where ``recipe.json``, ``features.f32`` (float32 rows, one behind the other) and ``features.crc32``
@@ -128,15 +128,15 @@ class FeatureStore:
                         file.flush()
 
 
-def feature_places(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:
-    """Places of the crops that have features; those of a smaller ``n_crops`` are the first of a larger one.
+def feature_positions(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:
+    """Positions of the crops that have features; those of a smaller ``n_crops`` are the first of a larger one.
 
     Returns:
-        int64 [shape=(n_crops, 2)], as :func:`hear_byols.training.pool.draw_places`.
+        int64 [shape=(n_crops, 2)], as :func:`hear_byols.training.pool.draw_positions`.
     """
     offsets = torch.from_numpy(pool.offsets)
     blocks = [
-        draw_places(offsets, _DRAW_BLOCK, n_samples, seeded(torch.Generator(), seed, block, "features"))
+        draw_positions(offsets, _DRAW_BLOCK, n_samples, seeded(torch.Generator(), seed, block, "features"))
         for block in range(-(-n_crops // _DRAW_BLOCK))
     ]
     return torch.cat(blocks)[:n_crops]
@@ -190,9 +190,9 @@ def extract_features(
             return store
         extractor = make_extractor(targets, pool.sample_rate)
         store.open({**recipe, "n_features": extractor.n_features})
-        todo = feature_places(pool, n_crops, n_samples, seed)[store.n_done :]
+        todo = feature_positions(pool, n_crops, n_samples, seed)[store.n_done :]
         audio = torch.from_numpy(pool.audio)
-        batches = (cut_crops(audio, places, n_samples).numpy() for places in todo.split(_BATCH))
+        batches = (cut_crops(audio, positions, n_samples).numpy() for positions in todo.split(_BATCH))
         rows = _extract_all(batches, extractor, targets, pool.sample_rate, workers)
         store.append(tqdm(rows, "features", n_crops, initial=store.n_done, unit="crop", disable=not progress))
     return store
@@ -226,7 +226,7 @@ def _work(crops: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Standardizer:
+class FeatureScaler:
     """Feature-wise z = (asinh((x - centre) / scale) - mean) / std, clipped to +-5; without a value: 0.
 
     Many ComParE functionals have tails over several decades, and the squared error would be spent on them. ``asinh`` is
@@ -246,7 +246,7 @@ class Standardizer:
     std: Tensor
 
     @classmethod
-    def fit(cls, features: np.ndarray) -> Standardizer:
+    def fit(cls, features: np.ndarray) -> FeatureScaler:
         """Measure the statistics on raw features [shape=(n_crops, n_features)]."""
         columns = [_fit_column(features[:, i].astype(np.float64)) for i in range(features.shape[1])]
         return cls(*(torch.tensor(values, dtype=torch.float32) for values in zip(*columns, strict=True)))

@@ -23,7 +23,7 @@ from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import PARTS
-from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, update_target
+from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, update_momentum
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class StudentOutputs(NamedTuple):
         embeddings: of the crops [shape=(n, embedding_size)].
         answers: of the heads, to the whole crops [shape=(n, n_features)].
         part_answers: of the heads for stretches, to one stretch of each crop [shape=(n, n_features)].
-        predictions: of BYOL's predictor; None without L_ss [shape=(n, projection_size)].
+        predictions: of BYOL's prediction head; None without L_ss [shape=(n, projection_size)].
         targets: projections of the other view by the target network, likewise.
     """
 
@@ -61,8 +61,8 @@ class Student(nn.Module):
         encoder: to be trained, with ``columns``.
         n_features: of all teachers together.
         parts: whether there are heads for stretches.
-        self_supervised: whether there are projector, predictor and target network.
-        hidden: width of projector and predictor.
+        self_supervised: whether there are projection head, prediction head and target network.
+        hidden: width of these heads.
         heads_on: "last": the heads for whole crops see the last layer's embedding; "multi": that of all layers.
     """
 
@@ -107,7 +107,7 @@ class Student(nn.Module):
             if part is not None and self.part_heads is not None:
                 part_answers = self.part_heads(mean_max(columns[:, part]))
         if pairs and self.byol is not None:
-            predictions = self.byol.predictor(self.byol.online.projector(embeddings))
+            predictions = self.byol.prediction_head(self.byol.online.projection_head(embeddings))
             with torch.no_grad():
                 _, targets = self.byol.target(torch.cat(views.chunk(2)[::-1]))
         return StudentOutputs(embeddings, self.heads(seen), part_answers, predictions, targets)
@@ -222,7 +222,7 @@ class TeacherTrainer(Trainer[Student]):
         """Train on one batch; see :meth:`Trainer.step`. L_ss is NaN in steps without it."""
         self.begin_step()
         batch_size = self.config.batch_size
-        batch = self.lessons.batch(self.n_steps, batch_size, self.team.part(batch_size))
+        batch = self.lessons.batch(self.n_steps, batch_size, self.world.part(batch_size))
         waveforms, raw = (tensor.to(self.device) for tensor in batch)
         pairs = bool(self.config.beta) and self.n_steps % self.config.self_supervised_every == 0
         views = torch.cat([self._views(waveforms) for _ in range(1 + pairs)])
@@ -239,7 +239,7 @@ class TeacherTrainer(Trainer[Student]):
             loss = loss + self.config.beta * self_supervised
         self.learn(loss)
         if self.network.byol is not None:
-            update_target(self.network.byol.target, self.network.byol.online, self.config.ema_decay)
+            update_momentum(self.network.byol.target, self.network.byol.online, self.config.ema_decay)
         spread = embedding_spread(outputs.embeddings.detach())
         return torch.cat([torch.stack([loss, self_supervised, spread]), answers]).detach()
 

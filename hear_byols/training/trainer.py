@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import CheckpointError
 from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
-from hear_byols.training.distributed import Team, synchronize_batch_norm
+from hear_byols.training.distributed import World, synchronize_batch_norm
 from hear_byols.training.randomness import derived_seed, seeded
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Trainer(Generic[Network]):
         self.config = config
         self.fabric = fabric
         self.device = fabric.device
-        self.team = Team(fabric.global_rank, fabric.world_size)
+        self.world = World(fabric.global_rank, fabric.world_size)
         self.total_steps = total_steps
         self.data = data
         self.n_steps = 0
@@ -48,7 +48,7 @@ class Trainer(Generic[Network]):
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
             self.network: Network = self.make_network().to(self.device)
-        if self.team.size > 1:
+        if self.world.size > 1:
             synchronize_batch_norm(self.network, self.device)
         if config.compile:
             self.network.compile()
@@ -93,7 +93,7 @@ class Trainer(Generic[Network]):
     def forward(self, *inputs: Any) -> Any:
         """Run the network; dropout is a function of step and process."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(derived_seed(self.config.seed, self.n_steps, f"dropout rank {self.team.rank}"))
+            torch.manual_seed(derived_seed(self.config.seed, self.n_steps, f"dropout rank {self.world.rank}"))
             return self._module(*inputs)
 
     def learn(self, loss: Tensor) -> None:
@@ -143,7 +143,7 @@ class Trainer(Generic[Network]):
         if missing:
             raise CheckpointError(f"the state of a run lacks {', '.join(sorted(missing))}; remove it")
         self._refuse_other_run(state)
-        self.network.load_state_dict(state["network"])
+        self.network.load_state_dict({_present_name(key): value for key, value in state["network"].items()})
         self.optimizer.load_state_dict(state["optimizer"])
         self.mean, self.std = state["statistics"]
         self.n_steps, self.seconds = state["n_steps"], state["seconds"]
@@ -168,6 +168,11 @@ class Trainer(Generic[Network]):
         old, new, n_steps = state["total_steps"], self.total_steps, state["n_steps"]
         rate = self.config.rate
         return n_steps <= new and all(rate(step, old) == rate(step, new) for step in range(n_steps))
+
+
+def _present_name(key: str) -> str:
+    """Of a weight; the states of versions before 1.0 have the heads' former names."""
+    return key.replace("projector.", "projection_head.").replace("predictor.", "prediction_head.")
 
 
 def by_rate(network: nn.Module, encoder: nn.Module, fan_in: int) -> dict[float, list[nn.Parameter]]:

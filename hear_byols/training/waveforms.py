@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hear_byols.training.augmentations import Draws
+
 SAMPLE_RATE = 16000
 _QUIET = 1e-4  # peaks below are silence and are not raised
 _FIRST_ECHO = 0.002  # s; the direct sound stands alone up to here
@@ -65,7 +67,7 @@ class WaveformAugmentation:
         Returns:
             float32 in [-1, 1] [shape=(batch, n_samples)].
         """
-        draw = _Draws(len(crops), crops.device, generator)
+        draw = Draws(len(crops), generator)
         sounds = self._play(crops, n_samples, draw)
         backgrounds = self._play(others, n_samples, draw)
         sounds = self._mix(sounds, backgrounds, draw)
@@ -76,17 +78,17 @@ class WaveformAugmentation:
         floor = 10 ** (draw.uniform(*self.noise_db) / 20)
         return (sounds + noise * floor[:, None]).clamp(-1, 1)
 
-    def _play(self, crops: Tensor, n_samples: int, draw: _Draws) -> Tensor:
+    def _play(self, crops: Tensor, n_samples: int, draw: Draws) -> Tensor:
         low, high = math.log(self.speed[0]), math.log(self.speed[1])
         speed = torch.where(draw.chance(self.speed_share), draw.uniform(low, high).exp(), 1.0)
         return resample(crops, speed, n_samples)
 
-    def _mix(self, sounds: Tensor, backgrounds: Tensor, draw: _Draws) -> Tensor:
+    def _mix(self, sounds: Tensor, backgrounds: Tensor, draw: Draws) -> Tensor:
         ratio = rms(sounds) / rms(backgrounds).clamp_min(_QUIET) * 10 ** (-draw.uniform(*self.mix_db) / 20)
         mixed = draw.chance(self.mix_share) & (rms(sounds) > _QUIET)
         return sounds + backgrounds * torch.where(mixed, ratio.clamp_max(100), 0.0)[:, None]
 
-    def _filter(self, sounds: Tensor, draw: _Draws) -> Tensor:
+    def _filter(self, sounds: Tensor, draw: Draws) -> Tensor:
         """Room and band limits in one pass through the frequency domain, for the crops that have one of them."""
         in_room, limited = draw.chance(self.room_share), draw.chance(self.band_share)
         seconds = draw.uniform(*self.room_seconds)
@@ -110,7 +112,7 @@ class WaveformAugmentation:
         filtered = torch.fft.irfft(torch.fft.rfft(sounds[rows], n_fft) * response * gain, n_fft)
         return sounds.index_copy(0, rows, filtered[:, : sounds.shape[1]])
 
-    def _burst(self, sounds: Tensor, draw: _Draws) -> Tensor:
+    def _burst(self, sounds: Tensor, draw: Draws) -> Tensor:
         n = sounds.shape[1]
         length = (draw.uniform(self.burst_seconds * SAMPLE_RATE, n)).clamp_max(n)
         length = torch.where(draw.chance(self.burst_share), length, float(n))
@@ -119,27 +121,10 @@ class WaveformAugmentation:
         inside = (positions >= first[:, None]) & (positions < (first + length)[:, None])
         return sounds * inside
 
-    def _level(self, sounds: Tensor, draw: _Draws) -> Tensor:
+    def _level(self, sounds: Tensor, draw: Draws) -> Tensor:
         peaks = sounds.abs().amax(1)
         gain = 10 ** (draw.uniform(*self.level_db) / 20) / peaks.clamp_min(_QUIET)
         return sounds * gain[:, None]
-
-
-class _Draws:
-    """Random numbers of a batch, one a crop."""
-
-    def __init__(self, n: int, device: torch.device, generator: torch.Generator) -> None:
-        self.n = n
-        self.device = device
-        self.generator = generator
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        """Numbers from ``low`` to ``high`` [shape=(n,)]."""
-        return torch.rand(self.n, generator=self.generator, device=self.device) * (high - low) + low
-
-    def chance(self, share: float) -> Tensor:
-        """True for about ``share`` of the crops [shape=(n,)]."""
-        return self.uniform(0, 1) < share
 
 
 def rms(sounds: Tensor) -> Tensor:

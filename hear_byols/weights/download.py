@@ -18,7 +18,7 @@ from hear_byols.errors import DownloadError, OptionError, WeightsNotFoundError
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 1 << 30  # of a file whose size no record states; the largest of the original's has 85 MB
+MAX_BYTES = 1 << 30  # of a file whose size no record states; the largest of the original's has 85 MB
 _SECONDS = 1800  # for a whole download
 _SILENCE_S = 30  # of a server, before it is given up
 
@@ -51,7 +51,7 @@ def download(url: str, path: Path, size: int | None = None) -> None:
 
     def fetch() -> None:
         try:
-            _fetch(url, path, size or MOST_BYTES, stop)
+            _fetch(url, path, size or MAX_BYTES, stop)
         except BaseException as error:
             failures.append(error)
 

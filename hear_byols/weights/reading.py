@@ -19,8 +19,8 @@ from hear_byols.errors import CheckpointError, WeightsNotFoundError
 
 METADATA_KEY = "hear_byols"
 ADVICE = "give a file written by hear_byols.save_checkpoint or one of the original's; if it was downloaded, do it again"
-_MOST_PLAIN = 1_000_000  # characters and items of a file's plain data; more is none of ours
-_MOST_NESTED = 50
+_MAX_PLAIN = 1_000_000  # characters and items of a file's plain data; more is none of ours
+_MAX_NESTED = 50
 _BLOCK = 1 << 20
 
 
@@ -107,13 +107,13 @@ def plain_data(value: Any, finite: bool = True) -> Any:
         ValueError: it holds anything else, or more than a million characters and items, parts that are shared counted
             wherever they occur.
     """
-    left = _MOST_PLAIN
+    left = _MAX_PLAIN
 
     def copy(value: Any, depth: int) -> Any:
         nonlocal left
         left -= 1 + (len(value) if isinstance(value, str) else 0)
-        if left < 0 or depth > _MOST_NESTED:
-            raise ValueError(f"more than {_MOST_PLAIN} characters and items, or nested deeper than {_MOST_NESTED}")
+        if left < 0 or depth > _MAX_NESTED:
+            raise ValueError(f"more than {_MAX_PLAIN} characters and items, or nested deeper than {_MAX_NESTED}")
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {key: copy(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):

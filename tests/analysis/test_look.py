@@ -14,7 +14,7 @@ from extraction import noise
 from hear_byols import load_model
 from hear_byols.analysis.figures import save_figure
 from hear_byols.analysis.look_picture import band_ticks, draw_view, envelope, thin
-from hear_byols.analysis.view import MOST_WINDOWS, change_curve, choose_framing, view_of
+from hear_byols.analysis.view import MAX_WINDOWS, change_curve, choose_framing, view_of
 from hear_byols.cli.main import main
 from hear_byols.config import FrontendConfig
 from hear_byols.errors import OptionError
@@ -76,7 +76,7 @@ def test_change_compares_what_adjoins():
 )
 def test_framing_by_length(seconds, framing):
     assert choose_framing(seconds) == framing
-    assert seconds * 1000 / framing[1] + 1 <= MOST_WINDOWS
+    assert seconds * 1000 / framing[1] + 1 <= MAX_WINDOWS
 
 
 def test_framing_as_asked():

@@ -18,7 +18,7 @@ from made_sounds import CLASSES, MODEL, RATE, make
 from hear_byols import load_audio
 from hear_byols.answers import detector as detector_module
 from hear_byols.answers.cutting import Cutting, choose_cutting, count_onsets, cut
-from hear_byols.answers.detector import Detector, Found, Recording, targets_of, windows
+from hear_byols.answers.detector import Detector, Found, LabelledRecording, targets_of, windows
 from hear_byols.answers.event_scores import score_detector
 from hear_byols.answers.label_files import SUFFIXES, find_label_file, read_events, write_events
 from hear_byols.audio import stream_audio
@@ -253,7 +253,7 @@ def test_what_is_found_without_fault_scores_one(tmp_path):
         def cut(self, times, values):
             return Found(tuple(events), (1.0,) * 3, 8.0)
 
-    scores, failures = score_detector(Perfect(), [Recording(tmp_path / "a.wav", events)])
+    scores, failures = score_detector(Perfect(), [LabelledRecording(tmp_path / "a.wav", events)])
     assert not failures
     assert scores["event_onset_200ms_fms"] == 1
     assert scores["psds1"] > 0.99
@@ -282,7 +282,9 @@ def test_faults_are_named(garden, learnt, sounds, tmp_path, capsys):
 @pytest.mark.memory
 def test_a_long_recording_takes_no_more_memory_than_a_short_one(garden, tmp_path):
     recordings = [
-        Recording(garden / "audio" / f"{k}.wav", read_events(find_label_file(garden / "labels", Path(f"{k}.wav"))))
+        LabelledRecording(
+            garden / "audio" / f"{k}.wav", read_events(find_label_file(garden / "labels", Path(f"{k}.wav")))
+        )
         for k in range(6)
     ]
     detector = Detector(MODEL, frame_ms=400, hop_ms=400, device="cpu")

@@ -14,7 +14,7 @@ import pytest
 from extraction import write_corpus
 
 from hear_byols import embed_files, embed_to_folder, read_embeddings
-from hear_byols.analysis.atlas import COLOURS, MOST_CLASSES, NO_LABEL, make_atlas, natural_key
+from hear_byols.analysis.atlas import COLOURS, MAX_CLASSES, NO_LABEL, make_atlas, natural_key
 from hear_byols.analysis.figures import save_figure
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import Projection, project
@@ -189,7 +189,7 @@ def atlas_of(labels: list[str | None], title: str = "title"):
 
 
 def test_up_to_140_labels_have_marks_of_their_own_and_neighbours_differ_twice():
-    classes = atlas_of([str(i) for i in range(MOST_CLASSES)]).classes
+    classes = atlas_of([str(i) for i in range(MAX_CLASSES)]).classes
     assert len({(each.colour, each.shape) for each in classes}) == len(classes) == 140
     for one, other in pairwise(classes):
         assert one.colour != other.colour

@@ -117,7 +117,7 @@ def test_an_index_finds_the_neighbours_that_all_pairs_have(embedded, monkeypatch
     pytest.importorskip("usearch")
     small = compact(embedded)
     places, similarities = nearest(small, 3)
-    monkeypatch.setattr(compact_module, "MOST_EXACT", 5)
+    monkeypatch.setattr(compact_module, "MAX_EXACT", 5)
     by_index, others = nearest(small, 3)
     np.testing.assert_array_equal(by_index[:, 0], places[:, 0])
     np.testing.assert_allclose(others, similarities, atol=5e-3)

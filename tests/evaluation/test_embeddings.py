@@ -22,12 +22,12 @@ from hear_byols.errors import InputError, OutputError, TaskError
 from hear_byols.evaluation import embeddings, store
 from hear_byols.evaluation.adapters import logmel
 from hear_byols.evaluation.embeddings import batch_size, embed_task
-from hear_byols.evaluation.models import Part
+from hear_byols.evaluation.models import ModelSpec
 from hear_byols.evaluation.store import Cost, audio_digest, is_complete, read_embeddings
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import ModelCrashError, embed_apart, known_folder
 
-LOGMEL = Part("hear_byols.evaluation.adapters.logmel")
+LOGMEL = ModelSpec("hear_byols.evaluation.adapters.logmel")
 SPLITS = ("train", "valid", "test")
 
 
@@ -191,7 +191,7 @@ def fragile(tmp_path, monkeypatch):
     (folder / "fragile_module.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(folder)
     import_hear_module("hear_byols.evaluation.adapters.logmel")
-    yield Part("fragile_module")
+    yield ModelSpec("fragile_module")
     sys.modules.pop("fragile_module", None)  # its file goes with this test's folder
 
 
@@ -221,10 +221,10 @@ PARENT = """
 import sys
 from pathlib import Path
 from hear_byols._util.imports import import_hear_module
-from hear_byols.evaluation.models import Part
+from hear_byols.evaluation.models import ModelSpec
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import embed_apart
-embed_apart(Part("fragile_module"), read_task(sys.argv[1]), Path(sys.argv[2]), device="cpu")
+embed_apart(ModelSpec("fragile_module"), read_task(sys.argv[1]), Path(sys.argv[2]), device="cpu")
 """
 
 

@@ -17,7 +17,7 @@ from hear_byols.errors import OptionError
 from hear_byols.evaluation import run as running
 from hear_byols.evaluation.reference import published
 from hear_byols.evaluation.report import write_report
-from hear_byols.evaluation.run import Failure, Outcome, Plan
+from hear_byols.evaluation.run import MissingResult, Outcome, Plan
 from hear_byols.evaluation.tables import cell, make_tables
 
 
@@ -202,7 +202,7 @@ def test_the_report_is_whole_and_needs_nothing_from_elsewhere(tmp_path):
     outcome = Outcome(
         [record("a<b|c", 0.5, seed=seed, chroma_acc=0.25) for seed in (0, 1)]
         + [record("d", 0.4, task="x", folder="x-v1", score="segment_1s_er")],
-        [Failure("d", "esc50-v2.0.0-full", "ValueError:\nno | more")],
+        [MissingResult("d", "esc50-v2.0.0-full", "ValueError:\nno | more")],
     )
     report = write_report(outcome, tmp_path, ["d", "a<b|c"])
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()

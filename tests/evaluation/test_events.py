@@ -9,7 +9,7 @@ from task_folders import write_task
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.events import Postprocessing, events_of_clip, events_of_rows, postprocessing_grid
 from hear_byols.evaluation.rows import Rows, frame_targets
-from hear_byols.evaluation.tasks import Clip, Event, read_task
+from hear_byols.evaluation.tasks import Event, TaskClip, read_task
 
 
 def event_task(tmp_path, clip_events=(), **params):
@@ -53,7 +53,7 @@ def test_events_are_those_of_the_obvious_way(median_filter_ms, min_duration):
 
 
 def test_clips_do_not_run_into_each_other():
-    clips, times = (Clip("a", "test"), Clip("b", "test")), np.tile(50.0 * np.arange(4), 2)
+    clips, times = (TaskClip("a", "test"), TaskClip("b", "test")), np.tile(50.0 * np.arange(4), 2)
     rows = Rows(np.zeros((8, 1)), np.zeros((8, 1)), clips, (4, 4), times)
     found = events_of_rows(rows, np.full((8, 1), 0.9), Postprocessing(0, 0), ["x"])
     assert found == {"a": [Event("x", 0.0, 150.0)], "b": [Event("x", 0.0, 150.0)]}

@@ -8,7 +8,7 @@ import pytest
 
 import hear_byols
 from hear_byols.errors import OptionError
-from hear_byols.evaluation.models import Model, Part, parse_models
+from hear_byols.evaluation.models import Model, ModelSpec, parse_models
 
 LOGMEL = "hear_byols.evaluation.adapters.logmel"
 
@@ -16,33 +16,33 @@ LOGMEL = "hear_byols.evaluation.adapters.logmel"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cvt_hybrid", Model("cvt_hybrid", (Part("hear_byols", "cvt_hybrid"),))),
-        ("cvt_hybrid.pth", Model("cvt_hybrid.pth", (Part("hear_byols", "cvt_hybrid.pth"),))),
-        ("logmel", Model("logmel", (Part(LOGMEL),))),
-        ("base line=logmel", Model("base line", (Part(LOGMEL),))),
-        (LOGMEL, Model(LOGMEL, (Part(LOGMEL),))),
-        ("wav2vec2:some/repo", Model("wav2vec2:some/repo", (Part(LOGMEL[:-6] + "wav2vec2", "some/repo"),))),
-        ("json:x.pth", Model("json:x.pth", (Part("json", "x.pth"),))),
+        ("cvt_hybrid", Model("cvt_hybrid", (ModelSpec("hear_byols", "cvt_hybrid"),))),
+        ("cvt_hybrid.pth", Model("cvt_hybrid.pth", (ModelSpec("hear_byols", "cvt_hybrid.pth"),))),
+        ("logmel", Model("logmel", (ModelSpec(LOGMEL),))),
+        ("base line=logmel", Model("base line", (ModelSpec(LOGMEL),))),
+        (LOGMEL, Model(LOGMEL, (ModelSpec(LOGMEL),))),
+        ("wav2vec2:some/repo", Model("wav2vec2:some/repo", (ModelSpec(LOGMEL[:-6] + "wav2vec2", "some/repo"),))),
+        ("json:x.pth", Model("json:x.pth", (ModelSpec("json", "x.pth"),))),
         (
             "both=random_cvt+logmel",
-            Model("both", (Part("hear_byols", "random_cvt"), Part(LOGMEL))),
+            Model("both", (ModelSpec("hear_byols", "random_cvt"), ModelSpec(LOGMEL))),
         ),
         (
             'CvT, 0.5 s=random_cvt{"hop_ms": 25, "frame_ms": 500}',
-            Model("CvT, 0.5 s", (Part("hear_byols", "random_cvt", '{"frame_ms": 500, "hop_ms": 25}'),)),
+            Model("CvT, 0.5 s", (ModelSpec("hear_byols", "random_cvt", '{"frame_ms": 500, "hop_ms": 25}'),)),
         ),
         ("hf://o/r/f.pth@v1#sha256=" + "0" * 64, None),
     ],
 )
 def test_the_grammar(text, expected):
     (model,) = parse_models([text])
-    assert model == (expected or Model(text, (Part("hear_byols", text),)))
+    assert model == (expected or Model(text, (ModelSpec("hear_byols", text),)))
 
 
 def test_a_file_with_a_plus_in_its_path_is_one_model(tmp_path):
     path = tmp_path / "a+b.pth"
     path.write_bytes(b"")
-    assert parse_models([f"x={path}"])[0].parts == (Part("hear_byols", str(path)),)
+    assert parse_models([f"x={path}"])[0].parts == (ModelSpec("hear_byols", str(path)),)
 
 
 @pytest.mark.parametrize(
@@ -61,24 +61,24 @@ def test_what_is_not_a_model_is_refused(texts, says):
 
 def test_a_module_without_the_hear_api_is_refused():
     with pytest.raises(OptionError, match="has no load_model, get_scene_embeddings"):
-        Part("json").identity()
+        ModelSpec("json").identity()
 
 
 def test_a_module_that_breaks_on_import_is_refused(tmp_path, monkeypatch):
     (tmp_path / "breaks_on_import.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(OptionError, match=r"cannot be imported \(ZeroDivisionError"):
-        Part("breaks_on_import").identity()
+        ModelSpec("breaks_on_import").identity()
 
 
 def test_identity_follows_weights_options_and_source(tmp_path, monkeypatch):
     path = tmp_path / "model.pth"
-    model = Part("hear_byols", str(path))
+    model = ModelSpec("hear_byols", str(path))
     identities = set()
     for content in (b"one", b"two"):
         path.write_bytes(content)
         identities.add(model.identity())
-    identities.add(Part("hear_byols", str(path), '{"frame_ms": 500}').identity())
+    identities.add(ModelSpec("hear_byols", str(path), '{"frame_ms": 500}').identity())
     assert len(identities) == 3
     assert model.identity() in identities
     api = "load_model = get_scene_embeddings = get_timestamp_embeddings = print\n"
@@ -86,7 +86,7 @@ def test_identity_follows_weights_options_and_source(tmp_path, monkeypatch):
     for n in range(2):
         (tmp_path / "changing_module.py").write_text(api + "#" * n)
         sys.modules.pop("changing_module", None)
-        identities.add(Part("changing_module").identity())
+        identities.add(ModelSpec("changing_module").identity())
     assert len(identities) == 5
 
 
@@ -96,6 +96,6 @@ def test_the_paper_standardizes_opensmile_and_concatenations_only():
 
 
 def test_a_part_loads(one_thread):
-    module, model = Part("hear_byols", "random_cnn", '{"hop_ms": 25}').load()
+    module, model = ModelSpec("hear_byols", "random_cnn", '{"hop_ms": 25}').load()
     assert module is hear_byols
     assert float(model.framing.hop_ms) == 25

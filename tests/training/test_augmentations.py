@@ -9,8 +9,15 @@ import torch.nn.functional as F
 from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.training.augmentations import Draws, MemoryBank, Mixup, RandomResizeCrop, RandomSilence, TwoViews
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.distributed import Team
-from hear_byols.training.log_mels import ALONE, linear_fader, mixup, normalize_batch, resize_crop, silence_outside
+from hear_byols.training.distributed import World
+from hear_byols.training.log_mels import (
+    ALONE,
+    linear_fader,
+    log_mixup_exp,
+    normalize_batch,
+    resize_crop,
+    silence_outside,
+)
 
 
 def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):
@@ -47,7 +54,7 @@ def test_resize_crop_of_everything_changes_nothing():
 def test_mixup_adds_in_the_linear_domain():
     crops, others = torch.randn(3, 1, 4, 5), torch.randn(3, 1, 4, 5)
     ratios = torch.tensor([0.0, 0.1, 0.4])
-    mixed = mixup(crops, others, ratios)
+    mixed = log_mixup_exp(crops, others, ratios)
     for i in range(3):
         r = ratios[i].item()
         for x, y, m in zip(crops[i].flatten(), others[i].flatten(), mixed[i].flatten(), strict=True):
@@ -70,12 +77,12 @@ def test_normalize_batch_uses_one_mean_and_std():
     assert normalize_batch(torch.full((2, 1, 4, 5), -16.0)).abs().max() == 0  # silence
 
 
-def make_views(team=ALONE, **settings):
-    return TwoViews.of_run(PretrainConfig(**settings), -5.0, 5.0, MemoryBank(8, (1, 64, 96)), team)
+def make_views(world=ALONE, **settings):
+    return TwoViews.of_run(PretrainConfig(**settings), -5.0, 5.0, MemoryBank(8, (1, 64, 96)), world)
 
 
-def draws(n, team=ALONE):
-    return Draws(n, generator(), team)
+def draws(n, world=ALONE):
+    return Draws(n, generator(), world)
 
 
 def generator(seed=0):
@@ -182,5 +189,5 @@ def test_each_process_makes_its_part_of_the_views():
     log_mels = torch.randn(6, 1, 64, 96)
     crop = RandomResizeCrop((0.6, 1.5), (0.6, 1.5), 1.5)
     whole = crop(log_mels, draws(6))
-    parts = [crop(log_mels[3 * rank :][:3], draws(3, Team(rank, 2))) for rank in range(2)]
+    parts = [crop(log_mels[3 * rank :][:3], draws(3, World(rank, 2))) for rank in range(2)]
     torch.testing.assert_close(torch.cat(parts), whole)

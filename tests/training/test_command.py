@@ -16,7 +16,7 @@ from pretraining import HEAR_MODULE, SMALL, write_clips
 
 import hear_byols
 from hear_byols.cli.main import main
-from hear_byols.training.journal import read_log
+from hear_byols.training.metrics import read_log
 from hear_byols.training.presets import PRESETS
 from hear_byols.weights.checkpoint import read_checkpoint
 

@@ -14,7 +14,7 @@ import torch
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import collect
 from hear_byols.training.data import find_sources, load_pool
-from hear_byols.training.pool import AudioPool, cut_crops, draw_places
+from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
 
 
 def wav_bytes(audio, rate=16000):
@@ -141,7 +141,7 @@ def make_pool(lengths):
 
 
 def places_of(pool, n_crops, n_samples, seed=0):
-    return draw_places(torch.from_numpy(pool.offsets), n_crops, n_samples, torch.Generator().manual_seed(seed))
+    return draw_positions(torch.from_numpy(pool.offsets), n_crops, n_samples, torch.Generator().manual_seed(seed))
 
 
 def test_crops_are_cut_out_of_one_clip_and_followed_by_zeros():

@@ -20,30 +20,30 @@ from pretraining import SMALL, TinyEncoder, make_trainer, write_clips
 from torch import nn
 
 from hear_byols.errors import OptionError
-from hear_byols.training.distributed import SyncBatchNorm, Team, synchronize_batch_norm
+from hear_byols.training.distributed import SyncBatchNorm, World, synchronize_batch_norm
 
 TESTS = Path(__file__).resolve().parents[1]
 STEPS = 10
-IDLE = ("net.0.bias", "projector.0.bias", "predictor.0.bias", "running_mean")
+IDLE = ("net.0.bias", "projection_head.0.bias", "prediction_head.0.bias", "running_mean")
 # What each process does that trains by hand; the first one keeps the result.
 STEP = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from hear_byols.training import pretrain
-from hear_byols.training.distributed import leave_team
+from hear_byols.training.distributed import end_process_group
 from pretraining import make_trainer, small_pool
 torch.set_num_threads(1)
 pretrain.STATISTICS_CROPS = pretrain._STATISTICS_BATCH = 32
 trainer = make_trainer(small_pool(), hybrid=sys.argv[3] == "hybrid", fader=0.5, identity_norm=True)
-values = torch.stack([trainer.team.mean(trainer.step()) for _ in range(10)])
-if trainer.team.rank == 0:
+values = torch.stack([trainer.world.mean(trainer.step()) for _ in range(10)])
+if trainer.world.rank == 0:
     rows = len(trainer.crops.draw(8, trainer._generator).log_mels)
     memory = trainer.views.memory.take(torch.arange(16))
     result = {"values": values, "state": trainer.byol.state_dict(), "rows": rows, "std": trainer.std, "memory": memory}
     torch.save(result, sys.argv[2])
 del trainer
-leave_team()
+end_process_group()
 """
 # The command, and the threads that are left when it has ended communication.
 COMMAND = """
@@ -101,7 +101,7 @@ def test_two_processes_equal_one(pool, tmp_path, kind):
     # Spread is a property of the rows that a process has seen, so it is not compared.
     torch.testing.assert_close(two["values"][:, :3], values[:, :3], rtol=1e-4, atol=1e-4, equal_nan=True)
     torch.testing.assert_close(two["memory"], one.views.memory.take(torch.arange(16)), rtol=1e-3, atol=1e-3)
-    idle = IDLE if kind == "hybrid" else (*IDLE, "projector.3.bias")  # else only the predictor's batch norm sees it
+    idle = IDLE if kind == "hybrid" else (*IDLE, "projection_head.3.bias")  # else only a batch norm sees it
     compared = {name: value for name, value in one.byol.state_dict().items() if not name.endswith(idle)}
     assert len(compared) > 20
     for name, value in compared.items():
@@ -143,6 +143,6 @@ def test_batch_norms_are_replaced_under_their_names():
 
 
 def test_a_team_divides_the_batch_evenly():
-    assert [Team(rank, 4).part(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+    assert [World(rank, 4).part(8) for rank in range(4)] == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
     with pytest.raises(OptionError, match="multiple of the number of processes, got 10 and 4"):
-        Team(0, 4).part(10)
+        World(0, 4).part(10)

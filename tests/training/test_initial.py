@@ -5,7 +5,7 @@ import torch
 
 from hear_byols.encoders import build_encoder
 from hear_byols.training.config import ENCODERS
-from hear_byols.training.distributed import Team
+from hear_byols.training.distributed import World
 from hear_byols.training.initial import initial_encoder, start_as_identity
 
 
@@ -42,7 +42,7 @@ def test_the_clstm_remembers_the_beginning_of_a_crop():
 def test_batch_norms_that_start_as_identity_leave_the_untrained_embeddings(name):
     plain, started = (seeded(initial_encoder, name).eval() for _ in range(2))
     log_mels = torch.randn(8, 1, 64, 32).cumsum(3)
-    start_as_identity(started, log_mels, Team())
+    start_as_identity(started, log_mels, World())
     expected = plain(log_mels)
     for mode in (started.eval, without_dropout(started).train):  # by their statistics, and by the batch's
         assert (mode()(log_mels) - expected).abs().max() < 1e-3 * expected.abs().max()

@@ -15,7 +15,7 @@ from hear_byols.training.data import load_pool
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import PARTS, SHARD, LessonFolder, LessonPlan, Teachers, draw_balanced
 from hear_byols.training.pool import AudioPool
-from hear_byols.training.targets import Standardizer
+from hear_byols.training.targets import FeatureScaler
 from hear_byols.training.waveforms import WaveformAugmentation, resample, rms
 
 UNCHANGED = WaveformAugmentation(
@@ -108,9 +108,9 @@ def test_small_sources_are_heard_more_than_their_share():
     clips = [np.zeros(90_000, np.int16), np.zeros(10_000, np.int16)]
     pool = dataclasses.replace(AudioPool.from_clips(clips), sources=np.array([0, 1]), source_names=("large", "small"))
     for balance, share in ((1.0, 0.1), (0.5, 0.25), (0.0, 0.5)):
-        places = draw_balanced(pool, 4000, 100, balance, torch.Generator().manual_seed(0))
-        assert (places[:, 0] >= 90_000).float().mean().item() == pytest.approx(share, abs=0.03)
-        assert (places[:, 0] + 100 <= places[:, 1]).all()
+        positions = draw_balanced(pool, 4000, 100, balance, torch.Generator().manual_seed(0))
+        assert (positions[:, 0] >= 90_000).float().mean().item() == pytest.approx(share, abs=0.03)
+        assert (positions[:, 0] + 100 <= positions[:, 1]).all()
 
 
 def test_a_shard_is_a_function_of_plan_and_number(plan):
@@ -141,7 +141,7 @@ def test_opensmile_may_be_one_of_several_teachers(two_teachers, monkeypatch):
     assert features.shape == (32, PARTS, 8 + 6373)
     assert torch.equal(features[:, 0, 8:], features[:, 3, 8:])  # of the whole crop, whatever the stretch
     functionals = np.stack([OpenSmileModel().functionals(crop) for crop in waveforms.numpy() / np.float32(32767)])
-    expected = Standardizer.fit(functionals)(torch.from_numpy(functionals))
+    expected = FeatureScaler.fit(functionals)(torch.from_numpy(functionals))
     torch.testing.assert_close(features[:, 0, 8:], expected, atol=5e-3, rtol=0)
 
 

@@ -13,7 +13,7 @@ from hear_byols.training.objective import (
     embedding_spread,
     self_supervised_loss,
     supervised_loss,
-    update_target,
+    update_momentum,
 )
 
 
@@ -62,7 +62,7 @@ def test_target_update_averages_parameters_and_float_buffers_and_copies_counts()
     online, target = mlp_head(3, 2, 4), mlp_head(3, 2, 4)
     online(torch.randn(8, 3))  # moves the batch-norm buffers
     before = {k: v.clone() for k, v in target.state_dict().items()}
-    update_target(target, online, 0.9)
+    update_momentum(target, online, 0.9)
     for name, value in online.state_dict().items():
         expected = 0.9 * before[name] + 0.1 * value if value.is_floating_point() else value
         torch.testing.assert_close(target.state_dict()[name], expected)
@@ -73,7 +73,7 @@ def test_target_update_averages_parameters_and_float_buffers_and_copies_counts()
 def test_target_update_at_its_ends(decay):
     online, target = nn.Linear(3, 3), nn.Linear(3, 3)
     expected = (target if decay else online).weight.detach().clone()
-    update_target(target, online, decay)
+    update_momentum(target, online, decay)
     torch.testing.assert_close(target.weight.detach(), expected)
 
 
@@ -87,7 +87,7 @@ def test_byol_crosses_the_views_and_trains_only_the_online_network():
     self_supervised_loss(out.predictions, out.targets).backward()
     assert all(p.grad is None and not p.requires_grad for p in byol.target.parameters())
     assert all(p.grad is not None for p in byol.online.parameters())
-    assert all(p.grad is not None for p in byol.predictor.parameters())
+    assert all(p.grad is not None for p in byol.prediction_head.parameters())
     assert not out.embeddings.requires_grad
 
 

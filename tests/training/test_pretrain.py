@@ -9,8 +9,8 @@ from pretraining import TinyEncoder, make_trainer
 
 from hear_byols.errors import CheckpointError, OutputError, TrainingError
 from hear_byols.training import loop
-from hear_byols.training.journal import read_log
 from hear_byols.training.loop import train
+from hear_byols.training.metrics import read_log
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.states import load_newest, save_state, states
 from hear_byols.training.trainer import by_rate
@@ -40,11 +40,11 @@ def test_self_supervised_run_needs_no_features(pool):
     loss, supervised, self_supervised, _ = trainer.step().tolist()
     assert np.isnan(supervised)
     assert loss == pytest.approx(2 * self_supervised, rel=1e-5)
-    assert trainer.byol.predictor[3].out_features == 256
+    assert trainer.byol.prediction_head[3].out_features == 256
 
 
 def test_projections_of_the_hybrid_have_the_size_of_the_features(pool):
-    assert make_trainer(pool).byol.predictor[3].out_features == 8
+    assert make_trainer(pool).byol.prediction_head[3].out_features == 8
 
 
 def test_data_set_statistics_are_those_of_the_crops(pool):
@@ -125,6 +125,17 @@ def test_length_may_change_until_the_cooldown_begins(pool, tmp_path):
         load_newest(make_trainer(pool, steps=6, cooldown=0.5), tmp_path)
 
 
+def test_a_run_whose_heads_have_their_former_names_continues(pool):
+    begun, former = make_trainer(pool), {"projection_head": "projector", "prediction_head": "predictor"}
+    begun.step()
+    state = begun.state_dict()
+    for name, was in former.items():
+        state["network"] = {key.replace(name, was): value for key, value in state["network"].items()}
+    continued = make_trainer(pool)
+    continued.load_state_dict(state)
+    torch.testing.assert_close(continued.step(), begun.step(), rtol=0, atol=0)
+
+
 def test_a_run_from_before_an_option_existed_continues_at_its_default(pool, tmp_path):
     trainer = make_trainer(pool)
     state = trainer.state_dict()
@@ -156,7 +167,10 @@ def test_wide_layers_of_the_encoder_have_a_lower_rate_if_asked_for():
 def test_first_step_moves_weights_by_their_rate(pool):
     def moved(**options):
         trainer = make_trainer(pool, learning_rate=1e-3, **options)
-        encoder, head = trainer.byol.online.encoder.net[0].weight, trainer.byol.predictor[3].weight  # 25 and 32 inputs
+        encoder, head = (
+            trainer.byol.online.encoder.net[0].weight,
+            trainer.byol.prediction_head[3].weight,
+        )  # 25 and 32 inputs
         before = encoder.detach().clone(), head.detach().clone()
         trainer.step()
         return [(now - then).abs().max().item() for now, then in zip((encoder, head), before, strict=True)]

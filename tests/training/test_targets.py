@@ -11,7 +11,7 @@ from hear_byols.errors import InputError, MissingDependencyError, OptionError
 from hear_byols.training import targets
 from hear_byols.training.extractors import OpenSmileExtractor, make_extractor
 from hear_byols.training.pool import AudioPool, cut_crops
-from hear_byols.training.targets import CLIP, FeatureStore, Standardizer, extract_features, feature_places
+from hear_byols.training.targets import CLIP, FeatureScaler, FeatureStore, extract_features, feature_positions
 
 
 def make_pool(n=64000):
@@ -22,7 +22,7 @@ def make_pool(n=64000):
 def test_standardized_features_have_unit_spread_and_stay_bounded():
     rng = np.random.default_rng(0)
     raw = np.stack([rng.normal(3, 2, 2000), rng.standard_cauchy(2000), rng.lognormal(0, 3, 2000)], axis=1)
-    z = Standardizer.fit(raw)(torch.from_numpy(raw)).numpy()
+    z = FeatureScaler.fit(raw)(torch.from_numpy(raw)).numpy()
     np.testing.assert_allclose(z.mean(0), 0, atol=0.02)
     np.testing.assert_allclose(z.std(0), 1, atol=0.03)
     assert np.abs(z).max() <= CLIP
@@ -36,12 +36,12 @@ def test_one_column_follows_the_written_formula():
     low, centre, high = np.quantile(raw, [0.25, 0.5, 0.75])
     squashed = [np.arcsinh((v - centre) / ((high - low) / 1.349)) for v in raw[:, 0]]
     expected = [(s - np.mean(squashed)) / np.std(squashed) for s in squashed]
-    np.testing.assert_allclose(Standardizer.fit(raw)(torch.from_numpy(raw))[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(FeatureScaler.fit(raw)(torch.from_numpy(raw))[:, 0], expected, rtol=1e-5)
 
 
 def test_missing_and_constant_features_become_zero():
     raw = np.column_stack([np.full(6, 7.0), np.full(6, np.nan), [1, np.nan, 2, np.inf, 3, 4], [0, 0, 0, 0, 0, 5.0]])
-    standardizer = Standardizer.fit(raw)
+    standardizer = FeatureScaler.fit(raw)
     z = standardizer(torch.from_numpy(raw))
     assert z.isfinite().all()
     assert not z[:, :2].any()
@@ -73,7 +73,7 @@ def extract(folder, n_crops, pool=None, **options):
 
 def test_features_stand_in_the_order_of_their_places(tmp_path, counting):
     store, pool = extract(tmp_path, 40), make_pool()
-    crops = cut_crops(torch.from_numpy(pool.audio), feature_places(pool, 40, 160, seed=3), 160).numpy()
+    crops = cut_crops(torch.from_numpy(pool.audio), feature_positions(pool, 40, 160, seed=3), 160).numpy()
     np.testing.assert_array_equal(store.features()[:, :2], crops[:, [0, -1]])
     assert np.isnan(store.features()[:, 2]).all()  # the standardizer decides on them
 
@@ -116,8 +116,8 @@ def test_more_crops_keep_the_first_ones(tmp_path, counting):
     more = extract(tmp_path, 1500)
     assert len(counting) == 1490
     np.testing.assert_array_equal(more.features()[:10], few)
-    few_places, more_places = (feature_places(make_pool(), n, 160, seed=3) for n in (10, 1500))
-    assert torch.equal(more_places[:10], few_places)
+    few_positions, more_positions = (feature_positions(make_pool(), n, 160, seed=3) for n in (10, 1500))
+    assert torch.equal(more_positions[:10], few_positions)
     counting.clear()
     assert extract(tmp_path, 10).n_done == 1500
     assert not counting

@@ -43,7 +43,7 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def credit(
+def add_provenance(
     checkpoint: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,

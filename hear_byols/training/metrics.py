@@ -13,7 +13,7 @@ PROGRESS = ("step", "minutes", "learning_rate")
 Row = dict[str, float]
 
 
-class Journal:
+class MetricsLogger:
     """Lines of values over the steps of a run; a run that is continued goes on below the line of its state.
 
     Args:

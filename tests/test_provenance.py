@@ -8,7 +8,7 @@ from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import InputError
 from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
-from hear_byols.weights.credits import credit, read_manifest
+from hear_byols.weights.provenance import add_provenance, read_manifest
 
 CONFIG = ModelConfig(EncoderConfig("cnn", 16))
 MANIFEST = "shard,hours,licence,author,link\nbirds.tar,9,CC0,Ana,https://example.org\nrain.tar,1,CC BY 4.0,Bo,\n"
@@ -39,14 +39,14 @@ def test_credits_join_what_training_knows(checkpoint, tmp_path):
 
 
 def test_what_is_not_given_stays(checkpoint, tmp_path):
-    credit(checkpoint, tmp_path / "again.pth", licence="MIT")
+    add_provenance(checkpoint, tmp_path / "again.pth", licence="MIT")
     assert read_checkpoint(tmp_path / "again.pth").provenance["name"] == "run"
 
 
 def test_a_source_that_the_manifest_lacks_is_named(checkpoint, tmp_path):
     (tmp_path / "manifest.csv").write_text("shard,licence\nbirds.tar,CC0\n")
     with pytest.raises(InputError, match="says nothing of rain"):
-        credit(checkpoint, tmp_path / "x.pth", manifest=tmp_path / "manifest.csv")
+        add_provenance(checkpoint, tmp_path / "x.pth", manifest=tmp_path / "manifest.csv")
     assert not (tmp_path / "x.pth").exists()
 
 
