@@ -28,6 +28,7 @@ from hear_byols.onnx.graph import ConvolvedLogMel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DOCS = Path(__file__).parents[1] / "docs" / "deploying.md"
+TIMESTAMPS = DOCS.parents[1] / "examples" / "onnx_timestamps.py"
 SIZES = {"cnn": 64, "resnetish34": 2048, "clstm": 1024, "cvt": 2048}
 TOLERANCE = 1e-4  # of the largest component
 
@@ -164,6 +165,8 @@ def test_the_documented_programs_run_where_torch_cannot_be_imported(tmp_path, sc
             "for name in ('torch', 'torchaudio', 'hear_byols', 'onnx', 'onnxscript', 'soundfile', 'scipy'):",
             "    sys.modules[name] = None",  # importing it raises
             *blocks,
+            TIMESTAMPS.read_text().partition("from __future__ import annotations")[2],
+            "vectors, times = timestamps(session, waveform, int(about['sample_rate']))",
             "np.savez('result.npz', embedding=embedding, vectors=vectors, times=times)",
         ]
     )
