@@ -34,7 +34,7 @@ ARMS: dict[str, dict] = {
 
 def train(name: str, settings: dict, data: list[str], output: Path, workers: int) -> Path:
     """The encoder of one run, trained unless it is there."""
-    config = make_config("cnn_hybrid", **{"steps": STEPS, "restart_step": 0, "feature_crops": 32 * 512, **settings})
+    config = make_config("cnn_hybrid", **{"steps": STEPS, "restarts": (), "feature_crops": 32 * 512, **settings})
     folder = output / name.replace(" ", "_")
     finished = folder / "finished"
     if not finished.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hear_byols.config import INVARIANT_MODES, LAYERS, PRECISIONS
 from hear_byols.errors import OptionError
@@ -54,8 +55,7 @@ class PretrainConfig:
         rate_fan_in: inputs up to which a layer of the encoder learns at this rate, wider ones slower; 0: any
         schedule: constant or cosine (falls to 0 at the end)
         warmup: share of the run in which the rate rises linearly
-        cooldown: share of the run, at its end, in which a constant rate falls linearly to 0
-        restart_step: step at which the schedule begins anew, for a run that goes on after its end
+        restarts: steps at which the schedule begins anew, for a run that goes on after its end
         weight_decay: of AdamW
         clip_norm: largest norm of the gradients; 0: any
         dropout: in the encoder
@@ -104,8 +104,7 @@ class PretrainConfig:
     rate_fan_in: int = 0
     schedule: str = "constant"
     warmup: float = 0.0
-    cooldown: float = 0.0
-    restart_step: int = 0
+    restarts: tuple[int, ...] = ()
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     dropout: float = 0.3
@@ -159,25 +158,21 @@ class PretrainConfig:
             "feature_crops": 0 if self.teachers else 1,
             "replays": 0,
             "steps": 0,
-            "restart_step": 0,
             "rate_fan_in": 0,
             "seed": 0,
         }
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        for name in ("warmup", "cooldown", "ema_decay", "mixup_ratio", "band_limit", "silence", "dropout"):
+        for name in ("warmup", "ema_decay", "mixup_ratio", "band_limit", "silence", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
         names = ("alpha", "beta", "part_weight", "learning_rate", "weight_decay", "clip_norm")
         for name in (*names, "epochs", "fader", "save_minutes"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise OptionError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
-        if self.cooldown and (self.schedule != "constant" or self.warmup + self.cooldown > 1):
-            raise OptionError(
-                "cooldown needs the constant schedule, and warmup + cooldown at most 1; "
-                f"got {self.cooldown!r} with {self.schedule!r} and warmup {self.warmup!r}"
-            )
+        if any(not earlier < later for earlier, later in pairwise((0, *self.restarts))):
+            raise OptionError(f"restarts must be rising numbers of steps, got {self.restarts!r}")
         if not (math.isfinite(self.time_canvas) and self.time_canvas >= 1):
             raise OptionError(f"time_canvas must be at least 1, got {self.time_canvas!r}")
 
@@ -219,17 +214,17 @@ class PretrainConfig:
         return self.steps or max(1, math.ceil(self.epochs * n_samples / self.crop_samples / self.batch_size))
 
     def rate(self, step: int, total_steps: int) -> float:
-        """Learning rate of step ``step`` (from 0): linear rise; constant with linear fall, or half cosine.
+        """Learning rate of step ``step`` (from 0): linear rise; then constant, or half a cosine.
 
-        The cosine begins anew at ``restart_step`` (Loshchilov and Hutter 2017, *SGDR*).
+        It begins anew at each of ``restarts`` within the run (Loshchilov and Hutter 2017, *SGDR*).
         """
-        if step >= self.restart_step:
-            step, total_steps = step - self.restart_step, total_steps - self.restart_step
-        else:
-            total_steps = self.restart_step
+        bounds = [bound for bound in (0, *self.restarts) if bound < total_steps]
+        begin = max(bound for bound in bounds if bound <= step)
+        end = min((bound for bound in bounds if bound > step), default=total_steps)
+        step, total_steps = step - begin, end - begin
         progress = step / total_steps
         if progress < self.warmup:
             return self.learning_rate * (step + 1) / (self.warmup * total_steps + 1)
         if self.schedule == "constant":
-            return self.learning_rate * min(1.0, (1 - progress) / self.cooldown if self.cooldown else 1.0)
+            return self.learning_rate
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))

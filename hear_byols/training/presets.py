@@ -68,7 +68,7 @@ _TAUGHT = {
     "feature_crops": 196_608,
     "batch_size": 128,
     "steps": 11_000,
-    "restart_step": 4000,
+    "restarts": (4000,),
     "learning_rate": 1e-3,
     "schedule": "cosine",
     "warmup": 0.05,
@@ -99,7 +99,7 @@ _SELF_SUPERVISED = {
 
 def _shipped() -> dict[str, Preset]:
     rows = {}
-    for encoder, own in (("cnn", {}), ("cvt", {"steps": 1500, "restart_step": 800})):
+    for encoder, own in (("cnn", {}), ("cvt", {"steps": 1500, "restarts": (800,)})):
         for kind, settings in (("hybrid", {**_TAUGHT, **own}), ("byols", _SELF_SUPERVISED)):
             name = f"{encoder}_{kind}"
             rows[name] = Preset(f"the shipped {name}", "openly licensed audio", {"encoder": encoder, **settings})

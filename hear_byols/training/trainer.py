@@ -150,24 +150,28 @@ class Trainer(Generic[Network]):
         self.load_extra_state(state)
 
     def _refuse_other_run(self, state: dict[str, Any]) -> None:
-        free = FREE_ON_RESUME | ({"steps", "epochs", "restart_step"} if self._begins_like(state) else set())
-        given = dataclasses.asdict(self.config)
-        # An option that is younger than the saved run was at its default.
-        saved = dataclasses.asdict(PretrainConfig()) | state["config"]
-        for name in given.keys() - free:
-            if saved[name] != given[name]:
+        # An option that is younger than the saved run was at its default; one that is gone has no effect.
+        fields = PretrainConfig.__dataclass_fields__
+        saved = PretrainConfig(**{name: value for name, value in state["config"].items() if name in fields})
+        free = FREE_ON_RESUME
+        if self._begins_like(saved, state["total_steps"], state["n_steps"]):
+            free = free | {"steps", "epochs", "restarts"}
+        for name in fields.keys() - free:
+            old, new = getattr(saved, name), getattr(self.config, name)
+            if old != new:
                 raise CheckpointError(
-                    f"the run to be continued has {name}={saved[name]!r}, this one {given[name]!r}; "
+                    f"the run to be continued has {name}={old!r}, this one {new!r}; "
                     "use its settings, or another output folder"
                 )
         if state["data"] != self.data:
             raise CheckpointError("the run to be continued was on other data or features; use another output folder")
 
-    def _begins_like(self, state: dict[str, Any]) -> bool:
-        """Whether a run of this length would have had the learning rates that the saved one has had so far."""
-        old, new, n_steps = state["total_steps"], self.total_steps, state["n_steps"]
-        rate = self.config.rate
-        return n_steps <= new and all(rate(step, old) == rate(step, new) for step in range(n_steps))
+    def _begins_like(self, saved: PretrainConfig, total_steps: int, n_steps: int) -> bool:
+        """Whether this run would have had the learning rates that the saved one has had so far."""
+        if n_steps > self.total_steps:
+            return False
+        rates = saved.rate, self.config.rate
+        return all(rates[0](step, total_steps) == rates[1](step, self.total_steps) for step in range(n_steps))
 
 
 def _present_name(key: str) -> str:

@@ -27,8 +27,8 @@ def test_defaults_are_the_papers():
         {"learning_rate": math.nan},
         {"encoder": "vit"},
         {"schedule": "linear"},
-        {"schedule": "cosine", "cooldown": 0.1},
-        {"warmup": 0.6, "cooldown": 0.5},
+        {"restarts": (5, 5)},
+        {"restarts": (0,)},
         {"precision": "bf16"},
         {"crop_frames": 1},
         {"crop_frames": 2000},
@@ -52,11 +52,10 @@ def test_rate_rises_then_stays_or_falls_to_zero():
     assert [constant.rate(s, 100) for s in (0, 10, 99)] == pytest.approx([2 / 11, 2, 2])
     cosine = PretrainConfig(learning_rate=2.0, warmup=0.1, schedule="cosine")
     assert [cosine.rate(s, 100) for s in (10, 55, 100)] == pytest.approx([2, 1, 0])
-    cooled = PretrainConfig(learning_rate=2.0, cooldown=0.5)
-    assert [cooled.rate(s, 100) for s in (0, 50, 75, 100)] == pytest.approx([2, 2, 1, 0])
     assert PretrainConfig().rate(0, 10) == 3e-4
-    again = PretrainConfig(learning_rate=2.0, schedule="cosine", restart_step=100)
-    assert [again.rate(s, 300) for s in (0, 50, 100, 200, 300)] == pytest.approx([2, 1, 2, 1, 0])
+    again = PretrainConfig(learning_rate=2.0, schedule="cosine", restarts=(100, 300))
+    assert [again.rate(s, 400) for s in (0, 50, 100, 200, 300, 350, 400)] == pytest.approx([2, 1, 2, 1, 2, 1, 0])
+    assert [again.rate(s, 200) for s in (100, 150, 200)] == pytest.approx([2, 1, 0])  # not long enough for the second
 
 
 def test_every_row_of_the_paper_has_a_preset():

@@ -88,7 +88,12 @@ def test_continuing_on_other_data_is_refused(pool, tmp_path):
 
 
 def test_a_longer_run_may_continue_a_shorter_one_at_constant_rate(pool, tmp_path):
-    save_state(make_trainer(pool, steps=10), tmp_path, keep=1)
+    trainer = make_trainer(pool, steps=10)
+    trainer.step()
+    trainer.step()
+    save_state(trainer, tmp_path, keep=1)
+    with pytest.raises(CheckpointError, match="steps=10"):
+        load_newest(make_trainer(pool, steps=1), tmp_path)
     assert load_newest(make_trainer(pool, steps=20), tmp_path)
     with pytest.raises(CheckpointError, match=r"steps=10|schedule"):
         load_newest(make_trainer(pool, steps=20, schedule="cosine"), tmp_path)
@@ -99,30 +104,17 @@ def test_a_run_that_has_ended_goes_on_with_a_schedule_that_begins_anew(pool, tmp
     for _ in range(2):
         ended.step()
     save_state(ended, tmp_path, keep=1)
-    longer = make_trainer(pool, steps=4, schedule="cosine", restart_step=2)
+    with pytest.raises(CheckpointError, match="steps=2"):
+        load_newest(make_trainer(pool, steps=4, schedule="cosine", restarts=(1,)), tmp_path)
+    longer = make_trainer(pool, steps=4, schedule="cosine", restarts=(2,))
     assert load_newest(longer, tmp_path)
     for _ in range(2):
         longer.step()
-    whole = make_trainer(pool, steps=4, schedule="cosine", restart_step=2)
+    whole = make_trainer(pool, steps=4, schedule="cosine", restarts=(2,))
     for _ in range(4):
         whole.step()
     for name, weights in whole.network.state_dict().items():
         assert torch.equal(weights, longer.network.state_dict()[name]), name
-
-
-def test_length_may_change_until_the_cooldown_begins(pool, tmp_path):
-    trainer = make_trainer(pool, steps=10, cooldown=0.5)
-    for _ in range(5):
-        trainer.step()
-    save_state(trainer, tmp_path, keep=1)
-    assert load_newest(make_trainer(pool, steps=20, cooldown=0.5), tmp_path)
-    trainer.step()
-    trainer.step()
-    save_state(trainer, tmp_path, keep=1)
-    with pytest.raises(CheckpointError, match="steps=10"):
-        load_newest(make_trainer(pool, steps=20, cooldown=0.5), tmp_path)
-    with pytest.raises(CheckpointError, match="steps=10"):
-        load_newest(make_trainer(pool, steps=6, cooldown=0.5), tmp_path)
 
 
 def test_a_run_whose_heads_have_their_former_names_continues(pool):
