@@ -68,33 +68,11 @@ class ConcatenatedModel(nn.Module):
         return torch.cat([model(audio) for model in self.models], -1)
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
-        """Embed whole clips with every part.
-
-        Args:
-            audio: as the parts take it.
-
-        Returns:
-            float32 [shape=(n_clips, scene_embedding_size)].
-
-        Raises:
-            InputError: the audio cannot be embedded.
-        """
+        """Embed whole clips with every part; arguments, result and errors as of ``EmbeddingModel``."""
         return torch.cat([model.scene_embeddings(audio) for model in self.models], -1)
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
-        """Embed windows with every part.
-
-        Args:
-            audio: as the parts take it.
-
-        Returns:
-            Embeddings, float32 [shape=(n_clips, n_windows, timestamp_embedding_size)], and window centres in
-            milliseconds, float32 [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and
-            without the first axis.
-
-        Raises:
-            InputError: the audio cannot be embedded.
-        """
+        """Embed windows with every part; arguments, result and errors as of ``EmbeddingModel``."""
         if is_list(audio):
             pairs = [model.timestamp_embeddings(audio) for model in self.models]
             joined = [torch.cat(vectors, -1) for vectors in zip(*(part for part, _ in pairs), strict=True)]

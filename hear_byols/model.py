@@ -49,15 +49,10 @@ class EmbeddingModel(nn.Module):
     ``max_scene_s`` is the longest clip in seconds that a scene embedding takes: half an hour where the encoder attends
     over the whole clip, 8 minutes where it reads it in order, None (any) where its columns are local. It may be set.
 
+    The options are those of :func:`hear_byols.load_model`.
+
     Args:
         config: encoder, front end and normalization.
-        frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
-        hop_ms: distance of two timestamps in milliseconds (the paper: 50).
-        normalization: mode that replaces the configuration's: ``"dataset"``, ``"clip"``, ``"halfway"`` or
-            ``"original"``.
-        layers: that replace the configuration's: ``"last"`` or ``"multi"``.
-        batch_size: most windows or clips in one encoder call; by default as many as hold a fixed number of frames.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder; results are float32.
         provenance: where the weights come from, as stored in the checkpoint.
 
     Raises:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hear_byols._util.imports import require
 from hear_byols._util.numbers import positive_count
-from hear_byols.errors import InputError, MissingDependencyError
+from hear_byols.errors import InputError
 from hear_byols.framing import Framing
 from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
 from hear_byols.weights.registry import known_record
@@ -90,38 +91,13 @@ class OpenSmileModel(nn.Module):
         return self.scene_embeddings(audio)
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
-        """Compute the functionals of whole clips.
-
-        Args:
-            audio: mono float32 samples in [-1, 1] at 16 kHz [shape=(n_clips, n_samples)], or a list of clips of any
-                lengths, each [shape=(n_samples,)].
-
-        Returns:
-            float32 [shape=(n_clips, 6373)], on the audio's device.
-
-        Raises:
-            InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
-        """
+        """Compute the functionals of whole clips; arguments, result and errors as of ``EmbeddingModel``."""
         clips = check_clips(audio, self.device) if is_list(audio) else check_batch(audio, self.device)
         features = np.stack([self._features(clip.detach().cpu().numpy()) for clip in clips])
         return torch.from_numpy(features).to(self.device)
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
-        """Compute the functionals of windows of ``frame_ms`` centred every ``hop_ms``.
-
-        Windows and padding are those of ``EmbeddingModel.timestamp_embeddings``: half a window of zeros on both sides,
-        the first centre at 0 ms, floor(n_samples / hop) + 1 windows.
-
-        Args:
-            audio: as in :meth:`scene_embeddings`.
-
-        Returns:
-            Embeddings, float32 [shape=(n_clips, n_windows, 6373)], and window centres in milliseconds, float32
-            [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and without the first axis.
-
-        Raises:
-            InputError: as in :meth:`scene_embeddings`.
-        """
+        """Compute the functionals of the windows that ``EmbeddingModel`` embeds, padded as there."""
         if not is_list(audio):
             return self._embed_windows(check_batch(audio, self.device))
         pairs = [self._embed_windows(clip[None]) for clip in check_clips(audio, self.device)]
@@ -165,12 +141,7 @@ class OpenSmileModel(nn.Module):
 
 def _make_smile() -> Any:
     _load_library_apart()
-    try:
-        import opensmile
-    except ImportError as error:
-        raise MissingDependencyError(
-            'openSMILE (free for research, not for products) is not installed: pip install "hear_byols[opensmile]"'
-        ) from error
+    opensmile = require("opensmile", "openSMILE (free for research, not for products)", "opensmile")
     return opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
 
 

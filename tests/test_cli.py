@@ -24,7 +24,7 @@ from hear_byols._util.files import file_digest
 from hear_byols.cli.demo_sounds import write_examples
 from hear_byols.cli.main import COMMANDS, main
 from hear_byols.weights import registry
-from hear_byols.weights.registry import WeightRecord
+from hear_byols.weights.records import WeightRecord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

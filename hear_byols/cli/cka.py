@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hear_byols.cli.options import add_command, add_device, print_failures
+
 _DESCRIPTION = """\
 Compare all layers of two models over audio by centred kernel alignment (CKA; 1 is equal geometry, 0 unrelated), and
 write a heat map and, beside it, the values as CSV. See docs/analysis.md for how to read it.
@@ -14,12 +16,7 @@ exit status: 0 all audio was read; 1 some files could not be; 2 nothing could st
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "cka",
-        help="compare the layers of two models",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "cka", "compare the layers of two models", _DESCRIPTION)
     parser.add_argument("model_a", metavar="A", help="name, file or hf://owner/repo/file")
     parser.add_argument("model_b", metavar="B", help="likewise; may be A again")
     parser.add_argument("--audio", "-a", nargs="+", required=True, metavar="PATH", help="audio files or folders")
@@ -35,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="windows in a minibatch (default: 64)")
     parser.add_argument("--passes", type=int, default=1, metavar="N", help="over all windows (default: 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of windows and minibatches (default: 0)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
     parser.set_defaults(run=run)
 
@@ -76,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
         written.append(output.with_suffix(".npz"))
         write_arrays(similarity, written[2])
     save_figure(draw_similarity(similarity, args.model_a, args.model_b), output)
-    for failure in windows.failures:
-        print(f"hear-byols: not read: {failure.name}: {failure.reason}", file=sys.stderr)
+    print_failures(windows.failures)
     if not args.quiet:
         done = f"compared {similarity.n_windows} windows of {windows.n_files} files"
         print(f"{done}; wrote {', '.join(map(str, written))}", file=sys.stderr)

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hear_byols.weights.registry import DEFAULT_MODEL
+from hear_byols.cli.options import add_command, add_device, add_model, print_failures
 
 if TYPE_CHECKING:
-    from hear_byols.answers.examples import Clips
+    pass
 
 _TRAIN = """\
 Learn a classifier from labelled audio: a folder with a sub-folder for each class, a table (CSV) path,label[,group], or
@@ -46,9 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--fine-tune", type=int, nargs="?", const=10, default=0, metavar="EPOCHS", help="train the encoder, too (10)"
     )
-    train.add_argument(
-        "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
-    )
+    add_model(train)
     train.add_argument("--frame-ms", type=float, metavar="MS", help="of --events: window (default: 1000)")
     train.add_argument("--hop-ms", type=float, metavar="MS", help="of --events: distance of windows (default: 50)")
 
@@ -68,10 +66,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _action(actions: Any, name: str, text: str, description: str, run: Any) -> argparse.ArgumentParser:
-    parser = actions.add_parser(
-        name, help=text, description=description or text, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    parser = add_command(actions, name, text, description)
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary")
     parser.set_defaults(run=run)
     return parser
@@ -102,7 +98,7 @@ def _run_train(args: argparse.Namespace) -> int:
     classifier.save(output)
     report = output.with_suffix(".report")
     write_report(classifier.assessment, report, clips.failures)
-    _tell_failures(clips)
+    print_failures(clips.failures)
     tuned = classifier.artefact.training.get("fine_tuned")
     if tuned:
         print(
@@ -130,7 +126,7 @@ def _run_predict(args: argparse.Namespace) -> int:
     ]
     rows += [[each.name, None, None, each.reason] for each in clips.failures]
     write_table(Path(args.output), ["path", "label", "probability", "error", *classifier.classes], rows)
-    _tell_failures(clips)
+    print_failures(clips.failures)
     if not args.quiet:
         print(
             f"labelled {len(clips.names)} files, {len(clips.failures)} could not be; wrote {args.output}",
@@ -161,13 +157,6 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     assessment = Assessment(classifier.classes, clips.names, targets, classifier.judge(clips), folds)
     if args.output:
         write_report(assessment, Path(args.output), clips.failures)
-    _tell_failures(clips)
+    print_failures(clips.failures)
     print(assessment.summary())
     return 1 if clips.failures else 0
-
-
-def _tell_failures(clips: Clips) -> None:
-    from hear_byols._util.tables import one_line
-
-    for failure in clips.failures:
-        print(f"hear-byols: not read: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)

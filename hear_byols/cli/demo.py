@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hear_byols._util.files import atomic_path
-from hear_byols.weights.registry import DEFAULT_MODEL
+from hear_byols.cli.options import add_device, add_model, print_failures
 
 _ALIKE, _UNLIKE = "31,119,180", "214,39,40"
 _PAGE = """<!doctype html>
@@ -33,10 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "neighbour, and write a page with a picture and the sounds.",
     )
     parser.add_argument("--output", "-o", default="hear-byols-demo", metavar="DIR", help="default: %(default)s")
-    parser.add_argument(
-        "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
-    )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    add_model(parser)
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -53,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
     report = embed_to_folder(
         audio, output, model=args.model, device=args.device, overwrite=True, progress=not args.quiet
     )
-    for failure in report.failures:
-        print(f"hear-byols: not embedded: {failure.name}: {failure.reason}", file=sys.stderr)
+    print_failures(report.failures, "not embedded")
     if report.failures:
         return 1
     vectors = [np.load(output / "embeddings" / f"{path.name}.npz")["embedding"] for path in audio]

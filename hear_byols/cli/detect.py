@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hear_byols.cli.options import add_command, add_device, print_failures
+
 _DESCRIPTION = """\
 Find events in recordings with a classifier that was learnt by 'classify train --events'. Each recording gets a label
 file below DIR, called as it is, in every format that is wanted: csv, audacity (labels), raven (selection table),
@@ -16,12 +18,7 @@ exit status: 0 all recordings were read; 1 some were not; 2 nothing could start 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "detect",
-        help="find events in recordings",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "detect", "find events in recordings", _DESCRIPTION)
     parser.add_argument("classifier", metavar="FILE.hbc")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="audio files or folders")
     parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the label files")
@@ -29,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--format", "-f", nargs="+", default=["csv"], choices=("csv", "audacity", "raven", "textgrid"), help="csv"
     )
     parser.add_argument("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary")
     parser.set_defaults(run=run)
 
@@ -78,8 +75,7 @@ def run_train(args: argparse.Namespace) -> int:
     detector.save(args.output)
     for name in without:
         print(f"hear-byols: no label file, left out: {one_line(name)}", file=sys.stderr)
-    for failure in failures:
-        print(f"hear-byols: not read: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)
+    print_failures(failures)
     if not args.quiet:
         scores, cutting = detector.scores, detector.artefact.training["cutting"]
         print(
@@ -95,7 +91,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """``classify evaluate --events``."""
-    from hear_byols._util.tables import one_line, write_table
+    from hear_byols._util.tables import write_table
     from hear_byols.answers.detector import Detector
     from hear_byols.answers.event_scores import labelled_recordings, score_detector
     from hear_byols.errors import OptionError
@@ -106,8 +102,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if unknown:
         raise OptionError(f"the classifier knows {list(detector.classes)}; the labels also say {unknown[:10]}")
     scores, failures = score_detector(detector, recordings)
-    for failure in failures:
-        print(f"hear-byols: not read: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)
+    print_failures(failures)
     for name, value in scores.items():
         print(f"{name:<36} {value:.4f}")
     if args.output:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hear_byols.cli.options import add_command, print_failures
+
 _DESCRIPTION = """\
 Find recordings that are there more than once in an output folder of 'embed', also encoded anew, trimmed, or at another
 level. The embeddings say which files to compare; their waveforms, read from where they were embedded, decide.
@@ -16,12 +18,7 @@ exit status: 0 all files were compared, whether or not there are copies; 1 some 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "duplicates",
-        help="find copies of one recording",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "duplicates", "find copies of one recording", _DESCRIPTION)
     parser.add_argument("folder", metavar="FOLDER", help="output folder of 'embed'")
     parser.add_argument("--output", "-o", metavar="CSV", help="also write a table of the groups")
     parser.add_argument(
@@ -61,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.output:
         write_table(Path(args.output), header, rows)
-    for failure in found.failures:
-        print(f"hear-byols: not compared: {one_line(failure.name)}: {one_line(failure.reason)}", file=sys.stderr)
+    print_failures(found.failures, "not compared")
     if not args.quiet:
         for number, name, seconds, offset, gain, correlation in rows:
             place = f"from {offset:+.2f} s, {gain:+.1f} dB, correlation {correlation:.2f}"

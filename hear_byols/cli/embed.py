@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hear_byols.cli.options import add_command, add_device, add_model
 from hear_byols.config import LAYERS, NORMALIZATION_MODES, PRECISIONS
 from hear_byols.errors import OptionError
-from hear_byols.weights.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from hear_byols.extraction.extract import Report
@@ -28,12 +28,7 @@ exit status: 0 all embedded; 1 some files could not be; 2 nothing could start or
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "embed",
-        help="embed audio files",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "embed", "embed audio files", _DESCRIPTION)
     parser.add_argument(
         "paths",
         nargs="+",
@@ -45,15 +40,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--format", "-f", metavar="npz|npy|parquet|csv", help="default: npz; with --engine ray parquet, and only that"
     )
     parser.add_argument("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")
-    parser.add_argument(
-        "--model", "-m", default="", help=f"name, file or hf://owner/repo/file (default: {DEFAULT_MODEL})"
-    )
+    add_model(parser)
     parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
     parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
     parser.add_argument("--normalization", choices=NORMALIZATION_MODES, help="default: the checkpoint's own")
     parser.add_argument("--layers", choices=LAYERS, help="default: the checkpoint's own")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="default: float32")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    add_device(parser)
     parser.add_argument("--batch-size", type=int, metavar="N", help="most clips or windows in one call of the encoder")
     parser.add_argument(
         "--relative-to", metavar="DIR", help="name outputs relative to this folder instead of the one searched"

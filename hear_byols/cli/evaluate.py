@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hear_byols.cli.options import add_command, add_device
+
 _DESCRIPTION = """\
 Evaluate models on tasks in HEAR format, and write a table beside published scores of the same tasks.
 
@@ -19,12 +21,7 @@ exit status: 0 all scores are there; 1 some models or tasks failed; 2 nothing co
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="score models on HEAR tasks",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "evaluate", "score models on HEAR tasks", _DESCRIPTION)
     parser.add_argument("--models", "-m", nargs="+", required=True, metavar="MODEL")
     parser.add_argument(
         "--tasks", "-t", nargs="+", required=True, metavar="DIR", help="task folders, or folders of such"
@@ -46,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="embeddings of the mlp probe, by the training rows (default: openSMILE and concatenations)",
     )
     parser.add_argument("--cache", metavar="DIR", help="folder for embeddings (default: OUTPUT/embeddings)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="default: auto")
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no table")
     parser.set_defaults(run=run)
 

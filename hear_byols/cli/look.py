@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hear_byols.cli.options import add_device
+
 _DESCRIPTION = """\
 Draw one audio file above one time axis: waveform, log-mel spectrogram as the model sees it, how much the model's
 timestamp embeddings change, and their self-similarity (cosine)."""
@@ -18,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--output", "-o", required=True, metavar="FILE", help="picture: .png, .pdf or .svg")
     parser.add_argument("--frame-ms", type=float, metavar="MS", help="window of embeddings (default: by length)")
     parser.add_argument("--hop-ms", type=float, metavar="MS", help="distance of embeddings (default: by length)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no summary")
     parser.set_defaults(run=run)
 

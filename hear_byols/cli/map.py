@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hear_byols.cli.options import add_command, add_device, print_failures
+
 _DESCRIPTION = """\
 Embed a folder of audio and draw it as a map in two dimensions, coloured by label: a picture, or one HTML file to
 explore in any browser, offline, where a click plays the clip from where it lies. Labels are those of a table (CSV) with
@@ -16,12 +18,7 @@ exit status: 0 all files are on the map; 1 some could not be embedded; 2 nothing
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "map",
-        help="draw a map of embeddings",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "map", "draw a map of embeddings", _DESCRIPTION)
     parser.add_argument("model", nargs="?", default="", metavar="MODEL", help="name, file or hf://owner/repo/file")
     parser.add_argument(
         "--audio", "-a", required=True, metavar="FOLDER", help="of audio, a HEAR task, or an output folder of 'embed'"
@@ -32,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--method", default="pca", choices=("pca", "umap"), help="default: pca")
     parser.add_argument("--title", default="", help="default: model and folder")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of umap (default: 0)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
     parser.set_defaults(run=run)
 
@@ -53,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         progress=not args.quiet,
     )
-    for failure in report.failures:
-        print(f"hear-byols: not embedded: {failure.name}: {failure.reason}", file=sys.stderr)
+    print_failures(report.failures, "not embedded")
     if not args.quiet:
         without = f", {report.n_unlabelled} of them without a label" if report.n_unlabelled else ""
         print(f"mapped {report.n_points} points{without}; wrote {args.output}", file=sys.stderr)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from dataclasses import asdict
+from dataclasses import fields
 
 from hear_byols.errors import WeightsNotFoundError
-from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, known_record, list_models
+from hear_byols.weights.records import WeightRecord
+from hear_byols.weights.registry import DEFAULT_MODEL, known_record, list_models
 
 _HEADER = ("name", "encoder", "size", "source", "local", "commercial use", "licence")
 
@@ -44,7 +45,8 @@ def _is_local(record: WeightRecord) -> bool | None:
 
 
 def _description(record: WeightRecord) -> dict[str, object]:
-    return {**asdict(record), "default": record.name == DEFAULT_MODEL, "local": _is_local(record)}
+    known = {field.name: getattr(record, field.name) for field in fields(WeightRecord)}
+    return {**known, "default": record.name == DEFAULT_MODEL, "local": _is_local(record)}
 
 
 def _row(record: WeightRecord) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import math
 import re
 import sys
 
+from hear_byols.cli.options import add_command
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
 from hear_byols.training.settings import parse_settings, read_settings
@@ -27,11 +28,11 @@ exit status: 0 trained, or stopped after --max-minutes; 2 an error, the last goo
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "pretrain",
-        help="pre-train an encoder",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "pre-train an encoder",
+        _DESCRIPTION,
         epilog="presets:\n" + "\n".join(f"  {name:20} {p.source}; on {p.data}" for name, p in PRESETS.items()),
     )
     parser.add_argument(

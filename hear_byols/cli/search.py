@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hear_byols.cli.options import add_device
+
 _DESCRIPTION = """\
 List what resembles QUERY most in an output folder of 'embed': an audio file, or the name of a file in the folder. In a
 folder of windows (embed --timestamps) the hits are stretches with their times, and --start and --end cut the query."""
@@ -20,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--number", "-n", type=int, default=10, metavar="N", help="most hits (default: 10)")
     parser.add_argument("--output", "-o", metavar="CSV", help="also write a table path,time_s,similarity")
     parser.add_argument("--model", "-m", help="where the model's weights are, if not where the manifest says")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")
+    add_device(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
     parser.set_defaults(run=run)
 

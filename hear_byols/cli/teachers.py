@@ -6,6 +6,8 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from hear_byols.cli.options import add_command
+
 _DESCRIPTION = """\
 List the teachers: pretrained models under open licences that supervise the hybrid, and models of their own. Their
 weights are not part of this package; 'hear-byols teachers add FILE' takes them from the file in which they are
@@ -15,12 +17,7 @@ _HEADER = ("name", "here", "size", "commercial", "licence", "published in")
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "teachers",
-        help="list and add teachers",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "teachers", "list and add teachers", _DESCRIPTION)
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(metavar="ACTION")
     add = actions.add_parser("add", help="take weights from published files")

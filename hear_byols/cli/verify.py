@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from hear_byols.cli.options import add_command
 from hear_byols.errors import HearByolsError, WeightsNotFoundError
-from hear_byols.weights.registry import WeightRecord, find_record, known_record, list_models
+from hear_byols.weights.records import WeightRecord
+from hear_byols.weights.registry import find_record, known_record, list_models
 from hear_byols.weights.teachers import list_teachers
 
 _DESCRIPTION = """\
@@ -17,12 +19,7 @@ exit status: 0 all is well; 1 weights are faulty, or asked for by name and not o
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "verify",
-        help="check the weights on this machine",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, "verify", "check the weights on this machine", _DESCRIPTION)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all on this machine")
     parser.set_defaults(run=run)
 

@@ -18,6 +18,7 @@ from hear_byols.errors import InputError
 from hear_byols.extraction.files import AudioFile
 from hear_byols.extraction.reader import Clip, read_ahead
 from hear_byols.extraction.writers import Embedded
+from hear_byols.inputs import by_length
 from hear_byols.interface import AudioModel
 
 Advance = Callable[[int], Any]
@@ -143,13 +144,9 @@ def embed_clips(
     model: AudioModel, clips: Sequence[Clip], timestamps: bool, advance: Advance = lambda n: None
 ) -> list[Embedded | InputError]:
     """Embed clips, those of equal length in one call; the result has their order."""
-    by_length: dict[int, list[int]] = {}
-    for i, clip in enumerate(clips):
-        by_length.setdefault(len(clip.samples), []).append(i)
-    if "original" in str(model.normalization):  # clips of one call would influence each other
-        by_length = {i: [i] for i in range(len(clips))}
+    each_alone = [[i] for i in range(len(clips))]
     results: dict[int, Embedded | InputError] = {}
-    for places in by_length.values():
+    for places in by_length([clip.samples for clip in clips]) if model.batch_invariant else each_alone:
         results.update(zip(places, _embed_equal(model, [clips[i] for i in places], timestamps), strict=True))
         advance(len(places))
     return [results[i] for i in range(len(clips))]

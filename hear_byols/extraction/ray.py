@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hear_byols._util.imports import require
 from hear_byols._util.progress import progress as progress_of
-from hear_byols.errors import MissingDependencyError, OptionError, OutputError
+from hear_byols.errors import OptionError, OutputError
 from hear_byols.extraction.extract import Report, finish, parameters_digest, run_settings
 from hear_byols.extraction.files import AudioFile, PathLike, collect
 from hear_byols.extraction.groups import Advance, Failure
@@ -97,12 +98,8 @@ def embed_with_ray(
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingDependencyError("the engine ray needs Ray Data: pip install 'hear_byols[ray]'") from error
-    return ray
+    require("ray.data", "the engine ray", "ray")
+    return require("ray", "the engine ray", "ray")
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from hear_byols.teachers.speech_embedding import SpeechEmbedding
 from hear_byols.teachers.store import load_weights
 from hear_byols.teachers.swift_f0 import SwiftF0
 from hear_byols.teachers.yamnet import YAMNet
-from hear_byols.weights.teachers import TeacherRecord, find_teacher, list_teachers
+from hear_byols.weights.records import TeacherRecord
+from hear_byols.weights.teachers import find_teacher, list_teachers
 
 __all__ = [
     "CLASSES",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from hear_byols.errors import OptionError
 from hear_byols.framing import Framing
 from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
 from hear_byols.teachers.base import Teacher, over_time
-from hear_byols.weights.teachers import TeacherRecord
+from hear_byols.weights.records import TeacherRecord
 
 _SAMPLES_PER_CALL = 64 * 16000  # by default; memory grows with them
 
@@ -52,7 +51,7 @@ class TeacherModel(nn.Module):
         self.batch_size = batch_size
         self.scene_embedding_size = self.timestamp_embedding_size = teacher.scene_embedding_size
         told = ("name", "description", "licence", "commercial", "data", "reference")
-        self.provenance = {name: value for name, value in dataclasses.asdict(record).items() if name in told}
+        self.provenance = {name: getattr(record, name) for name in told}
         self.eval()
 
     @property
@@ -80,37 +79,14 @@ class TeacherModel(nn.Module):
 
     @torch.no_grad()
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
-        """Embed whole clips.
-
-        Args:
-            audio: mono float32 samples in [-1, 1] at 16 kHz [shape=(n_clips, n_samples)], or a list of clips of any
-                lengths, each [shape=(n_samples,)].
-
-        Returns:
-            float32 [shape=(n_clips, scene_embedding_size)], on the audio's device.
-
-        Raises:
-            InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
-        """
+        """Embed whole clips; arguments, result and errors as of ``EmbeddingModel``."""
         if not is_list(audio):
             return self(audio)
         return torch.cat([over_time(self.encoder(clip[None])) for clip in check_clips(audio, self.device)])
 
     @torch.no_grad()
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
-        """Embed windows of ``frame_ms`` centred every ``hop_ms``, the first at 0 ms.
-
-        Args:
-            audio: as in :meth:`scene_embeddings`.
-
-        Returns:
-            Embeddings, float32 [shape=(n_clips, n_windows, timestamp_embedding_size)], and window centres in
-            milliseconds, float32 [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and
-            without the first axis.
-
-        Raises:
-            InputError: as in :meth:`scene_embeddings`.
-        """
+        """Embed windows of ``frame_ms`` centred every ``hop_ms``, as ``EmbeddingModel`` does."""
         if is_list(audio):
             pairs = [self._embed_windows(clip[None]) for clip in check_clips(audio, self.device)]
             return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]

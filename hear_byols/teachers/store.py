@@ -18,7 +18,8 @@ from hear_byols.teachers.convert import CONVERTERS
 from hear_byols.teachers.published import READERS, read_npz, read_torch
 from hear_byols.weights.digest import content_digest
 from hear_byols.weights.locate import cache_dir
-from hear_byols.weights.teachers import TEACHERS, TeacherFile, TeacherRecord, added_teacher, how_to_add, teacher_path
+from hear_byols.weights.records import TeacherFile, TeacherRecord
+from hear_byols.weights.teachers import TEACHERS, added_teacher, how_to_add, teacher_path
 
 
 def load_weights(record: TeacherRecord) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import soxr
 import torch
 
+from hear_byols._util.device import find_device
 from hear_byols.errors import HearByolsError, OptionError
 from hear_byols.training.config import OPENSMILE
 
@@ -62,7 +63,7 @@ class HearExtractor:
                 f"targets {spec!r} cannot be loaded as a HEAR module ({type(error).__name__}: {error}); "
                 f'accepted: "{OPENSMILE}", "MODULE" or "MODULE:PATH" with load_model and get_scene_embeddings'
             ) from error
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = find_device("auto")
         self._model = model.to(self._device)
         self._rates = sample_rate, int(model.sample_rate)
 

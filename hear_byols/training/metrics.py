@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from hear_byols._util.files import CONTINUES, output_path, writing
-from hear_byols.errors import MissingDependencyError
+from hear_byols._util.imports import require
 
 PROGRESS = ("step", "minutes", "learning_rate")
 Row = dict[str, float]
@@ -82,11 +82,8 @@ def draw_curves(rows: list[Row], path: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError('curves need matplotlib: pip install "hear_byols[train]"') from error
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figures = require("matplotlib.figure", "a picture of the curves", "train")
+    figure = figures.Figure(figsize=(7, 5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[2, 1])
     steps = [row["step"] for row in rows]
     for name in (name for name in rows[0] if name.startswith("loss_")):
@@ -111,10 +108,7 @@ def _formatted(row: Row) -> dict[str, str]:
 
 
 def _event_writer(folder: Path, n_steps: int):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingDependencyError(
-            'tensorboard is not installed: pip install "hear_byols[train]", or leave --tensorboard out'
-        ) from error
+    require("tensorboard", "--tensorboard", "train")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(folder, purge_step=n_steps + 1 if n_steps else None)

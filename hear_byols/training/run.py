@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from hear_byols._util.files import remove_parts, writing
-from hear_byols.errors import MissingDependencyError, OptionError
+from hear_byols._util.imports import require
+from hear_byols.errors import OptionError
 from hear_byols.teachers import find_teacher
 from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import OPENSMILE, PretrainConfig
@@ -216,11 +217,10 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
         MissingDependencyError: lightning is not installed.
         OptionError: no such devices.
     """
-    try:
-        from lightning.fabric import Fabric
-        from lightning.fabric.strategies.ddp import DDPStrategy
-    except ImportError as error:
-        raise MissingDependencyError('pre-training needs lightning: pip install "hear_byols[train]"') from error
+    require("lightning", "pre-training", "train")
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
     devices, nodes = _launched(hardware)
     # Batch norm is synchronized, so its buffers are equal without being sent.
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hear_byols._util.files import output_path
-from hear_byols.errors import MissingDependencyError, OptionError
+from hear_byols._util.imports import require
+from hear_byols.errors import OptionError
 from hear_byols.training.config import PretrainConfig
 
 
@@ -64,12 +65,4 @@ def _toml(value: Any) -> str:
 
 
 def _tomllib() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib
-    try:
-        import tomli
-    except ImportError as error:
-        raise MissingDependencyError('--config needs tomli on Python 3.10: pip install "hear_byols[train]"') from error
-    return tomli
+    return require("tomllib" if sys.version_info >= (3, 11) else "tomli", "--config on Python 3.10", "train")

@@ -49,6 +49,11 @@ class Checkpoint:
     provenance: dict[str, Any]
     schema: str = SCHEMA
 
+    @property
+    def fits_half(self) -> bool:
+        """Whether half precision holds the weights exactly."""
+        return all(torch.equal(value, value.half().to(value.dtype)) for value in self.state_dict.values())
+
     def load_into(self, encoder: nn.Module, origin: str) -> None:
         """Copy the weights into an encoder, strictly.
 

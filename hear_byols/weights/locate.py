@@ -17,8 +17,9 @@ from hear_byols._util.files import atomic_path, file_digest, git_blob_id
 from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
 from hear_byols.weights.download import download, redacted
 from hear_byols.weights.model_card import is_repo
-from hear_byols.weights.registry import DEFAULT_MODEL, ORIGINAL_SOURCE, WeightRecord, find_record, list_models
-from hear_byols.weights.teachers import added_teacher, find_teacher, list_teachers
+from hear_byols.weights.records import TeacherRecord, WeightRecord
+from hear_byols.weights.registry import DEFAULT_MODEL, ORIGINAL_SOURCE, find_record, list_models
+from hear_byols.weights.teachers import added_teacher, list_teachers
 
 _PART = r"(?!\.{1,2}(?:[/@#]|$))[^/@#\s]+"  # of a path: neither empty nor . nor ..
 _HUB_PATTERN = re.compile(
@@ -93,8 +94,8 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
         raise WeightsNotFoundError(_unknown(spec))
     if record.source in ("random", "opensmile"):
         return Source(None, record)
-    if record.source == "teacher":
-        return Source(added_teacher(find_teacher(record.name), cache_dir()), record)
+    if isinstance(record, TeacherRecord):
+        return Source(added_teacher(record, cache_dir()), record)
     if record.source == "hub":
         return Source(_verified(_from_hub(record.location), record), record)
     return Source(_cached(record) if record.source == "url" else _shipped(record), record)

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hear_byols.errors import CheckpointError, InputError
 from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
 
@@ -76,8 +74,7 @@ def add_provenance(
     provenance = {**content.provenance, **{key: value for key, value in given.items() if value}}
     if manifest is not None:
         provenance["data"] = _with_sources(provenance.get("data"), read_manifest(manifest), manifest)
-    half = all(torch.equal(value, value.half().to(value.dtype)) for value in content.state_dict.values())
-    save_checkpoint(output, content.config, content.state_dict, provenance, half=half)
+    save_checkpoint(output, content.config, content.state_dict, provenance, half=content.fits_half)
     return Path(output)
 
 

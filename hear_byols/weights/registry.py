@@ -3,54 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
 
-from hear_byols.weights.teachers import TEACHERS, TeacherRecord
+from hear_byols.weights.records import WeightRecord
+from hear_byols.weights.teachers import TEACHERS
 
 DEFAULT_MODEL = "cnn_hybrid"
 ORIGINAL_SOURCE = (
     "https://raw.githubusercontent.com/GasserElbanna/serab-byols/115fd81235d2c14ddab4bcf55ed79250711c2a2c/checkpoints/"
 )
 PAPER = "Elbanna et al. 2022, BYOL-S: Learning Self-supervised Speech Representations by Bootstrapping"
-
-
-@dataclass(frozen=True)
-class WeightRecord:
-    """A named model.
-
-    Args:
-        name: as given to ``load_model``.
-        encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``; empty for ``"opensmile"`` and teachers.
-        embedding_size: of scene and timestamp embeddings.
-        source: ``"shipped"`` (in the package), ``"checkout"`` (in the source repository and its archive), ``"url"``
-            (downloaded and cached), ``"hub"`` (Hugging Face Hub), ``"random"`` (untrained, made from a fixed seed; a
-            baseline), ``"opensmile"`` (no weights: the features of the optional opensmile package) or ``"teacher"``
-            (added by ``hear-byols teachers add``).
-        file: name of the file, shipped or cached.
-        location: where ``"url"`` and ``"hub"`` files come from.
-        sha256: digest of the file, where known.
-        size: of the file in bytes, where known.
-        git_blob: git blob id of the file (pins content and size), where that is what its publisher gives.
-        licence: of the weights.
-        commercial: whether a company may use them: ``"yes"``, ``"no"`` or ``"ask"``, where what they learnt from asks
-            for a permission; empty for untrained models.
-        data: what they were trained on.
-        reference: paper and table row.
-    """
-
-    name: str
-    encoder: str
-    embedding_size: int
-    source: str
-    file: str = ""
-    location: str = ""
-    sha256: str = ""
-    size: int | None = None
-    git_blob: str = ""
-    licence: str = ""
-    commercial: str = ""
-    data: str = ""
-    reference: str = ""
 
 
 def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> WeightRecord:
@@ -181,7 +142,7 @@ def known_record(name: str) -> WeightRecord:
     Raises:
         KeyError: there is none of that name.
     """
-    return _BY_NAME[name] if name in _BY_NAME else _of_teacher(TEACHERS[name])
+    return _BY_NAME[name] if name in _BY_NAME else TEACHERS[name]
 
 
 def find_record(name: str) -> WeightRecord | None:
@@ -196,19 +157,5 @@ def find_record(name: str) -> WeightRecord | None:
     if name in _BY_NAME:
         return _BY_NAME[name]
     if name in TEACHERS:
-        return _of_teacher(TEACHERS[name])
+        return TEACHERS[name]
     return next((record for record in _BY_NAME.values() if record.file and record.file == name), None)
-
-
-def _of_teacher(teacher: TeacherRecord) -> WeightRecord:
-    return WeightRecord(
-        name=teacher.name,
-        encoder="",
-        embedding_size=teacher.embedding_size,
-        source="teacher",
-        file=f"teachers/{teacher.name}.safetensors",
-        licence=teacher.licence,
-        commercial=teacher.commercial,
-        data=teacher.data,
-        reference=teacher.reference,
-    )

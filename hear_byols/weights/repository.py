@@ -42,8 +42,7 @@ def write_repository(folder: Path, checkpoint: Path | Checkpoint, repo: str, rev
         shutil.copyfile(checkpoint, weights)
     else:
         content = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
-        half = all(torch.equal(value, value.half().to(value.dtype)) for value in content.state_dict.values())
-        save_checkpoint(weights, content.config, content.state_dict, content.provenance, half=half)
+        save_checkpoint(weights, content.config, content.state_dict, content.provenance, half=content.fits_half)
     content = read_checkpoint(weights)
     texts = {"README.md": model_card(content, weights, repo, revision), f"{_CODE}.py": _CODE_TEXT}
     for name, value in _settings(content).items():

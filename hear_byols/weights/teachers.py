@@ -2,64 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from hear_byols.errors import OptionError, WeightsNotFoundError
-
-
-@dataclass(frozen=True)
-class TeacherFile:
-    """A file that a teacher can be made from.
-
-    Args:
-        path: inside the wheel; or its name where it is published by itself.
-        size: in bytes.
-        sha256: of its content.
-    """
-
-    path: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class TeacherRecord:
-    """A teacher that is known by name.
-
-    Args:
-        name: as given to ``load_model`` and ``load_teacher``.
-        embedding_size: of scene and timestamp embeddings, with the teacher's own choice of layers.
-        description: what it is, in a few words.
-        package: ``NAME==VERSION`` of the Python package whose wheel holds the files, or empty.
-        url: where the file is published if it is in no package.
-        files: the published files, all of which are needed.
-        converted: a file that holds the same weights, read out before.
-        weights: digests of the weights that these files give (``content_digest``).
-        licence: of the published weights.
-        commercial: ``"yes"``, ``"no"`` or ``"ask"``: whether a company may use them.
-        data: what they were trained on.
-        reference: paper or model card.
-    """
-
-    name: str
-    embedding_size: int
-    description: str
-    package: str
-    url: str
-    files: tuple[TeacherFile, ...]
-    converted: TeacherFile | None
-    weights: tuple[str, ...]
-    licence: str
-    commercial: str
-    data: str
-    reference: str
-
-    @property
-    def origin(self) -> str:
-        """Where the files are published."""
-        return f"the package {self.package}" if self.package else self.url
-
+from hear_byols.weights.records import TeacherFile, TeacherRecord
 
 _GITHUB = "https://raw.githubusercontent.com/"
 _RECORDS = (
@@ -249,7 +195,7 @@ def how_to_add(record: TeacherRecord) -> tuple[str, str]:
 
 def teacher_path(record: TeacherRecord, home: Path) -> Path:
     """Where the weights of a teacher lie below a home of weights, or would lie."""
-    return home / "teachers" / f"{record.name}.safetensors"
+    return home / record.file
 
 
 def added_teacher(record: TeacherRecord, home: Path) -> Path:

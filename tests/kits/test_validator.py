@@ -18,7 +18,8 @@ from kits_environment import Kits
 from hear_byols import variants
 from hear_byols.cli.main import main
 from hear_byols.opensmile import N_FEATURES
-from hear_byols.weights.registry import DEFAULT_MODEL, WeightRecord, find_record
+from hear_byols.weights.records import WeightRecord
+from hear_byols.weights.registry import DEFAULT_MODEL, find_record
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))

@@ -21,7 +21,8 @@ from hear_byols.teachers.convert import CONVERTERS
 from hear_byols.teachers.published import READERS
 from hear_byols.teachers.store import add_teachers
 from hear_byols.weights.digest import content_digest
-from hear_byols.weights.teachers import TEACHERS, TeacherFile
+from hear_byols.weights.records import TeacherFile
+from hear_byols.weights.teachers import TEACHERS
 
 SPEAKER = "resemblyzer"
 MEMBER = "resemblyzer/pretrained.pt"
