@@ -88,8 +88,7 @@ def test_load_model_takes_a_path_first_and_then_only_json_keywords() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    ["{}", '{"frame_ms": 500}', '{"frame_ms": 640.0, "hop_ms": 25}', '{"batch_size": 2, "normalization": "clip"}'],
+    "options", ['{"frame_ms": 640.0, "hop_ms": 25}', '{"frame_ms": 500, "batch_size": 2, "normalization": "clip"}']
 )
 def test_options_arrive_as_json(checkpoint: Path, options: str) -> None:
     keywords = json.loads(options)
@@ -366,16 +365,10 @@ def variant(request: pytest.FixtureRequest) -> ModuleType:
     return importlib.import_module(f"hear_byols.variants.{request.param}")
 
 
-def test_a_variant_is_named_as_the_kit_will_name_its_folder(variant: ModuleType) -> None:
-    assert variant.__name__.rsplit(".", 1)[1] in VARIANTS
-    assert variant.__doc__
-    for name in ("load_model", "get_scene_embeddings", "get_timestamp_embeddings"):
-        assert callable(getattr(variant, name))
-
-
 def test_a_variant_takes_other_weights_and_options(variant: ModuleType, checkpoint: Path) -> None:
     if variant.__name__.endswith("_opensmile"):
         pytest.importorskip("opensmile")
+    assert variant.__doc__
     model = variant.load_model(str(checkpoint), hop_ms=100)
     assert model.framing.frame_ms == (500 if variant.__name__.endswith("_500ms") else 1000)
     vectors, centres = variant.get_timestamp_embeddings(noise(1, 1600), model)

@@ -31,7 +31,7 @@ LOOKED_AT = {
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("n_frames", [10, 61, 400])
+@pytest.mark.parametrize("n_frames", [10, 61])
 def test_the_maxima_are_those_of_the_layers(name, n_frames):
     last, x = random_encoder(name), spectrograms(n_frames)
     multi = build_encoder(EncoderConfig(name, EMBEDDING_SIZES[name], "multi")).eval()
@@ -71,10 +71,10 @@ def test_a_checkpoint_keeps_its_layers_and_an_older_one_has_the_last(tmp_path):
     assert ModelConfig.from_dict(older) == dataclasses.replace(model.config, encoder=EncoderConfig("cnn", 2048))
 
 
-@pytest.mark.parametrize("layers", ["all", "", 3, ["last"]])
-def test_other_layers_are_refused(layers):
-    with pytest.raises(OptionError, match="layers must be one of last, multi; got"):
-        hear_byols.load_model("random_cnn", layers=layers)
+def test_other_layers_are_refused():
+    for layers in ("all", "", 3, ["last"]):
+        with pytest.raises(OptionError, match="layers must be one of last, multi; got"):
+            hear_byols.load_model("random_cnn", layers=layers)
 
 
 def test_opensmile_has_no_layers():

@@ -44,7 +44,7 @@ def whole(model, audio):
         return model.scene_embeddings(audio)
 
 
-@pytest.mark.parametrize("n_frames", [513, 514, 520, 523, 527, 767, 768, 1024, 1025, 1039])
+@pytest.mark.parametrize("n_frames", [513, 520, 767, 768, 1025])
 @pytest.mark.parametrize("encoder", SIZES)
 def test_stretches_equal_the_whole(monkeypatch, encoder, n_frames):
     """Also where the last stretch is a frame long, and where strides do not divide the number of frames."""
@@ -55,8 +55,9 @@ def test_stretches_equal_the_whole(monkeypatch, encoder, n_frames):
     assert (model.scene_embeddings(audio) - expected).abs().max() < 2e-6 * expected.abs().max()
 
 
-@pytest.mark.parametrize("mode", ["dataset", "clip", "halfway", "original"])
-@pytest.mark.parametrize("layers", ["last", "multi"])
+@pytest.mark.parametrize(
+    ("layers", "mode"), [("last", "clip"), *(("multi", mode) for mode in ("dataset", "clip", "halfway", "original"))]
+)
 def test_every_normalization_and_both_kinds_of_layers(monkeypatch, layers, mode):
     model = make("cnn", layers, mode)
     audio = sound(900)

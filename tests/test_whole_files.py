@@ -66,12 +66,12 @@ def test_whole_files_are_read_whole_and_tags_do_not_matter(tmp_path, form):
         assert len(decode_bytes(variant, "x")) / RATE == pytest.approx(SECONDS, abs=0.05)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
 @pytest.mark.parametrize("form", FORMS)
-def test_files_that_were_cut_off_are_refused(tmp_path, form, share):
+def test_files_that_were_cut_off_are_refused(tmp_path, form):
     content = encoded(form)
-    with pytest.raises(InputError, match=r"x\.bin: (is cut off|is damaged|cannot be read)"):
-        seconds_of(content[: int(len(content) * share)], tmp_path)
+    for share in (0.3, 0.6, 0.97):
+        with pytest.raises(InputError, match=r"x\.bin: (is cut off|is damaged|cannot be read)"):
+            seconds_of(content[: int(len(content) * share)], tmp_path)
 
 
 @pytest.mark.parametrize("form", ["wav", "rf64", "w64", "aiff", "au", "mp3", "nist", "svx"])

@@ -30,13 +30,16 @@ def test_load_model_takes_a_teachers_name(added):
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-@pytest.mark.parametrize(("n_samples", "frame_ms"), [(1, 1000), (5000, 30), (40000, 200), (150000, 1000)])
-def test_a_timestamp_holds_the_frames_of_its_window(name, n_samples, frame_ms):
+def test_a_timestamp_holds_the_frames_of_its_window(name):
+    for n_samples, frame_ms in [(1, 1000), (5000, 30), (40000, 200), (150000, 1000)]:
+        check_windows(name, random_teacher(name), sounds(2, n_samples), frame_ms)
+
+
+def check_windows(name, teacher, audio, frame_ms):
     """One window after the other, the slow and obvious way."""
-    teacher, audio = random_teacher(name), sounds(2, n_samples)
     model = TeacherModel(teacher, TEACHERS[name], frame_ms=frame_ms, hop_ms=250)
     vectors, times = model.timestamp_embeddings(audio)
-    assert times[0].tolist() == Framing(frame_ms, 250, 16000).timestamps_ms(n_samples)
+    assert times[0].tolist() == Framing(frame_ms, 250, 16000).timestamps_ms(audio.shape[1])
     frames, centres = get_timestamp_embeddings(audio, teacher)
     for vector, time in zip(vectors.unbind(1), times[0], strict=True):
         inside = (centres[0] - time).abs() <= frame_ms / 2

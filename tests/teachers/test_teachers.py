@@ -45,24 +45,24 @@ def test_frames_have_the_size_that_is_announced(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("n_samples", [1, 777, 16000, 40001])
-def test_a_batch_does_not_matter(name, n_samples):
-    teacher, audio = random_teacher(name), sounds(4, n_samples)
-    together = teacher(audio)
-    for i in range(4):
-        assert_close(together[i : i + 1], teacher(audio[i : i + 1]))
+def test_a_batch_does_not_matter(name):
+    teacher = random_teacher(name)
+    for audio in (sounds(4, n_samples) for n_samples in (1, 777, 40001)):
+        together = teacher(audio)
+        for i in range(4):
+            assert_close(together[i : i + 1], teacher(audio[i : i + 1]))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("n_samples", [1, 256, 257, 641, 12513, 140001])
-def test_any_length_of_silence_gives_finite_frames_inside_the_clip(name, n_samples):
+def test_any_length_of_silence_gives_finite_frames_inside_the_clip(name):
     teacher = random_teacher(name)
-    frames, times = get_timestamp_embeddings(torch.zeros(1, n_samples), teacher)
-    assert bool(torch.isfinite(frames).all())
-    assert frames.shape[1] >= 1
-    steps = times[0].diff()
-    assert bool((steps == teacher.frame_ms).all())
-    assert times[0, -1] - times[0, 0] <= n_samples / 16 + teacher.frame_ms
+    for n_samples in (1, 256, 257, 641, 12513, 140001):
+        frames, times = get_timestamp_embeddings(torch.zeros(1, n_samples), teacher)
+        assert bool(torch.isfinite(frames).all())
+        assert frames.shape[1] >= 1
+        steps = times[0].diff()
+        assert bool((steps == teacher.frame_ms).all())
+        assert times[0, -1] - times[0, 0] <= n_samples / 16 + teacher.frame_ms
 
 
 @pytest.mark.parametrize("n_frames", [1, 4, 5, 9, 12])
