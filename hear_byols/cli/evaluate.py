@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         plan,
         cache=Path(args.cache) if args.cache else None,
         progress=not args.quiet,
-        tell=lambda line: None if args.quiet else print(line, file=sys.stderr, flush=True),
+        log=lambda line: None if args.quiet else print(line, file=sys.stderr, flush=True),
     )
     report = write_report(outcome, output, [model.label for model in models])
     for failure in outcome.failures:

@@ -95,7 +95,7 @@ def evaluate(
     *,
     cache: Path | None = None,
     progress: bool = False,
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Evaluate every model on every task.
 
@@ -110,7 +110,7 @@ def evaluate(
         plan: probes, seeds and so on.
         cache: folder of the embeddings, by default ``output/embeddings``.
         progress: show bars.
-        tell: told one line a result.
+        log: called with one line a result.
 
     Raises:
         OutputError: results cannot be written.
@@ -122,18 +122,18 @@ def evaluate(
             scorer = make_scorer(read_task(folder))
         except HearByolsError as error:
             outcome.failures.append(MissingResult("", folder.name, str(error)))
-            tell(f"{folder.name}: {error}")
+            log(f"{folder.name}: {error}")
             continue
         for model in models:
             try:
                 for record in _evaluate_one(model, scorer, output, plan, cache, progress):
                     outcome.records.append(record)
-                    tell(_line(record))
+                    log(_line(record))
             except OutputError:
                 raise
             except HearByolsError as error:
                 outcome.failures.append(MissingResult(model.label, folder.name, str(error)))
-                tell(f"{folder.name}, {model.label}: failed: {error}")
+                log(f"{folder.name}, {model.label}: failed: {error}")
     return outcome
 
 
