@@ -6,10 +6,11 @@ All positions derive from the exact rational hop, never from a hop rounded to sa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import torch
@@ -116,10 +117,17 @@ class Columns:
     Args:
         rows: distinct columns, and one of zeros behind them [shape=(n_clips, n_rows + 1, ...)].
         at: the row of each window's columns, int64 on the CPU [shape=(n_windows, n_columns)].
+        n_kept: how many of the rows, the first ones, were there before these windows came.
     """
 
     rows: Tensor
     at: Tensor
+    n_kept: int = 0
+
+    @property
+    def new(self) -> Tensor:
+        """Rows that were computed for these windows."""
+        return self.rows[:, self.n_kept : -1]
 
     def of_windows(self) -> Tensor:
         """All columns of each window: [shape=(n_clips, n_windows, n_columns, ...)]."""
@@ -153,24 +161,35 @@ class SharedColumns:
         shared = torch.unique(starts[:, None] + inner * self.spacing)
         return len(shared) + len(starts) * (len(self.inside) - len(inner))
 
-    def __call__(self, starts: Tensor, compute: Callable[[Tensor, Tensor], Tensor]) -> Columns:
+    def __call__(self, starts: Tensor, compute: Callable[[Tensor, Tensor], Iterable[Tensor]]) -> Columns:
         """Columns of further windows.
 
         Args:
             starts: int64 on the CPU [shape=(n_windows,)] first samples of the windows, ascending, and none before the
                 last one of the call before.
-            compute: gives the columns [shape=(n_clips, n, ...)] of windows [shape=(n,)], by number in this call, at
-                places [shape=(n,)] in them.
+            compute: gives the columns [shape=(n_clips, n, ...)], in one part or more along the second axis, of windows
+                [shape=(n,)], by number in this call, at places [shape=(n,)] in them.
         """
         first = int(starts[0])
         kept = tuple(position - first for position in self._positions)
         plan = _plan(tuple(self.inside.tolist()), self.spacing, tuple((starts - first).tolist()), kept)
-        new = compute(plan.windows, plan.places)
-        before = new[:, :0] if self._kept is None else self._kept
-        rows = torch.cat([before, new, torch.zeros_like(new[:, :1] if len(new[0]) else before[:, :1])], 1)
+        before = [] if self._kept is None else [self._kept]
+        rows = _followed_by_zeros(chain(before, compute(plan.windows, plan.places)), len(kept) + len(plan.windows))
         self._positions = tuple(position + first for position in plan.positions)
         self._kept = rows.index_select(1, plan.keep.to(rows.device))
-        return Columns(rows, plan.at)
+        return Columns(rows, plan.at, len(kept))
+
+
+def _followed_by_zeros(parts: Iterable[Tensor], n_rows: int) -> Tensor:
+    """Parts that have ``n_rows`` along their second axis, and a row of zeros; each is copied while it is near."""
+    first = 0
+    for part in parts:
+        if first == 0:
+            rows = part.new_empty(len(part), n_rows + 1, *part.shape[2:])
+        rows[:, first : first + part.shape[1]] = part
+        first += part.shape[1]
+    rows[:, first:] = 0
+    return rows
 
 
 @dataclass(frozen=True)

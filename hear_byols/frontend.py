@@ -8,7 +8,7 @@ takes its segments every ``hop_length`` samples; overlapping windows take each d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -22,7 +22,9 @@ from hear_byols.framing import SharedColumns
 from hear_byols.normalization import Moments
 
 LOG_OFFSET = torch.finfo(torch.float32).eps  # added to the mel power before the logarithm
-_MAX_VALUES = 8192 * 1024  # of FFT frames in memory at a time: their spectra are 34 MB
+_MAX_VALUES = {"cpu": 512 * 1024}  # of FFT frames in memory at a time: a processor keeps so many near
+_MAX_VALUES_GPU = 8192 * 1024  # whose spectra are 34 MB
+_MAX_KNOWN = 4 * 1024 * 1024  # values of frames that are held to be used again, 17 MB: minutes of windows of 50 ms hop
 
 
 def mel_filterbank(config: FrontendConfig) -> Tensor:
@@ -99,6 +101,10 @@ class LogMel(nn.Module):
         """Number of spectrogram frames of a clip of ``n_samples``."""
         return 1 + n_samples // self.config.hop_length
 
+    def n_together(self, audio: Tensor) -> int:
+        """Frames of each clip of [shape=(n_clips, n_samples)] that are transformed at a time."""
+        return max(1, _MAX_VALUES.get(audio.device.type, _MAX_VALUES_GPU) // self.config.n_fft // len(audio))
+
     def segments_log_mel(self, segments: Tensor) -> Tensor:
         """Turn pieces of signal, each ``win_length`` samples long, into log-mel frames.
 
@@ -140,7 +146,7 @@ class LogMel(nn.Module):
             [shape=(n_clips, n_mels, stop - first)].
         """
         hop, length = self.config.hop_length, self.config.win_length
-        step = max(1, _MAX_VALUES // self.config.n_fft // len(audio))
+        step = self.n_together(audio)
         blocks = []
         for i in range(first, stop, step):
             start = i * hop - self.context
@@ -189,7 +195,9 @@ class SharedSpectrogram:
         """Frames of the windows of a signal: what gives each distinct one once, by :meth:`frames`."""
         return SharedColumns(self.inside, self.log_mel.config.hop_length)
 
-    def frames(self, audio: Tensor, starts: Tensor, windows: Tensor, places: Tensor) -> Tensor:
+    def frames(
+        self, audio: Tensor, starts: Tensor, windows: Tensor, places: Tensor, known: Tensor | None = None
+    ) -> Iterator[Tensor]:
         """Compute frames of windows.
 
         Args:
@@ -197,26 +205,40 @@ class SharedSpectrogram:
             starts: int64 [shape=(n_windows,)] first samples of the windows, on the CPU.
             windows: the number of each frame's window [shape=(n,)].
             places: its place therein, likewise.
+            known: all that was yielded before, for the same arguments.
 
-        Returns:
-            [shape=(n_clips, n, n_mels)].
+        Yields:
+            [shape=(n_clips, n, n_mels)] in parts along the second axis.
         """
-        step = max(1, _MAX_VALUES // self.log_mel.config.n_fft // len(audio))
-        length, parts = self.log_mel.config.win_length, []
+        if known is not None:
+            yield known
+            return
+        step = self.log_mel.n_together(audio)
+        length = self.log_mel.config.win_length
         views = F.pad(audio, (0, max(0, length - audio.shape[1]))).unfold(1, length, 1)  # shorter: none is inside
         for window, place in zip(windows.split(step), places.split(step), strict=True):
             inside = self.inside[place]
             first = (starts[window] + self._samples[place, 0])[inside].to(audio.device)
             samples = (starts[window, None] + self._samples[place])[~inside].to(audio.device)
-            parts.append(self.log_mel.segments_log_mel(torch.cat([views[:, first], audio[:, samples]], 1)))
-        return torch.cat(parts, 1)
+            yield self.log_mel.segments_log_mel(torch.cat([views[:, first], audio[:, samples]], 1))
 
-    def moments(self, stretches: Iterable[tuple[int, Tensor, Tensor]], n_clips: int) -> Moments:
-        """Statistics of the spectrograms of all windows of clips of equal length, from ``Framing.stretches``."""
-        moments, shared = Moments(n_clips, self.log_mel.window.device), self.shared()
+    def moments(
+        self, stretches: Iterable[tuple[int, Tensor, Tensor]], n_clips: int, known: list[Tensor] | None = None
+    ) -> Moments:
+        """Statistics of the spectrograms of all windows of clips of equal length.
+
+        Args:
+            stretches: from ``Framing.stretches``.
+            n_clips: of them.
+            known: takes what :meth:`frames` gave for the first stretches, as many as there is room for.
+        """
+        moments, shared, room = Moments(n_clips, self.log_mel.window.device), self.shared(), _MAX_KNOWN
         for _, starts, signal in stretches:
             columns = shared(starts, partial(self.frames, signal, starts - starts[0]))
             moments.update(columns.rows, torch.bincount(columns.at.flatten(), minlength=columns.rows.shape[1]))
+            room -= columns.new.numel()
+            if known is not None and room >= 0:
+                known.append(columns.new)
         return moments
 
     def __call__(self, audio: Tensor, starts: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ are made lazily from stretches of the signal, and batches hold a limited number 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
 _FRAMES_PER_BATCH = {"cpu": 2048}
 _FRAMES_PER_BATCH_GPU = 65536
 
+Frames = Callable[[Tensor, Tensor], Iterable[Tensor]]  # gives spectrogram frames, see SharedSpectrogram.frames
 Statistics = tuple[Tensor | float, Tensor | float]  # mean and spread
 _UNUSED = (0.0, 1.0)  # instead of those of the call, where the mode is another than "original"
 
@@ -205,20 +206,19 @@ class EmbeddingModel(nn.Module):
         return WindowEncoder(self.encoder, self.shared_spectrogram.shared(), self.framing)
 
     def encode_windows(
-        self, windows: WindowEncoder, signal: Tensor, starts: Tensor, norm: Statistics, encoder: MultilayerEncoder
+        self, windows: WindowEncoder, starts: Tensor, frames: Frames, norm: Statistics, encoder: MultilayerEncoder
     ) -> Tensor:
         """Encode further windows of a signal: float32 [shape=(n_clips, n_windows, timestamp_embedding_size)].
 
         Args:
             windows: from :meth:`window_encoder`.
-            signal: from the first window's start to the last one's end [shape=(n_clips, n_samples)].
             starts: of the windows, int64 on the CPU [shape=(n_windows,)].
+            frames: of ``shared_spectrogram``.
             norm: mean and spread.
             encoder: that :meth:`inference` yields.
         """
-        frames = partial(self.shared_spectrogram.frames, signal, starts - starts[0])
         with autocast(self.precision, self.device):
-            return windows(starts, lambda *which: standardize(frames(*which), *norm), encoder).float()
+            return windows(starts, lambda *which: (standardize(x, *norm) for x in frames(*which)), encoder).float()
 
     def _embed_clips(self, audio: Tensor, encoder: MultilayerEncoder, places: Sequence[int] = (0,)) -> Tensor:
         seconds = audio.shape[1] / self.sample_rate
@@ -267,8 +267,9 @@ class EmbeddingModel(nn.Module):
         result = audio.new_empty(n_clips, n_windows, self.timestamp_embedding_size)
         n_batch = self.batch_for(self.window_encoder().n_frames)
 
-        def moments(clips: Tensor) -> Moments:
-            return self.shared_spectrogram.moments(self.framing.stretches(clips, n_batch // len(clips)), len(clips))
+        def moments(clips: Tensor, known: list[Tensor] | None = None) -> Moments:
+            stretches = self.framing.stretches(clips, n_batch // len(clips))
+            return self.shared_spectrogram.moments(stretches, len(clips), known)
 
         call: Statistics = _UNUSED
         if self.normalization == "original":
@@ -277,12 +278,13 @@ class EmbeddingModel(nn.Module):
             call = mean / (n_clips * n_windows), std / (n_clips * n_windows)
         n_together = max(1, n_batch // n_windows)
         for first in range(0, n_clips, n_together):
-            clips, windows = audio[first : first + n_together], self.window_encoder()
-            norm = self._statistics(lambda: moments(clips), call)  # noqa: B023 - called at once, as below
+            clips, windows, known = audio[first : first + n_together], self.window_encoder(), []
+            norm = self._statistics(lambda: moments(clips, known), call)  # noqa: B023 - called at once, as below
             for i, starts, signal in self.framing.stretches(clips, n_batch // len(clips)):
-                vectors, n = self.encode_windows(windows, signal, starts, norm, encoder), len(starts)
-                name = partial(self._window_name, place + first, i, n)
-                check_vectors(vectors.flatten(0, 1), name)
+                done = known.pop(0) if known else None
+                frames = partial(self.shared_spectrogram.frames, signal, starts - starts[0], known=done)
+                vectors, n = self.encode_windows(windows, starts, frames, norm, encoder), len(starts)
+                check_vectors(vectors.flatten(0, 1), partial(self._window_name, place + first, i, n))
                 result[first : first + n_together, i : i + n] = vectors
         times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
         return result, times.repeat(n_clips, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -107,8 +108,9 @@ class StreamingEmbedder:
                 starts = torch.tensor(self._framing.starts(i, min(i + step, stop)), device="cpu")
                 first, last = (int(start) - self._first for start in (starts[0], starts[-1]))
                 stretch = signal[None, first : last + self._framing.frame_samples]
+                frames = partial(model.shared_spectrogram.frames, stretch, starts - starts[0])
                 norm = model.config.normalization.of_dataset
-                embedded = model.encode_windows(self._windows, stretch, starts, norm, encoder)[0]
+                embedded = model.encode_windows(self._windows, starts, frames, norm, encoder)[0]
                 vectors[i - self._next :][: len(starts)] = embedded
         times = [i * self._framing.hop_ms for i in range(self._next, stop)]
         check_vectors(vectors, lambda row: f"the window at {times[row]:g} ms of the stream")

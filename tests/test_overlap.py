@@ -73,11 +73,24 @@ def assert_same(got: torch.Tensor, wanted: torch.Tensor) -> None:
     mode=st.sampled_from(["dataset", "clip", "halfway"]),
     layers=st.sampled_from(["last", "multi"]),
     batch_size=st.sampled_from([None, 1, 3, 8]),
+    room=st.sampled_from([0, 20_000, 1 << 22]),
 )
-def test_any_windows_equal_window_by_window(frame_ms, hop_ms, n_samples, n_clips, mode, layers, batch_size):
+def test_any_windows_equal_window_by_window(frame_ms, hop_ms, n_samples, n_clips, mode, layers, batch_size, room):
     model = make_model(mode, layers, frame_ms=frame_ms, hop_ms=hop_ms, batch_size=batch_size)
     audio = noise(n_clips, n_samples)
-    assert_same(model.timestamp_embeddings(audio)[0], window_by_window(model, audio))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hear_byols.frontend._MAX_KNOWN", room)
+        assert_same(model.timestamp_embeddings(audio)[0], window_by_window(model, audio))
+
+
+@pytest.mark.parametrize("hop_ms", [33.3, 50])
+def test_a_frame_is_transformed_once_for_statistics_and_vectors(hop_ms, monkeypatch):
+    model, n_frames = make_model("clip", hop_ms=hop_ms), []
+    segments_log_mel = model.log_mel.segments_log_mel
+    monkeypatch.setattr(model.log_mel, "segments_log_mel", lambda x: n_frames.append(x.shape[1]) or segments_log_mel(x))
+    model.timestamp_embeddings(noise(1, 48000))
+    n_windows = model.framing.n_windows(48000)
+    assert sum(n_frames) <= (n_windows * 101 if hop_ms == 33.3 else n_windows * 4 + 397)
 
 
 @settings(max_examples=12, deadline=None)

@@ -44,11 +44,12 @@ class ConvBlock(nn.Module):
         weight = weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
         def convolve(x: Tensor) -> Tensor:  # (n, 3, mel, channels): time lies where images have their height
-            maps = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=(0, 1))
-            return F.relu(F.max_pool2d(maps, (1, 2))).permute(0, 2, 3, 1)[:, 0]
+            maps = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=(0, 1)).permute(0, 2, 3, 1)[:, 0]
+            pairs = maps[:, : maps.shape[1] // 2 * 2].unflatten(1, (-1, 2))
+            return torch.maximum(pairs[:, :, 0], pairs[:, :, 1])
 
         yield Step(convolve, self.conv.kernel_size[1], padding=1)
-        yield Step(lambda x: torch.maximum(x[:, 0], x[:, 1]), 2, stride=2, is_map=is_map)
+        yield Step(lambda x: F.relu(torch.maximum(x[:, 0], x[:, 1])), 2, stride=2, is_map=is_map)
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         """The same, a few items or a stretch of one at a time: the large maps before pooling are never there whole."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -49,13 +49,13 @@ class WindowEncoder:
         self.n_frames = max(n_frames // 4, min(n_frames, n_own + hop_frames)) if self._shared[1:] else n_frames
 
     def __call__(
-        self, starts: Tensor, frames: Callable[[Tensor, Tensor], Tensor], encoder: MultilayerEncoder
+        self, starts: Tensor, frames: Callable[[Tensor, Tensor], Iterable[Tensor]], encoder: MultilayerEncoder
     ) -> Tensor:
         """Embed further windows: [shape=(n_clips, n_windows, embedding_size)].
 
         Args:
             starts: first samples of the windows, as for :class:`SharedColumns`.
-            frames: gives standardized frames [shape=(n_clips, n, n_mels)], likewise.
+            frames: gives standardized frames [shape=(n_clips, n, n_mels)], in parts, likewise.
             encoder: in evaluation mode, of the same weights in all calls.
         """
         columns = self._shared[0](starts, frames)
@@ -72,13 +72,11 @@ class WindowEncoder:
         return vectors.unflatten(0, sequence.shape[:2])
 
 
-def _compute(step: Step, columns: Columns, windows: Tensor, places: Tensor) -> Tensor:
-    """Columns of windows, by number, at places in them: [shape=(n_clips, n, ...)]."""
+def _compute(step: Step, columns: Columns, windows: Tensor, places: Tensor) -> Iterator[Tensor]:
+    """Columns of windows, by number, at places in them: [shape=(n_clips, n, ...)], in parts."""
     zeros = columns.rows.shape[1] - 1
     padded = F.pad(columns.at, (step.padding, step.padding), value=zeros)
     inputs = padded.unfold(1, step.n_inputs, step.stride)[windows, places]
-    parts = []
     for part in inputs.split(_PIECE if step.n_inputs > 1 else max(len(inputs), 1)):
         taken = columns.take(part)
-        parts.append(step.compute(taken.flatten(0, 1)).unflatten(0, taken.shape[:2]))
-    return torch.cat(parts, 1)
+        yield step.compute(taken.flatten(0, 1)).unflatten(0, taken.shape[:2])
