@@ -187,4 +187,4 @@ def test_options_that_cannot_be(tmp_path, capsys, arguments, message):
 def test_without_ray_the_extra_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["embed", str(tmp_path), "-o", str(tmp_path / "out"), "--engine", "ray"]) == 2
-    assert "pip install 'hear_byols[ray]'" in capsys.readouterr().err
+    assert 'pip install "hear_byols[ray]"' in capsys.readouterr().err
