@@ -29,6 +29,7 @@ from hear_byols.weights import original, registry
 from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
 from hear_byols.weights.locate import cache_dir, local_file, locate, shipped_dir
 
+CHECKOUT = Path(__file__).resolve().parents[1] / "checkpoints"
 CONTENT = bytes(range(256)) * 512  # 128 KiB
 LARGE = bytes(24 << 20)  # the Hub's client writes in pieces of 10 MiB
 
@@ -109,7 +110,7 @@ def test_every_shipped_record_matches_its_file():
         record = registry.find_record(name)
         if record.source not in ("shipped", "checkout"):
             continue
-        path = local_file(record)
+        path = CHECKOUT / record.file if record.source == "checkout" else local_file(record)
         assert path is not None, f"{record.file} of record {name!r} is not in {shipped_dir().name}/"
         content = path.read_bytes()
         assert (record.size, record.sha256) == (len(content), sha256(content)), (
