@@ -30,7 +30,7 @@ NEEDS = {
     "hear-byols export": "onnxscript",
     "hear-byols cka": "matplotlib",
 }
-NEEDS |= {'load_model("opensmile")': "opensmile"}
+NEEDS |= {'load_model("opensmile")': "opensmile", "hear-byols classify": "sklearn"}
 NEEDS |= {"transformers": "transformers", "datasets": "datasets", "xares": "xares", "mteb": "mteb"}
 NEEDS |= {"hear-byols evaluate": "sed_eval", "hear_byols.analysis": "matplotlib", "hear-byols pretrain": "lightning"}
 # Pages with tests of their own, or of measurements.
