@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hear_byols.cli.options import add_command, add_device, add_model, print_failures
-
-if TYPE_CHECKING:
-    pass
 
 _TRAIN = """\
 Learn a classifier from labelled audio: a folder with a sub-folder for each class, a table (CSV) path,label[,group], or
