@@ -113,6 +113,21 @@ def test_of_every_encoder(tmp_path, encoder, mode):
 
 
 def test_timestamps_too(windows):
+    check_timestamps(windows)
+
+
+def test_timestamps_that_share_frames_compute_them_once(tmp_path):
+    exported = export(tmp_path, make_model("cnn", "clip", frame_ms=123.4, hop_ms=50), timestamps=True)
+    check_timestamps(exported)
+    graph, n_frames = exporting._build(exported.model, True), []
+    graph.log_mel.register_forward_hook(
+        lambda module, inputs, output: n_frames.append(output.shape[0] * output.shape[2])
+    )
+    graph(noise(1, 16000))
+    assert sum(n_frames) <= 21 * 4 + 110
+
+
+def check_timestamps(windows: Exported) -> None:
     session = open_session(windows.path, threads=1)
     for shape in [(1, 1), (2, 800), (1, 1603), (3, 16000)]:
         audio = noise(*shape)

@@ -1,8 +1,8 @@
 """What an ONNX file computes, as torch modules that the exporter can follow: waveform in, embeddings out.
 
 They equal :class:`hear_byols.model.EmbeddingModel` within float32 rounding. What differs is the way: the Fourier
-transform is a convolution with windowed cosines and sines, edges are one gathering of samples, and every window of
-timestamps has its own spectrogram.
+transform is a convolution with windowed cosines and sines, edges are one gathering of samples, and windows share the
+frames of their spectrograms only where they begin whole frames apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hear_byols.config import NormalizationConfig
 from hear_byols.framing import Framing
-from hear_byols.frontend import LOG_OFFSET, LogMel
+from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram
 from hear_byols.normalization import MIN_STD, halfway
 
 
@@ -34,6 +34,7 @@ class ConvolvedLogMel(nn.Module):
         super().__init__()
         config = log_mel.config
         self.hop_length = config.hop_length
+        self.win_length = config.win_length
         self.context = log_mel.context
         bank = log_mel.bank.detach().cpu()
         bins = torch.nonzero(bank.amax(1)).flatten()  # the others reach no mel band
@@ -98,21 +99,47 @@ class TimestampGraph(nn.Module):
         self.encoder = exportable(encoder)
         self.normalization = normalization
         self.framing = framing
+        inside = SharedSpectrogram(log_mel, framing.frame_samples).inside.tolist()
+        whole_frames = framing.hop_samples % log_mel.config.hop_length == 0
+        self.shares_frames = whole_frames and any(inside) and not inside[-1]
+        self.inside = [place for place, is_inside in enumerate(inside) if is_inside]
         self.register_buffer("hop_ms", torch.tensor(framing.hop_ms, dtype=torch.float64))  # exported as it is
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """[shape=(batch, n_samples)] -> [shape=(batch, n_windows, size)], [shape=(batch, n_windows)] in ms."""
         batch, n_samples = waveform.shape
-        length, context = self.framing.frame_samples, self.log_mel.context
         top, bottom = self.framing.hop_samples.as_integer_ratio()
         windows = torch.arange(n_samples * bottom // top + 1)
         starts = (2 * windows * top + bottom) // (2 * bottom) - self.framing.padding[0]  # as Framing.starts
-        positions = starts[:, None] + _reflect(torch.arange(length + 2 * context) - context, length)
-        spectrograms = self.log_mel(_gather(waveform, positions).flatten(0, 1))
-        spectrograms = spectrograms.unflatten(0, (batch, windows.shape[0]))
+        if self.shares_frames:
+            spectrograms = self._shared_spectrograms(waveform, starts)
+        else:
+            spectrograms = self._spectrograms(waveform, starts, self._positions())
         vectors = self.encoder(_standardize(spectrograms, self.normalization).flatten(0, 1)[:, None])
         times = (windows.double() * self.hop_ms).float()
         return vectors.unflatten(0, (batch, windows.shape[0])), times.expand(batch, -1)
+
+    def _positions(self) -> Tensor:
+        """Of the samples that a window's spectrogram takes, counted from the window's start."""
+        length, context = self.framing.frame_samples, self.log_mel.context
+        return _reflect(torch.arange(length + 2 * context) - context, length)
+
+    def _spectrograms(self, waveform: Tensor, starts: Tensor, positions: Tensor) -> Tensor:
+        """Of samples at ``positions`` in windows: [shape=(batch, n_windows, n_mels, n_frames)]."""
+        signals = _gather(waveform, starts[:, None] + positions)
+        return self.log_mel(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
+
+    def _shared_spectrograms(self, waveform: Tensor, starts: Tensor) -> Tensor:
+        """The same of windows that begin whole frames apart: what depends on the signal alone is computed once."""
+        hop, length = self.log_mel.hop_length, self.log_mel.win_length
+        first, last = self.inside[0], self.inside[-1]
+        step, positions = int(self.framing.hop_samples), self._positions()
+        n_samples = (starts.shape[0] - 1) * step + (last - first) * hop + length
+        frames = self.log_mel(_gather(waveform, starts[0] + positions[first * hop] + torch.arange(n_samples)))
+        places = torch.arange(starts.shape[0])[:, None] * (step // hop) + torch.arange(last - first + 1)
+        before = self._spectrograms(waveform, starts, positions[: (first - 1) * hop + length])
+        after = self._spectrograms(waveform, starts, positions[(last + 1) * hop :])
+        return torch.cat([before, frames[:, :, places].transpose(1, 2), after], 3)
 
 
 def _gather(waveform: Tensor, positions: Tensor) -> Tensor:
