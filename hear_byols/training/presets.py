@@ -99,7 +99,7 @@ _SELF_SUPERVISED = {
 
 def _shipped() -> dict[str, Preset]:
     rows = {}
-    for encoder, own in (("cnn", {}), ("cvt", {"steps": 1500, "restarts": (800,)})):
+    for encoder, own in (("cnn", {}), ("cvt", {"steps": 5000, "restarts": (800, 1500)})):
         for kind, settings in (("hybrid", {**_TAUGHT, **own}), ("byols", _SELF_SUPERVISED)):
             name = f"{encoder}_{kind}"
             rows[name] = Preset(f"the shipped {name}", "openly licensed audio", {"encoder": encoder, **settings})

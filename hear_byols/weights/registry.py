@@ -72,9 +72,9 @@ _RECORDS = (
         "cvt_hybrid",
         "cvt",
         2048,
-        "dcc8ac2caa35ae24696f760ecb4e8672c447a031ffd38bfe9c6023e9371337b2",
-        10069125,
-        "192,000",
+        "4364eba80c78f4d1a6ef597abf30fdba2d77a3c02a2f8a1b83a7d66ec27b016f",
+        10067559,
+        "640,000",
     ),
     _shipped(
         "cvt_byols",
