@@ -1,6 +1,6 @@
 """Speed of what is deployed: ONNX files beside torch, latency of streaming, workers of the engine ray.
 
-    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--repeats 5]
+    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--repeats 5] [--int8]
     python benchmarks/deploy.py streaming [--models cvt_hybrid] [--chunk-ms 50 1000] [--seconds 30]
     python benchmarks/deploy.py ray [--workers 1 2] [--files 200] [--seconds 20]
 
@@ -46,10 +46,11 @@ def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
         assert isinstance(model, EmbeddingModel)
         for kind in ("scene", "timestamps"):
             with tempfile.TemporaryDirectory() as folder:
-                export = export_onnx(model, Path(folder) / "model.onnx", timestamps=kind == "timestamps")
+                path = Path(folder) / "model.onnx"
+                export = export_onnx(model, path, timestamps=kind == "timestamps", int8=args.int8)
                 session = open_session(export.path, threads=1)
             for _, n_clips, seconds in (case for case in ONNX_CASES if case[0] == kind):
-                row = {"model": name, "output": kind, "clips": n_clips, "seconds": seconds}
+                row = {"model": name + args.int8 * ", int8", "output": kind, "clips": n_clips, "seconds": seconds}
                 rows.append(row | onnx_case(model, session, kind, n_clips, seconds, args.repeats))
     return rows
 
@@ -194,6 +195,7 @@ def main() -> None:
     parser.add_argument("what", choices=("onnx", "streaming", "ray"))
     parser.add_argument("--models", nargs="+")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--int8", action="store_true")
     parser.add_argument("--chunk-ms", nargs="+", type=float, default=[50, 1000])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])

@@ -50,7 +50,8 @@ RESULTS = (
         "Seven small tasks",
         "models+peers",
         "Accuracy in % of a ridge probe on public tasks in HEAR format: stand-ins, *not* HEAR scores, so none "
-        "may stand beside the paper's. The last three are by `hear-byols evaluate`. What the shipped models heard: "
+        "may stand beside the paper's. int8: by `export --int8`. The last three are by `hear-byols evaluate`. What the "
+        "shipped models heard: "
         "[models](models.md#data).",
     ),
     Result(
@@ -103,6 +104,15 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "python benchmarks/speed.py",
         lambda row: row["model"] in ("CNN", "CvT") or row["clip (s)"] == "8",
         ("original's peak GB", "original's growth"),
+    ),
+    Result(
+        "",
+        "speed_ways",
+        "CvT timestamps of 2 s compiled and in bfloat16, and how far their vectors are off. Matrix products alone "
+        "would be ratio / share, 1.7 times the original's way.",
+        "python benchmarks/speed.py --models CvT --calls timestamp --lengths 2 --turns 4 --ways ours compiled bfloat16 "
+        "original",
+        drop=("call", "clip (s)", "peak GB", "original's peak GB", "growth", "original's growth"),
     ),
     Result(
         "",

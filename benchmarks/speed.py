@@ -1,12 +1,15 @@
 """Speed and memory side by side: the package, the original's way on the same weights, YAMNet and openSMILE.
 
     python benchmarks/speed.py [--lengths 2 8] [--threads 1] [--models CNN CvT] [--device cuda --precision bfloat16]
+    python benchmarks/speed.py --models CvT --calls timestamp --lengths 2 --ways ours compiled bfloat16 original
+    python benchmarks/speed.py --models CNN --lengths 3600 --turns 1 --ways ours
 
 Prints a row a model, call and length of a clip as CSV: seconds of audio a second, those of the original's way
-(``reference.py``) and the ratio, the share of the machine's rate of matrix products, peak memory, and the power of the
-length that the time grows with. Every side is a process of its own; they take turns, so that other work of the machine
-hits all, and the best of the turns counts, in processor time where it is one thread. Three minutes on a core. YAMNet
-needs ``hear-byols teachers add yamnet``, openSMILE the extra ``opensmile``; what is not there is left out.
+(``reference.py``) and the ratio, the share of the machine's rate of matrix products, how far compiled and bfloat16
+vectors are off (of the largest component), peak memory, and the power of the length that the time grows with. Every
+side is a process of its own; they take turns, so that other work of the machine hits all, and the best of the turns
+counts, in processor time where it is one thread. Three minutes on a core. YAMNet needs ``hear-byols teachers add
+yamnet``, openSMILE the extra ``opensmile``; what is not there is left out.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import math
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import reference
@@ -49,7 +53,7 @@ class Side:
         command = [sys.executable, __file__, "--worker", json.dumps(settings)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.model, self.way, self.is_there = model, way, self._answer() == "ready"
-        self.best: dict[Case, dict[str, float]] = {}
+        self.best: dict[Case, dict[str, Any]] = {}
 
     def _answer(self) -> Any:
         assert self._process.stdout
@@ -72,7 +76,8 @@ def work(settings: dict[str, Any]) -> None:
     """Be a side: answer each case with its seconds, operations (on the first time) and the peak memory so far."""
     torch.set_num_threads(settings["threads"])
     own = settings["model"].startswith("random_")
-    options = {"normalization": "clip", "precision": settings["precision"]} if own else {}
+    precision = "bfloat16" if settings["way"] == "bfloat16" else settings["precision"]
+    options = {"normalization": "clip", "precision": precision} if own else {}
     try:
         model = hear_byols.load_model(settings["model"], **options).to(settings["device"])
     except HearByolsError as error:
@@ -80,15 +85,24 @@ def work(settings: dict[str, Any]) -> None:
         return print(json.dumps("missing"), flush=True)
     print(json.dumps("ready"), flush=True)
     flops: dict[Case, int] = {}
+    deviation: dict[Case, str] = {}
     for line in sys.stdin:
         call, seconds = case = tuple(json.loads(line))
         audio = (torch.rand(1, seconds * model.sample_rate) - 0.5).to(settings["device"])
         name = f"{call}_embeddings"
-        embed = getattr(model, name) if settings["way"] == "ours" else lambda a, n=name: getattr(reference, n)(a, model)
+        embed = getattr(model, name)
+        if settings["way"] == "original":
+            embed = partial(getattr(reference, name), model=model)
         if case not in flops:  # which also warms up
             with FlopCounterMode(display=False) as counter:
                 embed(audio)
             flops[case] = counter.get_total_flops()
+            if settings["way"] == "compiled":
+                model.encoder.forward = torch.compile(model.encoder.forward)
+            if settings["way"] in ("compiled", "bfloat16"):
+                wanted, got = getattr(reference, name)(audio, model), embed(audio)
+                got = got[0] if isinstance(got, tuple) else got
+                deviation[case] = f"{float((got - wanted).abs().max() / wanted.abs().max()):.1e}"
         clock = time.process_time if settings["threads"] == 1 and not audio.is_cuda else time.perf_counter
         start = clock()
         embed(audio)
@@ -96,7 +110,8 @@ def work(settings: dict[str, Any]) -> None:
             torch.cuda.synchronize()
         elapsed = clock() - start
         peak = torch.cuda.max_memory_allocated() if audio.is_cuda else peak_memory()
-        print(json.dumps({"seconds": elapsed, "flops": flops[case], "peak": peak}), flush=True)
+        found = {"seconds": elapsed, "flops": flops[case], "peak": peak, "deviation": deviation.get(case, "")}
+        print(json.dumps(found), flush=True)
     return None
 
 
@@ -116,16 +131,18 @@ def matrix_rate(args: argparse.Namespace) -> float:
 def rows(sides: list[Side], cases: list[Case], rate: float) -> list[dict[str, str]]:
     """A row a model and case."""
     found = []
-    for side in (side for side in sides if side.way == "ours"):
+    for side in (side for side in sides if side.way != "original"):
         other = next((s for s in sides if s.model == side.model and s.way == "original"), None)
         for case in cases:
             call, seconds = case
             best = side.best[case]
-            row = {"model": side.model, "call": call, "clip (s)": str(seconds)}
+            name = side.model if side.way == "ours" else f"{side.model}, {side.way}"
+            row = {"model": name, "call": call, "clip (s)": str(seconds)}
             row["audio x real time"] = f"{seconds / best['seconds']:.1f}"
             row["original's way"] = f"{seconds / other.best[case]['seconds']:.1f}" if other else ""
             row["ratio"] = f"{other.best[case]['seconds'] / best['seconds']:.2f}" if other else ""
             row["share of limit"] = f"{best['flops'] / rate / best['seconds']:.0%}" if other else ""
+            row["deviation"] = best["deviation"]
             row["peak GB"] = f"{best['peak'] / 1e9:.2f}"
             row["original's peak GB"] = f"{other.best[case]['peak'] / 1e9:.2f}" if other else ""
             found.append(row | {"growth": side.growth(call), "original's growth": other.growth(call) if other else ""})
@@ -142,7 +159,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of ours")
-    parser.add_argument("--alone", action="store_true", help="without the original's way")
+    ways = ("ours", "compiled", "bfloat16", "original")
+    parser.add_argument("--ways", nargs="+", choices=ways, default=("ours", "original"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -153,10 +171,8 @@ def main() -> None:
     if args.worker:
         return work(json.loads(args.worker))
     torch.set_num_threads(args.threads)
-    sides = [Side(model, "ours", args) for model in args.models]
-    if not args.alone:
-        own = [model for model in args.models if MODELS[model].startswith("random_")]
-        sides += [Side(model, "original", args) for model in own]
+    own = [model for model in args.models if MODELS[model].startswith("random_")]
+    sides = [Side(model, way, args) for way in args.ways for model in (args.models if way == "ours" else own)]
     sides = [side for side in sides if side.is_there]
     cases = [(call, seconds) for call in args.calls for seconds in sorted(args.lengths)]
     rate = 0.0
