@@ -57,7 +57,7 @@ RESULTS = (
     Result(
         "",
         "curve",
-        "`cnn_hybrid` over its training: means over the validation splits of the same tasks, audio in 16 bits.",
+        "Over the training: means over the validation splits of the same tasks, audio in 16 bits.",
     ),
     Result(
         "Events",
