@@ -156,7 +156,7 @@ class Trainer(Generic[Network]):
         free = FREE_ON_RESUME
         if self._begins_like(saved, state["total_steps"], state["n_steps"]):
             free = free | {"steps", "epochs", "restarts"}
-        for name in fields.keys() - free:
+        for name in (name for name in fields if name not in free):
             old, new = getattr(saved, name), getattr(self.config, name)
             if old != new:
                 raise CheckpointError(
