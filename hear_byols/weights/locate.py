@@ -1,8 +1,7 @@
 """From a model's name to a verified local file: path, shipped, cache, download, in this order.
 
-Downloads go to a temporary file, are verified and only then take their place, so that neither an interruption nor a
-concurrent download leaves a bad file. With ``HEAR_BYOLS_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` no socket is opened
-(``docs/checkpoints.md``).
+Downloads go to a temporary file, are verified and only then take their place, so that no interruption and no concurrent
+download leaves a bad file. With ``HEAR_BYOLS_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` no socket is opened.
 """
 
 from __future__ import annotations
