@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -209,8 +210,10 @@ def test_a_missing_or_damaged_shard_is_named(plan, two_teachers, tmp_path):
         Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))
 
 
-def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path, monkeypatch):
+def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HEAR_BYOLS_HOME", str(tmp_path / "empty"))
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(2)")  # a busy machine starts processes late
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     pool = load_pool([write_clips(tmp_path / "audio")], tmp_path / "cache")
     before = set(multiprocessing.active_children())
     heard = Lessons(LessonFolder(tmp_path / "lessons", plan, pool), 1)
@@ -218,3 +221,4 @@ def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path
         heard.batch(0, 8, slice(0, 8))
     heard.close()
     assert set(multiprocessing.active_children()) <= before
+    assert "hear-byols teachers add" in capfd.readouterr().err
