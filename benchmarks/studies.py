@@ -1,9 +1,10 @@
 """What decided the recipe of the hybrids: short runs that differ in one setting, by the validation splits of tasks.
 
-    python benchmarks/studies.py --data pretrain/*.tar --tasks tasks --output studies
+    python benchmarks/studies.py --data clean/*.tar --other other/*.tar --tasks tasks --output studies
 
-All runs hear the same lessons (features are extracted once, in OUTPUT/cache) for the same time: a step with L_ss costs
-8/3 of one without. Writes benchmarks/results/studies.csv; a run that is there is not repeated.
+All runs hear the same lessons (features are extracted once, below OUTPUT) for the same time: a step with L_ss costs
+8/3 of one without. One more hears as many lessons of the audio of ``--other`` too. Writes
+benchmarks/results/studies.csv; a run that is there is not repeated.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from hear_byols.training.presets import make_config
 from hear_byols.training.run import Hardware, pretrain
 
 RESULTS = Path(__file__).parent / "results" / "studies.csv"
-STEPS = 500
+STEPS = 300
 WITH_L_SS = round(4 * STEPS / (3 + 8 / 3))  # steps that cost the same if every fourth has L_ss
 ARMS: dict[str, dict] = {
     "as shipped": {},
+    "another seed": {"seed": 1},
     "no stretches of crops (part_weight 0)": {"part_weight": 0.0},
     "halfway normalization": {"normalization": "halfway"},
     "cosine instead of MSE": {"teacher_loss": "cosine"},
@@ -30,15 +32,17 @@ ARMS: dict[str, dict] = {
     "Smart Turn weighs twice": {"teacher_weights": (2.0, 1.0, 1.0, 1.0, 1.0)},
     "L_ss in every 4th step, equal cost": {"beta": 1.0, "self_supervised_every": 4, "steps": WITH_L_SS},
 }
+OTHER = "as shipped, with audio under other licences"
 
 
 def train(name: str, settings: dict, data: list[str], output: Path, workers: int) -> Path:
-    """The encoder of one run, trained unless it is there."""
+    """The encoder of one run, trained unless it is there; lessons are kept by the audio that they are made of."""
     config = make_config("cnn_hybrid", **{"steps": STEPS, "restarts": (), "feature_crops": 32 * 512, **settings})
     folder = output / name.replace(" ", "_")
     finished = folder / "finished"
     if not finished.exists():
-        pretrain(config, data, folder, output / "cache", Hardware("cpu", workers=workers), tensorboard=False)
+        cache = output / f"cache of {len(data)}"
+        pretrain(config, data, folder, cache, Hardware("cpu", workers=workers), tensorboard=False)
         finished.touch()
     return folder / "encoder.pth"
 
@@ -59,13 +63,15 @@ def main() -> None:
     """Run all arms and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--other", nargs="*", default=[])
     parser.add_argument("--tasks", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=1, help="processes that extract features")
     arguments = parser.parse_args()
     models = []
-    for name, settings in ARMS.items():
-        path = train(name, settings, arguments.data, arguments.output, arguments.workers)
+    for name in [*ARMS, *([OTHER] if arguments.other else [])]:
+        data = arguments.data + arguments.other * (name == OTHER)
+        path = train(name, ARMS.get(name, {}), data, arguments.output, arguments.workers)
         models += [f"{name}, {layers}={path}{json.dumps({'layers': layers})}" for layers in ("last", "multi")]
         write(validation(models, arguments.tasks, arguments.output))
 
@@ -76,7 +82,7 @@ def write(scores: dict[str, dict[str, float]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         tasks = sorted(next(iter(scores.values())))
         writer.writerow(["setting", *tasks, "mean", "mean, all layers"])
-        for name in ARMS:
+        for name in [*ARMS, OTHER]:
             last, multi = (scores.get(f"{name}, {layers}") for layers in ("last", "multi"))
             if last and multi:
                 means = [f"{sum(x.values()) / len(x):.1f}" for x in (last, multi)]
