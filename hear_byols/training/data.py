@@ -208,8 +208,8 @@ def _members(path: Path, file: BinaryIO, shard: tarfile.TarFile) -> Iterator[tup
             raise InputError(f"{path} holds more behind its end, at byte {shard.offset} of {size}: were files joined?")
 
 
-def _clip(content: bytes | InputError, name: str, sample_rate: int) -> np.ndarray | InputError:
-    """One file as mono int16, or why it cannot be used."""
+def _clip(content: bytes | InputError, name: str, sample_rate: int, loud: dict[str, float]) -> np.ndarray | InputError:
+    """One file as mono int16, or why it cannot be used; the peak goes into ``loud`` if it is beyond full scale."""
     if isinstance(content, InputError):
         return content
     try:
@@ -220,16 +220,18 @@ def _clip(content: bytes | InputError, name: str, sample_rate: int) -> np.ndarra
         return InputError(f"{name}: {len(audio) / sample_rate:.3f} s are too short, at least {MIN_CLIP_SECONDS} needed")
     peak = float(np.abs(audio).max())
     if peak > 1:
-        logger.warning("%s: peaks at %.4g of full scale, so it is made quieter by that", name, peak)
+        loud[name] = peak
         audio = audio / peak
     return np.round(audio * 32767).astype(np.int16)
 
 
-def _clips(paths: list[Path], sample_rate: int, threads: ThreadPoolExecutor) -> Iterator[np.ndarray | InputError]:
+def _clips(
+    paths: list[Path], sample_rate: int, threads: ThreadPoolExecutor, loud: dict[str, float]
+) -> Iterator[np.ndarray | InputError]:
     """Decode in parallel, in order, with a bounded number of files in memory."""
     contents = _contents(paths)
     while block := list(islice(contents, _READ_AHEAD)):
-        yield from threads.map(lambda item: _clip(item[1], item[0], sample_rate), block)
+        yield from threads.map(lambda item: _clip(item[1], item[0], sample_rate, loud), block)
 
 
 def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate: int, workers: int) -> dict:
@@ -237,6 +239,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
     lengths: list[int] = []
     source_of_clip: list[int] = []
     skipped: list[str] = []
+    loud: dict[str, float] = {}
     digest = _Digest(sample_rate)
     with (
         output_path(audio_path, CONTINUES) as part,
@@ -246,7 +249,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
         _write_header(out, 0)
         for number, (name, paths) in enumerate(sources):
             logger.info("decoding %s", name)
-            for clip in _clips(paths, sample_rate, threads):
+            for clip in _clips(paths, sample_rate, threads, loud):
                 if isinstance(clip, InputError):
                     skipped.append(str(clip))
                     logger.warning("skipped: %s", clip)
@@ -255,6 +258,10 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
                 digest.add(number, clip)
                 lengths.append(len(clip))
                 source_of_clip.append(number)
+        if loud:
+            most = max(loud, key=lambda name: loud[name])
+            peak = f"{most} peaks at {loud[most]:.4g} of full scale"
+            logger.warning("%d clips are made quieter, since they are louder than full scale: %s", len(loud), peak)
         if not lengths:
             first = f"; first: {skipped[0]}" if skipped else ", such as a tar without audio"
             raise InputError(f"none of the {len(skipped)} audio files found could be used{first}")
