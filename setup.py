@@ -37,7 +37,7 @@ setup(
     description="Small, fast, trustworthy audio embeddings: BYOL-S with the HEAR API",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license_expression="MIT AND CC-BY-4.0 AND CC-BY-SA-4.0",  # the code, and the weights in checkpoints/
+    license_expression="MIT AND CC-BY-4.0",  # the code, and the weights in checkpoints/
     license_files=["LICENSE", "NOTICE"],
     author="The hear_byols authors",
     python_requires=">=3.10",

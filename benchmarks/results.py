@@ -67,7 +67,7 @@ RESULTS = (
 hear-byols tasks synthesize office -o made --sources tasks/esc10-v1-full --clips 24 8 16 --seconds 10 --density 0.5 1
 hear-byols tasks synthesize notes -o made --sources tasks/philharmonia_pitch-v1-full --clips 12 6 8 --seconds 10
 hear-byols evaluate --tasks made --output scores --models cnn_hybrid 'windows of 500 ms=cnn_hybrid{"frame_ms": 500}' \\
-    logmel random_cnn random_cvt opensmile cnn_byols cvt_byols crepe""",
+    logmel random_cnn random_cvt opensmile crepe""",
         lambda row: row["model"] not in ("untrained ResNetish-34", "untrained CLSTM"),
     ),
     Result(

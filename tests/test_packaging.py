@@ -212,7 +212,7 @@ def test_what_is_uploaded_passes_twine(built: Built) -> None:
 def test_licence_and_command(built: Built) -> None:
     files = contents(built.wheel)
     fields = metadata(built)
-    assert fields["License-Expression"] == "MIT AND CC-BY-4.0 AND CC-BY-SA-4.0"
+    assert fields["License-Expression"] == "MIT AND CC-BY-4.0"
     assert fields.get_all("License-File") == ["LICENSE", "NOTICE"]
     for file in ("LICENSE", "NOTICE"):
         assert any(name.endswith(file) and ".dist-info/" in name for name in files)
