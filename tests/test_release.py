@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 from checkout import ROOT, run
 
 import hear_byols
 
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def test_one_version_everywhere():
     """The changelog's newest release, the package's and the citation's."""
-    headings = re.findall(
-        r"^## (\d+)\.(\d+)\.(\d+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
-    )
+    headings = re.findall(r"^## (\d+)\.(\d+)\.(\d+) - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)
     versions = [tuple(map(int, heading)) for heading in headings]
     assert versions == sorted(set(versions), reverse=True)
     assert hear_byols.__version__ == ".".join(headings[0])
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == hear_byols.__version__
     assert citation["cff-version"] == "1.2.0"
+
+
+# Mean and greatest component of what the shipped files give for a chirp, by the major version that first gave it.
+VECTORS = {1: {"cnn_hybrid": (6.29107, 49.0206), "cvt_hybrid": (2.00497, 19.8184)}}
+
+
+def test_versions_follow_the_changelogs_own_rule():
+    """Semantic versioning, in which other vectors of a shipped file are a new major version."""
+    versions = [tuple(map(int, each)) for each in re.findall(r"^## (\d+)\.(\d+)\.(\d+) ", CHANGELOG, re.MULTILINE)]
+    for new, (major, minor, patch) in itertools.pairwise(versions):
+        assert new in ((major + 1, 0, 0), (major, minor + 1, 0), (major, minor, patch + 1))
+    time = np.arange(16000) / 16000
+    chirp = (0.3 * np.sin(2 * np.pi * (200 + 1500 * time) * time)).astype(np.float32)
+    shipped = [name for name in hear_byols.list_models() if hear_byols.find_record(name).source == "shipped"]
+    found = {}
+    for name in shipped:
+        vector = hear_byols.load_model(name).scene_embeddings(chirp[None])[0]
+        found[name] = pytest.approx((float(vector.mean()), float(vector.max())), rel=1e-3)
+    assert VECTORS[versions[0][0]] == found, "other vectors: raise the major version, and keep theirs here"
 
 
 def test_licences_are_the_same_everywhere():

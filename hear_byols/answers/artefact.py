@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from hear_byols import __version__
 from hear_byols._util.files import output_path
+from hear_byols.answers.cutting import Cutting
 from hear_byols.answers.head import Head
 from hear_byols.errors import CheckpointError, InputError, OptionError
 from hear_byols.extraction.extract import run_settings
@@ -108,10 +109,15 @@ def unpacked(encoder: bytes) -> Iterator[Path | None]:
 
 def settings_of(model: Any, spec: PathLike, timestamps: bool, options: Mapping[str, Any]) -> dict[str, Any]:
     """What vectors of a model depend on, and where it is from; as in manifests, but without the machine's own."""
-    precision = str(options.get("precision") or "float32")
-    settings = run_settings(model, spec, "npz", timestamps, model.device, {**options, "precision": precision})
-    about = {name: settings["about"][name] for name in ("spec", "options", "model")}
-    return {**{name: settings[name] for name in IDENTITY}, "about": about}
+    options = {**options, "precision": str(options.get("precision") or "float32")}
+    return kept_settings(run_settings(model, spec, "npz", timestamps, model.device, options))
+
+
+def kept_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file keeps of a manifest."""
+    about = manifest["about"]
+    about = {name: about[name] for name in ("spec", "options", "model") if name in about}
+    return {**{name: manifest[name] for name in IDENTITY}, "about": about}
 
 
 def read_artefact(path: PathLike) -> Artefact:
@@ -158,6 +164,8 @@ def _checked(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Art
     missing = [name for name in (*IDENTITY, "about") if name not in settings]
     if missing:
         raise ValueError(f"its settings lack {', '.join(missing)}")
+    if header["kind"] == "events":
+        Cutting.from_dict(header["training"]["cutting"])
     head = Head(**{name: arrays[name] for name in _ARRAYS})
     encoder = arrays["encoder"].tobytes() if "encoder" in arrays else b""
     return Artefact(header["kind"], tuple(classes), head, settings, dict(header["training"]), encoder)

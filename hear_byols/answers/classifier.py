@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hear_byols.answers.artefact import Artefact, packed, settings_of
+from hear_byols.answers.artefact import Artefact, kept_settings, packed, settings_of
 from hear_byols.answers.examples import Clips, check_classes
 from hear_byols.answers.finetune import fine_tune
 from hear_byols.answers.head import FittedHead, cooled, fit_head, fit_temperature, refit, softmax
@@ -80,20 +80,13 @@ class Classifier(Learner):
             InputError: a clip cannot be read, or labels and clips differ in number.
             OptionError: fewer than two classes or clips of a class.
         """
-        vectors = self._vectors(clips)
-        if isinstance(clips, EmbeddingFolder):
-            source, names = clips, clips.names
-            audio = tuple(source.paths[name] for name in names)
-        else:
-            source, audio = None, tuple(clips)
-            names = tuple(map(str, clips if _are_paths(clips) else range(len(vectors))))
+        found = self._clips(clips)
         owners = () if groups is None else tuple(map(str, groups))
-        if len(labels) != len(vectors) or len(owners) not in (0, len(vectors)):
+        if len(labels) != len(found.names) or len(owners) not in (0, len(found.names)):
             raise InputError(
-                f"{len(vectors)} clips need as many labels and groups, got {len(labels)} and {len(owners)}"
+                f"{len(found.names)} clips need as many labels and groups, got {len(labels)} and {len(owners)}"
             )
-        labelled = Clips(vectors, names, tuple(map(str, labels)), owners, source=source, audio=audio)
-        return self.fit_clips(labelled)
+        return self.fit_clips(replace(found, labels=tuple(map(str, labels)), groups=owners))
 
     def fit_clips(self, clips: Clips, *, progress: bool = False) -> Classifier:
         """As :meth:`fit`, from vectors that are there."""
@@ -102,12 +95,10 @@ class Classifier(Learner):
         fitted = fit_head(clips.vectors, targets, clips.groups, self._head)
         classes = tuple(map(str, classes))
         self._assessment = Assessment(classes, clips.names, targets, fitted.held_out, fitted.folds)
-        if clips.source is not None:
-            about = clips.source.settings["about"]
-            settings = {name: clips.source.settings[name] for name in IDENTITY}
-            settings["about"] = {name: about.get(name) for name in ("spec", "options", "model") if name in about}
-        else:
+        if clips.source is None:
             settings = settings_of(self.model, self._spec, False, self._options)
+        else:
+            settings = kept_settings(clips.source.settings)
         training = {
             "head": fitted.kind,
             "strength": fitted.strength,
@@ -165,23 +156,25 @@ class Classifier(Learner):
 
     def predict_proba(self, clips: Any) -> np.ndarray:
         """Probabilities of :attr:`classes`, float32 [shape=(n_clips, n_classes)]; errors as :meth:`predict`."""
-        head = self.artefact.head  # before any work is done
-        return head.probabilities(self._vectors(clips))
+        _ = self.artefact  # before any work is done
+        return self.judge(self._clips(clips))
 
     def judge(self, clips: Clips) -> np.ndarray:
         """As :meth:`predict_proba`, for vectors that are there."""
         self._check(clips.source)
         return self.artefact.head.probabilities(clips.vectors)
 
-    def _vectors(self, clips: Any) -> np.ndarray:
+    def _clips(self, clips: Any) -> Clips:
         if isinstance(clips, EmbeddingFolder):
             self._check(clips)
-            return clips.vectors
+            paths = tuple(clips.paths[name] for name in clips.names)
+            return Clips(clips.vectors, clips.names, source=clips, audio=paths)
         if isinstance(clips, (str, os.PathLike)):
             raise InputError(f"clips must be a list of paths, got the single path {str(clips)!r}; write [path]")
-        if _are_paths(clips):
-            return np.asarray(embed_files(list(clips), self.model))
-        return self.model.scene_embeddings(clips).cpu().numpy()
+        if len(clips) and isinstance(clips[0], (str, os.PathLike)):
+            return Clips(np.asarray(embed_files(list(clips), self.model)), tuple(map(str, clips)), audio=tuple(clips))
+        vectors = self.model.scene_embeddings(clips).cpu().numpy()
+        return Clips(vectors, tuple(map(str, range(len(vectors)))), audio=tuple(clips))
 
     def _check(self, source: EmbeddingFolder | None) -> None:
         if source is None:
@@ -190,10 +183,6 @@ class Classifier(Learner):
             raise OptionError("these are embeddings of windows; a classifier of clips takes those of whole files")
         if self._artefact is not None:
             check_identity(source.settings, {name: self._artefact.settings[name] for name in IDENTITY}, "these vectors")
-
-
-def _are_paths(clips: Any) -> bool:
-    return len(clips) > 0 and isinstance(clips[0], (str, os.PathLike))
 
 
 def _samples(clip: Any, sample_rate: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from hear_byols.extraction.writers import Embedded
 MAX_EXACT = 100_000  # rows that are compared all with all; beyond, an index of usearch finds the neighbours
 DIMENSIONS = 256  # at which cosines of embeddings are kept within some thousandths
 _SAMPLE = 8192  # rows that the directions are found from
-_BLOCK = 4096
+_BLOCK = 512  # rows that are compared with all at a time
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,6 @@ class Compact:
     names: tuple[str, ...]
     owners: np.ndarray
     times_ms: np.ndarray | None
-
-    def block(self, first: int) -> np.ndarray:
-        """Rows from ``first`` on, as many as are worked on at a time, float32."""
-        return self.rows[first : first + _BLOCK].astype(np.float32)
-
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield all blocks with the place of their first row."""
-        for first in range(0, len(self.rows), _BLOCK):
-            yield first, self.block(first)
 
 
 def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
@@ -82,34 +72,29 @@ def nearest(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
     """
     n = min(n, len(content.rows) - 1)
     if len(content.rows) > MAX_EXACT:
-        return _nearest_by_index(content, n)
+        return _nearest_by_index(content.rows, n)
     everything = content.rows.astype(np.float32)
-    places = np.empty((len(everything), n), np.int64)
-    similarities = np.empty((len(everything), n), np.float32)
-    for first, block in content.blocks():
-        cosines = block @ everything.T
-        cosines[np.arange(len(block)), first + np.arange(len(block))] = -np.inf
-        best = np.argpartition(-cosines, n - 1, axis=1)[:, :n]
-        order = np.argsort(-np.take_along_axis(cosines, best, 1), axis=1)
-        places[first : first + len(block)] = np.take_along_axis(best, order, 1)
-        similarities[first : first + len(block)] = np.take_along_axis(cosines, places[first : first + len(block)], 1)
-    return places, similarities
+    places, similarities = [], []
+    for first in range(0, len(everything), _BLOCK):
+        cosines = everything[first : first + _BLOCK] @ everything.T
+        cosines[np.arange(len(cosines)), first + np.arange(len(cosines))] = -np.inf
+        best = np.argpartition(cosines, -n, axis=1)[:, -n:]
+        values = np.take_along_axis(cosines, best, 1)
+        order = np.argsort(-values, axis=1)
+        places.append(np.take_along_axis(best, order, 1))
+        similarities.append(np.take_along_axis(values, order, 1))
+    return np.concatenate(places), np.concatenate(similarities)
 
 
-def _nearest_by_index(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_by_index(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     usearch = require("usearch.index", f"more than {MAX_EXACT} vectors", "search")
-    index = usearch.Index(ndim=content.rows.shape[1], metric="ip", dtype="f16")
-    for first, block in content.blocks():
-        index.add(np.arange(first, first + len(block)), block)
-    places = np.empty((len(content.rows), n), np.int64)
-    similarities = np.empty((len(content.rows), n), np.float32)
-    for first, block in content.blocks():
-        found = index.search(block, n + 1)
-        for i, (keys, distances) in enumerate(zip(found.keys, found.distances, strict=True), first):
-            others = keys != i
-            places[i] = keys[others][:n]
-            similarities[i] = 1 - distances[others][:n]
-    return places, similarities
+    index = usearch.Index(ndim=rows.shape[1], metric="ip", dtype="f16", expansion_add=64)
+    numbers = np.arange(len(rows))
+    index.add(numbers, rows)
+    found = index.search(rows, n + 1)
+    itself = found.keys == numbers[:, None]
+    others = np.argsort(itself, axis=1, kind="stable")[:, :n]
+    return np.take_along_axis(found.keys, others, 1), 1 - np.take_along_axis(found.distances, others, 1)
 
 
 def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
@@ -118,7 +103,7 @@ def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
     step, seen = 1, 0
     for item in iterate_embeddings(folder):
         unit = units(item)
-        sample += list(unit[(-seen) % step :: step])
+        sample += [row.copy() for row in unit[(-seen) % step :: step]]  # a view would keep the whole file
         seen += len(unit)
         while len(sample) > _SAMPLE:  # every second row of those that were kept, and of those to come
             sample, step = sample[::2], 2 * step

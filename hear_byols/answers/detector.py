@@ -8,12 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.answers.artefact import Artefact, settings_of
 from hear_byols.answers.cutting import Cutting, choose_cutting, cut
-from hear_byols.answers.head import MAX_FOLDS, STRENGTHS, fit_ridge
+from hear_byols.answers.head import MAX_FOLDS, STRENGTHS, fit_ridge, held_out_scores
 from hear_byols.answers.learner import Learner
 from hear_byols.audio import stream_audio
 from hear_byols.errors import InputError, OptionError
@@ -115,20 +114,15 @@ class Detector(Learner):
         ends = np.cumsum([len(each) for each in times])[:-1]
         folds = np.arange(len(recordings)) % min(MAX_FOLDS, len(recordings))
         owners = np.repeat(folds, [len(each) for each in times])
-        strengths = STRENGTHS["ridge"]
-        held_out = np.empty((len(strengths), *y.shape), np.float32)
-        for fold in np.unique(folds):
-            test = owners == fold
-            for i, head in enumerate(fit_ridge(x[~test], y[~test], strengths)):
-                held_out[i, test] = head.scores(x[test])
+        held_out = held_out_scores(lambda own: fit_ridge(x[own], y[own], STRENGTHS), x, owners)
         chosen = int(((held_out - y) ** 2).mean((1, 2)).argmin())
-        (head,) = fit_ridge(x, y, strengths[chosen : chosen + 1])
+        (head,) = fit_ridge(x, y, STRENGTHS[chosen : chosen + 1])
         probabilities = np.split((held_out[chosen] + 1) / 2, ends)
         references = [recording.events for recording in recordings]
         cutting, scores = choose_cutting(probabilities, times, references, classes, folds)
         training = {
             "head": "ridge",
-            "strength": strengths[chosen],
+            "strength": STRENGTHS[chosen],
             "recordings": len(recordings),
             "events": {label: sum(e.label == label for events in references for e in events) for label in classes},
             "stretch_s": STRETCH_S,
@@ -168,16 +162,6 @@ class Detector(Learner):
             events.append(Event(event.label, event.start, min(event.end + hop_ms, float(times[-1]) + hop_ms)))
         return Found(tuple(events), tuple(scores), (float(times[-1]) + hop_ms) / 1000)
 
-    @classmethod
-    def load(cls, path: PathLike, *, model: PathLike = "", device: str = "auto") -> Detector:
-        """Read a detector's file; arguments and errors as ``Learner.load``."""
-        loaded = super().load(path, model=model, device=device)
-        try:
-            Cutting.from_dict(loaded.artefact.training["cutting"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise OptionError(f"{path} does not say how events are cut out ({error}); train it again") from error
-        return loaded
-
 
 def windows(path: PathLike, model: AudioModel) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed a recording stretch by stretch; besides a stretch nothing is held.
@@ -205,8 +189,7 @@ def windows(path: PathLike, model: AudioModel) -> Iterator[tuple[np.ndarray, np.
         stop = last if last <= most else first + n_stretch
         before = max(0, first - margin)
         begin, end = round(before * hop), round((stop - 1 + margin) * hop) + 1
-        clip = torch.from_numpy(held[begin - start : end - start]).to(model.device)
-        vectors = model.timestamp_embeddings(clip[None])[0][0].cpu().numpy()
+        vectors = model.timestamp_embeddings(held[None, begin - start : end - start])[0][0].cpu().numpy()
         yield np.arange(first, stop) * framing.hop_ms, vectors[first - before : stop - before]
         first = stop
         keep = min(max(start, round(max(0, first - margin) * hop)), start + len(held))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,12 +87,15 @@ def find_duplicates(
     content = compact(folder)
     paths = {source["name"]: Path(source["path"]) for source in recorded_sources(folder)}
     recordings = _Recordings([paths[name] for name in content.names], settings["sample_rate"])
-    pairs = sorted(set(_candidates(*nearest(content, N_CANDIDATES), least_similarity)))
+    places, similarities = nearest(content, N_CANDIDATES)
+    rows, columns = np.nonzero(similarities >= least_similarity)
+    found = np.stack([rows, places[rows, columns].astype(np.int64)], 1)
+    pairs = [(int(first), int(second)) for first, second in np.unique(np.sort(found, 1), axis=0)]
     joined: list[tuple[int, int]] = []
     with progress_of(len(pairs), "pair", shown=progress) as advance:
         for first, second in pairs:
-            found = recordings.align(first, second)
-            if found is not None and found.correlation >= least_correlation:
+            alignment = recordings.align(first, second)
+            if alignment is not None and alignment.correlation >= least_correlation:
                 joined.append((first, second))
             advance(1)
     if pairs and len(recordings.failures) == len({place for pair in pairs for place in pair}):
@@ -131,12 +134,6 @@ class _Recordings:
             Copy(names[place], lengths[place] / self._rate, self.align(order[0], place) or Alignment(0, 0, 0))
             for place in order
         )
-
-
-def _candidates(places: np.ndarray, similarities: np.ndarray, least: float) -> Iterator[tuple[int, int]]:
-    for first, column in zip(*np.nonzero(similarities >= least), strict=True):
-        second = int(places[first, column])
-        yield min(int(first), second), max(int(first), second)
 
 
 def _components(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:

@@ -98,11 +98,8 @@ def embed_clips(files: Sequence[AudioFile], model: LoadModel, table: Mapping[str
     fine = [result for result in results if not isinstance(result, Failure)]
     if not fine:
         raise InputError(f"none of the {len(files)} files could be embedded; {failures[0].reason}")
-    names = tuple(item.source for item in fine)
-    labels, groups = _labels_of(names, table)
     paths = {file.name: file.path for file in files}
-    audio = tuple(paths[name] for name in names)
-    return Clips(np.stack([item.vectors for item in fine]), names, labels, groups, failures, audio=audio)
+    return _clips(np.stack([item.vectors for item in fine]), [item.source for item in fine], table, paths, failures)
 
 
 def read_labels(path: PathLike) -> dict[str, Label]:
@@ -150,17 +147,23 @@ def _of_folder(content: EmbeddingFolder, table: Mapping[str, Label] | None, path
             f"the labels fit none of the {len(content)} files in {path}, such as {content.names[0]!r}; give a table "
             "path,label (--labels)"
         )
-    names = [content.names[i] for i in kept]
-    labels, groups = _labels_of(names, table)
     failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
-    audio = tuple(content.paths[name] for name in names)
-    return Clips(content.vectors[kept], tuple(names), labels, groups, failures, content, audio)
+    names = [content.names[i] for i in kept]
+    return _clips(content.vectors[kept], names, table, content.paths, failures, content)
 
 
-def _labels_of(names: Iterable[str], table: Mapping[str, Label]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _clips(
+    vectors: np.ndarray,
+    names: Sequence[str],
+    table: Mapping[str, Label],
+    paths: Mapping[str, Any],
+    failures: tuple[Failure, ...],
+    source: EmbeddingFolder | None = None,
+) -> Clips:
     rows = [table[name] for name in names] if table else []
     groups = tuple(row.group or f"\0{i}" for i, row in enumerate(rows)) if any(row.group for row in rows) else ()
-    return tuple(row.label for row in rows), groups
+    labels, audio = tuple(row.label for row in rows), tuple(paths[name] for name in names)
+    return Clips(vectors, tuple(names), labels, groups, failures, source, audio)
 
 
 def _first_folders(names: Iterable[str]) -> dict[str, Label]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from hear_byols._util.imports import require
 from hear_byols.errors import OptionError
 
 HEADS = ("ridge", "logistic")
-STRENGTHS = {"ridge": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), "logistic": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)}
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 MAX_FOLDS = 5
 FARTHEST = 10.0  # standard deviations: features that hardly vary in training must not drown the rest elsewhere
 _TEMPERATURES = np.geomspace(0.02, 5, 60)
@@ -84,19 +84,14 @@ def fit_head(x: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), kin
         raise OptionError(f"the head must be one of {', '.join(HEADS)}; got {kind!r}")
     n_classes = int(targets.max()) + 1
     folds = make_folds(targets, groups)
-    strengths = STRENGTHS[kind]
-    held_out = np.empty((len(strengths), len(x), n_classes), np.float32)
-    for fold in range(folds.max() + 1):
-        test = folds == fold
-        for i, head in enumerate(_fit_all(x[~test], targets[~test], n_classes, kind, strengths)):
-            held_out[i, test] = head.scores(x[test])
+    held_out = held_out_scores(lambda own: _fit_all(x[own], targets[own], n_classes, kind, STRENGTHS), x, folds)
     right = held_out.argmax(-1) == targets  # [shape=(n_strengths, n)]
     others = [_best(right[:, folds != fold]) for fold in range(folds.max() + 1)]
     mixed = held_out[np.array(others)[folds], np.arange(len(x))]
     chosen = _best(right)
     temperature = fit_temperature(held_out[chosen], targets)
-    head = refit(x, targets, n_classes, kind, strengths[chosen], temperature)
-    return FittedHead(head, kind, strengths[chosen], temperature, softmax(mixed / temperature), folds)
+    head = refit(x, targets, n_classes, kind, STRENGTHS[chosen], temperature)
+    return FittedHead(head, kind, STRENGTHS[chosen], temperature, softmax(mixed / temperature), folds)
 
 
 def refit(x: np.ndarray, targets: np.ndarray, n_classes: int, kind: str, strength: float, temperature: float) -> Head:
@@ -108,6 +103,21 @@ def refit(x: np.ndarray, targets: np.ndarray, n_classes: int, kind: str, strengt
 def cooled(head: Head, temperature: float) -> Head:
     """A head with scores divided by a temperature."""
     return replace(head, weights=head.weights / temperature, bias=head.bias / temperature)
+
+
+def held_out_scores(fit: Callable[[np.ndarray], Iterable[Head]], x: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Scores of each row by heads that were fitted without its fold [shape=(n_heads, n, n_classes)].
+
+    Args:
+        fit: gives heads that are fitted to some rows, those that are True [shape=(n,)].
+        x: vectors [shape=(n, size)].
+        folds: of the rows [shape=(n,)].
+    """
+    order = np.argsort(folds, kind="stable")
+    parts = [[head.scores(x[folds == fold]) for head in fit(folds != fold)] for fold in np.unique(folds)]
+    held_out = np.empty((len(parts[0]), len(x), parts[0][0].shape[1]), np.float32)
+    held_out[:, order] = np.concatenate(parts, axis=1)
+    return held_out
 
 
 def make_folds(targets: np.ndarray, groups: Sequence[str] = ()) -> np.ndarray:

@@ -89,22 +89,24 @@ def write_events(
     """
     if form not in SUFFIXES:
         raise OptionError(f"label files are {', '.join(SUFFIXES)}; got {form!r}")
-    times = [(event.start / 1000, event.end / 1000) for event in events]
+    spans = [
+        (_s(event.start / 1000), _s(event.end / 1000), event.label, score)
+        for event, score in zip(events, scores, strict=True)
+    ]
     if form == "csv":
-        rows = [[*map(_s, time), e.label, round(s, 4)] for time, e, s in zip(times, events, scores, strict=True)]
-        write_table(path, ["start_s", "end_s", "label", "score"], [[float(a), float(b), *c] for a, b, *c in rows])
+        rows = [[float(start), float(end), label, round(score, 4)] for start, end, label, score in spans]
+        write_table(path, ["start_s", "end_s", "label", "score"], rows)
         return
     if form == "textgrid":
-        text = "\n".join(_textgrid(events, seconds)) + "\n"
+        lines = list(_textgrid(events, seconds))
     elif form == "audacity":
-        text = "".join(f"{_s(a)}\t{_s(b)}\t{_flat(e.label)}\n" for (a, b), e in zip(times, events, strict=True))
+        lines = [f"{start}\t{end}\t{_flat(label)}" for start, end, label, _ in spans]
     else:
         lines = ["\t".join(_RAVEN)]
-        for i, ((start, end), event, score) in enumerate(zip(times, events, scores, strict=True), 1):
-            label = guarded(_flat(event.label))
-            cells = (i, "Spectrogram 1", 1, _s(start), _s(end), 0, f"{nyquist:g}", label, f"{score:.4f}")
+        for i, (start, end, label, score) in enumerate(spans, 1):
+            cells = (i, "Spectrogram 1", 1, start, end, 0, f"{nyquist:g}", guarded(_flat(label)), f"{score:.4f}")
             lines.append("\t".join(map(str, cells)))
-        text = "\n".join(lines) + "\n"
+    text = "".join(line + "\n" for line in lines)
     with output_path(path) as part:
         part.write_text(text.encode("utf-8", "replace").decode("utf-8"), encoding="utf-8", newline="")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from hear_byols._util.device import find_device
-from hear_byols.answers.artefact import SUFFIX, Artefact, check_name, read_artefact, unpacked
+from hear_byols.answers.artefact import SUFFIX, Artefact, read_artefact, unpacked
 from hear_byols.errors import OptionError
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import load_its_model
@@ -79,7 +79,7 @@ class Learner:
             OptionError: another ending.
             OutputError: it cannot be written.
         """
-        self.artefact.save(check_name(path))
+        self.artefact.save(path)
 
     @classmethod
     def load(cls: type[_Self], path: PathLike, *, model: PathLike = "", device: str = "auto") -> _Self:

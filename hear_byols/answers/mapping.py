@@ -87,7 +87,7 @@ def map_folder(
         require("matplotlib", "a picture", "analysis")
     folder = Path(audio)
     if is_embedding_folder(folder):
-        content = read_embeddings(folder, model=load_model(model) if model else None)
+        content = read_embeddings(folder, model=load_model(model) if model else None, most_windows=MAX_POINTS)
     else:
         if not folder.is_dir():
             raise OptionError(f"{folder} is not a folder; --audio takes a folder of audio files, or one of embeddings")
@@ -96,9 +96,7 @@ def map_folder(
         source = audio_folder(folder, load_model(model).sample_rate)
         find_labels(collect([source]), labels)  # before any work is done
         content = _embed(model, source, device, progress)
-    every = -(-len(content) // MAX_POINTS) if content.times_ms is not None else 1
-    names, sounds = content.names[::every], _sounds(content)[::every]
-    vectors = content.vectors[::every]
+    names, vectors, sounds = content.names, content.vectors, _sounds(content)
     if clusters is None:
         found = find_labels([AudioFile(n, s.path) for n, s in zip(names, sounds, strict=True)], labels)
     else:

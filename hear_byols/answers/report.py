@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +53,13 @@ class Assessment:
             "n_folds": len(folds),
         }
 
-    def worst(self) -> np.ndarray:
-        """Places of the clips, the least probable labels first."""
-        return np.argsort(self.probabilities[np.arange(len(self.targets)), self.targets], kind="stable")
+    def clips(self) -> Iterator[tuple[str, str, str, float, float, int]]:
+        """Yield name, label, predicted class, the probabilities of both, and fold; the least probable labels first."""
+        guesses, numbers = self.probabilities.argmax(1), np.arange(len(self.targets))
+        of_label, of_guess = self.probabilities[numbers, self.targets], self.probabilities[numbers, guesses]
+        for i in np.argsort(of_label, kind="stable"):
+            label, guess = self.classes[self.targets[i]], self.classes[guesses[i]]
+            yield self.names[i], label, guess, float(of_label[i]), float(of_guess[i]), int(self.folds[i])
 
     def summary(self, n_worst: int = 5) -> str:
         """Some lines for a terminal."""
@@ -65,13 +69,9 @@ class Assessment:
             f"accuracy {scores['accuracy']:.1%}{spread}, mean recall of the classes {scores['mean_recall']:.1%}, "
             f"{scores['n_clips']} clips"
         ]
-        guesses = self.probabilities.argmax(1)
-        for place in [place for place in self.worst() if guesses[place] != self.targets[place]][:n_worst]:
-            label, guess = self.classes[self.targets[place]], self.classes[guesses[place]]
-            sure = self.probabilities[place, guesses[place]]
-            lines.append(
-                f"  worst: {one_line(self.names[place])}: {one_line(label)} taken for {one_line(guess)} ({sure:.0%})"
-            )
+        wrong = [(name, label, guess, sure) for name, label, guess, _, sure, _ in self.clips() if guess != label]
+        for name, label, guess, sure in wrong[:n_worst]:
+            lines.append(f"  worst: {one_line(name)}: {one_line(label)} taken for {one_line(guess)} ({sure:.0%})")
         return "\n".join(lines)
 
 
@@ -82,26 +82,12 @@ def write_report(assessment: Assessment, folder: Path, failures: Sequence[Failur
         OutputError: a file cannot be written.
         MissingDependencyError: matplotlib is not installed.
     """
-    classes, guesses = assessment.classes, assessment.probabilities.argmax(1)
-    confusion = assessment.confusion
+    classes, confusion = assessment.classes, assessment.confusion
     rows = [[label, *map(int, row)] for label, row in zip(classes, confusion, strict=True)]
     write_table(folder / "confusion.csv", ["label", *classes], rows)
-    worst = assessment.worst()
-    write_table(
-        folder / "clips.csv",
-        ["path", "label", "predicted", "probability_of_label", "probability_of_predicted", "fold"],
-        [
-            [
-                assessment.names[i],
-                classes[assessment.targets[i]],
-                classes[guesses[i]],
-                round(float(assessment.probabilities[i, assessment.targets[i]]), 4),
-                round(float(assessment.probabilities[i, guesses[i]]), 4),
-                int(assessment.folds[i]),
-            ]
-            for i in worst
-        ],
-    )
+    header = ["path", "label", "predicted", "probability_of_label", "probability_of_predicted", "fold"]
+    clips = [[*texts, round(p, 4), round(q, 4), fold] for *texts, p, q, fold in assessment.clips()]
+    write_table(folder / "clips.csv", header, clips)
     write_table(folder / "failures.csv", ["path", "reason"], [[each.name, each.reason] for each in failures])
     _draw(confusion, classes, folder / "confusion.png")
 

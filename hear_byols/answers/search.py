@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from hear_byols.answers.compact import units
 from hear_byols.audio import load_audio
@@ -17,6 +16,7 @@ from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import iterate_embeddings, load_its_model, read_manifest
 from hear_byols.extraction.writers import Embedded
+from hear_byols.interface import AudioModel
 
 
 @dataclass(frozen=True, order=True)
@@ -64,14 +64,15 @@ def search(
         InputError: the query is neither, or holds nothing between start and end.
         OptionError: ``n``, start or end is out of range.
     """
-    if n < 1 or (start_s or 0) < 0 or (end_s is not None and end_s <= (start_s or 0)):
+    start, end = start_s or 0.0, np.inf if end_s is None else end_s
+    if n < 1 or not 0 <= start < end:
         raise OptionError(f"n must be positive and 0 <= start < end, got n={n}, start={start_s}, end={end_s}")
     settings = read_manifest(folder)
     own = None if os.path.isfile(query) else os.fspath(query)
     if own is None:
-        vector = _embed(settings, query, start_s, end_s, model, device)
+        vector = _embed(settings, query, start, end, load_its_model(settings, model, device))
     else:
-        vector = _of_name(folder, own, start_s, end_s, bool(settings["timestamps"]))
+        vector = _of_name(folder, own, start, end)
     unit = vector / np.linalg.norm(vector)
     best: list[Hit] = []
     for item in iterate_embeddings(folder):
@@ -94,41 +95,32 @@ def _hits(item: Embedded, similarities: np.ndarray, n: int, apart_ms: float | No
             yield Hit(float(similarities[place]), item.source, float(time))
 
 
-def _of_name(folder: PathLike, name: str, start_s: float | None, end_s: float | None, windows: bool) -> np.ndarray:
+def _of_name(folder: PathLike, name: str, start: float, end: float) -> np.ndarray:
     item = next((item for item in iterate_embeddings(folder) if item.source == name), None)
     if item is None:
         raise InputError(f"{name!r} is neither an audio file nor the name of a file in {folder}")
-    if item.timestamps_ms is None:
-        if start_s is not None or end_s is not None:
-            raise OptionError("the folder holds whole files; give the audio file itself to search for a stretch of it")
-        return item.vectors
-    return _mean_inside(item.vectors, item.timestamps_ms, start_s, end_s, name)
+    if item.timestamps_ms is not None:
+        return _mean_inside(item.vectors, item.timestamps_ms, start, end, name)
+    if (start, end) != (0, np.inf):
+        raise OptionError("the folder holds whole files; give the audio file itself to search for a stretch of it")
+    return item.vectors
 
 
-def _embed(
-    settings: Any, path: PathLike, start_s: float | None, end_s: float | None, spec: PathLike | None, device: str
-) -> np.ndarray:
-    model = load_its_model(settings, spec, device)
+def _embed(settings: Any, path: PathLike, start: float, end: float, model: AudioModel) -> np.ndarray:
     samples = load_audio(path, model.sample_rate)
     if not settings["timestamps"]:
-        first = round((start_s or 0) * model.sample_rate)
-        stop = len(samples) if end_s is None else round(end_s * model.sample_rate)
+        seconds = len(samples) / model.sample_rate
+        first, stop = round(start * model.sample_rate), round(min(end, seconds) * model.sample_rate)
         if first >= len(samples):
-            raise InputError(
-                f"{path} has {len(samples) / model.sample_rate:.2f} s; the stretch starts at {start_s:g} s"
-            )
-        clip = torch.from_numpy(samples[first:stop]).to(model.device)
-        return model.scene_embeddings(clip[None])[0].cpu().numpy()
-    clip = torch.from_numpy(samples).to(model.device)
-    vectors, times = (value[0].cpu().numpy() for value in model.timestamp_embeddings(clip[None]))
-    return _mean_inside(vectors, times, start_s, end_s, str(path))
+            raise InputError(f"{path} has {seconds:.2f} s; the stretch starts at {start:g} s")
+        return model.scene_embeddings(samples[None, first:stop])[0].cpu().numpy()
+    vectors, times = (value[0].cpu().numpy() for value in model.timestamp_embeddings(samples[None]))
+    return _mean_inside(vectors, times, start, end, str(path))
 
 
-def _mean_inside(
-    vectors: np.ndarray, times_ms: np.ndarray, start_s: float | None, end_s: float | None, name: str
-) -> np.ndarray:
+def _mean_inside(vectors: np.ndarray, times_ms: np.ndarray, start: float, end: float, name: str) -> np.ndarray:
     """Mean of the windows whose centres lie in a stretch."""
-    inside = (times_ms >= 1000 * (start_s or 0)) & (times_ms <= (np.inf if end_s is None else 1000 * end_s))
+    inside = (times_ms >= 1000 * start) & (times_ms <= 1000 * end)
     if not inside.any():
-        raise InputError(f"{name} has no window between {start_s} s and {end_s} s; its last is at {times_ms[-1]:g} ms")
+        raise InputError(f"{name} has no window between {start:g} s and {end:g} s; its last is at {times_ms[-1]:g} ms")
     return vectors[inside].mean(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -56,12 +56,13 @@ class EmbeddingFolder:
         return len(self.names)
 
 
-def read_embeddings(folder: PathLike, *, model: Any = None) -> EmbeddingFolder:
+def read_embeddings(folder: PathLike, *, model: Any = None, most_windows: int | None = None) -> EmbeddingFolder:
     """Read what ``hear-byols embed`` or :func:`hear_byols.embed_to_folder` wrote, in any of its formats.
 
     Args:
         folder: the output folder, which holds ``manifest.json``.
         model: from ``hear_byols.load_model``; if given, the vectors must be this model's.
+        most_windows: of more windows than these every second, third ... is taken, and no others are held.
 
     Returns:
         Vectors, names and times, in the order in which they were recorded.
@@ -74,7 +75,10 @@ def read_embeddings(folder: PathLike, *, model: Any = None) -> EmbeddingFolder:
     manifest = read_manifest(folder)
     if model is not None:
         check_identity(manifest, identity_of(model, bool(manifest["timestamps"])), str(folder))
-    items = list(iterate_embeddings(folder))
+    every = 1
+    if most_windows is not None and manifest["timestamps"]:
+        every = max(1, -(-sum(len(item.vectors) for item in iterate_embeddings(folder)) // most_windows))
+    items = list(_every(every, iterate_embeddings(folder)))
     if not items:
         raise InputError(f"{folder} holds no embeddings yet; run 'hear-byols embed' with this folder as its output")
     size = items[0].vectors.shape[-1]
@@ -89,6 +93,17 @@ def read_embeddings(folder: PathLike, *, model: Any = None) -> EmbeddingFolder:
         complete=bool(manifest.get("complete")),
         failed=tuple(manifest.get("failed", ())),
     )
+
+
+def _every(step: int, items: Iterable[Embedded]) -> Iterator[Embedded]:
+    """Every first, second ... window, counted through all sources."""
+    seen = 0
+    for item in items:
+        if step > 1 and item.timestamps_ms is not None:
+            kept = slice(-seen % step, None, step)
+            seen += len(item.vectors)
+            item = Embedded(item.source, item.vectors[kept].copy(), item.timestamps_ms[kept])
+        yield item
 
 
 def is_embedding_folder(path: PathLike) -> bool:
