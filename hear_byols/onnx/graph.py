@@ -2,22 +2,27 @@
 
 They equal :class:`hear_byols.model.EmbeddingModel` within float32 rounding. What differs is the way: the Fourier
 transform is a convolution with windowed cosines and sines, edges are one gathering of samples, and windows share the
-frames of their spectrograms only where they begin whole frames apart.
+frames of their spectrograms and the encoder's columns only where they begin whole samples apart.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hear_byols.config import NormalizationConfig
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.framing import Framing
 from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram
 from hear_byols.normalization import MIN_STD, halfway
+from hear_byols.onnx.columns import Level, WindowColumns, blocks_of, embed_windows, last_level
+
+Spectrograms = TypeVar("Spectrograms", Tensor, WindowColumns)
 
 
 class ConvolvedLogMel(nn.Module):
@@ -45,9 +50,14 @@ class ConvolvedLogMel(nn.Module):
         self.register_buffer("basis", basis.float()[:, None])
         self.register_buffer("bank", bank[bins].t().contiguous())
 
-    def forward(self, extended: Tensor) -> Tensor:
-        """[shape=(batch, n_samples + 2 * context)] -> [shape=(batch, n_mels, 1 + n_samples // hop_length)]."""
-        cosines, sines = torch.conv1d(extended[:, None], self.basis, stride=self.hop_length).chunk(2, dim=1)
+    def forward(self, extended: Tensor, hop: int | None = None) -> Tensor:
+        """[shape=(batch, n_samples + 2 * context)] -> [shape=(batch, n_mels, 1 + n_samples // hop)].
+
+        Args:
+            extended: signals.
+            hop: of frames in samples; None: the front end's.
+        """
+        cosines, sines = torch.conv1d(extended[:, None], self.basis, stride=hop or self.hop_length).chunk(2, dim=1)
         return torch.log(self.bank @ (cosines.square() + sines.square()) + LOG_OFFSET)
 
 
@@ -62,7 +72,7 @@ class SceneGraph(nn.Module):
     """
 
     def __init__(
-        self, log_mel: LogMel, encoder: nn.Module, normalization: NormalizationConfig, min_samples: int
+        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, min_samples: int
     ) -> None:
         super().__init__()
         self.log_mel = ConvolvedLogMel(log_mel)
@@ -92,18 +102,26 @@ class TimestampGraph(nn.Module):
     hop_ms: Tensor
 
     def __init__(
-        self, log_mel: LogMel, encoder: nn.Module, normalization: NormalizationConfig, framing: Framing
+        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, framing: Framing
     ) -> None:
         super().__init__()
         self.log_mel = ConvolvedLogMel(log_mel)
         self.encoder = exportable(encoder)
         self.normalization = normalization
         self.framing = framing
-        inside = SharedSpectrogram(log_mel, framing.frame_samples).inside.tolist()
-        whole_frames = framing.hop_samples % log_mel.config.hop_length == 0
-        self.shares_frames = whole_frames and any(inside) and not inside[-1]
-        self.inside = [place for place, is_inside in enumerate(inside) if is_inside]
+        self.frames = self._level(SharedSpectrogram(log_mel, framing.frame_samples).inside.tolist())
+        shares = self.frames is not None and last_level(self.frames, self.encoder).pays
+        self.shares_columns = shares and bool(blocks_of(self.encoder))
         self.register_buffer("hop_ms", torch.tensor(framing.hop_ms, dtype=torch.float64))  # exported as it is
+
+    def _level(self, inside: list[bool]) -> Level | None:
+        """Of the spectrograms' frames, where windows share enough of them."""
+        hop = self.framing.hop_samples
+        if hop.denominator > 1 or True not in inside or inside[-1]:
+            return None
+        stop = len(inside) - inside[::-1].index(True)
+        level = Level(len(inside), inside.index(True), stop, self.log_mel.hop_length, int(hop))
+        return level if level.pays else None
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """[shape=(batch, n_samples)] -> [shape=(batch, n_windows, size)], [shape=(batch, n_windows)] in ms."""
@@ -111,13 +129,17 @@ class TimestampGraph(nn.Module):
         top, bottom = self.framing.hop_samples.as_integer_ratio()
         windows = torch.arange(n_samples * bottom // top + 1)
         starts = (2 * windows * top + bottom) // (2 * bottom) - self.framing.padding[0]  # as Framing.starts
-        if self.shares_frames:
-            spectrograms = self._shared_spectrograms(waveform, starts)
+        times = (windows.double() * self.hop_ms).float().expand(batch, -1)
+        if self.frames:
+            frames = _standardize(self._shared_frames(waveform, starts, self.frames), self.normalization)
+            if self.shares_columns:
+                return embed_windows(frames, self.encoder), times
+            spectrograms = frames.of_windows()
         else:
             spectrograms = self._spectrograms(waveform, starts, self._positions())
-        vectors = self.encoder(_standardize(spectrograms, self.normalization).flatten(0, 1)[:, None])
-        times = (windows.double() * self.hop_ms).float()
-        return vectors.unflatten(0, (batch, windows.shape[0])), times.expand(batch, -1)
+            spectrograms = _standardize(spectrograms, self.normalization)
+        vectors = self.encoder(spectrograms.flatten(0, 1)[:, None])
+        return vectors.unflatten(0, (batch, windows.shape[0])), times
 
     def _positions(self) -> Tensor:
         """Of the samples that a window's spectrogram takes, counted from the window's start."""
@@ -129,17 +151,20 @@ class TimestampGraph(nn.Module):
         signals = _gather(waveform, starts[:, None] + positions)
         return self.log_mel(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
 
-    def _shared_spectrograms(self, waveform: Tensor, starts: Tensor) -> Tensor:
-        """The same of windows that begin whole frames apart: what depends on the signal alone is computed once."""
-        hop, length = self.log_mel.hop_length, self.log_mel.win_length
-        first, last = self.inside[0], self.inside[-1]
-        step, positions = int(self.framing.hop_samples), self._positions()
-        n_samples = (starts.shape[0] - 1) * step + (last - first) * hop + length
-        frames = self.log_mel(_gather(waveform, starts[0] + positions[first * hop] + torch.arange(n_samples)))
-        places = torch.arange(starts.shape[0])[:, None] * (step // hop) + torch.arange(last - first + 1)
-        before = self._spectrograms(waveform, starts, positions[: (first - 1) * hop + length])
-        after = self._spectrograms(waveform, starts, positions[(last + 1) * hop :])
-        return torch.cat([before, frames[:, :, places].transpose(1, 2), after], 3)
+    def _shared_frames(self, waveform: Tensor, starts: Tensor, level: Level) -> WindowColumns:
+        """The same of windows that begin whole samples apart: what depends on the signal alone is computed once."""
+        hop, length, positions = self.log_mel.hop_length, self.log_mel.win_length, self._positions()
+        n_samples = (starts.shape[0] - 1) * level.hop + (level.stop - level.first - 1) * hop + length
+        begin = starts[0] + positions[level.first * hop]
+        shared = self.log_mel(_gather(waveform, begin + torch.arange(n_samples)), level.grid)
+        segments = positions.unfold(0, length, hop)
+
+        def own(at: Tensor) -> Tensor:  # analysis windows side by side: few in a signal are slow to convolve
+            frames = self.log_mel(_gather(waveform, starts[:, None, None] + at).flatten(1), length)
+            return frames.unflatten(2, (-1, at.shape[0])).transpose(1, 2)
+
+        before, after = own(segments[: level.first]), own(segments[level.stop :])
+        return WindowColumns(level, before, shared, after)
 
 
 def _gather(waveform: Tensor, positions: Tensor) -> Tensor:
@@ -155,21 +180,36 @@ def _reflect(positions: Tensor, length: Any) -> Tensor:
     return last - (last - positions.abs()).abs()
 
 
-def _standardize(spectrograms: Tensor, normalization: NormalizationConfig) -> Tensor:
+def _standardize(spectrograms: Spectrograms, normalization: NormalizationConfig) -> Spectrograms:
     """Standardize [shape=(n_clips, ...)] by fixed numbers, or each clip by its own (in double precision) or halfway."""
+    mean: Any
+    std: Any
     if normalization.mode == "dataset":
         mean, std = normalization.of_dataset
-        return (spectrograms - mean) / std
-    values = spectrograms.flatten(1).double()
-    mean = values.mean(1, keepdim=True)
-    variance = (values - mean).square().sum(1, keepdim=True) / (values.shape[1] - 1)
+        return _each(spectrograms, lambda x: (x - mean) / std)
+    exact = _each(spectrograms, Tensor.double)
+    count = exact.n_values if isinstance(exact, WindowColumns) else exact[0].numel()
+    mean = _sum(exact) / count
+    variance = _sum(_each(exact, lambda x: (x - _over(mean, x)).square())) / (count - 1)
     mean, std = mean.float(), variance.sqrt().float()
     if normalization.mode == "halfway":
         mean, std = halfway(mean, std, *normalization.of_dataset)
-    trailing = (-1, *(1,) * (spectrograms.ndim - 1))
-    return (spectrograms - mean.view(trailing)) / std.clamp_min(MIN_STD).view(trailing)
+    return _each(spectrograms, lambda x: (x - _over(mean, x)) / _over(std.clamp_min(MIN_STD), x))
 
 
-def exportable(encoder: nn.Module) -> nn.Module:
+def _each(spectrograms: Spectrograms, function: Callable[[Tensor], Tensor]) -> Spectrograms:
+    return spectrograms.map(function) if isinstance(spectrograms, WindowColumns) else function(spectrograms)
+
+
+def _sum(spectrograms: Spectrograms) -> Tensor:
+    return spectrograms.sum() if isinstance(spectrograms, WindowColumns) else spectrograms.flatten(1).sum(1)
+
+
+def _over(values: Tensor, x: Tensor) -> Tensor:
+    """A value a clip, to be taken with [shape=(n_clips, ...)]."""
+    return values.view(-1, *(1,) * (x.ndim - 1))
+
+
+def exportable(encoder: MultilayerEncoder) -> MultilayerEncoder:
     """A copy on the CPU, in evaluation mode."""
     return copy.deepcopy(encoder).cpu().float().eval()
