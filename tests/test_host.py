@@ -221,6 +221,14 @@ def test_what_is_no_audio_gets_one_clear_error(audio, words):
         assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_vmap_and_a_model_without_weights_get_one_clear_error():
+    model = make()
+    with pytest.raises(InputError, match=r"within torch\.func\.vmap; give all clips in one call"):
+        torch.func.vmap(lambda clip: model.scene_embeddings(clip[None])[0])(noise())
+    with pytest.raises(InputError, match="the model is on the device meta"):
+        model.to("meta").scene_embeddings(noise())
+
+
 def test_a_stream_refuses_a_chunk_without_samples():
     stream = StreamingEmbedder(make(mode="dataset"))
     with pytest.raises(InputError, match="device meta"):
