@@ -118,14 +118,20 @@ def open_audio(source: AudioSource) -> Recording:
         InputError: it is missing, unreadable, cut off or damaged.
     """
     if hasattr(source, "read"):
-        content = cast(BinaryIO, source).read()
+        name = str(getattr(source, "name", "the file"))
+        try:
+            content = cast(BinaryIO, source).read()
+        except (OSError, ValueError) as error:  # closed, not open for reading, or the connection is gone
+            raise InputError(f"{name}: cannot be read ({error})") from error
         if not isinstance(content, bytes):
             raise InputError(f"the file must be open for reading bytes (mode 'rb'), it gave {type(content).__name__}")
-        return Recording(content, str(getattr(source, "name", "the file")))
+        return Recording(content, name)
     try:
         path = os.fsdecode(cast("str | os.PathLike[str]", source))
     except TypeError as error:
         raise InputError(f"a path or an open file is needed, got {type(source).__name__}") from error
     if not path:
         raise InputError("the path is empty")
+    if "\0" in path:
+        raise InputError(f"a path holds no NUL, got {path[:50]!r}; the bytes of a file are read as io.BytesIO(bytes)")
     return Recording(Path(path), path)

@@ -181,6 +181,8 @@ class EmbeddingModel(nn.Module):
 
         The module itself, its flags and its buffers stay as they are.
         """
+        if self.device.type == "meta":
+            raise InputError("the model is on the device meta, without weights; load it anew on another device")
         with undisturbed(self.device):
             yield evaluation_view(self.encoder)
 

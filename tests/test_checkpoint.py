@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -17,8 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import hear_byols
@@ -143,36 +140,24 @@ def test_views_of_shared_memory_are_saved(tmp_path, weights, suffix):
 # Refusing to write
 
 
-@pytest.mark.parametrize("provenance", [{"x": float("nan")}, {"x": object()}, {"x": torch.ones(1)}, {(1, 2): 3}])
-def test_provenance_must_be_json(tmp_path, weights, provenance):
-    with pytest.raises(OptionError, match="JSON"):
-        save_checkpoint(tmp_path / "w.pth", CONFIG, weights, provenance)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, weights):
+    for provenance in ({"x": float("nan")}, {"x": object()}, {"x": torch.ones(1)}, {(1, 2): 3}):
+        with pytest.raises(OptionError, match="JSON"):
+            save_checkpoint(tmp_path / "w.pth", CONFIG, weights, provenance)
+    for name in ("w.bin", "w", "w.pt"):
+        with pytest.raises(OptionError, match=r"\.pth or \.safetensors"):
+            save_checkpoint(tmp_path / name, CONFIG, weights, PROVENANCE)
+    with pytest.raises(CheckpointError, match="'cvt'"):
+        save_checkpoint(tmp_path / "w.pth", ModelConfig(EncoderConfig("cvt", 2048)), weights, PROVENANCE)
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["w.bin", "w", "w.pt"])
-def test_other_suffixes_are_refused(tmp_path, weights, name):
-    with pytest.raises(OptionError, match=r"\.pth or \.safetensors"):
-        save_checkpoint(tmp_path / name, CONFIG, weights, PROVENANCE)
-    assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("value", "half"), [(float("nan"), False), (float("inf"), False), (1e6, True)])
-def test_weights_that_could_not_be_loaded_are_not_written(tmp_path, weights, value, half):
     path = tmp_path / "w.pth"
     save_checkpoint(path, CONFIG, weights, PROVENANCE)
     old = path.read_bytes()
-    bad = {**weights, "fc1.bias": torch.full_like(weights["fc1.bias"], value)}
-    with pytest.raises(CheckpointError, match=r"fc1\.bias holds NaN or infinite"):
-        save_checkpoint(path, CONFIG, bad, PROVENANCE, half=half)
+    for value, half in ((float("nan"), False), (float("inf"), False), (1e6, True)):
+        bad = {**weights, "fc1.bias": torch.full_like(weights["fc1.bias"], value)}
+        with pytest.raises(CheckpointError, match=r"fc1\.bias holds NaN or infinite"):
+            save_checkpoint(path, CONFIG, bad, PROVENANCE, half=half)
     assert path.read_bytes() == old
-
-
-def test_weights_of_another_encoder_are_not_written(tmp_path, weights):
-    config = ModelConfig(EncoderConfig("cvt", 2048))
-    with pytest.raises(CheckpointError, match="'cvt'"):
-        save_checkpoint(tmp_path / "w.pth", config, weights, PROVENANCE)
-    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
@@ -224,27 +209,26 @@ def test_failure_while_saving_leaves_the_old_file_and_nothing_else(tmp_path, wei
 # Files that are no checkpoints
 
 
+JUNK = {
+    "empty": b"",
+    "one byte": b"\0",
+    "text": b"not a checkpoint at all\n" * 50,
+    "html": b"<!DOCTYPE html><html><body>404</body></html>",
+    "git-lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 20\n",
+    "pickle": b"\x80\x02.",
+    "zip head": b"PK\x03\x04",
+    "ones": b"\xff" * 4096,
+    "huge": (2**60).to_bytes(8, "little") + b"{}",
+    "bad header": (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32",',
+}
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize(
-    "junk",
-    [
-        b"",
-        b"\0",
-        b"not a checkpoint at all\n" * 50,
-        b"<!DOCTYPE html><html><body>404</body></html>",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 20\n",
-        b"\x80\x02.",
-        b"PK\x03\x04",
-        b"\xff" * 4096,
-        (2**60).to_bytes(8, "little") + b"{}",
-        (20).to_bytes(8, "little") + b'{"a":{"dtype":"F32",',
-    ],
-    ids=["empty", "one byte", "text", "html", "git-lfs pointer", "pickle", "zip head", "ones", "huge", "bad header"],
-)
-def test_junk(tmp_path, suffix, junk):
-    path = tmp_path / f"junk{suffix}"
-    path.write_bytes(junk)
-    assert_refused(path, "empty" if not junk else "hear_byols.save_checkpoint")
+def test_junk(tmp_path, suffix):
+    for name, junk in JUNK.items():
+        path = tmp_path / f"{name}{suffix}"
+        path.write_bytes(junk)
+        assert_refused(path, "empty" if not junk else "hear_byols.save_checkpoint")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -260,31 +244,6 @@ def test_every_truncation(tmp_path, good, suffix):
             read_checkpoint(path)
     path.write_bytes(whole)
     read_checkpoint(path)  # the loop would also pass if nothing could be read
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(junk=st.binary(min_size=1, max_size=400))
-def test_random_bytes(tmp_path, suffix, junk):
-    path = tmp_path / f"random{suffix}"
-    path.write_bytes(junk)
-    with pytest.raises(CheckpointError, match=f"random{suffix}"):
-        read_checkpoint(path)
-
-
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), suffix=st.sampled_from(SUFFIXES))
-def test_damaged_bytes_are_refused_or_give_finite_weights(tmp_path, good, data, suffix):
-    """A flipped byte in a weight cannot be seen without a hash, but nothing may crash otherwise."""
-    damaged = bytearray(good[suffix])
-    ends = st.one_of(st.integers(0, 3000), st.integers(len(damaged) - 3000, len(damaged) - 1))
-    for place in data.draw(st.lists(ends, min_size=1, max_size=8)):
-        damaged[place] = data.draw(st.integers(0, 255))
-    path = tmp_path / f"damaged{suffix}"
-    path.write_bytes(bytes(damaged))
-    with contextlib.suppress(CheckpointError):
-        read = read_checkpoint(path)
-        assert all(bool(torch.isfinite(value).all()) for value in read.state_dict.values())
 
 
 def test_zip_that_is_not_torchs(tmp_path):
@@ -358,14 +317,8 @@ def test_pickled_code_is_never_executed(tmp_path, weights, dump):
             assert "refused without running anything" in message
             torch.load(path, weights_only=False)  # the bomb is live: an unsafe load does execute it
             target.unlink()
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_pickled_code_under_another_suffix(tmp_path, suffix):
-    target = tmp_path / "executed"
-    path = tmp_path / f"bomb{suffix}"
-    path.write_bytes(_zip_torch(Bomb(target)))
-    assert_refused(path)
+    path.with_suffix(".safetensors").write_bytes(dump(bomb))
+    assert_refused(path.with_suffix(".safetensors"))
     assert not target.exists()
 
 
@@ -388,33 +341,32 @@ def test_other_content(tmp_path):
         assert_refused(path, "neither")
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        {"fc.3.weight": 5},
-        {"fc.3.weight": torch.tensor(1.0)},
-        {"fc.3.weight": torch.ones(0, 3)},
-        {"fc.3.weight": torch.ones(8, 8)},
-        {"fc.3.weight": torch.ones(8, 8), "fc.0.bias": "text"},
-        {"fc.3.weight": torch.ones(8, 8), 3: torch.ones(1)},
-        {"state_dict": {"x.fc.3.weight": torch.ones(8, 8), 3: torch.ones(1)}},
-        {"fc.3.weight": torch.ones(1).expand(10**9, 3)},
-        {"layers.2.2.layers.0.1.fn.net.3.weight": torch.ones(1), "layers.0.1.g": torch.ones(1).expand(2, 10**12, 1, 1)},
-        {"online.fc.3.weight": torch.ones(8, 8), "target.fc.3.weight": torch.ones(8, 8)},
-    ],
-)
-def test_bare_state_dicts_that_only_look_like_the_originals(tmp_path, state):
-    path = tmp_path / "bare.pth"
-    torch.save(state, path)
-    assert_refused(path)
+LOOK_ALIKES = [
+    {"fc.3.weight": 5},
+    {"fc.3.weight": torch.tensor(1.0)},
+    {"fc.3.weight": torch.ones(0, 3)},
+    {"fc.3.weight": torch.ones(8, 8)},
+    {"fc.3.weight": torch.ones(8, 8), "fc.0.bias": "text"},
+    {"fc.3.weight": torch.ones(8, 8), 3: torch.ones(1)},
+    {"state_dict": {"x.fc.3.weight": torch.ones(8, 8), 3: torch.ones(1)}},
+    {"fc.3.weight": torch.ones(1).expand(10**9, 3)},
+    {"layers.2.2.layers.0.1.fn.net.3.weight": torch.ones(1), "layers.0.1.g": torch.ones(1).expand(2, 10**12, 1, 1)},
+    {"online.fc.3.weight": torch.ones(8, 8), "target.fc.3.weight": torch.ones(8, 8)},
+]
 
 
-@pytest.mark.parametrize("part", ["config", "provenance", "state_dict"])
-def test_parts_of_a_wrong_kind(tmp_path, weights, part):
-    without = {name: value for name, value in content(weights).items() if name != part}
-    for data in (without, *(content(weights, **{part: value}) for value in (None, 3, "text", [1]))):
-        torch.save(data, tmp_path / "w.pth")
-        assert_refused(tmp_path / "w.pth", "lacks", part)
+def test_bare_state_dicts_that_only_look_like_the_originals(tmp_path):
+    for i, state in enumerate(LOOK_ALIKES):
+        torch.save(state, tmp_path / f"{i}.pth")
+        assert_refused(tmp_path / f"{i}.pth")
+
+
+def test_parts_of_a_wrong_kind(tmp_path, weights):
+    for part in ("config", "provenance", "state_dict"):
+        without = {name: value for name, value in content(weights).items() if name != part}
+        for data in (without, *(content(weights, **{part: value}) for value in (None, 3, "text", [1]))):
+            torch.save(data, tmp_path / "w.pth")
+            assert_refused(tmp_path / "w.pth", "lacks", part)
 
 
 def test_unknown_schema(tmp_path, weights):
@@ -423,10 +375,10 @@ def test_unknown_schema(tmp_path, weights):
         assert_refused(tmp_path / "w.pth", "schema", "'hear_byols/1'", "upgrade hear_byols")
 
 
-@pytest.mark.parametrize("value", [{"a": torch.ones(1)}, {"a": float("nan")}, {torch.ones(1): 1}])
-def test_provenance_that_is_not_plain_data(tmp_path, weights, value):
-    torch.save(content(weights, provenance=value), tmp_path / "w.pth")
-    assert_refused(tmp_path / "w.pth", "provenance")
+def test_provenance_that_is_not_plain_data(tmp_path, weights):
+    for value in ({"a": torch.ones(1)}, {"a": float("nan")}, {torch.ones(1): 1}):
+        torch.save(content(weights, provenance=value), tmp_path / "w.pth")
+        assert_refused(tmp_path / "w.pth", "provenance")
 
 
 def _changed(config: dict, place: str, value: object) -> dict:
@@ -486,9 +438,8 @@ NONSENSE = [
 ]
 
 
-@pytest.mark.parametrize("place", sorted({place for place, _, _ in NONSENSE}))
-def test_nonsense_in_the_configuration(tmp_path, weights, place):
-    for _, value, word in (case for case in NONSENSE if case[0] == place):
+def test_nonsense_in_the_configuration(tmp_path, weights):
+    for place, value, word in NONSENSE:
         torch.save(content(weights, config=_changed(CONFIG.to_dict(), place, value)), tmp_path / "w.pth")
         assert_refused(tmp_path / "w.pth", word)
 
@@ -508,41 +459,40 @@ def test_huge_claims_cost_no_memory(tmp_path, weights):
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-@pytest.mark.parametrize("name", EMBEDDING_SIZES)
-def test_announcing_another_encoder(tmp_path, weights, name):
-    size = EMBEDDING_SIZES[name] if name != "cnn" else 16
-    config = replace(CONFIG, encoder=EncoderConfig(name, size))
-    torch.save(content(weights, config=config.to_dict()), tmp_path / "w.pth")
-    assert_refused(tmp_path / "w.pth", f"{name!r}")
+def test_announcing_another_encoder(tmp_path, weights):
+    for name, size in {**EMBEDDING_SIZES, "cnn": 16}.items():
+        config = replace(CONFIG, encoder=EncoderConfig(name, size))
+        torch.save(content(weights, config=config.to_dict()), tmp_path / "w.pth")
+        assert_refused(tmp_path / "w.pth", f"{name!r}")
 
 
 def _without(weights, key):
     return {k: v for k, v in weights.items() if k != key}
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda w: _without(w, "fc2.bias"), ("1 missing", "fc2.bias")),
-        (lambda w: {**w, "fc3.bias": torch.ones(8)}, ("1 unknown", "fc3.bias")),
-        (lambda w: {**_without(w, "fc2.bias"), "fc2.bais": w["fc2.bias"]}, ("1 missing", "1 unknown", "fc2.bais")),
-        (lambda w: {**w, "fc2.bias": torch.ones(9)}, ("fc2.bias", "(9,)", "(8,)")),
-        (lambda w: {**w, "fc2.bias": torch.ones(8, 1)}, ("fc2.bias", "(8, 1)")),
-        (lambda w: {**w, "fc2.bias": torch.ones(1).expand(10**10)}, ("fc2.bias", "10000000000")),
-        (lambda w: {**w, "fc2.bias": torch.tensor([1.0] * 7 + [float("nan")])}, ("fc2.bias", "NaN")),
-        (lambda w: {**w, "fc2.bias": torch.full((8,), 1e300, dtype=torch.float64)}, ("fc2.bias", "infinite")),
-        (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.int32)}, ("fc2.bias", "int32", "float32")),
-        (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.complex64)}, ("fc2.bias", "complex64")),
-        (lambda w: {**w, "fc2.bias": torch.ones(8).to_sparse()}, ("fc2.bias", "sparse")),
-        (lambda w: {**w, "fc2.bias": [1.0] * 8}, ("fc2.bias", "named tensors")),
-        (lambda w: {**w, 7: torch.ones(8)}, ("7", "named tensors")),
-        (lambda w: {}, ("missing",)),
-        (lambda w: {"x" * 10**5: torch.ones(1)}, ("unknown",)),
-    ],
-)
-def test_wrong_weights(tmp_path, weights, change, words):
-    torch.save(content(weights, state_dict=change(weights)), tmp_path / "w.pth")
-    assert_refused(tmp_path / "w.pth", *words)
+WRONG_WEIGHTS = [
+    (lambda w: _without(w, "fc2.bias"), ("1 missing", "fc2.bias")),
+    (lambda w: {**w, "fc3.bias": torch.ones(8)}, ("1 unknown", "fc3.bias")),
+    (lambda w: {**_without(w, "fc2.bias"), "fc2.bais": w["fc2.bias"]}, ("1 missing", "1 unknown", "fc2.bais")),
+    (lambda w: {**w, "fc2.bias": torch.ones(9)}, ("fc2.bias", "(9,)", "(8,)")),
+    (lambda w: {**w, "fc2.bias": torch.ones(8, 1)}, ("fc2.bias", "(8, 1)")),
+    (lambda w: {**w, "fc2.bias": torch.ones(1).expand(10**10)}, ("fc2.bias", "10000000000")),
+    (lambda w: {**w, "fc2.bias": torch.tensor([1.0] * 7 + [float("nan")])}, ("fc2.bias", "NaN")),
+    (lambda w: {**w, "fc2.bias": torch.full((8,), 1e300, dtype=torch.float64)}, ("fc2.bias", "infinite")),
+    (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.int32)}, ("fc2.bias", "int32", "float32")),
+    (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.complex64)}, ("fc2.bias", "complex64")),
+    (lambda w: {**w, "fc2.bias": torch.ones(8).to_sparse()}, ("fc2.bias", "sparse")),
+    (lambda w: {**w, "fc2.bias": [1.0] * 8}, ("fc2.bias", "named tensors")),
+    (lambda w: {**w, 7: torch.ones(8)}, ("7", "named tensors")),
+    (lambda w: {}, ("missing",)),
+    (lambda w: {"x" * 10**5: torch.ones(1)}, ("unknown",)),
+]
+
+
+def test_wrong_weights(tmp_path, weights):
+    for change, words in WRONG_WEIGHTS:
+        torch.save(content(weights, state_dict=change(weights)), tmp_path / "w.pth")
+        assert_refused(tmp_path / "w.pth", *words)
 
 
 def test_every_float_type_is_taken(tmp_path, weights):
@@ -555,24 +505,23 @@ def test_every_float_type_is_taken(tmp_path, weights):
 # safetensors of others
 
 
-@pytest.mark.parametrize(
-    ("metadata", "word"),
-    [
-        (None, "neither a checkpoint of this package"),
-        ({"format": "pt"}, "neither a checkpoint of this package"),
-        ({"hear_byols": "{}"}, "neither a checkpoint of this package"),
-        ({"hear_byols": "{"}, "not a checkpoint"),
-        ({"hear_byols": "[" * 10**5}, "not a checkpoint"),
-        ({"hear_byols": "[1]"}, "not a checkpoint"),
-        ({"hear_byols": '{"schema": "hear_byols/1"}'}, "lacks config"),
-        ({"hear_byols": '{"schema": "hear_byols/9"}'}, "schema"),
-    ],
-)
-def test_safetensors_without_our_metadata(tmp_path, weights, metadata, word):
-    save_file(dict(weights), tmp_path / "w.safetensors", metadata=metadata)
-    message = assert_refused(tmp_path / "w.safetensors", word)
-    if word.startswith("neither"):
-        assert "blocks.0.conv" in message
+FOREIGN_METADATA = [
+    (None, "neither a checkpoint of this package"),
+    ({"format": "pt"}, "neither a checkpoint of this package"),
+    ({"hear_byols": "{}"}, "neither a checkpoint of this package"),
+    ({"hear_byols": "{"}, "not a checkpoint"),
+    ({"hear_byols": "[" * 10**5}, "not a checkpoint"),
+    ({"hear_byols": "[1]"}, "not a checkpoint"),
+    ({"hear_byols": '{"schema": "hear_byols/1"}'}, "lacks config"),
+    ({"hear_byols": '{"schema": "hear_byols/9"}'}, "schema"),
+]
+
+
+def test_safetensors_without_our_metadata(tmp_path, weights):
+    for metadata, word in FOREIGN_METADATA:
+        save_file(dict(weights), tmp_path / "w.safetensors", metadata=metadata)
+        message = assert_refused(tmp_path / "w.safetensors", word)
+        assert not word.startswith("neither") or "blocks.0.conv" in message
 
 
 # Options

@@ -47,11 +47,11 @@ def spectrograms(n_frames: int = 61, batch: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize(("batch", "n_frames"), [(3, 33), (1, 250)])
-def test_encoders_equal_the_reference_layer_by_layer(name, batch, n_frames):
-    encoder, x = random_encoder(name), spectrograms(n_frames, batch)
-    with torch.no_grad():
-        assert_same(encoder(x), reference.encode(encoder, x))
+def test_encoders_equal_the_reference_layer_by_layer(name):
+    for batch, n_frames in [(3, 33), (1, 250)]:
+        encoder, x = random_encoder(name), spectrograms(n_frames, batch)
+        with torch.no_grad():
+            assert_same(encoder(x), reference.encode(encoder, x))
 
 
 @pytest.mark.parametrize("channels", [64, 256])
@@ -68,17 +68,17 @@ def test_the_norm_in_one_pass_is_that_of_the_formula(channels, scale):
     assert_same(norm(x), got)  # with gradients it is computed by the formula
 
 
-@pytest.mark.parametrize("kernel", [(3, 3), (9, 9), (4, 3)])
-def test_a_convolution_block_is_the_same_in_pieces(monkeypatch, kernel):
-    torch.manual_seed(0)
-    block = conv_block.ConvBlock(2, 8, kernel).eval()
-    for n_frames in (8, 24, 33, 34, 35, 36):
-        x = torch.randn(3, 2, 16, n_frames, generator=torch.Generator().manual_seed(n_frames))
-        with torch.no_grad():
-            whole = F.max_pool2d(F.relu(block.norm(block.conv(x))), 2)
-            for piece in (1, 900, 8000, 40000):  # one column to whole items
-                monkeypatch.setattr(conv_block, "_PIECE", piece)
-                assert_same(block(x), whole)
+def test_a_convolution_block_is_the_same_in_pieces(monkeypatch):
+    for kernel in [(3, 3), (9, 9), (4, 3)]:
+        torch.manual_seed(0)
+        block = conv_block.ConvBlock(2, 8, kernel).eval()
+        for n_frames in (8, 24, 33, 34, 35, 36):
+            x = torch.randn(3, 2, 16, n_frames, generator=torch.Generator().manual_seed(n_frames))
+            with torch.no_grad():
+                whole = F.max_pool2d(F.relu(block.norm(block.conv(x))), 2)
+                for piece in (1, 900, 8000, 40000):  # one column to whole items
+                    monkeypatch.setattr(conv_block, "_PIECE", piece)
+                    assert_same(block(x), whole)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -140,22 +140,13 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_changed_weights_count_at_once(change):
-    encoder, other, x = random_encoder("cvt"), random_encoder("cvt", seed=1), spectrograms()
-    with torch.no_grad():
-        old, new = encoder(x), other(x)
-        assert (old - new).abs().max() > 0.1 * new.abs().max()
-        assert_same(change(encoder, other)(x), new)
-
-
-def test_embedding_leaves_the_state_as_it_was():
-    model = make_model("cvt")
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.scene_embeddings(sounds(1, 8000, 1))
-    after = model.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[key], value) for key, value in before.items())
+def test_changed_weights_count_at_once():
+    for change in CHANGES.values():
+        encoder, other, x = random_encoder("cvt"), random_encoder("cvt", seed=1), spectrograms()
+        with torch.no_grad():
+            old, new = encoder(x), other(x)
+            assert (old - new).abs().max() > 0.1 * new.abs().max()
+            assert_same(change(encoder, other)(x), new)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -167,13 +158,13 @@ def test_whole_clips_and_windows_equal_the_reference(name):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", ENCODERS)
-def test_encoders_equal_the_reference_on_a_gpu(name):
-    encoder, x = random_encoder(name).cuda(), spectrograms().cuda()
-    from hear_byols._util.device import autocast
+def test_encoders_equal_the_reference_on_a_gpu():
+    for name in ENCODERS:
+        encoder, x = random_encoder(name).cuda(), spectrograms().cuda()
+        from hear_byols._util.device import autocast
 
-    with torch.no_grad(), autocast("float32", x.device):
-        assert_same(encoder(x), reference.encode(encoder, x))
+        with torch.no_grad(), autocast("float32", x.device):
+            assert_same(encoder(x), reference.encode(encoder, x))
 
 
 class Slow:

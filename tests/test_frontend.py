@@ -31,11 +31,11 @@ def test_equals_torchaudio(win_length):
     assert difference.mean() < 1e-6
 
 
-@pytest.mark.parametrize("n_samples", [201, 319, 320, 4800, 16000])
-def test_frame_count(n_samples):
-    log_mel = LogMel()
-    assert log_mel(noise(1, n_samples)).shape == (1, 64, 1 + n_samples // 160)
-    assert log_mel.n_frames(n_samples) == 1 + n_samples // 160
+def test_frame_count():
+    for n_samples in [201, 319, 320, 4800, 16000]:
+        log_mel = LogMel()
+        assert log_mel(noise(1, n_samples)).shape == (1, 64, 1 + n_samples // 160)
+        assert log_mel.n_frames(n_samples) == 1 + n_samples // 160
 
 
 def test_long_clips_in_blocks_equal_one_block(monkeypatch):
@@ -73,9 +73,7 @@ def test_sharing_computes_each_frame_once(monkeypatch):
     assert sum(counted) < 0.12 * 100 * 101  # window by window would be 100 x 101
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("sample_rate", 0), ("win_length", 2000), ("f_max", 9000.0), ("n_mels", 1.5), ("f_min", -1.0)]
-)
-def test_impossible_front_ends_are_refused(field, value):
-    with pytest.raises(OptionError, match=field.split("_")[0]):
-        FrontendConfig(**{field: value})
+def test_impossible_front_ends_are_refused():
+    for field, value in [("sample_rate", 0), ("win_length", 2000), ("f_max", 9000.0), ("n_mels", 1.5), ("f_min", -1.0)]:
+        with pytest.raises(OptionError, match=field.split("_")[0]):
+            FrontendConfig(**{field: value})

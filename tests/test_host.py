@@ -60,14 +60,14 @@ def default_dtype(dtype):
         torch.set_default_dtype(before)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_autocast_changes_nothing(encoder, dtype):
-    model = make(encoder, "dataset")
-    for gain in (1e-4, 3.0):
-        expected = embed(model, noise(gain=gain))
-        with torch.autocast("cpu", dtype):
-            assert_same(embed(model, noise(gain=gain)), expected)
+def test_autocast_changes_nothing(encoder):
+    for dtype in [torch.bfloat16, torch.float16]:
+        model = make(encoder, "dataset")
+        for gain in (1e-4, 3.0):
+            expected = embed(model, noise(gain=gain))
+            with torch.autocast("cpu", dtype):
+                assert_same(embed(model, noise(gain=gain)), expected)
 
 
 def test_a_precision_of_ones_own_within_another_autocast():
@@ -86,14 +86,14 @@ def test_fine_tuning_within_autocast_has_a_float32_front_end():
     assert_same([vectors], [model.scene_embeddings(noise(gain=3.0))], 0.02)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_default_dtype(dtype):
-    expected = embed(before := make(mode="dataset"), noise())
-    with default_dtype(dtype):
-        assert_same(embed(before, noise()), expected)
-        model = make(mode="dataset")
-        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-        assert_same(embed(model, noise()), expected)
+def test_default_dtype():
+    for dtype in DTYPES:
+        expected = embed(before := make(mode="dataset"), noise())
+        with default_dtype(dtype):
+            assert_same(embed(before, noise()), expected)
+            model = make(mode="dataset")
+            assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+            assert_same(embed(model, noise()), expected)
 
 
 def test_untrained_weights_are_the_same_under_every_default():
@@ -188,21 +188,20 @@ CONVERSIONS = {
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind", [*CONVERSIONS, "read-only"])
-def test_arrays_of_any_kind(kind):
-    model, audio = make(), noise().numpy()
-    array = CONVERSIONS.get(kind, np.copy)(audio)
-    if kind == "read-only":
-        array.flags.writeable = False
-    before = array.copy()
-    assert_same(embed(model, array), embed(model, noise()))
-    np.testing.assert_array_equal(array, before)
+def test_arrays_of_any_kind():
+    for kind in [*CONVERSIONS, "read-only"]:
+        model, audio = make(), noise().numpy()
+        array = CONVERSIONS.get(kind, np.copy)(audio)
+        if kind == "read-only":
+            array.flags.writeable = False
+        before = array.copy()
+        assert_same(embed(model, array), embed(model, noise()))
+        np.testing.assert_array_equal(array, before)
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    ("audio", "words"),
-    [
+def test_what_is_no_audio_gets_one_clear_error():
+    for audio, words in [
         (noise().to_sparse(), ("sparse", "to_dense")),
         (torch.nested.nested_tensor([noise()[0], noise()[1, :99]], layout=torch.jagged), ("nested", "list of clips")),
         (np.ma.MaskedArray(noise().numpy(), mask=noise().numpy() > 0.2), ("masked", "filled")),
@@ -212,13 +211,19 @@ def test_arrays_of_any_kind(kind):
         (noise().to("meta"), ("meta", "cpu")),
         ([np.array(1.0, dtype=">f8")], ("clip 0", "shape")),
         (np.array(["a"]), ("dtype",)),
-    ],
-)
-def test_what_is_no_audio_gets_one_clear_error(audio, words):
-    for call in (make().scene_embeddings, make().timestamp_embeddings):
-        with pytest.raises(InputError) as caught:
-            call(audio)
-        assert all(word in str(caught.value) for word in words), str(caught.value)
+    ]:
+        for call in (make().scene_embeddings, make().timestamp_embeddings):
+            with pytest.raises(InputError) as caught:
+                call(audio)
+            assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_vmap_and_a_model_without_weights_get_one_clear_error():
+    model = make()
+    with pytest.raises(InputError, match=r"within torch\.func\.vmap; give all clips in one call"):
+        torch.func.vmap(lambda clip: model.scene_embeddings(clip[None])[0])(noise())
+    with pytest.raises(InputError, match="the model is on the device meta"):
+        model.to("meta").scene_embeddings(noise())
 
 
 def test_a_stream_refuses_a_chunk_without_samples():

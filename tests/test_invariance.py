@@ -93,26 +93,29 @@ def test_batch_size_changes_nothing(encoder):
         assert_same(model.timestamp_embeddings(audio)[0], windows)
 
 
-@pytest.mark.parametrize(
-    ("mode", "frame_ms", "hop_ms"),
-    [("clip", 1000, 50), ("clip", 250, 33.3), ("clip", 160.3125, 7), ("dataset", 500, 50), ("halfway", 500, 50)],
-)
-def test_windows_equal_clips_cut_by_hand(mode, frame_ms, hop_ms):
+def test_windows_equal_clips_cut_by_hand():
     """The slow obvious version: cut each padded window, transform it alone, standardize, encode."""
-    model = make_model("cnn", mode, frame_ms=frame_ms, hop_ms=hop_ms, batch_size=5)
-    audio = sounds(2, 7001, 3)[1:]
-    vectors, times = model.timestamp_embeddings(audio)
-    length, hop = model.framing.frame_samples, hop_ms * 16
-    padded = torch.nn.functional.pad(audio, (length // 2, length))
-    starts = [int(np.floor(i * hop + 0.5)) for i in range(int(7001 // hop) + 1)]
-    spectrograms = torch.stack([model.log_mel(padded[:, s : s + length])[0] for s in starts])
-    mean, std = (-5.0, 4.0) if mode == "dataset" else (spectrograms.double().mean(), spectrograms.double().std())
-    if mode == "halfway":
-        mean, std = (mean - 5) / 2, (std * 4).sqrt()
-    with torch.no_grad():
-        expected = model.encoder(((spectrograms - mean) / std).float()[:, None])
-    assert_same(vectors[0], expected)
-    np.testing.assert_allclose(times[0].numpy(), np.arange(len(starts)) * hop_ms, rtol=1e-6)
+    for mode, frame_ms, hop_ms in [
+        ("clip", 1000, 50),
+        ("clip", 250, 33.3),
+        ("clip", 160.3125, 7),
+        ("dataset", 500, 50),
+        ("halfway", 500, 50),
+    ]:
+        model = make_model("cnn", mode, frame_ms=frame_ms, hop_ms=hop_ms, batch_size=5)
+        audio = sounds(2, 7001, 3)[1:]
+        vectors, times = model.timestamp_embeddings(audio)
+        length, hop = model.framing.frame_samples, hop_ms * 16
+        padded = torch.nn.functional.pad(audio, (length // 2, length))
+        starts = [int(np.floor(i * hop + 0.5)) for i in range(int(7001 // hop) + 1)]
+        spectrograms = torch.stack([model.log_mel(padded[:, s : s + length])[0] for s in starts])
+        mean, std = (-5.0, 4.0) if mode == "dataset" else (spectrograms.double().mean(), spectrograms.double().std())
+        if mode == "halfway":
+            mean, std = (mean - 5) / 2, (std * 4).sqrt()
+        with torch.no_grad():
+            expected = model.encoder(((spectrograms - mean) / std).float()[:, None])
+        assert_same(vectors[0], expected)
+        np.testing.assert_allclose(times[0].numpy(), np.arange(len(starts)) * hop_ms, rtol=1e-6)
 
 
 def test_threads_change_nothing(one_thread):
@@ -149,30 +152,27 @@ def test_half_precision_stays_near():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("encoder", EMBEDDING_SIZES)
-def test_gpu_equals_cpu(encoder):
-    model, audio = make_model(encoder, frame_ms=500), sounds(3, 20000, 7)
-    scenes, (windows, _) = model.scene_embeddings(audio), model.timestamp_embeddings(audio)
-    model.cuda()
-    assert_same(model.scene_embeddings(audio.cuda()).cpu(), scenes)
-    assert_same(model.timestamp_embeddings(audio.cuda())[0].cpu(), windows)
+def test_gpu_equals_cpu():
+    for encoder in EMBEDDING_SIZES:
+        model, audio = make_model(encoder, frame_ms=500), sounds(3, 20000, 7)
+        scenes, (windows, _) = model.scene_embeddings(audio), model.timestamp_embeddings(audio)
+        model.cuda()
+        assert_same(model.scene_embeddings(audio.cuda()).cpu(), scenes)
+        assert_same(model.timestamp_embeddings(audio.cuda())[0].cpu(), windows)
 
 
-@pytest.mark.parametrize(
-    ("encoder", "mode"),
-    [
+def test_silence_and_very_short_clips_are_finite():
+    for encoder, mode in [
         *((encoder, "clip") for encoder in EMBEDDING_SIZES),
         *(("cnn", mode) for mode in ("dataset", "halfway", "original")),
-    ],
-)
-def test_silence_and_very_short_clips_are_finite(encoder, mode):
-    model = make_model(encoder, mode, frame_ms=150)
-    for n_samples in (1, 1599, 1601):
-        for audio in (torch.zeros(1, n_samples), sounds(2, n_samples, 1)[1:]):
-            assert torch.isfinite(model.scene_embeddings(audio)).all()
-            vectors, times = model.timestamp_embeddings(audio)
-            assert torch.isfinite(vectors).all()
-            assert vectors.shape[1] == times.shape[1] == n_samples // 800 + 1
+    ]:
+        model = make_model(encoder, mode, frame_ms=150)
+        for n_samples in (1, 1599, 1601):
+            for audio in (torch.zeros(1, n_samples), sounds(2, n_samples, 1)[1:]):
+                assert torch.isfinite(model.scene_embeddings(audio)).all()
+                vectors, times = model.timestamp_embeddings(audio)
+                assert torch.isfinite(vectors).all()
+                assert vectors.shape[1] == times.shape[1] == n_samples // 800 + 1
 
 
 def test_silence_stays_near_other_sounds_halfway():

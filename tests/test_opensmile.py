@@ -60,13 +60,13 @@ def joined() -> ConcatenatedModel:
 # ---- values
 
 
-@pytest.mark.parametrize("n_samples", [MIN_SAMPLES, 4321, 16000])
-def test_scene_embeddings_are_opensmile_s_own_values(model: OpenSmileModel, n_samples: int) -> None:
-    samples = sound(n_samples)
-    vectors = hear_byols.get_scene_embeddings(torch.from_numpy(samples)[None], model)
-    assert vectors.dtype == torch.float32
-    assert vectors.shape == (1, 6373) == (1, model.scene_embedding_size)
-    assert_close(vectors[0], direct(samples))
+def test_scene_embeddings_are_opensmile_s_own_values(model: OpenSmileModel) -> None:
+    for n_samples in [MIN_SAMPLES, 4321, 16000]:
+        samples = sound(n_samples)
+        vectors = hear_byols.get_scene_embeddings(torch.from_numpy(samples)[None], model)
+        assert vectors.dtype == torch.float32
+        assert vectors.shape == (1, 6373) == (1, model.scene_embedding_size)
+        assert_close(vectors[0], direct(samples))
 
 
 def test_real_speech_gives_opensmile_s_own_values(model: OpenSmileModel) -> None:
@@ -100,13 +100,13 @@ def test_windows_and_padding_are_those_of_the_encoders(joined: ConcatenatedModel
     assert torch.equal(cnn, smile)
 
 
-@pytest.mark.parametrize("n_samples", [1, 100, MIN_SAMPLES - 1])
-def test_a_short_clip_is_followed_by_zeros_up_to_60_ms(model: OpenSmileModel, n_samples: int) -> None:
-    samples = sound(n_samples, seed=1)
-    assert np.isnan(direct(samples)).all()  # what the rule is for
-    (vector,) = model.scene_embeddings([samples])
-    assert_close(vector, direct(np.pad(samples, (0, MIN_SAMPLES - n_samples))))
-    assert torch.isfinite(model.timestamp_embeddings([samples])[0][0]).all()
+def test_a_short_clip_is_followed_by_zeros_up_to_60_ms(model: OpenSmileModel) -> None:
+    for n_samples in [1, 100, MIN_SAMPLES - 1]:
+        samples = sound(n_samples, seed=1)
+        assert np.isnan(direct(samples)).all()  # what the rule is for
+        (vector,) = model.scene_embeddings([samples])
+        assert_close(vector, direct(np.pad(samples, (0, MIN_SAMPLES - n_samples))))
+        assert torch.isfinite(model.timestamp_embeddings([samples])[0][0]).all()
 
 
 def test_a_short_window_is_followed_by_zeros_up_to_60_ms() -> None:
@@ -117,11 +117,11 @@ def test_a_short_window_is_followed_by_zeros_up_to_60_ms() -> None:
     assert_close(vectors[0, 1], direct(np.pad(samples[640:960], (0, MIN_SAMPLES - 320))))
 
 
-@pytest.mark.parametrize("level", [0.0, 0.5, -1.0])
-def test_silence_and_constants_give_finite_values(model: OpenSmileModel, level: float) -> None:
-    clip = torch.full((1, 4000), level)
-    assert torch.isfinite(model.scene_embeddings(clip)).all()
-    assert torch.isfinite(model.timestamp_embeddings(clip)[0]).all()
+def test_silence_and_constants_give_finite_values(model: OpenSmileModel) -> None:
+    for level in [0.0, 0.5, -1.0]:
+        clip = torch.full((1, 4000), level)
+        assert torch.isfinite(model.scene_embeddings(clip)).all()
+        assert torch.isfinite(model.timestamp_embeddings(clip)[0]).all()
 
 
 def test_full_scale_is_clipped_not_wrapped_around(model: OpenSmileModel) -> None:
@@ -207,26 +207,22 @@ def test_audio_on_a_gpu_gives_the_same_values_there() -> None:
 # ---- bad input and options
 
 
-@pytest.mark.parametrize(
-    ("audio", "message"),
-    [
+def test_bad_audio_gets_the_same_errors_as_with_an_encoder(model: OpenSmileModel) -> None:
+    for audio, message in [
         (torch.zeros(100), "shape"),
         (torch.zeros(0, 100), "no clips"),
         (torch.zeros(1, 0), "no samples"),
         (torch.zeros(1, 100, dtype=torch.int16), "32768"),
         ([np.zeros(100, np.float32), np.full(100, np.nan, np.float32)], "clip 1 .* NaN"),
         (torch.full((1, 100), 3000.0), "peaks at 3000"),
-    ],
-)
-def test_bad_audio_gets_the_same_errors_as_with_an_encoder(model: OpenSmileModel, audio: object, message: str) -> None:
-    for embed in (hear_byols.get_scene_embeddings, hear_byols.get_timestamp_embeddings):
-        with pytest.raises(InputError, match=message):
-            embed(audio, model)
+    ]:
+        for embed in (hear_byols.get_scene_embeddings, hear_byols.get_timestamp_embeddings):
+            with pytest.raises(InputError, match=message):
+                embed(audio, model)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_an_option_that_it_cannot_use_is_an_error() -> None:
+    for options in [
         {"normalization": "clip"},
         {"precision": "float16"},
         {"precision": "foo"},
@@ -234,11 +230,9 @@ def test_bad_audio_gets_the_same_errors_as_with_an_encoder(model: OpenSmileModel
         {"batch_size": 0},
         {"frame_ms": -1},
         {"hop_ms": "x"},
-    ],
-)
-def test_an_option_that_it_cannot_use_is_an_error(options: dict) -> None:
-    with pytest.raises(OptionError, match=next(iter(options))):
-        hear_byols.load_model("opensmile", **options)
+    ]:
+        with pytest.raises(OptionError, match=next(iter(options))):
+            hear_byols.load_model("opensmile", **options)
 
 
 def test_harmless_options_are_accepted() -> None:
@@ -331,10 +325,10 @@ def test_joining_leaves_the_modes_of_the_parts_alone() -> None:
     assert not joined.eval().parts[0].training
 
 
-@pytest.mark.parametrize("spec", ["random_cnn+", "+opensmile", "opensmile+opensmile", "a++b"])
-def test_a_malformed_concatenation_is_an_error(spec: str) -> None:
-    with pytest.raises(OptionError, match="joined"):
-        hear_byols.load_model(spec)
+def test_a_malformed_concatenation_is_an_error() -> None:
+    for spec in ["random_cnn+", "+opensmile", "opensmile+opensmile", "a++b"]:
+        with pytest.raises(OptionError, match="joined"):
+            hear_byols.load_model(spec)
 
 
 def test_an_unknown_part_is_named() -> None:

@@ -53,27 +53,25 @@ def assert_offline(model: EmbeddingModel, audio: torch.Tensor, got: tuple[torch.
 # The offline result
 
 
-@pytest.mark.parametrize("sizes", [[1, 0, 7, 15999, 16000, 0, 1, 20001], [52009], [800] * 65 + [9], [16001, 36008]])
-def test_chunks_of_any_size_give_the_offline_result(sizes):
-    model = make_model()
-    audio = noise(0, 52009)
-    assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(sizes)))
+def test_chunks_of_any_size_give_the_offline_result():
+    for sizes in [[1, 0, 7, 15999, 16000, 0, 1, 20001], [52009], [800] * 65 + [9], [16001, 36008]]:
+        model = make_model()
+        audio = noise(0, 52009)
+        assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(sizes)))
 
 
-@pytest.mark.parametrize("n_samples", [1, 799, 800, 7999, 8000, 8001, 16000])
-def test_streams_shorter_than_a_window(n_samples):
-    model = make_model()
-    audio = noise(0, n_samples)
-    assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(700)))
+def test_streams_shorter_than_a_window():
+    for n_samples in [1, 799, 800, 7999, 8000, 8001, 16000]:
+        model = make_model()
+        audio = noise(0, n_samples)
+        assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(700)))
 
 
-@pytest.mark.parametrize(
-    ("frame_ms", "hop_ms"), [(500, 33.3), (123.4, 7), (200, 450.7), (1000.03, 1000 / 3)], ids=lambda value: f"{value:g}"
-)
-def test_windows_and_hops_that_are_no_whole_samples_and_gaps_between_windows(frame_ms, hop_ms):
-    model = make_model(frame_ms=frame_ms, hop_ms=hop_ms)
-    audio = noise(0, 30011)
-    assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(1777)))
+def test_windows_and_hops_that_are_no_whole_samples_and_gaps_between_windows():
+    for frame_ms, hop_ms in [(500, 33.3), (123.4, 7), (200, 450.7), (1000.03, 1000 / 3)]:
+        model = make_model(frame_ms=frame_ms, hop_ms=hop_ms)
+        audio = noise(0, 30011)
+        assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(1777)))
 
 
 def test_with_the_papers_encoder_and_arrays():
@@ -143,7 +141,7 @@ from hear_byols.streaming import StreamingEmbedder
 config = ModelConfig(EncoderConfig("cnn", 32), normalization=NormalizationConfig("dataset", -5.0, 4.0))
 embedder = StreamingEmbedder(EmbeddingModel(config, frame_ms=200, hop_ms=20_000))
 n_windows, peaks = 0, []
-for hours in (0.25, 5):
+for hours in (0.1, 1.5):
     while embedder.n_samples < hours * 3600 * 16000:
         n_windows += len(embedder.feed(torch.zeros(10 * 16000))[1])
     peaks.append(peak_memory())
@@ -152,10 +150,10 @@ print(json.dumps({"n_windows": n_windows, "peaks": peaks}))
 
 
 def test_memory_does_not_grow_over_hours():
-    """Between a quarter of an hour and five hours; the signal alone would be 1.1 GB."""
+    """Between six minutes and an hour and a half; the signal alone would be 320 MB."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
     result = json.loads(done.stdout)
-    assert result["n_windows"] == 900
+    assert result["n_windows"] == 270
     assert result["peaks"][1] - result["peaks"][0] < 20e6
 
 

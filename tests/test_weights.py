@@ -210,14 +210,11 @@ def test_home_of_the_cache(monkeypatch, tmp_path):
 
 
 def test_empty_name_is_the_default():
-    with pytest.raises(OptionError, match="NoneType"):
-        locate(None)
     assert registry.DEFAULT_MODEL in registry.list_models()
 
 
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
+def test_unknown_names():
+    for spec, words in [
         ("cvt_hybird", ("did you mean cvt_hybrid",)),
         ("original_cvt", ("did you mean", "original_cvt_hybrid")),
         ("nowhere/weights.pth", ("nowhere/weights.pth", "not an existing file")),
@@ -225,14 +222,12 @@ def test_empty_name_is_the_default():
         ("~nobody/of/this/name.pth", ("not an existing file",)),
         ("x" * 5000, ("not an existing file",)),
         ("a\0b", ("not an existing file",)),
-    ],
-)
-def test_unknown_names(spec, words):
-    with pytest.raises(WeightsNotFoundError) as caught:
-        hear_byols.load_model(spec)
-    for word in (*words, "random_cvt", "hf://owner/repo/file"):
-        assert word in str(caught.value)
-    assert len(str(caught.value)) < 1500
+    ]:
+        with pytest.raises(WeightsNotFoundError) as caught:
+            hear_byols.load_model(spec)
+        for word in (*words, "random_cvt", "hf://owner/repo/file"):
+            assert word in str(caught.value)
+        assert len(str(caught.value)) < 1500
 
 
 def test_folder(tmp_path):
@@ -240,10 +235,10 @@ def test_folder(tmp_path):
         locate(tmp_path)
 
 
-@pytest.mark.parametrize("spec", [None, 3, b"bytes", Path])
-def test_names_of_a_wrong_type(spec):
-    with pytest.raises(OptionError, match="string or a path"):
-        locate(spec)
+def test_names_of_a_wrong_type():
+    for spec in [None, 3, b"bytes", Path]:
+        with pytest.raises(OptionError, match="string or a path"):
+            locate(spec)
 
 
 # Downloads by URL
@@ -258,28 +253,25 @@ def test_download_is_verified_cached_and_not_repeated(server, record, online):
     assert _files(online) == ["tiny.pth"]
 
 
-@pytest.mark.parametrize(
-    ("fault", "error", "words"),
-    [
+def test_bad_download_leaves_nothing(server, record, online):
+    for fault, error, words in [
         ("cut", DownloadError, "broke off"),
         ("wrong", DownloadError, "its sha256 is"),
         ("short", DownloadError, "65536 bytes instead of 131072"),
         (404, WeightsNotFoundError, "answered 404"),
         (403, DownloadError, "answered 403"),
         (500, DownloadError, "answered 500"),
-    ],
-)
-def test_bad_download_leaves_nothing(server, record, online, fault, error, words):
-    server.faults = [Fault("weights", fault)]
-    with pytest.raises(error) as caught:
-        locate("tiny")
-    message = str(caught.value)
-    assert words in message
-    assert "nothing was kept" in message
-    assert record.location in message
-    assert _files(online) == []
-    server.faults = []
-    assert locate("tiny").path.read_bytes() == CONTENT
+    ]:
+        server.faults = [Fault("weights", fault)]
+        with pytest.raises(error) as caught:
+            locate("tiny")
+        message = str(caught.value)
+        assert words in message
+        assert "nothing was kept" in message
+        assert record.location in message
+        assert _files(online) == []
+        server.faults = []
+        assert locate("tiny").path.read_bytes() == CONTENT
 
 
 def test_git_blob_alone_verifies(server, record, online, monkeypatch):
@@ -308,12 +300,12 @@ def test_corrupted_cache_is_noticed(server, record, online):
     assert locate("tiny").path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("location", ["http://127.0.0.1:1/x", "nonsense", "ftp://127.0.0.1:1/x", "http://[bad/x"])
-def test_unreachable_places(record, online, monkeypatch, location):
-    _register(monkeypatch, replace(record, location=location))
-    with pytest.raises(DownloadError, match="could not be fetched"):
-        locate("tiny")
-    assert _files(online) == []
+def test_unreachable_places(record, online, monkeypatch):
+    for location in ["http://127.0.0.1:1/x", "nonsense", "ftp://127.0.0.1:1/x", "http://[bad/x"]:
+        _register(monkeypatch, replace(record, location=location))
+        with pytest.raises(DownloadError, match="could not be fetched"):
+            locate("tiny")
+        assert _files(online) == []
 
 
 def test_a_server_that_says_nothing_is_given_up(record, online, monkeypatch):
@@ -346,11 +338,11 @@ def test_a_server_that_drips_is_given_up(record, online, monkeypatch, start):
     assert _files(online) == []
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "1e300"])
-def test_a_time_limit_that_is_none(record, online, monkeypatch, seconds):
-    monkeypatch.setenv("HEAR_BYOLS_DOWNLOAD_SECONDS", seconds)
-    with pytest.raises(OptionError, match="HEAR_BYOLS_DOWNLOAD_SECONDS must be"):
-        locate("tiny")
+def test_a_time_limit_that_is_none(record, online, monkeypatch):
+    for seconds in ["0", "-1", "soon", "nan", "1e300"]:
+        monkeypatch.setenv("HEAR_BYOLS_DOWNLOAD_SECONDS", seconds)
+        with pytest.raises(OptionError, match="HEAR_BYOLS_DOWNLOAD_SECONDS must be"):
+            locate("tiny")
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -455,29 +447,30 @@ def test_eight_threads_at_once(server, record, online):
 
 
 @pytest.mark.parametrize("variable", ["HEAR_BYOLS_OFFLINE", "HF_HUB_OFFLINE"])
-@pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
-def test_offline_opens_no_socket(server, record, online, monkeypatch, variable, value):
-    def refuse(*_):
-        raise AssertionError("a socket was opened")
+def test_offline_opens_no_socket(server, record, online, monkeypatch, variable):
+    for value in ["1", "true", "YES", "on"]:
 
-    monkeypatch.setenv(variable, value)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    with pytest.raises(WeightsNotFoundError) as caught:
-        locate("tiny")
-    for word in ("'tiny' is not cached", str(online / "tiny.pth"), record.location, "HEAR_BYOLS_OFFLINE"):
-        assert word in str(caught.value)
-    online.mkdir()
-    (online / "tiny.pth").write_bytes(CONTENT)
-    assert locate("tiny").path == online / "tiny.pth"
-    (online / "tiny.pth").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError):
-        locate("tiny")
-    monkeypatch.setenv(variable, "0")
-    (online / "tiny.pth").unlink()
-    with pytest.raises(AssertionError, match="a socket was opened"):  # the guard works
-        locate("tiny")
-    assert server.count() == 0
+        def refuse(*_):
+            raise AssertionError("a socket was opened")
+
+        monkeypatch.setenv(variable, value)
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        with pytest.raises(WeightsNotFoundError) as caught:
+            locate("tiny")
+        for word in ("'tiny' is not cached", str(online / "tiny.pth"), record.location, "HEAR_BYOLS_OFFLINE"):
+            assert word in str(caught.value)
+        online.mkdir()
+        (online / "tiny.pth").write_bytes(CONTENT)
+        assert locate("tiny").path == online / "tiny.pth"
+        (online / "tiny.pth").write_bytes(b"damaged")
+        with pytest.raises(CheckpointError):
+            locate("tiny")
+        monkeypatch.setenv(variable, "0")
+        (online / "tiny.pth").unlink()
+        with pytest.raises(AssertionError, match="a socket was opened"):  # the guard works
+            locate("tiny")
+        assert server.count() == 0
 
 
 # The original's files
@@ -520,58 +513,54 @@ def test_without_a_mirror_the_pinned_source_is_asked(online, monkeypatch):
 
 
 @golden.needs_golden
-@pytest.mark.parametrize("name", ["default", "default512", "resnetish34", "clstm", "cvt"])
-def test_every_key_of_the_original_converts(name):
-    specs = json.loads((golden.FOLDER / "state_dicts.json").read_text())[name]
-    with torch.device("meta"):
-        state = {key: torch.empty(shape, dtype=getattr(torch, dtype)) for key, shape, dtype in specs}
-        config = original.recognize(state)
-        expected = build_encoder(config).state_dict()
-    converted = original.convert(state, config.name)
-    assert config.name == golden.ENCODER_OF[name]
-    assert {key: value.shape for key, value in converted.items()} == {key: v.shape for key, v in expected.items()}
-    assert {key: value.dtype for key, value in converted.items()} == {key: v.dtype for key, v in expected.items()}
+def test_every_key_of_the_original_converts():
+    for name in ["default", "default512", "resnetish34", "clstm", "cvt"]:
+        specs = json.loads((golden.FOLDER / "state_dicts.json").read_text())[name]
+        with torch.device("meta"):
+            state = {key: torch.empty(shape, dtype=getattr(torch, dtype)) for key, shape, dtype in specs}
+            config = original.recognize(state)
+            expected = build_encoder(config).state_dict()
+        converted = original.convert(state, config.name)
+        assert config.name == golden.ENCODER_OF[name]
+        assert {key: value.shape for key, value in converted.items()} == {key: v.shape for key, v in expected.items()}
+        assert {key: value.dtype for key, value in converted.items()} == {key: v.dtype for key, v in expected.items()}
 
 
 @golden.needs_golden
 @pytest.mark.parametrize("name", ["default512", "cvt"])
-@pytest.mark.parametrize(
-    "wrap",
-    [
+def test_wrapped_state_dicts(tmp_path, name):
+    for wrap in [
         lambda state: {"state_dict": state},
         lambda state: {f"module.{key}": value for key, value in state.items()},
         lambda state: {f"encoder.{key}": value for key, value in state.items()},
         lambda state: {"state_dict": {f"module.encoder.{k}": v for k, v in state.items()}, "epoch": 100},
         lambda state: {**{f"online.{k}": v for k, v in state.items()}, "predictor.weight": torch.ones(2)},
-    ],
-    ids=["state_dict", "module", "encoder", "both", "with a head"],
-)
-def test_wrapped_state_dicts(tmp_path, name, wrap):
-    state = golden.original_state_dict(name)
-    torch.save(state, tmp_path / "bare.pth")
-    torch.save(wrap(state), tmp_path / "wrapped.pth")
-    bare, wrapped = read_checkpoint(tmp_path / "bare.pth"), read_checkpoint(tmp_path / "wrapped.pth")
-    assert wrapped.config == bare.config
-    assert wrapped.state_dict.keys() == bare.state_dict.keys()
-    assert all(torch.equal(wrapped.state_dict[key], bare.state_dict[key]) for key in bare.state_dict)
+    ]:
+        state = golden.original_state_dict(name)
+        torch.save(state, tmp_path / "bare.pth")
+        torch.save(wrap(state), tmp_path / "wrapped.pth")
+        bare, wrapped = read_checkpoint(tmp_path / "bare.pth"), read_checkpoint(tmp_path / "wrapped.pth")
+        assert wrapped.config == bare.config
+        assert wrapped.state_dict.keys() == bare.state_dict.keys()
+        assert all(torch.equal(wrapped.state_dict[key], bare.state_dict[key]) for key in bare.state_dict)
 
 
 @golden.needs_golden
-@pytest.mark.parametrize("size", [512, 1024, 2048])
-def test_sizes_of_the_cnn_and_the_window_of_ntts_files(tmp_path, size):
-    specs = json.loads((golden.FOLDER / "state_dicts.json").read_text())["default512"]
-    state = {
-        key: golden.golden_value(key, [size if n == 512 and key.startswith("fc") else n for n in shape])
-        for key, shape, _ in specs
-    }
-    if size != 512:  # fc.0 reads 64 channels x 8 bands, whatever the size
-        state["fc.0.weight"] = golden.golden_value("fc.0.weight", [size, 512])
-    torch.save(state, tmp_path / "w.pth")
-    model = hear_byols.load_model(tmp_path / "w.pth", win_length=1024)
-    assert model.config.frontend.win_length == 1024
-    assert model.scene_embedding_size == size
-    assert hear_byols.get_scene_embeddings(torch.linspace(-1, 1, 16000)[None], model).shape == (1, size)
-    assert hear_byols.load_model(tmp_path / "w.pth").config.frontend.win_length == 400
+def test_sizes_of_the_cnn_and_the_window_of_ntts_files(tmp_path):
+    for size in [512, 1024, 2048]:
+        specs = json.loads((golden.FOLDER / "state_dicts.json").read_text())["default512"]
+        state = {
+            key: golden.golden_value(key, [size if n == 512 and key.startswith("fc") else n for n in shape])
+            for key, shape, _ in specs
+        }
+        if size != 512:  # fc.0 reads 64 channels x 8 bands, whatever the size
+            state["fc.0.weight"] = golden.golden_value("fc.0.weight", [size, 512])
+        torch.save(state, tmp_path / "w.pth")
+        model = hear_byols.load_model(tmp_path / "w.pth", win_length=1024)
+        assert model.config.frontend.win_length == 1024
+        assert model.scene_embedding_size == size
+        assert hear_byols.get_scene_embeddings(torch.linspace(-1, 1, 16000)[None], model).shape == (1, size)
+        assert hear_byols.load_model(tmp_path / "w.pth").config.frontend.win_length == 400
 
 
 # The Hub, through its own client
@@ -637,9 +626,8 @@ def test_pinned_hub_file_is_asked_for_once(hub):
     assert server.count() == n
 
 
-@pytest.mark.parametrize(
-    ("spec", "error", "words"),
-    [
+def test_wrong_hub_specs(hub):
+    for spec, error, words in [
         ("hf://lab/nothing/w.pth", "WeightsNotFoundError", "no repository 'lab/nothing'"),
         ("hf://lab/secret/w.pth", "WeightsNotFoundError", "it is private"),
         ("hf://lab/models/none.pth", "WeightsNotFoundError", "no file 'none.pth'"),
@@ -651,13 +639,11 @@ def test_pinned_hub_file_is_asked_for_once(hub):
         ("hf://lab/models/w.pth@", "OptionError", "hf://owner/repo/file.pth@revision"),
         ("hf://-lab-/mo--dels/w.pth", "OptionError", "mo--dels"),
         ("hf://lab/models/README.md", "CheckpointError", "not a checkpoint"),
-    ],
-)
-def test_wrong_hub_specs(hub, spec, error, words):
-    kind, message = hub[1].error("load", spec=spec)
-    assert kind == error
-    assert words in message
-    assert "\n" not in message
+    ]:
+        kind, message = hub[1].error("load", spec=spec)
+        assert kind == error
+        assert words in message
+        assert "\n" not in message
 
 
 def test_wrong_digest_of_a_good_hub_file_is_refused_and_the_cache_stays(hub):
@@ -711,18 +697,18 @@ def test_damaged_hub_cache_is_noticed(hub):
     assert Path(client.value("locate", spec=spec)).read_bytes() == content
 
 
-@pytest.mark.parametrize("kind", ["cut", "short", 500])
-def test_bad_hub_downloads_leave_nothing(hub, hub_faults, kind):
-    server, client, folder = hub
-    content = server.first + str(kind).encode()
-    spec = f"hf://{_fresh(hub, content)}/w.pth"
-    hub_faults.append(Fault(f"/cdn/{sha256(content)}", kind))
-    error, message = client.error("locate", spec=spec)
-    assert error == "DownloadError"
-    assert "nothing was kept" in message
-    assert not list((folder / "hf").rglob(sha256(content)))
-    hub_faults.clear()
-    assert Path(client.value("locate", spec=spec)).read_bytes() == content
+def test_bad_hub_downloads_leave_nothing(hub, hub_faults):
+    for kind in ["cut", "short", 500]:
+        server, client, folder = hub
+        content = server.first + str(kind).encode()
+        spec = f"hf://{_fresh(hub, content)}/w.pth"
+        hub_faults.append(Fault(f"/cdn/{sha256(content)}", kind))
+        error, message = client.error("locate", spec=spec)
+        assert error == "DownloadError"
+        assert "nothing was kept" in message
+        assert not list((folder / "hf").rglob(sha256(content)))
+        hub_faults.clear()
+        assert Path(client.value("locate", spec=spec)).read_bytes() == content
 
 
 def test_cut_hub_download_is_resumed(hub, hub_faults):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ _AIFF_PLAIN = {
 }
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _TRAILERS = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"JUNK", b"FLLR", b"PAD ", b"afsp", b"AFAn")
+_TRAILING = 1 << 20  # bytes at the end of a file in which chunks are looked for, where no length tells their place
+_MPEG, _MPEG_SLACK = 0x55, 0.1  # MP3 in a WAV; seconds that a decoder may leave out
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def survey_wav(content: Content, start: int) -> Survey:
         InputError: it is cut off, or holds more than its length says.
     """
     order, layout = (">", _RIFX) if content.at(start, 4) == b"RIFX" else ("<", _RIFF)
-    block = rate = long_length = 0
+    block = rate = long_length = kind = 0
     for name, place, length in layout.chunks(content, start + 12, start):
         body = content.at(place, min(length, 40))
         if name == b"ds64" and len(body) >= 16:
@@ -89,30 +92,41 @@ def survey_wav(content: Content, start: int) -> Survey:
             kind = struct.unpack(order + "H", body[24:26])[0] if kind == 0xFFFE and len(body) >= 26 else kind
             block = block if kind in _PLAIN else 0
         elif name == b"data":
-            if length == 0xFFFFFFFF and 0 < long_length < 1 << 63:
-                length = long_length
-            elif _goes_on(content, place, length, start, layout) or length + start in (content.size, content.size - 8):
-                length = content.size - place  # a pipe, or a writer that counts its header too
-                return Survey(
-                    (
-                        _told(
-                            content,
-                            start,
-                            place,
-                            length,
-                            order,
-                            compare_samples(content, start, place, length, block, rate, layout).parts[0],
-                        ),
-                    )
-                )
-            return compare_samples(content, start, place, length, block, rate, layout)
+            is_known = length == 0xFFFFFFFF and 0 < long_length < 1 << 63
+            length = long_length if is_known else length
+            if not is_known and _is_told_wrong(content, place, length, start, layout):
+                length = _before_chunks(content, place, layout, start) - place
+                (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
+                return Survey((_told(content, start, place, length, order, part),))
+            (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
+            return Survey((replace(part, slack=_MPEG_SLACK if kind == _MPEG else 0.0),))
     return Survey((Part(start, content.size),))  # a decoder says what is wrong
+
+
+def _is_told_wrong(content: Content, place: int, length: int, start: int, layout: Layout) -> bool:
+    """Whether the length of the samples is that of a pipe, or of a writer that counts its header too."""
+    return _goes_on(content, place, length, start, layout) or length + start in (content.size, content.size - 8)
+
+
+def _before_chunks(content: Content, place: int, layout: Layout, start: int) -> int:
+    """Where samples of unknown length end: before chunks that reach just to the end of the file, if there are any."""
+    first = max(place, content.size - _TRAILING)
+    for match in re.finditer(b"|".join(_TRAILERS), content.at(first, content.size - first)):
+        at = end = first + match.start()
+        for name, body, length in layout.chunks(content, at, start):
+            end = body + length
+            if not _is_name(name):
+                break
+        else:
+            if end == content.size or (at < end < content.size and is_padding(content, end)):
+                return at
+    return content.size
 
 
 def _told(content: Content, start: int, place: int, length: int, order: str, part: Part) -> Part:
     """A part whose header does not know its length, with one that does."""
     known = struct.pack(order + "I", min(length, 0xFFFFFFFF))
-    return replace(part, header=content.at(start, place - 4 - start) + known, body=place)
+    return replace(part, stop=place + length, header=content.at(start, place - 4 - start) + known, body=place)
 
 
 def survey_w64(content: Content, start: int) -> Survey:

@@ -33,6 +33,7 @@ class Decoder:
         if not container.streams.audio:
             raise InputError("holds no audio stream")
         self._container = container
+        self.n_streams = len(container.streams.audio)
         self._stream = container.streams.audio[0]
         codec = self._stream.codec_context
         if codec is None:

@@ -1,4 +1,4 @@
-"""Older formats whose header says how many samples follow: NIST SPHERE, Creative Voice, and the Amiga's SVX."""
+"""Older formats whose header says how much follows: NIST SPHERE, Creative Voice, the Amiga's SVX, and AVI."""
 
 from __future__ import annotations
 
@@ -41,6 +41,19 @@ def survey_voc(content: Content, start: int) -> Survey:
         if n_sounds > 1 or kind[0] not in _VOC_SOUND + _VOC_SILENT:
             raise InputError("is a VOC file of several blocks of sound; convert it to WAV")
     return compare_samples(content, start, start, place + len(kind) - start, 0, 0, None)
+
+
+def survey_avi(content: Content, start: int) -> Survey:
+    """Survey AVI, of one form or several that continue it; as :func:`survey_nist`."""
+    place = start
+    while content.at(place, 4) == b"RIFF":
+        if place > start and content.at(place + 8, 4) != b"AVIX":
+            raise InputError(f"is several AVI files joined; a second begins at byte {place}")
+        (length,) = struct.unpack("<I", content.at(place + 4, 4).ljust(4, b"\0"))
+        place += 8 + length + length % 2
+        if place > content.size + 1:
+            raise cut_off(content.size, place, "bytes")
+    return Survey((Part(start, content.size),))
 
 
 def survey_svx(content: Content, start: int) -> Survey:

@@ -9,7 +9,7 @@ from hear_byols.containers.chunks import is_w64, survey_aiff, survey_au, survey_
 from hear_byols.containers.content import Content, Part, Survey, after_tags
 from hear_byols.containers.flac import survey_flac
 from hear_byols.containers.frames import is_adts, survey_aac, survey_ac3, survey_amr, survey_flv
-from hear_byols.containers.headers import survey_nist, survey_svx, survey_voc
+from hear_byols.containers.headers import survey_avi, survey_nist, survey_svx, survey_voc
 from hear_byols.containers.matroska import survey_matroska
 from hear_byols.containers.mp4 import survey_mp4
 from hear_byols.containers.mpeg import find_frame, survey_mpeg
@@ -49,6 +49,7 @@ class Kind:
 UNKNOWN = Kind("no kind of audio file that is known here", readers=(LIBSNDFILE,))
 _MPEG = Kind("MPEG audio", survey_mpeg, _EITHER)
 _WEB_PAGE = Kind("a web page", readers=())
+_EMPTY = Kind("empty", readers=())
 _HEADS = {
     b"RIFF": Kind("WAV", survey_wav, (LIBSNDFILE,)),
     b"RIFX": Kind("WAV", survey_wav, (LIBSNDFILE,)),
@@ -57,7 +58,7 @@ _HEADS = {
     b"FORM": Kind("AIFF", survey_aiff, (LIBSNDFILE,)),
     b".snd": Kind("AU", survey_au, (LIBSNDFILE,)),
     b"dns.": Kind("AU", survey_au, (LIBSNDFILE,)),
-    b"caff": Kind("CAF", survey_caf, (LIBSNDFILE,)),
+    b"caff": Kind("CAF", survey_caf, _EITHER),
     b"fLaC": Kind("FLAC", survey_flac, (LIBSNDFILE,)),
     b"OggS": Kind("Ogg", survey_ogg, _EITHER),
     b"\x1a\x45\xdf\xa3": Kind("Matroska or WebM", survey_matroska),
@@ -74,7 +75,7 @@ _HEADS = {
 }
 
 _OTHER_FORMS = {
-    b"AVI ": Kind("AVI"),
+    b"AVI ": Kind("AVI", survey_avi),
     b"8SVX": Kind("SVX", survey_svx, (LIBSNDFILE,)),
     b"16SV": Kind("SVX", survey_svx, (LIBSNDFILE,)),
 }
@@ -84,6 +85,8 @@ def find_kind(content: Content) -> tuple[Kind, int]:
     """The kind of a file, and the byte at which it begins behind its tags."""
     start = after_tags(content)
     head = content.at(start, 512)
+    if not head:
+        return _EMPTY, start
     if head[:4] in _HEADS:
         if head[:4] in (b"RIFF", b"FORM") and head[8:12] not in (b"WAVE", b"AIFF", b"AIFC"):
             return _OTHER_FORMS.get(head[8:12], UNKNOWN), start

@@ -98,6 +98,7 @@ class Recording:
             mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
             if mono.size == 0:
                 raise InputError("holds no samples" + (f" at {rate} Hz" if blocks else ""))
+            self._check_unchanged()
         return Audio(mono, (*self._survey.notes, *mixer.notes()))
 
     def stream(self, sample_rate: int) -> Iterator[np.ndarray]:
@@ -114,10 +115,16 @@ class Recording:
                     yield block
             if n_samples == 0:
                 raise InputError(f"holds no samples at {rate} Hz")
+            self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        status = self._source.stat() if isinstance(self._source, Path) else None
+        if status and (status.st_size, status.st_mtime_ns) != (self.n_bytes, self.mtime_ns):
+            raise InputError("was written to while it was read; read it again when it is whole")
 
     def _decoded(self, part: Part, sample_rate: int, mixer: _Mixer) -> Iterator[np.ndarray]:
         """Mono blocks of a part at ``sample_rate``; in the end their length is compared with the part's."""
-        with self._decoder(part) as (rate, wanted, blocks):
+        with self._decoder(part, mixer) as (rate, wanted, blocks):
             if not MIN_RATE <= rate <= MAX_RATE:
                 raise InputError(f"has a rate of {rate} Hz; rates from {MIN_RATE} to {MAX_RATE} Hz are read")
             n_samples = 0
@@ -139,7 +146,7 @@ class Recording:
                 raise InputError(f"is damaged: {n_samples / rate:.2f} s could be read, and it holds {wanted:.2f} s")
 
     @contextmanager
-    def _decoder(self, part: Part) -> Iterator[tuple[int, float, Iterator[np.ndarray]]]:
+    def _decoder(self, part: Part, mixer: _Mixer) -> Iterator[tuple[int, float, Iterator[np.ndarray]]]:
         """Open a part: its rate, the seconds it should have, and its blocks [shape=(n_samples, n_channels)]."""
         refusal: Exception | None = None
         if LIBSNDFILE in self._kind.readers:
@@ -163,6 +170,7 @@ class Recording:
         if FFMPEG not in self._kind.readers or not ffmpeg.is_available():
             raise InputError(f"cannot be read as audio ({self._reason(refusal)})") from refusal
         with self._open() as file, ffmpeg.open_decoder(file) as decoder:
+            mixer.n_streams = decoder.n_streams
             yield decoder.rate, part.seconds or 0.0, decoder.blocks()
 
     def _part_seconds(self, part: Part) -> float:
@@ -192,7 +200,6 @@ class Recording:
             yield cast(BinaryIO, file)
 
     def _open(self) -> BinaryIO:
-        """The file, open for reading bytes."""
         if isinstance(self._source, bytes):
             return io.BytesIO(self._source)
         if not stat.S_ISREG(self._source.stat().st_mode):  # a pipe would be waited for without end
@@ -228,6 +235,7 @@ class _Mixer:
     """Averages channels, and watches whether they cancel each other."""
 
     def __init__(self) -> None:
+        self.n_streams = 1
         self._apart = self._together = 0.0  # energy of the channels, on average, and of their average
 
     def mix(self, block: np.ndarray) -> np.ndarray:
@@ -243,10 +251,12 @@ class _Mixer:
         return mono
 
     def notes(self) -> list[str]:
-        """A line if most of the sound is lost by averaging."""
-        if not self._together < _CANCELLED * self._apart:  # unrelated channels keep all of what is counted here
-            return []
-        return ["its channels are in opposite phase and cancel each other: little of it was embedded"]
+        """Lines if most of the sound is lost by averaging, and if there is other sound besides."""
+        cancel = self._together < _CANCELLED * self._apart  # unrelated channels keep all of what is counted here
+        return [
+            *["its channels are in opposite phase and cancel each other: little of it was embedded"] * cancel,
+            *[f"has {self.n_streams} streams of audio: only the first was read"] * (self.n_streams > 1),
+        ]
 
 
 def _checked_rate(sample_rate: int) -> int:

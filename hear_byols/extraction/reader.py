@@ -106,7 +106,9 @@ def _decode(file: AudioFile, begun: Recording | str, sample_rate: int) -> Clip:
 
 
 def _told(file: AudioFile, error: Exception) -> str:
-    return str(error) if isinstance(error, InputError) else f"{file.path}: {error or type(error).__name__}"
+    if isinstance(error, InputError):
+        return str(error)
+    return f"{file.path}: {'there is not enough memory to read it' if isinstance(error, MemoryError) else error}"
 
 
 class _Budget:

@@ -189,7 +189,7 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
             with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as shard:
                 yield from _members(path, file, shard)
         except (tarfile.TarError, OSError, MemoryError) as error:
-            raise InputError(f"{path} is not a readable tar file ({error or type(error).__name__})") from error
+            raise InputError(f"{path} is not a readable tar file ({str(error) or type(error).__name__})") from error
 
 
 def _members(path: Path, file: BinaryIO, shard: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
