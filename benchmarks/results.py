@@ -94,6 +94,7 @@ hear-byols evaluate --tasks made --output scores --models cnn_hybrid 'windows of
         "sizes",
         "Python packages on the disk, with torch's build for CPUs; an extra adds to the core (none).",
         "python benchmarks/sizes.py --output sizes.csv",
+        lambda row: row["extra"] in ("none", "[classify]", "[map]", "[all]", "[eval]", "[train]"),
     ),
     Result(
         "Agreement with hear-eval-kit",
