@@ -84,6 +84,19 @@ hear-byols evaluate --tasks made --output scores --models cnn_hybrid 'windows of
         "python benchmarks/answers.py times --tasks tasks --output answers.csv",
     ),
     Result(
+        "",
+        "million",
+        "A folder of a million windows of 2,048 numbers (8.2 GB).",
+        "python benchmarks/answers.py million --output million.csv",
+    ),
+    Result(
+        "Size of an installation",
+        "sizes",
+        "Python packages on the disk, with torch's build for CPUs; an extra adds to the core (none).",
+        "python benchmarks/sizes.py --output sizes.csv",
+        lambda row: row["extra"] in ("none", "[classify]", "[map]", "[all]", "[eval]", "[train]"),
+    ),
+    Result(
         "Agreement with hear-eval-kit",
         "agreement",
         "The kit's predictor and ours on the same log-mel statistics: means over seeds, times 100. Differences lie "

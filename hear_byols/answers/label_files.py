@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hear_byols._util.files import output_path
 from hear_byols._util.tables import guarded, unguarded, write_table
@@ -23,8 +24,9 @@ _RAVEN = (
     *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
     *("Annotation", "Score"),
 )
-_RAVEN_LABELS = ("annotation", "label", "species", "common name", "tags")
-_CSV_NAMES = {"start": ("start", "start_s", "onset", "begin"), "end": ("end", "end_s", "offset"), "label": ("label",)}
+# Names of the columns of start, end and label.
+_OF_RAVEN = (("begin time (s)",), ("end time (s)",), ("annotation", "label", "species", "common name", "tags"))
+_OF_CSV = (("start", "start_s", "onset", "begin"), ("end", "end_s", "offset"), ("label",))
 
 
 def find_label_file(folder: PathLike, recording: Path) -> Path | None:
@@ -55,14 +57,16 @@ def read_events(path: PathLike) -> list[Event]:
         raise InputError(f"{path}: cannot be read as labels ({error})") from error
     first = text.lstrip().split("\n", 1)[0].lower()
     if path.suffix.lower() == ".textgrid" or "ootextfile" in first:
-        read = _read_textgrid
+        rows = _read_textgrid(text)
     elif path.suffix.lower() == ".csv":
-        read = _read_csv
+        rows = _read_table(text, _OF_CSV)
+    elif "begin time (s)" in first:
+        rows = _read_table(text, _OF_RAVEN, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
-        read = _read_raven if "begin time (s)" in first else _read_audacity
+        rows = _read_audacity(text)
     try:
-        events = [Event(label, 1000 * start, 1000 * end) for start, end, label in read(text) if label]
-    except (ValueError, IndexError, KeyError) as error:
+        events = [Event(label, 1000 * start, 1000 * end) for start, end, label in rows if label]
+    except (ValueError, TypeError, IndexError, KeyError) as error:
         raise InputError(f"{path}: not a label file of its kind ({error})") from error
     wrong = [e for e in events if not (math.isfinite(e.start) and math.isfinite(e.end) and 0 <= e.start <= e.end)]
     if wrong:
@@ -125,25 +129,15 @@ def _decoded(content: bytes) -> str:
     return content.decode("utf-8-sig")
 
 
-def _column(names: Sequence[str], accepted: Sequence[str]) -> str:
-    for name in names:
-        if name.strip().lower() in accepted:
-            return name
-    raise KeyError(f"no column {' or '.join(accepted)} among {', '.join(names)[:100]}")
-
-
-def _read_csv(text: str) -> Iterator[tuple[float, float, str]]:
-    reader = csv.DictReader(text.splitlines())
-    start, end, label = (_column(reader.fieldnames or (), accepted) for accepted in _CSV_NAMES.values())
-    for row in reader:
-        yield float(row[start]), float(row[end]), unguarded(row[label].strip())
-
-
-def _read_raven(text: str) -> Iterator[tuple[float, float, str]]:
-    reader = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+def _read_table(text: str, columns: Sequence[Sequence[str]], **dialect: Any) -> Iterator[tuple[float, float, str]]:
+    """Start, end and label, each from the first column that bears one of its names."""
+    reader = csv.DictReader(text.splitlines(), **dialect)
     names = reader.fieldnames or ()
-    start, end = _column(names, ("begin time (s)",)), _column(names, ("end time (s)",))
-    label, view = _column(names, _RAVEN_LABELS), next((name for name in names if name.lower() == "view"), None)
+    found = [next((name for name in names if name.strip().lower() in accepted), None) for accepted in columns]
+    if None in found:
+        raise KeyError(f"no column {' or '.join(columns[found.index(None)])} among {', '.join(names)[:100]}")
+    start, end, label = map(str, found)
+    view = next((name for name in names if name.lower() == "view"), None)
     for row in reader:
         if view is None or not str(row[view]).startswith("Waveform"):  # Raven lists a selection once a view
             yield float(row[start]), float(row[end]), unguarded((row[label] or "").strip())

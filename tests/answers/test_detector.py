@@ -87,6 +87,7 @@ def test_files_of_the_tools_themselves_are_read(tmp_path):
     [
         ("a.csv", "a,b\n1,2\n"),
         ("a.csv", "start,end,label\nx,2,fox\n"),
+        ("a.csv", "start,end,label\n1\n"),
         ("a.txt", "1.0\t0.5\tfox\n"),
         ("a.txt", "1.0\tnan\tfox\n"),
         ("a.txt", "-1\t2\tfox\n"),

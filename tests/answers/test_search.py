@@ -127,6 +127,16 @@ def test_an_index_finds_the_neighbours_that_all_pairs_have(embedded, monkeypatch
         nearest(small, 3)
 
 
+def test_of_many_windows_every_nth_is_read(long, tmp_path):
+    embed_to_folder([long], tmp_path, model=MODEL, timestamps=True, frame_ms=500, hop_ms=100)
+    everything, some = read_embeddings(tmp_path), read_embeddings(tmp_path, most_windows=10)
+    step = -(-len(everything) // 10)
+    assert step > 2
+    np.testing.assert_array_equal(some.vectors, everything.vectors[::step])
+    np.testing.assert_array_equal(some.times_ms, everything.times_ms[::step])
+    assert some.names == everything.names[::step]
+
+
 # --- Duplicates ---
 
 
