@@ -16,6 +16,7 @@ from test_invariance import assert_same, make_model, sounds
 from torch import nn
 
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder, conv_block
+from hear_byols.encoders.cvt import ChannelNorm
 from hear_byols.errors import OutputError
 from hear_byols.extraction import extract
 from hear_byols.extraction.files import AudioFile
@@ -51,6 +52,20 @@ def test_encoders_equal_the_reference_layer_by_layer(name, batch, n_frames):
     encoder, x = random_encoder(name), spectrograms(n_frames, batch)
     with torch.no_grad():
         assert_same(encoder(x), reference.encode(encoder, x))
+
+
+@pytest.mark.parametrize("channels", [64, 256])
+@pytest.mark.parametrize("scale", [0, 1e-30, 1e-6, 1, 1e6])
+def test_the_norm_in_one_pass_is_that_of_the_formula(channels, scale):
+    torch.manual_seed(0)
+    norm, x = ChannelNorm(channels), scale * (torch.randn(3, 4, 5, channels) + 2)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.normal_()
+        got, exact = norm(x), x.double()
+    std, mean = torch.std_mean(exact, -1, keepdim=True, correction=0)
+    assert_same(got, ((exact - mean) / (std + norm.eps) * norm.weight + norm.bias).float())
+    assert_same(norm(x), got)  # with gradients it is computed by the formula
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (9, 9), (4, 3)])

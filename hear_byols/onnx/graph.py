@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_byols.config import NormalizationConfig
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.framing import Framing
 from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram
 from hear_byols.normalization import MIN_STD, halfway
@@ -71,7 +72,7 @@ class SceneGraph(nn.Module):
     """
 
     def __init__(
-        self, log_mel: LogMel, encoder: nn.Module, normalization: NormalizationConfig, min_samples: int
+        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, min_samples: int
     ) -> None:
         super().__init__()
         self.log_mel = ConvolvedLogMel(log_mel)
@@ -101,7 +102,7 @@ class TimestampGraph(nn.Module):
     hop_ms: Tensor
 
     def __init__(
-        self, log_mel: LogMel, encoder: nn.Module, normalization: NormalizationConfig, framing: Framing
+        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, framing: Framing
     ) -> None:
         super().__init__()
         self.log_mel = ConvolvedLogMel(log_mel)
@@ -209,6 +210,6 @@ def _over(values: Tensor, x: Tensor) -> Tensor:
     return values.view(-1, *(1,) * (x.ndim - 1))
 
 
-def exportable(encoder: nn.Module) -> nn.Module:
+def exportable(encoder: MultilayerEncoder) -> MultilayerEncoder:
     """A copy on the CPU, in evaluation mode."""
     return copy.deepcopy(encoder).cpu().float().eval()
