@@ -115,10 +115,17 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
     ),
     Result(
         "",
+        "folder",
+        "Scenes of files of 1 to 10 s by `embed`, processor time, and what its parts take apart, of that.",
+        "python benchmarks/deploy.py folder --files 100",
+        drop=("files", "audio (s)", "loading"),
+    ),
+    Result(
+        "",
         "operators",
         "Where a CvT's timestamps spend processor time. All at the rate of matrix products they would be 1.5 times as "
-        "fast, at most 2.7 times the original's way. Windows could share the last row: the first stage's token "
-        "embedding, queries, keys and values.",
+        "fast, at most 2.7 times the original's way. Windows could share the first stage's token embedding, queries, "
+        "keys and values.",
         "python benchmarks/operators.py",
         lambda row: row["work"] not in ("copies and layout", "spectrograms"),
         ("model",),
