@@ -176,7 +176,7 @@ def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
         corpus.mkdir()
         rng = np.random.default_rng(0)
         for i in range(args.files):
-            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(round(args.seconds * RATE)), RATE)
+            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal((round(args.seconds * RATE),)), RATE)
         for n in args.workers:
             wall, processor, elapsed = ray_run(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
             first = first or wall
