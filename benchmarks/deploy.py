@@ -1,12 +1,14 @@
-"""Speed of what is deployed: ONNX files beside torch, latency of streaming, workers of the engine ray.
+"""Speed of what is deployed: ONNX files beside torch, latency of streaming, folders of files, workers of Ray.
 
     python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--repeats 5] [--int8]
     python benchmarks/deploy.py streaming [--models cvt_hybrid] [--chunk-ms 50 1000] [--seconds 30]
+    python benchmarks/deploy.py folder [--models cnn_hybrid yamnet] [--files 1000]
     python benchmarks/deploy.py ray [--workers 1 2] [--files 200] [--seconds 20]
 
 Each prints CSV for ``benchmarks/results/``. ONNX: processor time on one thread, medians of turns. Streaming: noise in
-chunks as fast as it can; "kept up" below 1 means that the stream falls behind. Ray: a corpus of noise; rates are those
-of the second half, when all workers have long loaded their model.
+chunks as fast as it can; "kept up" below 1 means that the stream falls behind. Folder: scenes of files of 1 to 10 s by
+`embed` on one thread, in processor time, beside the sum of its parts, each done file by file. Ray: a corpus of noise;
+rates are those of the second half, when all workers have long loaded their model.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,49 @@ def streaming_case(model: EmbeddingModel, chunk_ms: float, seconds: float) -> di
     }
 
 
+def folder(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row a model: files a second, and the time beside that of loading, decoding, embedding and writing apart."""
+    from hear_byols.extraction.extract import embed_to_folder
+
+    rows: list[dict[str, Any]] = []
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as place:
+        corpus = Path(place, "audio")
+        corpus.mkdir()
+        lengths = rng.integers(RATE, 10 * RATE, args.files)
+        for i, n_samples in enumerate(lengths):
+            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(n_samples), RATE)
+        for name in args.models or ("cnn_hybrid", "yamnet"):
+            hear_byols.load_model(name).scene_embeddings(torch.zeros(1, RATE))  # warms up
+            parts = folder_parts(name, sorted(corpus.iterdir()), Path(place))
+            call = partial(embed_to_folder, [corpus], Path(place, f"out {name}"), model=name, device="cpu")
+            seconds = timed(call)
+            row = {"model": name, "files": args.files, "audio (s)": f"{lengths.sum() / RATE:.0f}"}
+            row["files a second"] = f"{args.files / seconds:.1f}"
+            row |= {part: f"{taken / seconds:.2f}" for part, taken in parts.items()}
+            rows.append(row | {"sum": f"{sum(parts.values()) / seconds:.2f}"})
+    return rows
+
+
+def folder_parts(name: str, files: list[Path], place: Path) -> dict[str, float]:
+    """Processor time of each part of the work."""
+    model, clips, vectors = hear_byols.load_model(name), [], []
+
+    def write() -> None:
+        for i, vector in enumerate(vectors):
+            np.savez(place / f"{i}.npz", embedding=vector)
+
+    def embed() -> None:
+        vectors.extend(model.scene_embeddings(torch.from_numpy(clip)[None])[0].numpy() for clip in clips)
+
+    return {
+        "loading": timed(lambda: hear_byols.load_model(name)),
+        "decoding": timed(lambda: clips.extend(hear_byols.load_audio(file, model.sample_rate) for file in files)),
+        "embedding": timed(embed),
+        "writing": timed(write),
+    }
+
+
 def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a number of workers."""
     rows: list[dict[str, Any]] = []
@@ -130,7 +176,7 @@ def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
         corpus.mkdir()
         rng = np.random.default_rng(0)
         for i in range(args.files):
-            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(round(args.seconds * RATE)), RATE)
+            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal((round(args.seconds * RATE),)), RATE)
         for n in args.workers:
             wall, processor, elapsed = ray_run(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
             first = first or wall
@@ -190,9 +236,9 @@ def processor_seconds() -> float:
 
 
 def main() -> None:
-    """Measure one of the three and print CSV."""
+    """Measure one of the four and print CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("onnx", "streaming", "ray"))
+    parser.add_argument("what", choices=("onnx", "streaming", "folder", "ray"))
     parser.add_argument("--models", nargs="+")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--int8", action="store_true")
@@ -202,7 +248,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=200)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {"onnx": onnx, "streaming": streaming, "ray": ray}[args.what](args)
+    rows = {"onnx": onnx, "streaming": streaming, "folder": folder, "ray": ray}[args.what](args)
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -121,11 +121,27 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
     Result(
         "",
         "speed_ways",
-        "CvT timestamps of 2 s compiled and in bfloat16, and how far their vectors are off. Matrix products alone "
-        "would be ratio / share, 1.7 times the original's way.",
+        "CvT timestamps of 2 s compiled and in bfloat16, and how far their vectors are off.",
         "python benchmarks/speed.py --models CvT --calls timestamp --lengths 2 --turns 4 --ways ours compiled bfloat16 "
         "original",
         drop=("call", "clip (s)", "peak GB", "original's peak GB", "growth", "original's growth"),
+    ),
+    Result(
+        "",
+        "folder",
+        "Scenes of files of 1 to 10 s by `embed`, processor time, and what its parts take apart, of that.",
+        "python benchmarks/deploy.py folder --files 100",
+        drop=("files", "audio (s)", "loading"),
+    ),
+    Result(
+        "",
+        "operators",
+        "Where a CvT's timestamps spend processor time. All at the rate of matrix products they would be 1.5 times as "
+        "fast, at most 2.7 times the original's way. Windows could share the first stage's token embedding, queries, "
+        "keys and values.",
+        "python benchmarks/operators.py",
+        lambda row: row["work"] not in ("copies and layout", "spectrograms"),
+        ("model",),
     ),
     Result(
         "",
