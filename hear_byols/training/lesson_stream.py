@@ -109,9 +109,10 @@ class Lessons:
             raise InputError("processes that extract lessons need a pool on disk; use load_pool")
         if missing and workers:
             context = multiprocessing.get_context("spawn")
-            n_taken = context.Value("q", 0)  # each worker takes the next shard, so that a slow one holds nobody up
+            # Each worker takes the next shard, so that a slow one holds nobody up. Kept here until they have opened it.
+            self._n_taken = context.Value("q", 0)
             for _ in range(workers):
-                arguments = folder.folder, folder.plan, folder.pool.folder, missing, n_taken, device
+                arguments = folder.folder, folder.plan, folder.pool.folder, missing, self._n_taken, device
                 process = context.Process(target=_extract, args=arguments, daemon=True)
                 process.start()
                 self._processes.append(process)

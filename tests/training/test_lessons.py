@@ -1,6 +1,7 @@
 """Lessons: augmented crops and what teachers say of them, made once, in an order that depends on the seed alone."""
 
 import dataclasses
+import gc
 import multiprocessing
 
 import numpy as np
@@ -209,12 +210,14 @@ def test_a_missing_or_damaged_shard_is_named(plan, two_teachers, tmp_path):
         Lessons(folder, 1, workers=0).batch(0, 8, slice(0, 8))
 
 
-def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path, monkeypatch):
+def test_an_extraction_that_fails_ends_the_run_instead_of_hanging(plan, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HEAR_BYOLS_HOME", str(tmp_path / "empty"))
     pool = load_pool([write_clips(tmp_path / "audio")], tmp_path / "cache")
     before = set(multiprocessing.active_children())
     heard = Lessons(LessonFolder(tmp_path / "lessons", plan, pool), 1)
+    gc.collect()  # what the process opens later must still be there
     with pytest.raises(TrainingError, match="the extraction has failed"):
         heard.batch(0, 8, slice(0, 8))
+    assert "hear-byols: the teacher 'mn04' is not on this machine" in capfd.readouterr().err  # it came that far
     heard.close()
     assert set(multiprocessing.active_children()) <= before
