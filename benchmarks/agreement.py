@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hear_byols.evaluation.probe import Search, probe_mlp  # noqa: E402
-from hear_byols.evaluation.rows import rows_of_splits  # noqa: E402
+from hear_byols.evaluation.probe_data import data_of_splits  # noqa: E402
 from hear_byols.evaluation.scorer import make_scorer  # noqa: E402
 from hear_byols.evaluation.store import Embeddings  # noqa: E402
 from hear_byols.evaluation.tasks import Task, read_task  # noqa: E402
@@ -107,7 +107,7 @@ def probe(args: argparse.Namespace, task: Task, embedded: Path, seed: int) -> di
     path = args.work / f"ours-{args.grid_points}-points-seed-{seed}" / f"{embedded.name}.json"
     if not path.exists():
         start = time.time()
-        splits = rows_of_splits(task, [stored(task, embedded)])
+        splits = data_of_splits(task, [stored(task, embedded)])
         result = probe_mlp(make_scorer(task), splits, seed=seed, search=Search(grid_points=args.grid_points))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result.scores))

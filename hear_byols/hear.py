@@ -128,12 +128,11 @@ def _load(
         from hear_byols.teachers import load_teacher_model
 
         return load_teacher_model(os.fspath(spec), precision=own["precision"], **common)
-    return load_encoder(source, spec, **common, **own)
+    return load_encoder(source, **common, **own)
 
 
 def load_encoder(
     source: Source,
-    spec: str | os.PathLike[str],
     kind: type[_Model] = EmbeddingModel,
     *,
     win_length: int | None = None,
@@ -143,7 +142,6 @@ def load_encoder(
 
     Args:
         source: where the checkpoint is, or the record of untrained weights.
-        spec: what errors call it.
         kind: ``EmbeddingModel``, or a subclass that is made as it is.
         win_length: as for :func:`load_model`.
         **options: of ``kind``.
@@ -155,7 +153,7 @@ def load_encoder(
     checkpoint = _random(source) if source.path is None else read_checkpoint(source.path, win_length)
     with torch.random.fork_rng(devices=[]):  # making an encoder draws weights, which the checkpoint's then replace
         model = kind(checkpoint.config, provenance=checkpoint.provenance, **options)
-    checkpoint.load_into(model.encoder, str(source.path or spec))
+    model.encoder.load_state_dict(checkpoint.state_dict)
     return model
 
 

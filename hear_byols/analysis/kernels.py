@@ -91,30 +91,6 @@ def normalized(cross: Tensor, own_a: Tensor, own_b: Tensor) -> Tensor:
     return torch.where(torch.isfinite(values), values, torch.nan)
 
 
-def cka(activations_a: Tensor, activations_b: Tensor, kernel: str = "linear", bandwidth: float = 1.0) -> float:
-    """Centred kernel alignment of two sets of activations, by the unbiased estimator over all examples at once.
-
-    Args:
-        activations_a: [shape=(n_examples >= 4, ...)].
-        activations_b: of the same examples [shape=(n_examples, ...)].
-        kernel: ``"linear"`` or ``"rbf"``.
-        bandwidth: of the RBF kernel, as a multiple of the median distance of two examples.
-
-    Returns:
-        1 for equal geometry, about 0 for independent activations (the estimate may fall a little below); NaN where
-        activations do not vary.
-
-    Raises:
-        OptionError: fewer than four examples, or an unknown kernel.
-    """
-    check_kernel(kernel, bandwidth)
-    grams = [linear_gram(activations) for activations in (activations_a, activations_b)]
-    if kernel == "rbf":
-        grams = [rbf_gram(gram, bandwidth * median_distance(gram)) for gram in grams]
-    a, b = (u_centred(gram)[None] for gram in grams)
-    return float(normalized(unbiased_hsic(a, b), unbiased_hsic(a, a)[0], unbiased_hsic(b, b)[0]))
-
-
 def check_kernel(kernel: str, bandwidth: float) -> None:
     """Refuse what is no kernel.
 

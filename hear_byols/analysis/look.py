@@ -1,18 +1,32 @@
-"""From an audio file to its picture; what ``hear-byols look`` does."""
+"""The picture of one file: four panels above one time axis in seconds; what ``hear-byols look`` draws."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hear_byols._util.device import find_device
 from hear_byols._util.imports import require
-from hear_byols.analysis.figures import check_output, save_figure
-from hear_byols.analysis.look_picture import draw_view
+from hear_byols.analysis.figures import check_output, new_figure, printable, save_figure
 from hear_byols.analysis.view import View, choose_framing, view_of
+from hear_byols.config import FrontendConfig
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import AudioFile, PathLike
 from hear_byols.extraction.reader import read_clip
 from hear_byols.hear import load_model
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+_COLUMNS = 1500  # that waveform and spectrogram are thinned to
+_TICKS_HZ = (100, 500, 1000, 2000, 5000, 10000, 20000)
+_WIDTH, _SQUARE = 9.0, 7.0  # inches; about the width of the panels themselves
+_NEPERS_TO_DB = 10 / np.log(10)
+_RANGE_DB = 80  # below the loudest
 
 
 def look_at(
@@ -56,3 +70,118 @@ def look_at(
     view = view_of(load_model(model, frame_ms=frame, hop_ms=hop).to(place), clip.samples, clip.file.name)
     save_figure(draw_view(view, model or "default model"), target)
     return view
+
+
+def draw_view(view: View, model_name: str) -> Figure:
+    """Draw waveform, log-mel spectrogram, change and self-similarity.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    heights = [1.1, 1.9, 1.0, _SQUARE]
+    figure = new_figure(_WIDTH, sum(heights) + 1.2)
+    grid = figure.add_gridspec(4, 2, height_ratios=heights, width_ratios=[1, 0.02])
+    panels: list[Axes] = []
+    for row in range(4):
+        panels.append(figure.add_subplot(grid[row, 0], sharex=panels[0] if panels else None))
+    bars = [figure.add_subplot(grid[row, 1]) for row in (1, 3)]
+    figure.suptitle(f"{printable(view.name, 60)} - {printable(model_name, 40)}", fontsize=11, parse_math=False)
+    _draw_waveform(panels[0], view)
+    figure.colorbar(_draw_log_mel(panels[1], view), cax=bars[0], label="dB")
+    _draw_change(panels[2], view)
+    figure.colorbar(_draw_similarity(panels[3], view), cax=bars[1], label="cosine")
+    for panel in panels[:-1]:
+        panel.tick_params(labelbottom=False)
+    panels[-1].set_xlabel("time in seconds")
+    panels[0].set_xlim(0, view.seconds)
+    return figure
+
+
+def _draw_waveform(axes: Axes, view: View) -> None:
+    low, high = envelope(view.samples, _COLUMNS)
+    time = np.linspace(0, view.seconds, len(low), endpoint=False) + view.seconds / len(low) / 2
+    axes.fill_between(time, low, high, color="#0072b2", linewidth=0.5, edgecolor="#0072b2")
+    peak = float(np.abs(view.samples).max()) or 1.0
+    axes.set_ylim(-1.05 * peak, 1.05 * peak)
+    axes.set_ylabel("amplitude")
+
+
+def _draw_log_mel(axes: Axes, view: View) -> ScalarMappable:
+    decibels = _NEPERS_TO_DB * thin(view.log_mel, _COLUMNS)
+    top = float(decibels.max())
+    # A frame's centre is a multiple of the hop from 0 on.
+    half, n_frames = view.frontend.hop_length / view.sample_rate / 2, view.log_mel.shape[1]
+    extent = (-half, (2 * n_frames - 1) * half, -0.5, view.log_mel.shape[0] - 0.5)
+    image = axes.imshow(
+        decibels, origin="lower", aspect="auto", extent=extent, vmin=top - _RANGE_DB, vmax=top, cmap="magma"
+    )
+    places, names = band_ticks(view.frontend)
+    axes.set_yticks(places, names)
+    axes.set_ylabel("Hz")
+    return image
+
+
+def _draw_change(axes: Axes, view: View) -> None:
+    axes.plot(view.times, view.change, color="#d55e00", linewidth=1.2)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("change")
+    axes.grid(axis="x", color="0.9")
+    if np.isnan(view.change).all():
+        axes.text(
+            0.5, 0.5, "too short for this window", transform=axes.transAxes, ha="center", va="center", color="0.4"
+        )
+
+
+def _draw_similarity(axes: Axes, view: View) -> ScalarMappable:
+    half = view.hop_ms / 2000
+    extent = (view.times[0] - half, view.times[-1] + half) * 2
+    # Coloured for windows within the file; those at its ends, half of them silence, are unlike all others.
+    inside = view.inside if view.inside.any() else slice(None)
+    low = float(np.percentile(view.similarity[inside][:, inside], 1))
+    image = axes.imshow(
+        view.similarity,
+        origin="upper",
+        aspect="auto",
+        extent=(*extent[:2], extent[1], extent[0]),
+        cmap="viridis",
+        vmin=min(low, 0.999),
+        vmax=1,
+    )
+    axes.set_ylim(view.seconds, 0)
+    axes.set_ylabel(f"time in seconds (windows of {view.frame_ms:g} ms every {view.hop_ms:g} ms)")
+    return image
+
+
+def envelope(samples: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest sample of each of at most ``columns`` equal stretches.
+
+    Args:
+        samples: [shape=(n_samples,)].
+        columns: most stretches; shorter clips keep every sample.
+    """
+    starts = np.unique(np.linspace(0, len(samples), min(columns, len(samples)), endpoint=False).astype(int))
+    return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
+
+
+def thin(frames: np.ndarray, columns: int) -> np.ndarray:
+    """Highest value of each of at most ``columns`` equal stretches of time, so that short events stay visible.
+
+    Args:
+        frames: [shape=(n_mels, n_frames)].
+        columns: most stretches.
+    """
+    starts = np.unique(np.linspace(0, frames.shape[1], min(columns, frames.shape[1]), endpoint=False).astype(int))
+    return np.maximum.reduceat(frames, starts, axis=1)
+
+
+def band_ticks(config: FrontendConfig) -> tuple[list[float], list[str]]:
+    """Where round frequencies lie among the mel bands, counted from the lowest band's centre, and their names."""
+
+    def mel(hz: float) -> float:
+        return 2595 * np.log10(1 + hz / 700)
+
+    low, high = mel(config.f_min), mel(config.f_max)
+    step = (high - low) / (config.n_mels + 1)
+    places = {hz: float((mel(hz) - low) / step - 1) for hz in _TICKS_HZ}
+    inside = {hz: place for hz, place in places.items() if -0.5 <= place <= config.n_mels - 0.5}
+    return list(inside.values()), [f"{hz:,}".replace(",", " ") for hz in inside]

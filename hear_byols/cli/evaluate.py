@@ -73,10 +73,10 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
         log=lambda line: None if args.quiet else print(line, file=sys.stderr, flush=True),
     )
-    report = write_report(outcome, output, [model.label for model in models])
+    summary = write_report(outcome, output, [model.label for model in models])
     for failure in outcome.failures:
         what = f"{failure.model} on {failure.task}" if failure.model else failure.task
         print(f"hear-byols: not evaluated: {what}: {' '.join(failure.reason.split())}", file=sys.stderr)
     if not args.quiet:
-        print(report.summary)
+        print(summary)
     return 1 if outcome.failures else 0

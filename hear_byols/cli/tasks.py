@@ -89,16 +89,18 @@ def run_resample(args: argparse.Namespace) -> int:
 
 def run_synthesize(args: argparse.Namespace) -> int:
     """Make a task and print where it is."""
-    from hear_byols.evaluation.synthesis import RECIPES, changed, synthesize
+    from dataclasses import replace
 
-    recipe = changed(
-        RECIPES[args.kind],
-        seed=args.seed,
-        n_clips=tuple(args.clips) if args.clips else None,
-        clip_seconds=args.seconds,
-        level_db=tuple(args.level_db) if args.level_db else None,
-        events_per_second=tuple(args.density) if args.density else None,
-        overlap=args.overlap,
-    )
-    print(synthesize(args.output, recipe, source=args.sources))
+    from hear_byols.evaluation.synthesis import SYNTHESES, synthesize
+
+    given = {
+        "seed": args.seed,
+        "n_clips": tuple(args.clips) if args.clips else None,
+        "clip_seconds": args.seconds,
+        "level_db": tuple(args.level_db) if args.level_db else None,
+        "events_per_second": tuple(args.density) if args.density else None,
+        "overlap": args.overlap,
+    }
+    config = replace(SYNTHESES[args.kind], **{name: value for name, value in given.items() if value is not None})
+    print(synthesize(args.output, config, source=args.sources))
     return 0

@@ -30,12 +30,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table, and the commands that bring what is missing."""
     from hear_byols.weights.locate import cache_dir
-    from hear_byols.weights.teachers import find_teacher, how_to_add, list_teachers, teacher_path
+    from hear_byols.weights.teachers import find_teacher, how_to_add, list_teachers
 
     rows: list[tuple[str, ...]] = [_HEADER]
     missing = []
     for record in map(find_teacher, list_teachers()):
-        here = teacher_path(record, cache_dir()).is_file()
+        here = (cache_dir() / record.file).is_file()
         if not here:
             missing.append(record)
         licence = textwrap.shorten(record.licence.partition(" (")[0], 40)

@@ -41,7 +41,7 @@ class HubModel(EmbeddingModel, ModelHubMixin, library_name="hear_byols"):
         source = locate(spec)
         if source.record is not None and not source.record.encoder:
             raise OptionError(f"{os.fspath(spec)!r} has no checkpoint of this package; hear_byols.load_model loads it")
-        return load_encoder(source, spec, cls, **options)
+        return load_encoder(source, cls, **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_repository(save_directory, self._checkpoint(), str(save_directory))

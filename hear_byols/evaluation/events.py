@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from hear_byols.errors import TaskError
-from hear_byols.evaluation.rows import Rows
 from hear_byols.evaluation.scientific import ndimage
 from hear_byols.evaluation.tasks import Event, Task
 
@@ -46,25 +45,6 @@ def postprocessing_grid(task: Task) -> list[Postprocessing]:
         ) from error
 
 
-def events_of_rows(
-    rows: Rows, probabilities: np.ndarray, how: Postprocessing, vocabulary: Sequence[str]
-) -> dict[str, list[Event]]:
-    """Events of every clip.
-
-    Args:
-        rows: of an event task.
-        probabilities: of its labels at its timestamps [shape=(n_rows, n_labels)].
-        how: to cut them out.
-        vocabulary: labels by index.
-    """
-    return {
-        clip.name: events_of_clip(values, times, how, vocabulary)
-        for clip, values, times in zip(
-            rows.clips, rows.by_clip(probabilities), rows.by_clip(rows.timestamps), strict=True
-        )
-    }
-
-
 def events_of_clip(
     probabilities: np.ndarray, timestamps: np.ndarray, how: Postprocessing, vocabulary: Sequence[str]
 ) -> list[Event]:
@@ -88,8 +68,3 @@ def events_of_clip(
             if stop - start >= how.min_duration:
                 events.append(Event(vocabulary[label], float(start), float(stop)))
     return sorted(events, key=lambda event: event.start)
-
-
-def reference_events(rows: Rows) -> dict[str, tuple[Event, ...]]:
-    """The labels' own events by clip."""
-    return {clip.name: clip.events for clip in rows.clips}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -13,14 +13,16 @@ import numpy as np
 import torch
 
 from hear_byols.errors import OptionError
-from hear_byols.evaluation.linear import Predict, fit_ridge
+from hear_byols.evaluation.events import Postprocessing
 from hear_byols.evaluation.predictor import FittedPredictor, GridPoint, fit
-from hear_byols.evaluation.rows import Rows, Standardizer, join
-from hear_byols.evaluation.scorer import Scorer, criterion_of, probabilities_of
+from hear_byols.evaluation.probe_data import ProbeData, Standardizer, join
+from hear_byols.evaluation.scientific import linalg
+from hear_byols.evaluation.scorer import Scorer
 from hear_byols.evaluation.tasks import Task
 
 LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
 GRID_POINTS = 8
+STRENGTHS = (1e-2, 1e-1, 1.0, 10.0, 100.0)
 _KIT_SEED = 42
 _SLOW_TASKS = {"dcase2016_task2": 10}  # epochs between validations, where the kit has them rarer
 
@@ -74,7 +76,7 @@ class Search:
 
 def probe_mlp(
     scorer: Scorer,
-    splits: Mapping[str, Rows],
+    splits: Mapping[str, ProbeData],
     *,
     seed: int = 0,
     search: Search | None = None,
@@ -96,70 +98,82 @@ def probe_mlp(
     """
     points = (search or Search()).points(scorer.task, seed)
     chosen: list[FittedPredictor] = []
-    folds = []
-    for number, names in enumerate(scorer.task.data_splits()):
-        train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))
+    scores = []
+    for number, (train, valid, test) in enumerate(_folds(scorer, splits)):
         scale = Standardizer(train.x) if standardize else lambda x: x
-        data, valid_x, criterion = (scale(train.x), train.y), scale(valid.x), criterion_of(scorer, valid)
-        fitted = [
-            fit(
-                point,
-                1000 * seed + 16 * number + i,
-                data,
-                valid_x,
-                criterion,
-                multilabel=scorer.multilabel,
-                device=device,
-            )
-            for i, point in enumerate(points)
-        ]
+        data, valid_x, criterion = (scale(train.x), train.y), scale(valid.x), scorer.criterion(valid)
+        options: dict[str, Any] = {"multilabel": scorer.multilabel, "device": device}
+        first = 1000 * seed + 16 * number
+        fitted = [fit(point, first + i, data, valid_x, criterion, **options) for i, point in enumerate(points)]
         best = max(fitted, key=lambda each: each.score)
         chosen.append(best)
         points = [chosen[0].point]
-        folds.append(scorer.test(test, probabilities_of(scorer, best.predict(scale(test.x))), best.extra))
+        scores.append(scorer.test(test, scorer.probabilities(best.predict(scale(test.x))), best.extra))
     settings = {
         "grid_point": asdict(chosen[0].point),
-        "validation": [_finite(each.score) for each in chosen],
         "epochs": [each.epoch + 1 for each in chosen],
-        "postprocessing": [asdict(each.extra) if each.extra else None for each in chosen],
         "standardized": standardize,
     }
-    return ProbeResult(_means(folds), folds, settings)
+    return _result(scores, settings, [(each.score, each.extra) for each in chosen])
 
 
-def probe_linear(scorer: Scorer, splits: Mapping[str, Rows]) -> ProbeResult:
-    """The ridge probe: standardized always, nothing random.
+def probe_linear(scorer: Scorer, splits: Mapping[str, ProbeData]) -> ProbeResult:
+    """The fast probe for daily use: ridge regression on standardized embeddings, in closed form, nothing random.
+
+    Targets are -1 and +1. The strength (0.01 ... 100, times the number of features) is chosen on the validation rows by
+    the task's own criterion; of equals the weakest.
 
     Args:
         scorer: of the task.
         splits: its rows.
     """
-    folds, strengths, validations, postprocessings = [], [], [], []
-    for names in scorer.task.data_splits():
-        train, valid, test = (join(splits, names_) for names_ in (names.train, names.valid, names.test))
-
-        def choose(predict: Predict, valid: Rows = valid) -> float:
-            score = scorer.choose(valid, predict(valid.x))[0]
-            return score if math.isfinite(score) else -math.inf
-
-        predict, strength = fit_ridge(train, choose)
-        score, how = scorer.choose(valid, predict(valid.x))
-        folds.append(scorer.test(test, predict(test.x), how))
+    scores, strengths, choices = [], [], []
+    for train, valid, test in _folds(scorer, splits):
+        best = None
+        for strength, predict in _ridges(train):
+            score, how = scorer.choose(valid, predict(valid.x))
+            rank = score if math.isfinite(score) else -math.inf
+            if best is None or rank > best[0]:
+                best = rank, strength, predict, score, how
+        assert best is not None
+        _, strength, predict, score, how = best
+        scores.append(scorer.test(test, predict(test.x), how))
         strengths.append(strength)
-        validations.append(_finite(score))
-        postprocessings.append(asdict(how) if how else None)
-    settings = {
-        "strength": strengths,
-        "validation": validations,
-        "postprocessing": postprocessings,
-        "standardized": True,
+        choices.append((score, how))
+    return _result(scores, {"strength": strengths, "standardized": True}, choices)
+
+
+def _ridges(train: ProbeData) -> Iterator[tuple[float, Callable[[np.ndarray], np.ndarray]]]:
+    """Fits of rising strength: functions from embeddings [shape=(n_rows, size)] to probabilities."""
+    standardize = Standardizer(train.x)
+    z = standardize(train.x)
+    targets = train.y.astype(np.float64) * 2 - 1
+    offset = targets.mean(0)
+    n_rows, size = z.shape
+    dual = n_rows < size
+    gram = z @ z.T if dual else z.T @ z
+    right = targets - offset if dual else z.T @ (targets - offset)
+    for strength in STRENGTHS:
+        matrix = gram.copy()
+        matrix[np.diag_indices_from(matrix)] += strength * size
+        solution = linalg.solve(matrix, right, assume_a="pos", overwrite_a=True)
+        weights = z.T @ solution if dual else solution
+        yield strength, lambda x, weights=weights: ((standardize(x) @ weights + offset) + 1) / 2
+
+
+def _folds(scorer: Scorer, splits: Mapping[str, ProbeData]) -> Iterator[list[ProbeData]]:
+    """Training, validation and test of every fold."""
+    for names in scorer.task.data_splits():
+        yield [join(splits, each) for each in (names.train, names.valid, names.test)]
+
+
+def _result(
+    folds: list[dict[str, float]], settings: dict[str, Any], choices: Sequence[tuple[float, Postprocessing | None]]
+) -> ProbeResult:
+    """Mean scores, and what was chosen on each fold's validation rows."""
+    chosen = {
+        "validation": [score if math.isfinite(score) else None for score, _ in choices],
+        "postprocessing": [asdict(how) if how else None for _, how in choices],
     }
-    return ProbeResult(_means(folds), folds, settings)
-
-
-def _means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    means = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
+    return ProbeResult(means, folds, {**settings, **chosen})

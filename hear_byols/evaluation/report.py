@@ -6,16 +6,15 @@ import base64
 import csv
 import html
 import io
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from hear_byols._util.files import atomic_path, writing
-from hear_byols.evaluation.figures import Bar, bar_chart
+from hear_byols._util.imports import require
 from hear_byols.evaluation.run import Outcome
 from hear_byols.evaluation.scores import MINIMIZED
 from hear_byols.evaluation.tables import Row, Table, cell, make_tables
@@ -31,54 +30,57 @@ _STYLE = (
     "th{font-size:.8em;vertical-align:bottom}tr.published{color:#666}img{max-width:100%}"
 )
 
-
-@dataclass(frozen=True)
-class WrittenReport:
-    """What was written.
-
-    Args:
-        folder: with ``report.md``, ``report.html``, ``scores.csv`` and ``figures/``.
-        summary: the overview in Markdown.
-    """
-
-    folder: Path
-    summary: str
+_OURS, _PUBLISHED = "#0b6fa4", "#b5b5b5"
 
 
-def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> WrittenReport:
-    """Write everything.
+class _Overview(NamedTuple):
+    """A paragraph and a table below it."""
+
+    text: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> str:
+    """Write ``report.md``, ``report.html``, ``scores.csv`` and ``figures/``.
 
     Args:
         outcome: of a run.
         folder: for the files.
         order: of the models in the overview.
 
+    Returns:
+        The overview in Markdown.
+
     Raises:
         OutputError: the folder cannot be written.
     """
     tables = make_tables(outcome.records)
     overviews = [_overview(tables, probe, order) for probe in dict.fromkeys(table.probe for table in tables)]
-    summary = "\n".join(filter(None, [*overviews, _failures(outcome)])) or "No scores.\n"
+    if outcome.failures:
+        rows = [[each.model or "all", each.task, " ".join(each.reason.split())] for each in outcome.failures]
+        overviews.append(_Overview("Not evaluated:", ["model", "task", "reason"], rows))
+    summary = "\n".join(f"{text}\n\n{_pipes(header, rows)}" for text, header, rows in overviews) or "No scores.\n"
     with writing(folder):
-        pictures = {table.title: _picture(table) for table in tables}
+        pictures = {table.title: bar_chart(table) for table in tables}
         for title, png in pictures.items():
             with atomic_path(folder / "figures" / f"{_slug(title)}.png") as part:
                 part.write_bytes(png)
-        _write(folder / "report.md", _markdown(tables, summary))
-        _write(folder / "report.html", _page(tables, summary, pictures))
-        _write(folder / "scores.csv", _csv(tables))
-    return WrittenReport(folder, summary)
+        texts = {"report.md": _markdown(tables, summary), "report.html": _page(tables, overviews, pictures)}
+        for name, text in {**texts, "scores.csv": _csv(tables)}.items():
+            with atomic_path(folder / name) as part:
+                part.write_text(text, encoding="utf-8")
+    return summary
 
 
-def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> str:
+def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> _Overview:
     chosen = [table for table in tables if table.probe == probe]
     found = {(row.model, table.task): row.values for table in chosen for row in table.rows if not row.source}
     models = sorted(
         {model for model, _ in found}, key=lambda m: (list(order).index(m) if m in order else len(order), m)
     )
     header = ["model", *(f"{table.task} ({table.scores[0]})" for table in chosen)]
-    up = [table for table in chosen if table.scores[0] not in MINIMIZED]
-    with_mean = len(up) == len(chosen) > 1
+    with_mean = len(chosen) > 1 and not any(table.scores[0] in MINIMIZED for table in chosen)
     lines = []
     for model in models:
         values = [found.get((model, table.task), {}).get(table.scores[0], []) for table in chosen]
@@ -86,14 +88,7 @@ def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> str:
         if with_mean:
             cells.append(cell([float(np.mean([np.mean(each) for each in values]))]) if all(values) else "")
         lines.append([model, *cells])
-    return f"Scores by the {probe}:\n\n" + _pipes([*header, *["mean"] * with_mean], lines)
-
-
-def _failures(outcome: Outcome) -> str:
-    if not outcome.failures:
-        return ""
-    rows = [[each.model or "all", each.task, " ".join(each.reason.split())] for each in outcome.failures]
-    return "Not evaluated:\n\n" + _pipes(["model", "task", "reason"], rows)
+    return _Overview(f"Scores by the {probe}:", [*header, *["mean"] * with_mean], lines)
 
 
 def _cells(table: Table, row: Row) -> list[str]:
@@ -119,8 +114,11 @@ def _markdown(tables: Sequence[Table], summary: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _page(tables: Sequence[Table], summary: str, pictures: dict[str, bytes]) -> str:
-    parts = [f"<h1>Scores</h1><p>{html.escape(_NOTE)}</p>", _summary_html(summary)]
+def _page(tables: Sequence[Table], overviews: Sequence[_Overview], pictures: dict[str, bytes]) -> str:
+    parts = [f"<h1>Scores</h1><p>{html.escape(_NOTE)}</p>", *["<p>No scores.</p>"] * (not overviews)]
+    for text, header, lines in overviews:
+        rows = "".join(f"<tr>{_html_cells('td', line)}</tr>" for line in lines)
+        parts.append(f"<p>{html.escape(text)}</p><table><tr>{_html_cells('th', header)}</tr>{rows}</table>")
     for table in tables:
         rows = "".join(
             f"<tr{' class=published' if row.source else ''}>{_html_cells('td', _cells(table, row))}</tr>"
@@ -132,22 +130,6 @@ def _page(tables: Sequence[Table], summary: str, pictures: dict[str, bytes]) -> 
         parts.append(f'<p><img alt="scores of {title}" src="data:image/png;base64,{image}"></p>')
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Scores</title><style>{_STYLE}</style>'
     return f"{head}<body>{''.join(parts)}</body></html>\n"
-
-
-def _summary_html(summary: str) -> str:
-    """The overview's Markdown tables, which this module wrote itself, as HTML."""
-    parts, rows = [], []
-    for line in [*summary.splitlines(), ""]:
-        if line.startswith("| "):
-            rows.append([c.replace("\\|", "|") for c in re.split(r"(?<!\\) \| ", line[2:].removesuffix(" |"))])
-            continue
-        if rows:
-            body = "".join(f"<tr>{_html_cells('td', row)}</tr>" for row in rows[2:])
-            parts.append(f"<table><tr>{_html_cells('th', rows[0])}</tr>{body}</table>")
-            rows = []
-        if line:
-            parts.append(f"<p>{html.escape(line)}</p>")
-    return "".join(parts)
 
 
 def _html_cells(tag: str, cells: Sequence[str]) -> str:
@@ -173,21 +155,41 @@ def _csv(tables: Sequence[Table]) -> str:
     return file.getvalue()
 
 
-def _picture(table: Table) -> bytes:
-    score = table.scores[0]
-    rows = [row for row in table.rows if row.values.get(score) and not math.isnan(np.mean(row.values[score]))]
-    minimized = score in MINIMIZED
-    bars = []
-    for row in rows:
-        label = f"{row.model} [{row.source}]" if row.source else row.model
-        bars.append(Bar(label, row.values[score], cell(row.values[score], minimized), bool(row.source)))
-    return bar_chart(bars, table.title, f"{score} x 100{', lower is better' * minimized}")
-
-
 def _slug(title: str) -> str:
     return re.sub(r"\W+", "-", title).strip("-")
 
 
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8")
+def bar_chart(table: Table) -> bytes:
+    """Means of the criterion times 100, the best on top; whiskers are the standard deviation over seeds.
+
+    Args:
+        table: to draw; published scores are grey.
+
+    Returns:
+        A PNG.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    score = table.scores[0]
+    rows = [row for row in table.rows if row.values.get(score) and not np.isnan(np.mean(row.values[score]))]
+    new_figure = require("matplotlib.figure", "a chart", "eval").Figure  # no window, no state shared with the caller's
+    figure = new_figure(figsize=(8, 1.2 + 0.28 * max(len(rows), 1)), layout="constrained", dpi=110)
+    axes = figure.add_subplot()
+    places = np.arange(len(rows))
+    means = [100 * float(np.mean(row.values[score])) for row in rows]
+    spreads = [100 * float(np.std(row.values[score], ddof=1)) if len(row.values[score]) > 1 else 0.0 for row in rows]
+    colours = [_PUBLISHED if row.source else _OURS for row in rows]
+    axes.barh(places, means, color=colours, xerr=[s or np.nan for s in spreads], ecolor="black", capsize=3)
+    axes.set_yticks(places, [f"{row.model} [{row.source}]" if row.source else row.model for row in rows])
+    for row, place, mean, spread in zip(rows, places, means, spreads, strict=True):
+        text = cell(row.values[score], score in MINIMIZED)
+        axes.annotate(text, (mean + spread, place), (4, 0), textcoords="offset points", va="center", size=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, max([*means, 1e-9]) * 1.18)
+    axes.set_xlabel(f"{score} x 100{', lower is better' * (score in MINIMIZED)}")
+    axes.set_title(table.title, size=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()

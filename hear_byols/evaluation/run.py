@@ -15,7 +15,7 @@ from hear_byols._util.files import output_path
 from hear_byols.errors import HearByolsError, OptionError, OutputError
 from hear_byols.evaluation.models import Model
 from hear_byols.evaluation.probe import ProbeResult, Search, probe_linear, probe_mlp
-from hear_byols.evaluation.rows import Rows, rows_of_splits
+from hear_byols.evaluation.probe_data import ProbeData, data_of_splits
 from hear_byols.evaluation.scorer import Scorer, make_scorer
 from hear_byols.evaluation.scores import is_part
 from hear_byols.evaluation.store import Embeddings, read_embeddings
@@ -147,7 +147,7 @@ def _evaluate_one(
         for part in model.parts
     ]
     embeddings: list[Embeddings] = []
-    splits: dict[str, Rows] = {}
+    splits: dict[str, ProbeData] = {}
     for probe, seed in plan.jobs():
         standardize = probe == "linear" or plan.standardize == "always"
         standardize = standardize or (plan.standardize == "auto" and model.wants_standardizing)
@@ -165,7 +165,7 @@ def _evaluate_one(
         if record is None:
             if not splits:
                 embeddings = [read_embeddings(folder) for folder in folders]
-                splits = rows_of_splits(task, embeddings)
+                splits = data_of_splits(task, embeddings)
             start = time.perf_counter()
             result = _probe(probe, scorer, splits, seed, plan, standardize)
             record = _record(key, task, result, embeddings, time.perf_counter() - start)
@@ -174,7 +174,7 @@ def _evaluate_one(
 
 
 def _probe(
-    probe: str, scorer: Scorer, splits: dict[str, Rows], seed: int, plan: Plan, standardize: bool
+    probe: str, scorer: Scorer, splits: dict[str, ProbeData], seed: int, plan: Plan, standardize: bool
 ) -> ProbeResult:
     if probe == "linear":
         return probe_linear(scorer, splits)

@@ -4,148 +4,113 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from hear_byols.errors import TaskError
-from hear_byols.evaluation.events import Postprocessing, events_of_rows, postprocessing_grid, reference_events
+from hear_byols.evaluation.events import Postprocessing, events_of_clip, postprocessing_grid
 from hear_byols.evaluation.predictor import Criterion, loss
-from hear_byols.evaluation.rows import Rows
-from hear_byols.evaluation.scores import EVENT_SCORES, MINIMIZED, SCENE_SCORES, event_scores, scene_score
-from hear_byols.evaluation.tasks import Task
+from hear_byols.evaluation.probe_data import ProbeData
+from hear_byols.evaluation.scores import EVENT_SCORES, MINIMIZED, SCENE_SCORES, event_scores
+from hear_byols.evaluation.tasks import Event, Task
 
 
-class Scorer(Protocol):
-    """Scores of one task.
-
-    Attributes:
-        task: whose.
-        multilabel: whether labels exclude each other not.
-    """
-
-    task: Task
-    multilabel: bool
-
-    def choose(self, rows: Rows, probabilities: np.ndarray) -> tuple[float, Postprocessing | None]:
-        """The criterion's score, the higher the better, and the post-processing that gives it, if there is any."""
-        ...
-
-    def test(self, rows: Rows, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
-        """All scores by name, the criterion first."""
-        ...
-
-    def strictest(self) -> Postprocessing | None:
-        """The post-processing that is taken where none is chosen."""
-        ...
-
-
-def make_scorer(task: Task) -> Scorer:
-    """The scorer of a task.
-
-    Raises:
-        TaskError: an unknown score, or a grid of post-processing that is none.
-    """
-    return EventScorer(task) if task.is_event else SceneScorer(task)
-
-
-def probabilities_of(scorer: Scorer, logits: np.ndarray) -> np.ndarray:
-    """Sigmoid or softmax of logits [shape=(n_rows, n_labels)]."""
-    values = torch.from_numpy(logits)
-    return (torch.sigmoid(values) if scorer.multilabel else torch.softmax(values, -1)).numpy()
-
-
-def criterion_of(scorer: Scorer, valid: Rows) -> Criterion:
-    """From validation logits to what decides: the task's first score, or its loss where its metadata says so."""
-    if scorer.task.metadata.get("use_scoring_for_early_stopping", True):
-        return lambda logits: scorer.choose(valid, probabilities_of(scorer, logits))
-    targets, how = torch.from_numpy(valid.y), scorer.strictest()
-    return lambda logits: (-loss(torch.from_numpy(logits), targets, scorer.multilabel).item(), how)
-
-
-class SceneScorer:
-    """Scores of labels of whole clips.
+class Scorer:
+    """Scores of labels of whole clips; of events, see :class:`EventScorer`.
 
     Args:
-        task: of scenes.
+        task: whose.
+
+    Attributes:
+        multilabel: whether labels do not exclude each other.
+        strictest: the post-processing of events that is taken where none is chosen.
 
     Raises:
         TaskError: an unknown score.
     """
 
+    known: Mapping[str, Any] = SCENE_SCORES
+    strictest: Postprocessing | None = None
+
     def __init__(self, task: Task) -> None:
-        _check(task, SCENE_SCORES)
+        unknown = [name for name in task.evaluation if name not in self.known]
+        if unknown:
+            raise TaskError(
+                f"{task.folder}: evaluation names {', '.join(unknown)}; known for {task.embedding_type} tasks are "
+                f"{', '.join(self.known)}"
+            )
         self.task = task
         self.multilabel = task.prediction_type == "multilabel"
+        self.names = tuple(dict.fromkeys(task.evaluation))
+        self.sign = -1 if self.names[0] in MINIMIZED else 1
 
-    def choose(self, rows: Rows, probabilities: np.ndarray) -> tuple[float, None]:
-        """See :class:`Scorer`."""
-        name = self.task.evaluation[0]
-        return _sign(name) * scene_score(name, probabilities, rows.y), None
+    def choose(self, data: ProbeData, probabilities: np.ndarray) -> tuple[float, Postprocessing | None]:
+        """The criterion's score, the higher the better, and the post-processing that gives it, if there is any."""
+        return self.sign * SCENE_SCORES[self.names[0]](probabilities, data.y), None
 
-    def test(self, rows: Rows, probabilities: np.ndarray, how: Postprocessing | None = None) -> dict[str, float]:
-        """See :class:`Scorer`."""
-        return {name: scene_score(name, probabilities, rows.y) for name in dict.fromkeys(self.task.evaluation)}
+    def test(self, data: ProbeData, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
+        """All scores by name, the criterion first; NaN where one is not defined, as for a class without positives."""
+        return {name: SCENE_SCORES[name](probabilities, data.y) for name in self.names}
 
-    def strictest(self) -> None:
-        """None: there are no events."""
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Sigmoid or softmax of logits [shape=(n_rows, n_labels)]."""
+        values = torch.from_numpy(logits)
+        return (torch.sigmoid(values) if self.multilabel else torch.softmax(values, -1)).numpy()
+
+    def criterion(self, valid: ProbeData) -> Criterion:
+        """From validation logits to what decides: the task's first score, or its loss where its metadata says so."""
+        if self.task.metadata.get("use_scoring_for_early_stopping", True):
+            return lambda logits: self.choose(valid, self.probabilities(logits))
+        targets = torch.from_numpy(valid.y)
+        return lambda logits: (-loss(torch.from_numpy(logits), targets, self.multilabel).item(), self.strictest)
 
 
-class EventScorer:
+class EventScorer(Scorer):
     """Scores of events; those of MIDI pitches also as notes.
-
-    Args:
-        task: of events.
 
     Raises:
         TaskError: an unknown score, or a grid of post-processing that is none.
     """
 
-    def __init__(self, task: Task) -> None:
-        _check(task, EVENT_SCORES)
-        self.task = task
-        self.multilabel = task.prediction_type == "multilabel"
-        self.grid = postprocessing_grid(task)
-        names = list(task.evaluation)
-        if all(label.isdigit() and 0 < int(label) < 128 for label in task.vocabulary):
-            names += [note for name in names if (note := name.replace("event_", "note_")) in EVENT_SCORES]
-        self.names = tuple(dict.fromkeys(names))
+    known = EVENT_SCORES
 
-    def choose(self, rows: Rows, probabilities: np.ndarray) -> tuple[float, Postprocessing]:
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.grid = postprocessing_grid(task)
+        self.strictest = self.grid[0]
+        if all(label.isdigit() and 0 < int(label) < 128 for label in task.vocabulary):
+            notes = [note for name in self.names if (note := name.replace("event_", "note_")) in EVENT_SCORES]
+            self.names = tuple(dict.fromkeys((*self.names, *notes)))
+
+    def choose(self, data: ProbeData, probabilities: np.ndarray) -> tuple[float, Postprocessing]:
         """See :class:`Scorer`; of equals the strictest post-processing."""
-        name = self.task.evaluation[0]
+        name = self.names[0]
         results = []
         for how in self.grid:
-            value = _sign(name) * self._scores(name, rows, probabilities, how)[name]
+            value = self.sign * self._scores(name, data, probabilities, how)[name]
             results.append((0.0 if math.isnan(value) else value, how, value))
         _, how, value = max(results, key=lambda result: result[:2])
         return value, how
 
-    def test(self, rows: Rows, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
+    def test(self, data: ProbeData, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
         """See :class:`Scorer`."""
         found: dict[str, float] = {}
         for name in self.names:
-            found.update(self._scores(name, rows, probabilities, how or self.grid[0]))
+            found.update(self._scores(name, data, probabilities, how or self.grid[0]))
         return found
 
-    def strictest(self) -> Postprocessing:
-        """The first of the grid."""
-        return self.grid[0]
+    def events(self, data: ProbeData, probabilities: np.ndarray, how: Postprocessing) -> dict[str, list[Event]]:
+        """Events of every clip."""
+        clips = zip(data.clips, data.by_clip(probabilities), data.by_clip(data.timestamps), strict=True)
+        return {clip.name: events_of_clip(values, times, how, self.task.vocabulary) for clip, values, times in clips}
 
-    def _scores(self, name: str, rows: Rows, probabilities: np.ndarray, how: Postprocessing) -> dict[str, float]:
-        predicted = events_of_rows(rows, probabilities, how, self.task.vocabulary)
-        return event_scores(name, predicted, reference_events(rows), self.task.vocabulary)
-
-
-def _sign(name: str) -> int:
-    return -1 if name in MINIMIZED else 1
+    def _scores(self, name: str, data: ProbeData, probabilities: np.ndarray, how: Postprocessing) -> dict[str, float]:
+        reference = {clip.name: clip.events for clip in data.clips}
+        return event_scores(name, self.events(data, probabilities, how), reference, self.task.vocabulary)
 
 
-def _check(task: Task, known: Mapping[str, Any]) -> None:
-    unknown = [name for name in task.evaluation if name not in known]
-    if unknown:
-        raise TaskError(
-            f"{task.folder}: evaluation names {', '.join(unknown)}; known for {task.embedding_type} tasks are "
-            f"{', '.join(known)}"
-        )
+def make_scorer(task: Task) -> Scorer:
+    """The scorer of a task."""
+    return EventScorer(task) if task.is_event else Scorer(task)

@@ -1,6 +1,7 @@
 """The scores of the HEAR benchmark, by the libraries of their fields: scikit-learn, sed_eval and mir_eval.
 
-Scene scores take probabilities and binary targets, [shape=(n_clips, n_labels)] each. Event scores take events by clip.
+Scene scores take probabilities and binary targets, [shape=(n_clips, n_labels)] each; they are NaN where they are not
+defined, as for a class without positives. Event scores take events by clip.
 """
 
 from __future__ import annotations
@@ -19,11 +20,6 @@ from hear_byols.evaluation.tasks import Event
 
 Events = Mapping[str, Sequence[Event]]  # by clip
 MINIMIZED = frozenset({"segment_1s_er"})
-
-
-def scene_score(name: str, probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """One score of a scene task; NaN where it is not defined, as when a class has no positive clip."""
-    return SCENE_SCORES[name](probabilities, targets)
 
 
 def event_scores(name: str, predicted: Events, reference: Events, vocabulary: Sequence[str]) -> dict[str, float]:

@@ -121,11 +121,9 @@ def _read_part(content: Mapping[str, np.ndarray], found: Embeddings) -> None:
     if is_event:
         found.timestamps.update(zip(keys, np.split(content["timestamps"], bounds), strict=True))
     seconds, audio_seconds, peak = content["cost"].tolist()
+    before, peak = found.cost, max(found.cost.peak_bytes, int(peak))
     device = str(content["device"])
-    before = found.cost
-    found.cost = Cost(
-        before.seconds + seconds, before.audio_seconds + audio_seconds, max(before.peak_bytes, int(peak)), device
-    )
+    found.cost = Cost(before.seconds + seconds, before.audio_seconds + audio_seconds, peak, device)
 
 
 def is_complete(folder: Path, task: Task) -> bool:
@@ -190,12 +188,13 @@ class PartWriter:
             return
         clips, vectors, times = zip(*self._items, strict=True)
         rows = [np.atleast_2d(vector) for vector in vectors]
+        on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         content = {
             "keys": np.array([f"{clip.split}/{clip.name}" for clip in clips]),
             "lengths": np.array([len(row) for row in rows]),
             "vectors": np.concatenate(rows),
             "timestamps": np.concatenate(times),
-            "cost": np.array([self._seconds, self._audio_seconds, peak_bytes()]),
+            "cost": np.array([self._seconds, self._audio_seconds, peak_memory() + on_gpu]),
             "device": np.array(self._device),
         }
         # Two processes in one folder do work twice, but never overwrite each other's parts.
@@ -204,12 +203,6 @@ class PartWriter:
             np.savez(part, **content)  # pyright: ignore[reportArgumentType]
         self._next += 1
         self._items, self._seconds, self._audio_seconds, self._started = [], 0.0, 0.0, time.monotonic()
-
-
-def peak_bytes() -> int:
-    """Most memory this process held so far; on a GPU the most that torch held there is added."""
-    on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return peak_memory() + on_gpu
 
 
 def _describe(device: str) -> str:

@@ -11,7 +11,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _BACKGROUND_RMS = 0.02
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SynthesisConfig:
     """What a synthesized task sounds like.
 
     Args:
@@ -67,8 +67,8 @@ class Recipe:
             raise OptionError(f"the seed must be an integer from 0, got {self.seed!r}")
 
 
-RECIPES = {
-    "office": Recipe(
+SYNTHESES = {
+    "office": SynthesisConfig(
         kind="office",
         seed=0,
         n_clips=(24, 8, 16),
@@ -81,7 +81,7 @@ RECIPES = {
         evaluation=("event_onset_200ms_fms", "segment_1s_er"),
         postprocessing={"median_filter_ms": [250], "min_duration": [125, 250]},
     ),
-    "notes": Recipe(
+    "notes": SynthesisConfig(
         kind="notes",
         seed=0,
         n_clips=(24, 8, 16),
@@ -100,18 +100,18 @@ _RELEASE = {"office": 0.01, "notes": 0.05}  # seconds of fading out where a soun
 
 def synthesize(
     output: str | os.PathLike[str],
-    recipe: Recipe,
+    config: SynthesisConfig,
     *,
     source: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write a task in HEAR format; the same recipe and sounds give the same samples.
+    """Write a task in HEAR format; the same configuration and sounds give the same samples.
 
     Clips are written whole and the metadata last, so a run that was killed starts over what is not there.
 
     Args:
         output: folder for the task's folder.
-        recipe: one of :data:`RECIPES`, or a changed one.
+        config: one of :data:`SYNTHESES`, or a changed one.
         source: scene task in HEAR format whose clips are mixed; by default sounds are made.
         progress: told the name of every clip that is written.
 
@@ -122,18 +122,18 @@ def synthesize(
         TaskError: the source is not a scene task with usable clips.
         OutputError: the folder holds another task, or cannot be written.
     """
-    sounds = sounds_of_task(source) if source else MADE[recipe.kind]()
-    name = f"synthetic_{recipe.kind}_of_{sounds.task}" if sounds.task else f"synthetic_{recipe.kind}"
-    folder = Path(output) / f"{name}-v1-seed{recipe.seed}"
-    metadata = _metadata(name, recipe, sounds)
+    sounds = sounds_of_task(source) if source else MADE[config.kind]()
+    name = f"synthetic_{config.kind}_of_{sounds.task}" if sounds.task else f"synthetic_{config.kind}"
+    folder = Path(output) / f"{name}-v1-seed{config.seed}"
+    metadata = _metadata(name, config, sounds)
     if _is_there(folder, metadata):
         return folder
     try:
-        for number, (split, n_clips) in enumerate(zip(SPLITS, recipe.n_clips, strict=True)):
+        for number, (split, n_clips) in enumerate(zip(SPLITS, config.n_clips, strict=True)):
             labels = {}
             for i in range(n_clips):
                 name = f"{split}-{i:04d}.wav"
-                mixture, labels[name] = mix(recipe, sounds, split, np.random.default_rng([recipe.seed, number, i]))
+                mixture, labels[name] = mix(config, sounds, split, np.random.default_rng([config.seed, number, i]))
                 with atomic_path(folder / str(SAMPLE_RATE) / split / name) as part:
                     soundfile.write(part, mixture, SAMPLE_RATE, subtype="PCM_16")
                 progress(name)
@@ -146,22 +146,22 @@ def synthesize(
 
 
 def mix(
-    recipe: Recipe, sounds: Sounds, split: str, random: np.random.Generator
+    config: SynthesisConfig, sounds: Sounds, split: str, random: np.random.Generator
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """One clip: samples, float32 [shape=(n_samples,)], and its events in HEAR's form, in order of their onsets."""
-    n_samples = round(recipe.clip_seconds * SAMPLE_RATE)
+    n_samples = round(config.clip_seconds * SAMPLE_RATE)
     background = _pink(n_samples, random) * _BACKGROUND_RMS
     mixture, events = background.copy(), []
-    level = float(random.choice(recipe.level_db))
-    density = float(random.choice(recipe.events_per_second))
-    alone = random.uniform() >= recipe.overlap
+    level = float(random.choice(config.level_db))
+    density = float(random.choice(config.events_per_second))
+    alone = random.uniform() >= config.overlap
     taken = np.zeros(n_samples, bool)
-    for _ in range(max(1, random.poisson(density * recipe.clip_seconds))):
+    for _ in range(max(1, random.poisson(density * config.clip_seconds))):
         label = str(random.choice(sounds.labels))
-        sound = _cut(sounds.draw(label, split, random), recipe, random)[:n_samples]
+        sound = _cut(sounds.draw(label, split, random), config, random)[:n_samples]
         first = int(random.integers(0, n_samples - len(sound) + 1))
         place = slice(first, first + len(sound))
-        gain = level + random.uniform(-1, 1) * recipe.level_spread_db
+        gain = level + random.uniform(-1, 1) * config.level_spread_db
         same = [e for e in events if e["label"] == label and e["start"] < _ms(place.stop) and e["end"] > _ms(first)]
         if same or (alone and taken[place].any()):
             continue  # two of one label at a time cannot be told apart in the labels
@@ -172,19 +172,14 @@ def mix(
     return mixture.astype(np.float32), sorted(events, key=lambda event: (event["start"], event["label"]))
 
 
-def changed(recipe: Recipe, **values: Any) -> Recipe:
-    """The recipe with other values; None keeps the old one."""
-    return replace(recipe, **{name: value for name, value in values.items() if value is not None})
-
-
-def _cut(sound: np.ndarray, recipe: Recipe, random: np.random.Generator) -> np.ndarray:
+def _cut(sound: np.ndarray, config: SynthesisConfig, random: np.random.Generator) -> np.ndarray:
     """Shorten to a drawn length (notes) or to the longest (office), and fade out where it was cut."""
-    shortest, longest = (round(seconds * SAMPLE_RATE) for seconds in recipe.event_seconds)
-    length = int(random.integers(shortest, longest + 1)) if recipe.kind == "notes" else longest
+    shortest, longest = (round(seconds * SAMPLE_RATE) for seconds in config.event_seconds)
+    length = int(random.integers(shortest, longest + 1)) if config.kind == "notes" else longest
     if len(sound) <= length:
         return sound
     sound = sound[:length].copy()
-    n_fade = min(length, round(_RELEASE[recipe.kind] * SAMPLE_RATE))
+    n_fade = min(length, round(_RELEASE[config.kind] * SAMPLE_RATE))
     sound[-n_fade:] *= np.linspace(1, 0, n_fade, dtype=sound.dtype)
     return sound
 
@@ -206,19 +201,19 @@ def _ms(sample: int) -> float:
     return 1000 * sample / SAMPLE_RATE
 
 
-def _metadata(name: str, recipe: Recipe, sounds: Sounds) -> dict[str, Any]:
-    stated = {name: value for name, value in asdict(recipe).items() if name not in ("evaluation", "postprocessing")}
+def _metadata(name: str, config: SynthesisConfig, sounds: Sounds) -> dict[str, Any]:
+    stated = {name: value for name, value in asdict(config).items() if name not in ("evaluation", "postprocessing")}
     content = {
         "task_name": name,
         "version": "v1",
         # Spelled as in the folders there are: an equal record says that a folder is done (_is_there).
-        "description": f"synthesised {recipe.kind} clips; a stand-in, not a HEAR task",
+        "description": f"synthesised {config.kind} clips; a stand-in, not a HEAR task",
         "embedding_type": "event",
         "prediction_type": "multilabel",
         "split_mode": "trainvaltest",
-        "sample_duration": recipe.clip_seconds,
-        "evaluation": list(recipe.evaluation),
-        "evaluation_params": {"event_postprocessing_grid": dict(recipe.postprocessing)},
+        "sample_duration": config.clip_seconds,
+        "evaluation": list(config.evaluation),
+        "evaluation_params": {"event_postprocessing_grid": dict(config.postprocessing)},
         "splits": list(SPLITS),
         "nfolds": None,
         "sample_rates": [SAMPLE_RATE],

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ def duration(metadata: Mapping[str, Any], path: Path) -> float | None:
     value = metadata.get("sample_duration")
     if value is None:
         return None
-    if not _is_number(value) or value <= 0:
-        raise TaskError(f"{path}: sample_duration must be a positive number of seconds or null, got {value!r}")
-    return float(value)
+    with suppress(ValueError):
+        if number(value) > 0:
+            return number(value)
+    raise TaskError(f"{path}: sample_duration must be a positive number of seconds or null, got {value!r}")
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
@@ -81,16 +83,12 @@ def entries(path: Path) -> list[tuple[str, Any]]:
     return found
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def number(value: object) -> float:
     """A finite number.
 
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(value, (int, float)) or not _is_number(value):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(value)
     return float(value)

@@ -19,7 +19,7 @@ from hear_byols.teachers.published import READERS, read_npz, read_torch
 from hear_byols.weights.digest import content_digest
 from hear_byols.weights.locate import cache_dir
 from hear_byols.weights.records import TeacherFile, TeacherRecord
-from hear_byols.weights.teachers import TEACHERS, added_teacher, how_to_add, teacher_path
+from hear_byols.weights.teachers import TEACHERS, added_teacher, how_to_add
 
 
 def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ def _keep(record: TeacherRecord, state: dict[str, Tensor]) -> Path:
             f"the file of {record.name!r} is right, but reading it gave weights with the digest {digest} "
             f"instead of {' or '.join(record.weights)}; a library that reads it may have changed: please report it"
         )
-    target = teacher_path(record, cache_dir())
+    target = cache_dir() / record.file
     try:
         with atomic_path(target) as part:
             save_file(state, part, metadata={"teacher": record.name, "licence": record.licence})

@@ -1,31 +1,26 @@
 """Augmented views of log-mel crops, whole batches at a time on their device (paper, section 2; Niizumi et al. 2021).
 
-An augmentation takes crops and :class:`Draws` and returns crops of the same shape; they compose in any order.
-:func:`paper_augmentations` lists those of a run. One generator drives all draws.
+An augmentation takes crops [shape=(batch, 1, mel, time)] and :class:`Draws` and returns crops of the same shape; they
+compose in any order. One generator drives all draws.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.distributed import World
-from hear_byols.training.log_mels import (
-    ALONE,
-    linear_fader,
-    log_mixup_exp,
-    normalize_batch,
-    resize_crop,
-    silence_outside,
-)
+from hear_byols.training.distributed import ALONE, World
+from hear_byols.training.randomness import Draws
 
 LOWEST_CUTOFF = 0.5  # share of the mel bands that a band-limited crop keeps at least; half of 64 end at 1.9 kHz
 SHORTEST_SOUND = 0.5  # share of the frames that silence leaves at least
+_CUBIC_A = -0.75  # as torch's bicubic interpolation
+_VARIANCE_FLOOR = 1e-6
 
 
 class MemoryBank:
@@ -65,37 +60,6 @@ class MemoryBank:
         self._n_seen = state["n_seen"]
 
 
-class Draws:
-    """Random numbers, one a crop: drawn for the batch of all processes, of which this one's part is kept.
-
-    Args:
-        n_crops: of this process.
-        generator: in the same state in every process; on the device of the crops.
-        world: the processes that share the batch.
-    """
-
-    def __init__(self, n_crops: int, generator: torch.Generator, world: World = ALONE) -> None:
-        self.n_crops = n_crops
-        self.generator = generator
-        self.world = world
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        """Numbers from ``low`` to ``high`` [shape=(n_crops,)]."""
-        n = self.n_crops * self.world.size
-        drawn = torch.rand(n, generator=self.generator, device=self.generator.device)[self.world.part(n)]
-        return drawn * (high - low) + low
-
-    def chance(self, share: float) -> Tensor:
-        """True for about ``share`` of the crops [shape=(n_crops,)]."""
-        return self.uniform(0, 1) < share
-
-    def stretch(self, scale: tuple[float, float], n: int, canvas: int) -> tuple[Tensor, Tensor]:
-        """Positions on a canvas and lengths of ``scale`` times ``n``, at most the canvas; int64 [shape=(n_crops,)]."""
-        size = (self.uniform(*scale) * n).long().clamp(1, canvas)
-        start = (self.uniform(0, 1) * (canvas - size + 1)).long().minimum(canvas - size)
-        return start, size
-
-
 Augmentation = Callable[[Tensor, Draws], Tensor]
 
 
@@ -119,7 +83,7 @@ class Mixup:
 
 
 class RandomSilence:
-    """A recording of a lower rate, a sound that begins or ends; see :func:`silence_outside`.
+    """Leaves a rectangle of each crop: a recording of a lower rate, a sound that begins or ends.
 
     Each view has its own rectangle: one that both share would tell by its shape which views belong together.
 
@@ -134,18 +98,21 @@ class RandomSilence:
         self.silence = silence
         self.level = level
 
-    def heard(self, crops: Tensor, draws: Draws) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Draw the rectangles: numbers of bands, first frames and numbers of frames."""
+    def draw(self, crops: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Numbers of the lowest bands that stay, first frames and numbers of frames; int64 [shape=(batch,)] each."""
         n_mels, n_frames = crops.shape[2:]
         _, n_bands = draws.stretch((LOWEST_CUTOFF, 1), n_mels, n_mels)
         first, number = draws.stretch((SHORTEST_SOUND, 1), n_frames, n_frames)
         full_band = draws.uniform(0, 1) >= self.band_limit
         full_length = draws.uniform(0, 1) >= self.silence
-        time = first.masked_fill(full_length, 0), number.masked_fill(full_length, n_frames)
-        return n_bands.masked_fill(full_band, n_mels), time
+        number = number.masked_fill(full_length, n_frames)
+        return n_bands.masked_fill(full_band, n_mels), first.masked_fill(full_length, 0), number
 
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
-        return silence_outside(crops, *self.heard(crops, draws), self.level)
+        n_bands, first, number = (drawn[:, None] for drawn in self.draw(crops, draws))
+        bands, frames = (torch.arange(n, device=crops.device) for n in crops.shape[2:])
+        rows, columns = bands < n_bands, (frames >= first) & (frames < first + number)
+        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], crops, self.level)
 
 
 class RandomResizeCrop:
@@ -154,7 +121,7 @@ class RandomResizeCrop:
     Args:
         mel_scale: smallest and largest height, relative to the crop.
         time_scale: smallest and largest width, relative to the crop.
-        time_canvas: width of the virtual canvas around the crop, relative to it.
+        time_canvas: width of the virtual canvas around the crop, relative to it; it is 0 outside of the crop.
     """
 
     def __init__(self, mel_scale: tuple[float, float], time_scale: tuple[float, float], time_canvas: float) -> None:
@@ -162,17 +129,24 @@ class RandomResizeCrop:
         self.time_scale = time_scale
         self.time_canvas = time_canvas
 
-    def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
+    def draw(self, crops: Tensor, draws: Draws) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """First bands and numbers of bands; first frames, which may lie outside, and numbers of frames."""
         n_mels, n_frames = crops.shape[2:]
         canvas = int(self.time_canvas * n_frames)
-        margin = (canvas - n_frames) // 2
         mel = draws.stretch(self.mel_scale, n_mels, n_mels)
         first_frame, width = draws.stretch(self.time_scale, n_frames, canvas)
-        return resize_crop(crops, mel, (first_frame - margin, width))
+        return mel, (first_frame - (canvas - n_frames) // 2, width)
+
+    def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
+        mel, time = self.draw(crops, draws)
+        n_mels, n_frames = crops.shape[2:]
+        rows = resize_weights(*mel, n_mels, n_mels)
+        columns = resize_weights(*time, n_frames, n_frames)
+        return (rows @ crops[:, 0] @ columns.transpose(1, 2))[:, None]
 
 
 class RandomLinearFader:
-    """A sound that comes nearer or goes away; see :func:`linear_fader`.
+    """Adds a straight line in time: a sound that comes nearer or goes away (Niizumi et al. 2023).
 
     Args:
         gain: largest, at both ends, in the crops' unit.
@@ -182,33 +156,80 @@ class RandomLinearFader:
         self.gain = gain
 
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
-        return linear_fader(crops, *(draws.uniform(-self.gain, self.gain) for _ in range(2)))
+        heads, tails = (draws.uniform(-self.gain, self.gain)[:, None] for _ in range(2))
+        ramp = torch.linspace(0, 1, crops.shape[3], device=crops.device)
+        return crops + torch.lerp(heads, tails, ramp)[:, None, None]
 
 
-def paper_augmentations(config: PretrainConfig, memory: MemoryBank, silence_level: float) -> list[Augmentation]:
-    """Mixup, on request silence, random resize crop, on request a linear fader (section 2; BYOL-A and its version 2).
+def log_mixup_exp(crops: Tensor, others: Tensor, ratios: Tensor) -> Tensor:
+    """Mix log-mels as sounds mix, in the linear domain: log((1 - r) exp(x) + r exp(y)).
 
     Args:
-        config: which of them, and how far they go.
-        memory: past inputs for mixup.
-        silence_level: what a log-mel of zeros is, in the crops' unit.
+        crops: x [shape=(batch, 1, mel, time)].
+        others: y, same shape.
+        ratios: r from 0 to 1 [shape=(batch,)].
     """
-    chosen: list[Augmentation] = []
-    if config.mixup_ratio:
-        chosen.append(Mixup(config.mixup_ratio, memory))
-    if config.band_limit or config.silence:
-        chosen.append(RandomSilence(config.band_limit, config.silence, silence_level))
-    chosen.append(RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas))
-    if config.fader:
-        chosen.append(RandomLinearFader(config.fader))
-    return chosen
+    ratios = ratios[:, None, None, None]
+    return torch.logaddexp(crops + torch.log1p(-ratios), others + torch.log(ratios))
+
+
+def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tensor:
+    """Bicubic interpolation along one axis as matrices: stretch [start, start + size) of the input to ``n_out``.
+
+    Taps beyond the stretch repeat its edge, as interpolating the cut-out stretch alone would. Taps outside of the input
+    have weight 0: the virtual canvas around it is 0.
+
+    Args:
+        starts: first positions, may be negative or leave the input behind; int64 [shape=(batch,)].
+        sizes: lengths of the stretches, at least 1; int64 [shape=(batch,)].
+        n_in: length of the input axis.
+        n_out: length of the output axis.
+
+    Returns:
+        float32 [shape=(batch, n_out, n_in)].
+    """
+    device = starts.device
+    scale = sizes[:, None].float() / n_out
+    source = (torch.arange(n_out, device=device) + 0.5) * scale - 0.5  # (batch, n_out)
+    base = source.floor()
+    taps = torch.arange(-1, 3, device=device)
+    weights = _cubic((source - base)[..., None] - taps)  # (batch, n_out, 4)
+    positions = (base.long()[..., None] + taps).clamp_min(0).minimum(sizes[:, None, None] - 1)
+    positions = positions + starts[:, None, None]
+    inside = (positions >= 0) & (positions < n_in)
+    matrix = torch.zeros(len(starts), n_out, n_in, device=device)
+    return matrix.scatter_add_(2, positions.clamp(0, n_in - 1), weights * inside)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel."""
+    d = distance.abs()
+    near = ((_CUBIC_A + 2) * d - (_CUBIC_A + 3)) * d * d + 1
+    far = ((d - 5) * d + 8) * d - 4
+    return torch.where(d <= 1, near, torch.where(d < 2, _CUBIC_A * far, torch.zeros_like(d)))
+
+
+def normalize_batch(crops: Tensor, world: World = ALONE) -> Tensor:
+    """Standardize by the one mean and standard deviation of the whole batch, over all processes.
+
+    Args:
+        crops: this process's part of the batch [shape=(batch, 1, mel, time)].
+        world: the processes.
+    """
+    mean = world.mean(crops.mean())
+    centred = crops - mean
+    count = crops.numel() * world.size
+    variance = world.mean(centred.square().mean()) * (count / (count - 1))
+    return centred / variance.clamp_min(_VARIANCE_FLOOR).sqrt()
 
 
 class TwoViews:
     """Two augmented views of every crop of a batch, between pre- and post-normalization.
 
+    Mixup, on request silence, random resize crop, on request a linear fader (section 2; BYOL-A and its version 2).
+
     Args:
-        augmentations: applied in this order.
+        config: which of them, and how far they go.
         mean: data-set mean of the log-mels.
         std: data-set standard deviation of the log-mels.
         memory: where inputs are remembered, those of all processes.
@@ -216,24 +237,21 @@ class TwoViews:
     """
 
     def __init__(
-        self,
-        augmentations: Sequence[Augmentation],
-        mean: float,
-        std: float,
-        memory: MemoryBank,
-        world: World = ALONE,
+        self, config: PretrainConfig, mean: float, std: float, memory: MemoryBank, world: World = ALONE
     ) -> None:
-        self.augmentations = augmentations
         self.mean = mean
         self.std = std
         self.memory = memory
         self.world = world
-
-    @classmethod
-    def of_run(cls, config: PretrainConfig, mean: float, std: float, memory: MemoryBank, world: World) -> TwoViews:
-        """With :func:`paper_augmentations`."""
-        level = (math.log(LOG_OFFSET) - mean) / std
-        return cls(paper_augmentations(config, memory, level), mean, std, memory, world)
+        self.augmentations: list[Augmentation] = []
+        if config.mixup_ratio:
+            self.augmentations.append(Mixup(config.mixup_ratio, memory))
+        if config.band_limit or config.silence:
+            level = (math.log(LOG_OFFSET) - mean) / std
+            self.augmentations.append(RandomSilence(config.band_limit, config.silence, level))
+        self.augmentations.append(RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas))
+        if config.fader:
+            self.augmentations.append(RandomLinearFader(config.fader))
 
     def __call__(self, log_mels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Make the views and remember the inputs.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hear_byols.frontend import LogMel
-from hear_byols.training.distributed import World
+from hear_byols.training.distributed import ALONE, World
 from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
 from hear_byols.training.targets import FIT_ROWS, FeatureScaler
 
@@ -68,12 +68,12 @@ class CropSampler:
         n_samples: int,
         device: torch.device | str = "cpu",
         targets: TeacherFeatures | None = None,
-        world: World | None = None,
+        world: World = ALONE,
     ) -> None:
         self.device = torch.device(device)
         self.n_samples = n_samples
         self.targets = targets
-        self.world = world or World()
+        self.world = world
         self.log_mel = LogMel().to(self.device)
         audio = torch.from_numpy(pool.audio)
         self._audio = audio.to(self.device) if _fits(audio, self.device) else audio

@@ -14,6 +14,7 @@ SCHEDULES = ("constant", "cosine")
 TEACHER_LOSSES = ("mse", "cosine")
 TEACHERS = ("smart_turn", "moonshine", "mn04", "resemblyzer", "swift_f0", "yamnet", "speech_embedding")
 OPENSMILE = "opensmile"
+SAMPLE_RATE = 16_000
 HOP_SAMPLES = 160
 MAX_CROP_SAMPLES = 160_000  # 10 s
 CHOICES = {
@@ -187,9 +188,10 @@ class PretrainConfig:
         names = tuple(self.targets.split("+"))
         return names if names != (OPENSMILE,) and set(names) <= {*TEACHERS, OPENSMILE} else ()
 
-    def weights_of(self, teachers: tuple[str, ...]) -> tuple[float, ...]:
-        """Weight of each teacher's loss: alpha times its own."""
-        return tuple(self.alpha * weight for weight in self.teacher_weights or (1.0,) * len(teachers))
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of each teacher's loss: alpha times its own."""
+        return tuple(self.alpha * weight for weight in self.teacher_weights or (1.0,) * len(self.teachers))
 
     def _check_teachers(self) -> None:
         if len(set(self.teachers)) < len(self.teachers):

@@ -21,7 +21,7 @@ from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
 from hear_byols.audio import decode_bytes
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import SEARCHED, read_list, search
-from hear_byols.training.config import MAX_CROP_SAMPLES
+from hear_byols.training.config import MAX_CROP_SAMPLES, SAMPLE_RATE
 from hear_byols.training.pool import AudioPool
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ _READ_AHEAD = 64  # files in memory while they are decoded
 def load_pool(
     data: Iterable[str | os.PathLike[str]],
     cache: str | os.PathLike[str],
-    sample_rate: int = 16000,
     workers: int = 1,
 ) -> AudioPool:
     """Decode files, or take them from the cache if it was made from the same ones.
@@ -46,7 +45,6 @@ def load_pool(
         data: audio files, tar shards of audio files, text files (.txt, .lst) with one such path a line, or folders that
             hold audio files or shards (searched recursively). Any format, rate and number of channels.
         cache: folder for ``audio.npy`` (2 bytes a sample) and ``index.json``; made if missing. Processes may share it.
-        sample_rate: of the pool in Hz.
         workers: threads that decode.
 
     Returns:
@@ -60,7 +58,7 @@ def load_pool(
     with writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
     files = [[name, [_identity(path) for path in paths]] for name, paths in sources]
-    fingerprint = json.dumps([_FORMAT, sample_rate, files])
+    fingerprint = json.dumps([_FORMAT, SAMPLE_RATE, files])
     index_path, audio_path = cache / "index.json", cache / "audio.npy"
     with FileLock(cache / "lock"):
         if _is_current(index_path, fingerprint):
@@ -70,9 +68,9 @@ def load_pool(
             index_path.unlink(missing_ok=True)
             index = {
                 "fingerprint": fingerprint,
-                "sample_rate": sample_rate,
+                "sample_rate": SAMPLE_RATE,
                 "source_names": [name for name, _ in sources],
-                **_decode(sources, audio_path, sample_rate, workers),
+                **_decode(sources, audio_path, workers),
             }
             with output_path(cache / "skipped.txt", CONTINUES) as part:
                 part.write_text("".join(f"{line}\n" for line in index["skipped"]), encoding="utf-8")
@@ -156,7 +154,7 @@ def _check_samples(cache: Path) -> None:
         InputError: they have changed.
     """
     pool = AudioPool.open(cache)
-    digest = _Digest(pool.sample_rate)
+    digest = _Digest()
     for source, begin, end in zip(pool.sources, pool.offsets[:-1], pool.offsets[1:], strict=True):
         digest.add(int(source), pool.audio[begin:end])
     if digest.hexdigest() != pool.digest:
@@ -166,8 +164,8 @@ def _check_samples(cache: Path) -> None:
 class _Digest:
     """Of clips, and of where they end."""
 
-    def __init__(self, sample_rate: int) -> None:
-        self._sha256 = hashlib.sha256(str(sample_rate).encode())
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256(str(SAMPLE_RATE).encode())
         self.hexdigest = self._sha256.hexdigest
 
     def add(self, source: int, clip: np.ndarray) -> None:
@@ -208,16 +206,16 @@ def _members(path: Path, file: BinaryIO, shard: tarfile.TarFile) -> Iterator[tup
             raise InputError(f"{path} holds more behind its end, at byte {shard.offset} of {size}: were files joined?")
 
 
-def _clip(content: bytes | InputError, name: str, sample_rate: int, loud: dict[str, float]) -> np.ndarray | InputError:
+def _clip(content: bytes | InputError, name: str, loud: dict[str, float]) -> np.ndarray | InputError:
     """One file as mono int16, or why it cannot be used; the peak goes into ``loud`` if it is beyond full scale."""
     if isinstance(content, InputError):
         return content
     try:
-        audio = decode_bytes(content, name, sample_rate)
+        audio = decode_bytes(content, name, SAMPLE_RATE)
     except InputError as error:
         return error
-    if len(audio) < MIN_CLIP_SECONDS * sample_rate:
-        return InputError(f"{name}: {len(audio) / sample_rate:.3f} s are too short, at least {MIN_CLIP_SECONDS} needed")
+    if len(audio) < MIN_CLIP_SECONDS * SAMPLE_RATE:
+        return InputError(f"{name}: {len(audio) / SAMPLE_RATE:.3f} s are too short, at least {MIN_CLIP_SECONDS} needed")
     peak = float(np.abs(audio).max())
     if peak > 1:
         loud[name] = peak
@@ -225,22 +223,20 @@ def _clip(content: bytes | InputError, name: str, sample_rate: int, loud: dict[s
     return np.round(audio * 32767).astype(np.int16)
 
 
-def _clips(
-    paths: list[Path], sample_rate: int, threads: ThreadPoolExecutor, loud: dict[str, float]
-) -> Iterator[np.ndarray | InputError]:
+def _clips(paths: list[Path], threads: ThreadPoolExecutor, loud: dict[str, float]) -> Iterator[np.ndarray | InputError]:
     """Decode in parallel, in order, with a bounded number of files in memory."""
     contents = _contents(paths)
     while block := list(islice(contents, _READ_AHEAD)):
-        yield from threads.map(lambda item: _clip(item[1], item[0], sample_rate, loud), block)
+        yield from threads.map(lambda item: _clip(item[1], item[0], loud), block)
 
 
-def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate: int, workers: int) -> dict:
+def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, workers: int) -> dict:
     """Decode everything into one .npy file; returns the index of its clips."""
     lengths: list[int] = []
     source_of_clip: list[int] = []
     skipped: list[str] = []
     loud: dict[str, float] = {}
-    digest = _Digest(sample_rate)
+    digest = _Digest()
     with (
         output_path(audio_path, CONTINUES) as part,
         open(part, "wb") as out,
@@ -249,7 +245,7 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, sample_rate
         _write_header(out, 0)
         for number, (name, paths) in enumerate(sources):
             logger.info("decoding %s", name)
-            for clip in _clips(paths, sample_rate, threads, loud):
+            for clip in _clips(paths, threads, loud):
                 if isinstance(clip, InputError):
                     skipped.append(str(clip))
                     logger.warning("skipped: %s", clip)

@@ -62,6 +62,9 @@ class World:
         return values / self.size
 
 
+ALONE = World()
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
     """Around what processes do together: ends their communication when it is done, or has failed.

@@ -11,27 +11,21 @@ import torch
 
 from hear_byols._util.device import find_device
 from hear_byols.errors import HearByolsError, OptionError
-from hear_byols.training.config import OPENSMILE
+from hear_byols.opensmile import N_FEATURES, OpenSmileModel
+from hear_byols.training.config import OPENSMILE, SAMPLE_RATE
 
 
 class OpenSmileExtractor:
     """The 6373 ComParE 2016 functionals of openSMILE; NaN where it has none.
 
-    Args:
-        sample_rate: rate of the crops in Hz, 16000.
-
     Raises:
         MissingDependencyError: opensmile is not installed.
-        OptionError: another rate.
     """
 
-    def __init__(self, sample_rate: int = 16000) -> None:
-        from hear_byols.opensmile import N_FEATURES, OpenSmileModel
+    n_features = N_FEATURES
 
+    def __init__(self) -> None:
         self._model = OpenSmileModel()
-        if sample_rate != self._model.sample_rate:
-            raise OptionError(f"openSMILE features are taken at {self._model.sample_rate} Hz, got {sample_rate!r}")
-        self.n_features = N_FEATURES
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, 6373)."""
@@ -42,14 +36,14 @@ class HearExtractor:
     """Scene embeddings of any module with the HEAR API.
 
     Args:
-        spec: ``"MODULE"`` or ``"MODULE:PATH"``, such as ``"hear_byols:cvt_hybrid"``; PATH goes to ``load_model``.
-        sample_rate: rate of the crops in Hz; they are resampled where the model has another one.
+        spec: ``"MODULE"`` or ``"MODULE:PATH"``, such as ``"hear_byols:cvt_hybrid"``; PATH goes to ``load_model``. Crops
+            are resampled where the model has another rate.
 
     Raises:
         OptionError: no such module, not a HEAR module, or its ``load_model`` fails.
     """
 
-    def __init__(self, spec: str, sample_rate: int = 16000) -> None:
+    def __init__(self, spec: str) -> None:
         name, _, path = spec.partition(":")
         try:
             module = import_module(name)
@@ -65,7 +59,7 @@ class HearExtractor:
             ) from error
         self._device = find_device("auto")
         self._model = model.to(self._device)
-        self._rates = sample_rate, int(model.sample_rate)
+        self._rate = int(model.sample_rate)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, n_features).
@@ -73,9 +67,8 @@ class HearExtractor:
         Raises:
             OptionError: the module fails, or its embeddings have another shape than its model says.
         """
-        given, wanted = self._rates
-        if given != wanted:
-            crops = soxr.resample(crops.T, given, wanted, quality="HQ").T
+        if self._rate != SAMPLE_RATE:
+            crops = soxr.resample(crops.T, SAMPLE_RATE, self._rate, quality="HQ").T
         audio = torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
         try:
             with torch.no_grad():
@@ -90,15 +83,6 @@ class HearExtractor:
         return features
 
 
-def make_extractor(spec: str, sample_rate: int = 16000) -> OpenSmileExtractor | HearExtractor:
-    """Load an extractor.
-
-    Args:
-        spec: ``"opensmile"``, ``"MODULE"`` or ``"MODULE:PATH"``.
-        sample_rate: rate of the crops in Hz.
-
-    Raises:
-        MissingDependencyError: opensmile is not installed.
-        OptionError: see :class:`HearExtractor`.
-    """
-    return OpenSmileExtractor(sample_rate) if spec == OPENSMILE else HearExtractor(spec, sample_rate)
+def make_extractor(spec: str) -> OpenSmileExtractor | HearExtractor:
+    """Load an extractor of crops at 16 kHz: ``"opensmile"``, or see :class:`HearExtractor`."""
+    return OpenSmileExtractor() if spec == OPENSMILE else HearExtractor(spec)

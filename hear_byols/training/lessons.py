@@ -27,9 +27,9 @@ from hear_byols.errors import InputError
 from hear_byols.opensmile import N_FEATURES
 from hear_byols.teachers import load_teacher
 from hear_byols.training.extractors import OPENSMILE, OpenSmileExtractor
-from hear_byols.training.pool import AudioPool, cut_crops
+from hear_byols.training.pool import AudioPool, cut_crops, draw_within
 from hear_byols.training.randomness import seeded
-from hear_byols.training.targets import FeatureScaler
+from hear_byols.training.targets import FeatureScaler, begin_or_continue
 from hear_byols.training.waveforms import WaveformAugmentation
 from hear_byols.weights.digest import content_digest
 
@@ -38,7 +38,6 @@ SHIFT = 800  # samples that teachers hear beyond the student's crop, which begin
 PARTS = 4  # stretches of a crop, each with the teachers' mean over it
 _BATCH = 64
 _FIT_CROPS = 256  # behind the scale of openSMILE's features
-_POLL = 0.5  # seconds between two looks for a shard
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,7 @@ def draw_balanced(pool: AudioPool, n: int, n_samples: int, balance: float, gener
     edges = torch.from_numpy(np.cumsum(weights))
     moments = torch.rand(n, generator=generator, dtype=torch.float64) * edges[-1]
     clips = torch.searchsorted(edges, moments, right=True).clamp_max(len(lengths) - 1)
-    offsets = torch.from_numpy(pool.offsets)
-    firsts, stops = offsets[clips], offsets[clips + 1]
-    room = (stops - firsts - n_samples).clamp_min(0) + 1
-    shares = torch.rand(n, generator=generator, dtype=torch.float64)
-    return torch.stack([firsts + (shares * room).long().minimum(room - 1), stops], dim=1)
+    return draw_within(torch.from_numpy(pool.offsets), clips, n_samples, generator)
 
 
 class Teachers:
@@ -180,21 +175,8 @@ class LessonFolder:
         self.pool = pool
         self.folder.mkdir(parents=True, exist_ok=True)
         recipe = {**plan.describe(), "pool": pool.digest, "shard": SHARD, "parts": PARTS}
-        path = self.folder / "recipe.json"
         with FileLock(self.folder / "lock"):
-            if not path.exists():
-                with output_path(path, CONTINUES) as part:
-                    part.write_text(json.dumps(recipe), encoding="utf-8")
-        try:
-            present = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path} is damaged; remove the folder, and its lessons are made again") from error
-        if present != recipe:
-            differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
-            raise InputError(
-                f"{self.folder} holds lessons that were made in another way (different: {differing}); "
-                "name another cache folder, or remove it"
-            )
+            begin_or_continue(self.folder, recipe, ("shard", "parts"))
 
     @property
     def digest(self) -> str:

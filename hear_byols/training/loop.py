@@ -55,7 +55,7 @@ def train(
     leads = trainer.world.rank == 0
     metrics = MetricsLogger(output, trainer.values, trainer.n_steps, tensorboard) if leads else None
     bar = tqdm(total=trainer.total_steps, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
-    watch = _Watch(trainer, max_minutes)
+    end, saved = trainer.seconds + 60 * max_minutes, trainer.seconds
     row = metrics.rows[-1] if metrics and metrics.rows else {}
     try:
         if row and trainer.n_steps >= trainer.total_steps:
@@ -65,9 +65,16 @@ def train(
             _refuse_failure(row, trainer, folder)
             if metrics is not None:
                 metrics.add(row)
-            stop, save = watch.decide()
+            stop = trainer.n_steps >= trainer.total_steps or trainer.seconds >= end
+            save = stop or trainer.seconds - saved >= 60 * trainer.config.save_minutes
+            stop, save = trainer.fabric.broadcast((stop, save))  # by one process's clock
             if save:
-                _save(trainer, metrics, row, folder, export)
+                saved = trainer.seconds
+                if metrics is not None:
+                    save_state(trainer, folder, STATES_KEPT)
+                    export(trainer, row)
+                    metrics.draw()
+                trainer.fabric.barrier()
             if stop:
                 break
     finally:
@@ -105,25 +112,6 @@ def _train_lines(trainer: Trainer, bar: tqdm) -> Row:
     }
 
 
-class _Watch:
-    """Decides, for all processes alike, whether it is time to save or to stop."""
-
-    def __init__(self, trainer: Trainer, max_minutes: float) -> None:
-        self._trainer = trainer
-        self._end = trainer.seconds + 60 * max_minutes
-        self._saved = trainer.seconds
-
-    def decide(self) -> tuple[bool, bool]:
-        trainer = self._trainer
-        done = trainer.n_steps >= trainer.total_steps
-        stop = done or trainer.seconds >= self._end
-        save = stop or trainer.seconds - self._saved >= 60 * trainer.config.save_minutes
-        stop, save = trainer.fabric.broadcast((stop, save))
-        if save:
-            self._saved = trainer.seconds
-        return stop, save
-
-
 def _refuse_failure(row: Row, trainer: Trainer, folder: Path) -> None:
     """Stop before anything broken is saved.
 
@@ -142,17 +130,3 @@ def _refuse_failure(row: Row, trainer: Trainer, folder: Path) -> None:
             f"the embeddings have collapsed by step {row['step']:g}: their spread is {row['spread']:.2g}, less than "
             f"{MIN_SPREAD:g}; {rest}. Lower the learning rate, or use larger batches"
         )
-
-
-def _save(
-    trainer: Trainer,
-    metrics: MetricsLogger | None,
-    row: Row,
-    folder: Path,
-    export: Callable[[Trainer, Row], object],
-) -> None:
-    if metrics is not None:
-        save_state(trainer, folder, STATES_KEPT)
-        export(trainer, row)
-        metrics.draw()
-    trainer.fabric.barrier()

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.training.heads import BYOL_HIDDEN, BYOL_PROJECTION, mlp_head
+
+BYOL_PROJECTION = 256
+BYOL_HIDDEN = 4096
 
 
 class Outputs(NamedTuple):
@@ -59,6 +61,22 @@ def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
         A scalar; 1 for projections of 0 if the features have unit variance.
     """
     return (projections.unflatten(0, (2, len(features))) - features).square().mean()
+
+
+def mlp_head(in_features: int, out_features: int, hidden: int = BYOL_HIDDEN) -> nn.Sequential:
+    """Linear, batch norm, ReLU, linear: (batch, in_features) -> (batch, out_features).
+
+    Args:
+        in_features: size of the embedding (projection head) or of the projection (prediction head).
+        out_features: size of the projection: 256, or 6373 for the hybrid (paper, section 2.2).
+        hidden: width of the hidden layer; 4096 in BYOL.
+    """
+    return nn.Sequential(
+        nn.Linear(in_features, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, out_features),
+    )
 
 
 class ProjectionNetwork(nn.Module):

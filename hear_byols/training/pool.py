@@ -116,10 +116,14 @@ def draw_positions(offsets: Tensor, n_crops: int, n_samples: int, generator: tor
     """
     device = offsets.device
     moments = (torch.rand(n_crops, generator=generator, device=device, dtype=torch.float64) * offsets[-1]).long()
-    clips = torch.searchsorted(offsets, moments, right=True) - 1
+    return draw_within(offsets, torch.searchsorted(offsets, moments, right=True) - 1, n_samples, generator)
+
+
+def draw_within(offsets: Tensor, clips: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
+    """Draw a position in each of some clips, int64 [shape=(n_crops,)]; as :func:`draw_positions`."""
     firsts, stops = offsets[clips], offsets[clips + 1]
     room = (stops - firsts - n_samples).clamp_min(0) + 1
-    shares = torch.rand(n_crops, generator=generator, device=device, dtype=torch.float64)
+    shares = torch.rand(len(clips), generator=generator, device=offsets.device, dtype=torch.float64)
     return torch.stack([firsts + (shares * room).long().minimum(room - 1), stops], dim=1)
 
 

@@ -12,9 +12,15 @@ from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.training.augmentations import MemoryBank, TwoViews
 from hear_byols.training.batches import CropSampler
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder, start_as_identity
-from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, supervised_loss, update_momentum
+from hear_byols.training.objective import (
+    BYOL_PROJECTION,
+    Byol,
+    embedding_spread,
+    self_supervised_loss,
+    supervised_loss,
+    update_momentum,
+)
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -53,7 +59,7 @@ class Pretrainer(Trainer[Byol]):
         if config.identity_norm:
             self._start_as_identity()
         memory = MemoryBank(MIXUP_MEMORY, shape, self.device)
-        self.views = TwoViews.of_run(config, self.mean, self.std, memory, self.world)
+        self.views = TwoViews(config, self.mean, self.std, memory, self.world)
 
     def make_network(self) -> Byol:
         """Online network, prediction head and target."""
@@ -61,11 +67,6 @@ class Pretrainer(Trainer[Byol]):
         targets = self.crops.targets
         size = targets.n_features if targets is not None else BYOL_PROJECTION
         return Byol(encoder, size, self.config.head_hidden)
-
-    @property
-    def byol(self) -> Byol:
-        """The network."""
-        return self.network
 
     @property
     def encoder(self) -> MultilayerEncoder:
@@ -90,7 +91,7 @@ class Pretrainer(Trainer[Byol]):
         self.seed(0, "batch norm")
         log_mels = self.crops.draw(self.config.batch_size, self._generator).log_mels
         start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.world)
-        self.byol.target.encoder.load_state_dict(self.encoder.state_dict())
+        self.network.target.encoder.load_state_dict(self.encoder.state_dict())
 
     def step(self) -> Tensor:
         """Train on one batch.
@@ -109,7 +110,7 @@ class Pretrainer(Trainer[Byol]):
             supervised = supervised_loss(outputs.projections, batch.features)
             loss = loss + self.config.alpha * supervised
         self.learn(loss)
-        update_momentum(self.byol.target, self.byol.online, self.config.ema_decay)
+        update_momentum(self.network.target, self.network.online, self.config.ema_decay)
         spread = embedding_spread(outputs.embeddings)
         return torch.stack([loss.detach(), supervised.detach(), self_supervised.detach(), spread])
 
@@ -125,4 +126,4 @@ class Pretrainer(Trainer[Byol]):
         """Restore :meth:`extra_state`."""
         memory = self.views.memory
         memory.load_state_dict(state["memory"])
-        self.views = TwoViews.of_run(self.config, self.mean, self.std, memory, self.world)
+        self.views = TwoViews(self.config, self.mean, self.std, memory, self.world)

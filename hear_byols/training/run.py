@@ -19,12 +19,11 @@ from torch import Tensor
 from hear_byols._util.files import remove_parts, writing
 from hear_byols._util.imports import require
 from hear_byols.errors import OptionError
-from hear_byols.teachers import find_teacher
 from hear_byols.training.batches import CropSampler, TeacherFeatures
-from hear_byols.training.config import OPENSMILE, PretrainConfig
+from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import load_pool
 from hear_byols.training.distributed import World, process_group
-from hear_byols.training.export import FEATURE_LICENCE, describe_data, describe_run, describe_teacher, export_encoder
+from hear_byols.training.export import describe, export_encoder
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, teacher_sizes
 from hear_byols.training.loop import train
@@ -96,8 +95,22 @@ def pretrain(
         MissingDependencyError: lightning, tensorboard, matplotlib or the extractor is not installed.
     """
     hardware, output = hardware or Hardware(), Path(output)
-    with _alone(output):
-        return _pretrain(config, data, output, cache, hardware, preset, max_minutes, tensorboard, progress)
+    cache, checkpoint = Path(cache or output / "cache"), output / "encoder.pth"
+    with _alone(output), process_group():
+        if _is_first():
+            write_settings(config, output / "run.toml")
+        pool = load_pool(data, cache, workers=hardware.workers)
+
+        def export(trainer: Trainer, row: Row) -> None:
+            export_encoder(trainer, checkpoint, describe(trainer, row, pool, output.resolve().name, preset))
+
+        def run() -> None:  # a frame of its own, which is cleared with all it holds before the processes part
+            with ExitStack() as closing:
+                trainer = _trainer(config, pool, cache, hardware, progress, closing)
+                train(trainer, output, export, max_minutes, tensorboard, progress)
+
+        run()
+    return checkpoint
 
 
 @contextmanager
@@ -130,55 +143,23 @@ def _is_first() -> bool:
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
-def _pretrain(
-    config: PretrainConfig,
-    data: Iterable[str | os.PathLike[str]],
-    output: Path,
-    cache: str | os.PathLike[str] | None,
-    hardware: Hardware,
-    preset: str,
-    max_minutes: float,
-    tensorboard: bool,
-    progress: bool,
-) -> Path:
-    cache = Path(cache or output / "cache")
-    if _is_first():
-        write_settings(config, output / "run.toml")
-    pool = load_pool(data, cache, workers=hardware.workers)
-    checkpoint = output / "encoder.pth"
-
-    def export(trainer: Trainer, row: Row) -> None:
-        export_encoder(trainer, checkpoint, _provenance(trainer, row, pool, output.resolve().name, preset))
-
-    def run() -> None:  # a frame of its own, which is cleared with all it holds before the processes part
-        with ExitStack() as closing:
-            if config.teachers:
-                trainer = _taught(config, pool, cache, hardware, closing)
-            else:
-                features = _features(config, pool, cache, hardware.workers, progress) if config.hybrid else None
-                trainer = _self_supervised(config, pool, features, hardware)
-            train(trainer, output, export, max_minutes, tensorboard, progress)
-
-    with process_group():
-        run()
-    return checkpoint
-
-
-def _self_supervised(
-    config: PretrainConfig, pool: AudioPool, features: tuple[Tensor, np.ndarray] | None, hardware: Hardware
+def _trainer(
+    config: PretrainConfig, pool: AudioPool, cache: Path, hardware: Hardware, progress: bool, closing: ExitStack
 ) -> Trainer:
-    """Join the processes of a run of the paper, and make it ready for its first step."""
-    fabric, world = _join(config, hardware)
-    targets = TeacherFeatures(*features, fabric.device) if features else None
-    crops = CropSampler(pool, config.crop_samples, fabric.device, targets, world)
-    return Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
+    """Join the processes of a run, and make it ready for its first step.
 
-
-def _taught(
-    config: PretrainConfig, pool: AudioPool, cache: Path, hardware: Hardware, closing: ExitStack
-) -> TeacherTrainer:
-    """The same for a run with teachers; on request their extraction goes on in processes until ``closing``."""
-    fabric, world = _join(config, hardware)
+    The teachers of a run go on extracting, on request in processes of their own, until ``closing``.
+    """
+    features = (
+        _features(config, pool, cache, hardware.workers, progress) if config.hybrid and not config.teachers else None
+    )
+    fabric = make_fabric(config, hardware)
+    world = World(fabric.global_rank, fabric.world_size)
+    world.part(config.batch_size)
+    if not config.teachers:
+        targets = TeacherFeatures(*features, fabric.device) if features else None
+        crops = CropSampler(pool, config.crop_samples, fabric.device, targets, world)
+        return Pretrainer(config, crops, fabric, config.total_steps(int(pool.offsets[-1])))
     plan = LessonPlan(config.teachers, config.teacher_precision, config.crop_samples + SHIFT, config.seed)
     if config.feature_crops:
         folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
@@ -188,15 +169,8 @@ def _taught(
         closing.callback(lessons.close)
     else:
         lessons = LiveLessons(plan, pool, fabric.device)
-    sizes = teacher_sizes(config.teachers)
-    return TeacherTrainer(config, lessons, sizes, fabric, config.total_steps(lessons.n_lessons * config.crop_samples))
-
-
-def _join(config: PretrainConfig, hardware: Hardware) -> tuple[Fabric, World]:
-    fabric = make_fabric(config, hardware)
-    world = World(fabric.global_rank, fabric.world_size)
-    world.part(config.batch_size)
-    return fabric, world
+    n_samples = lessons.n_lessons * config.crop_samples
+    return TeacherTrainer(config, lessons, teacher_sizes(config.teachers), fabric, config.total_steps(n_samples))
 
 
 def _features(
@@ -248,17 +222,3 @@ def _launched(hardware: Hardware) -> tuple[int, int]:
         return hardware.devices, hardware.nodes
     devices = int(os.environ["LOCAL_WORLD_SIZE"])
     return devices, int(os.environ["WORLD_SIZE"]) // devices
-
-
-def _provenance(trainer: Trainer, row: Row, pool: AudioPool, name: str, preset: str) -> dict[str, Any]:
-    config = trainer.config
-    teachers = [find_teacher(teacher) for teacher in config.teachers if teacher != OPENSMILE]
-    return {
-        "name": name,
-        "description": "",
-        "licence": "",
-        **({"notice": FEATURE_LICENCE} if OPENSMILE in config.targets.split("+") else {}),
-        "data": describe_data(pool),
-        **({"teachers": [describe_teacher(record) for record in teachers]} if teachers else {}),
-        "training": describe_run(trainer, row, preset),
-    }

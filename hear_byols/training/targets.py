@@ -37,6 +37,42 @@ _DRAW_BLOCK = 1000  # crops drawn from one seed, so that more crops leave the fi
 _BATCH = 16
 
 
+def read_recipe(folder: Path, numbers: tuple[str, ...]) -> dict:
+    """What a folder of the cache holds, by its ``recipe.json``; empty if there is none.
+
+    Raises:
+        InputError: it is damaged, or lacks one of these numbers.
+    """
+    path = folder / "recipe.json"
+    try:
+        recipe = dict(json.loads(path.read_text(encoding="utf-8")))
+        if not all(type(recipe[name]) is int for name in numbers):
+            raise ValueError
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged; remove the folder, and what it holds is made again") from error
+    return recipe
+
+
+def begin_or_continue(folder: Path, recipe: dict, numbers: tuple[str, ...]) -> None:
+    """Note what a folder of the cache is to hold, or compare it with what it holds.
+
+    Raises:
+        InputError: it is damaged, or holds what was made in another way.
+    """
+    present = read_recipe(folder, numbers)
+    if present and present != recipe:
+        differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
+        raise InputError(
+            f"{folder} holds what was made in another way (different: {differing}); name another cache folder, or "
+            "remove it"
+        )
+    if not present:
+        with output_path(folder / "recipe.json", CONTINUES) as part:
+            part.write_text(json.dumps(recipe), encoding="utf-8")
+
+
 class FeatureStore:
     """Features of crops on disk, in the order of their positions; complete rows count, whatever follows does not.
 
@@ -52,20 +88,8 @@ class FeatureStore:
 
     @property
     def recipe(self) -> dict:
-        """What the rows are features of; empty if there is no store.
-
-        Raises:
-            InputError: its description is damaged.
-        """
-        path = self.folder / "recipe.json"
-        if not path.exists():
-            return {}
-        try:
-            recipe = json.loads(path.read_text(encoding="utf-8"))
-            int(recipe["n_features"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged; remove the folder, and its features are extracted again") from error
-        return recipe
+        """What the rows are features of; empty if there is no store."""
+        return read_recipe(self.folder, ("n_features",))
 
     @property
     def n_features(self) -> int:
@@ -84,23 +108,6 @@ class FeatureStore:
         if not n_rows:
             return np.empty((0, self.n_features), np.float32)
         return np.memmap(self._rows_path, np.float32, "r", shape=(n_rows, self.n_features))
-
-    def open(self, recipe: dict) -> None:
-        """Begin a store, or continue one that was made in the same way.
-
-        Raises:
-            InputError: the folder holds features of other crops.
-        """
-        present = self.recipe
-        if present and present != recipe:
-            differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
-            raise InputError(
-                f"{self.folder} holds features that were made in another way (different: {differing}); "
-                "name another cache folder, or remove it"
-            )
-        if not present:
-            with output_path(self.folder / "recipe.json", CONTINUES) as part:
-                part.write_text(json.dumps(recipe), encoding="utf-8")
 
     def drop_damaged(self) -> None:
         """Forget the first row that is not what was written, and all behind it; they have to be extracted again."""
@@ -186,27 +193,25 @@ def extract_features(
         if store.recipe:
             store.drop_damaged()
         if store.recipe and store.n_done >= n_crops:
-            store.open({**recipe, "n_features": store.n_features})
+            begin_or_continue(store.folder, {**recipe, "n_features": store.n_features}, ("n_features",))
             return store
-        extractor = make_extractor(targets, pool.sample_rate)
-        store.open({**recipe, "n_features": extractor.n_features})
+        extractor = make_extractor(targets)
+        begin_or_continue(store.folder, {**recipe, "n_features": extractor.n_features}, ("n_features",))
         todo = feature_positions(pool, n_crops, n_samples, seed)[store.n_done :]
         audio = torch.from_numpy(pool.audio)
         batches = (cut_crops(audio, positions, n_samples).numpy() for positions in todo.split(_BATCH))
-        rows = _extract_all(batches, extractor, targets, pool.sample_rate, workers)
+        rows = _extract_all(batches, extractor, targets, workers)
         store.append(tqdm(rows, "features", n_crops, initial=store.n_done, unit="crop", disable=not progress))
     return store
 
 
-def _extract_all(
-    batches: Iterator[np.ndarray], extractor, targets: str, sample_rate: int, workers: int
-) -> Iterator[np.ndarray]:
+def _extract_all(batches: Iterator[np.ndarray], extractor, targets: str, workers: int) -> Iterator[np.ndarray]:
     if not workers:
         for batch in batches:
             yield from extractor(batch)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start_worker, (targets, sample_rate)) as processes:
+    with context.Pool(workers, _start_worker, (targets,)) as processes:
         while group := list(islice(batches, 8 * workers)):  # imap alone would read all batches ahead
             for rows in processes.imap(_work, group):
                 yield from rows
@@ -215,10 +220,10 @@ def _extract_all(
 _extractor: Callable[[np.ndarray], np.ndarray]  # one per worker process
 
 
-def _start_worker(targets: str, sample_rate: int) -> None:
+def _start_worker(targets: str) -> None:
     global _extractor
     torch.set_num_threads(1)
-    _extractor = make_extractor(targets, sample_rate)
+    _extractor = make_extractor(targets)
 
 
 def _work(crops: np.ndarray) -> np.ndarray:
@@ -250,11 +255,6 @@ class FeatureScaler:
         """Measure the statistics on raw features [shape=(n_crops, n_features)]."""
         columns = [_fit_column(features[:, i].astype(np.float64)) for i in range(features.shape[1])]
         return cls(*(torch.tensor(values, dtype=torch.float32) for values in zip(*columns, strict=True)))
-
-    @property
-    def n_constant(self) -> int:
-        """Number of features that carry nothing."""
-        return int((self.std == 0).sum())
 
     def __call__(self, features: Tensor) -> Tensor:
         """Standardize raw features [shape=(..., n_features)], on any device.

@@ -19,11 +19,16 @@ from hear_byols.encoders.pooling import mean_max
 from hear_byols.frontend import LogMel
 from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.heads import BYOL_PROJECTION
 from hear_byols.training.initial import initial_encoder
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import PARTS
-from hear_byols.training.objective import Byol, embedding_spread, self_supervised_loss, update_momentum
+from hear_byols.training.objective import (
+    BYOL_PROJECTION,
+    Byol,
+    embedding_spread,
+    self_supervised_loss,
+    update_momentum,
+)
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -161,8 +166,7 @@ class TeacherTrainer(Trainer[Student]):
         self.values = ("loss", "loss_self_supervised", "spread", *(f"loss_{name}" for name in sizes))
         super().__init__(config, fabric, total_steps, lessons.digest)
         self.log_mel = LogMel().to(self.device)
-        weights = config.weights_of(tuple(sizes))
-        self._weights = torch.tensor(weights, device=self.device)
+        self._weights = torch.tensor(config.weights, device=self.device)
         self._measure()
 
     def make_network(self) -> Student:
@@ -207,9 +211,7 @@ class TeacherTrainer(Trainer[Student]):
         log_mels = self._log_mels(waveforms)
         if self.config.normalization == "dataset":
             return standardize(log_mels, self.mean, self.std)[:, None]
-        moments = Moments(len(log_mels), log_mels.device)
-        moments.update(log_mels)
-        mean, std = moments.mean_std()
+        mean, std = Moments.of(log_mels).mean_std()
         if self.config.normalization == "halfway":
             mean, std = halfway(mean, std, self.mean, self.std)
         return standardize(log_mels, mean, std)[:, None]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from hear_byols._util.files import output_path
 from hear_byols._util.host import plain_defaults
@@ -54,14 +54,11 @@ class Checkpoint:
         """Whether half precision holds the weights exactly."""
         return all(torch.equal(value, value.half().to(value.dtype)) for value in self.state_dict.values())
 
-    def load_into(self, encoder: nn.Module, origin: str) -> None:
-        """Copy the weights into an encoder, strictly.
-
-        Raises:
-            CheckpointError: names or shapes differ from the encoder's.
-        """
-        _match(self.state_dict, encoder.state_dict(), self.config, origin)
-        encoder.load_state_dict(self.state_dict)
+    @property
+    def embedding_size(self) -> int:
+        """Of the model that the configuration announces, all its layers together."""
+        with torch.device("meta"):
+            return build_encoder(self.config.encoder, self.config.frontend.n_mels).embedding_size
 
 
 @plain_defaults()
@@ -224,9 +221,21 @@ def _fit(state: Mapping[str, Tensor], config: ModelConfig, origin: str) -> dict[
     The encoder is built without memory, so that a nonsensical size in a bad file costs nothing.
     """
     expected = _expected(config, origin)
-    _match(state, expected, config, origin)
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
+    if missing or unknown:
+        raise CheckpointError(
+            f"{origin}: the weights are not those of the encoder {config.encoder.name!r} it announces "
+            f"({len(missing)} missing, e.g. {show(missing[:2])}; {len(unknown)} unknown, e.g. {show(unknown[:2])}); "
+            f"{ADVICE}"
+        )
     fitted = {}
     for key, value in state.items():
+        if value.shape != expected[key].shape:
+            raise CheckpointError(
+                f"{origin}: {key} has the shape {tuple(value.shape)}, the encoder {config.encoder.name!r} "
+                f"with embedding_size {config.encoder.embedding_size} needs {tuple(expected[key].shape)}; {ADVICE}"
+            )
         if value.is_floating_point() != expected[key].is_floating_point():
             raise CheckpointError(
                 f"{origin}: {key} is a {value.dtype} tensor, the encoder {config.encoder.name!r} needs "
@@ -252,20 +261,3 @@ def _expected(config: ModelConfig, origin: str) -> dict[str, Tensor]:
     except OptionError as error:
         raise CheckpointError(f"{origin}: {error}") from error
     return encoder.state_dict()
-
-
-def _match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: ModelConfig, origin: str) -> None:
-    missing = sorted(expected.keys() - state.keys())
-    unknown = sorted(state.keys() - expected.keys())
-    if missing or unknown:
-        raise CheckpointError(
-            f"{origin}: the weights are not those of the encoder {config.encoder.name!r} it announces "
-            f"({len(missing)} missing, e.g. {show(missing[:2])}; {len(unknown)} unknown, e.g. {show(unknown[:2])}); "
-            f"{ADVICE}"
-        )
-    for key, value in state.items():
-        if value.shape != expected[key].shape:
-            raise CheckpointError(
-                f"{origin}: {key} has the shape {tuple(value.shape)}, the encoder {config.encoder.name!r} "
-                f"with embedding_size {config.encoder.embedding_size} needs {tuple(expected[key].shape)}; {ADVICE}"
-            )

@@ -8,10 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hear_byols._util.files import file_digest
-from hear_byols.encoders import build_encoder
 from hear_byols.weights.checkpoint import Checkpoint
 
 # Licences the Hub knows by an identifier of its own; others are "other" with their name.
@@ -52,8 +49,6 @@ def model_card(checkpoint: Checkpoint, weights: Path, repo: str, revision: str =
     """
     provenance, config = checkpoint.provenance, checkpoint.config
     digest = file_digest(weights)
-    with torch.device("meta"):
-        size = build_encoder(config.encoder, config.frontend.n_mels).embedding_size
     n_parameters = sum(value.numel() for value in checkpoint.state_dict.values())
     notice = [f"> {_one_line(provenance['notice'])}", ""] if provenance.get("notice") else []
     lines = [
@@ -64,10 +59,10 @@ def model_card(checkpoint: Checkpoint, weights: Path, repo: str, revision: str =
         "",
         *notice,
         f"Encoder `{config.encoder.name}`, {n_parameters / 1e6:.1f} M values. Embeddings of "
-        f"{size} values from mono audio at {config.frontend.sample_rate} Hz, "
+        f"{checkpoint.embedding_size} values from mono audio at {config.frontend.sample_rate} Hz, "
         f"normalization `{config.normalization.mode}`.",
         "",
-        *_use(repo, revision, weights.name, digest, config.frontend.sample_rate, size),
+        *_use(repo, revision, weights.name, digest, config.frontend.sample_rate, checkpoint.embedding_size),
         "## File",
         "| file | bytes | sha256 |",
         "|---|---|---|",

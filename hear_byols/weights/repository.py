@@ -10,9 +10,6 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
-
-from hear_byols.encoders import build_encoder
 from hear_byols.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from hear_byols.weights.model_card import model_card
 
@@ -54,8 +51,6 @@ def write_repository(folder: Path, checkpoint: Path | Checkpoint, repo: str, rev
 
 def _settings(content: Checkpoint) -> dict[str, dict[str, object]]:
     """What ``transformers`` reads first."""
-    with torch.device("meta"):
-        size = build_encoder(content.config.encoder, content.config.frontend.n_mels).embedding_size
     rate, classes = content.config.frontend.sample_rate, {"AutoConfig": "Config", "AutoModel": "Model"}
     extractor = "HearByolsFeatureExtractor"
     auto_map = {name: f"{_CODE}.HearByols{kind}" for name, kind in classes.items()}
@@ -64,7 +59,7 @@ def _settings(content: Checkpoint) -> dict[str, dict[str, object]]:
             "model_type": "hear_byols",
             "architectures": ["HearByolsModel"],
             "auto_map": auto_map,
-            "hidden_size": size,
+            "hidden_size": content.embedding_size,
             "sampling_rate": rate,
         },
         "preprocessor_config.json": {

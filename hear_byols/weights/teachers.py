@@ -193,18 +193,13 @@ def how_to_add(record: TeacherRecord) -> tuple[str, str]:
     return f"curl -LO {record.url}", f"hear-byols teachers add {record.files[0].path}"
 
 
-def teacher_path(record: TeacherRecord, home: Path) -> Path:
-    """Where the weights of a teacher lie below a home of weights, or would lie."""
-    return home / record.file
-
-
 def added_teacher(record: TeacherRecord, home: Path) -> Path:
     """The file of a teacher, not yet compared with its record.
 
     Raises:
         WeightsNotFoundError: there is none; the message names the commands that bring it.
     """
-    path = teacher_path(record, home)
+    path = home / record.file
     if not path.is_file():
         raise WeightsNotFoundError(
             f"the teacher {record.name!r} is not on this machine ({path} is missing); two commands bring it: "

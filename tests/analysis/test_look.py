@@ -13,7 +13,7 @@ from extraction import noise
 
 from hear_byols import load_model
 from hear_byols.analysis.figures import save_figure
-from hear_byols.analysis.look_picture import band_ticks, draw_view, envelope, thin
+from hear_byols.analysis.look import band_ticks, draw_view, envelope, thin
 from hear_byols.analysis.view import MAX_WINDOWS, change_curve, choose_framing, view_of
 from hear_byols.cli.main import main
 from hear_byols.config import FrontendConfig
@@ -61,9 +61,8 @@ def test_change_compares_what_adjoins():
     assert np.isnan(change_curve(similarity, 3)).all()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "framing"),
-    [
+def test_framing_by_length():
+    for seconds, framing in (
         (0.01, (250, 12.5)),
         (1, (250, 12.5)),
         (5, (500, 25)),
@@ -72,11 +71,9 @@ def test_change_compares_what_adjoins():
         (100, (1000, 100)),
         (600, (1000, 1000)),
         (7200, (1000, 10000)),
-    ],
-)
-def test_framing_by_length(seconds, framing):
-    assert choose_framing(seconds) == framing
-    assert seconds * 1000 / framing[1] + 1 <= MAX_WINDOWS
+    ):
+        assert choose_framing(seconds) == framing
+        assert seconds * 1000 / framing[1] + 1 <= MAX_WINDOWS
 
 
 def test_framing_as_asked():
@@ -104,14 +101,14 @@ def test_all_panels_share_the_time_axis(view):
     assert waveform.get_ylabel() == "amplitude"
 
 
-@pytest.mark.parametrize("hz", [500, 1000, 5000])
-def test_hertz_stand_where_a_tone_is_loudest(hz):
+def test_hertz_stand_where_a_tone_is_loudest():
     config = FrontendConfig()
-    tone = torch.sin(2 * torch.pi * hz * torch.arange(8000) / 16000)
-    loudest = LogMel(config)(tone[None])[0, :, 20].argmax()
     places, names = band_ticks(config)
     assert names == ["100", "500", "1 000", "2 000", "5 000"]
-    assert dict(zip(names, places, strict=True))[f"{hz:,}".replace(",", " ")] == pytest.approx(float(loudest), abs=0.75)
+    for hz, name in ((500, "500"), (1000, "1 000"), (5000, "5 000")):
+        tone = torch.sin(2 * torch.pi * hz * torch.arange(8000) / 16000)
+        loudest = LogMel(config)(tone[None])[0, :, 20].argmax()
+        assert places[names.index(name)] == pytest.approx(float(loudest), abs=0.75)
 
 
 def test_thinning_loses_no_peak():
@@ -157,22 +154,19 @@ def test_a_name_that_is_no_utf_8_is_drawn(view, tmp_path):
     assert (tmp_path / "look.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_one_clear_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    soundfile.write("good.wav", noise(0.2, seed=0), 16000)
+    for arguments, message in (
         (["none.wav", "--output", "look.png"], "none.wav: no such file"),
         (["bad.wav", "--output", "look.png"], "bad.wav: cannot be read as audio"),
         (["good.wav", "--output", "look.txt"], "must end in .png, .pdf, .svg; got 'look.txt'"),
         (["good.wav", "--output", "look.png", "--hop-ms", "0"], "hop_ms must be at least"),
         (["good.wav", "--output", "look.png", "--frame-ms", "20"], "frame_ms must be at least"),
-    ],
-)
-def test_one_clear_error(arguments, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.wav").write_bytes(b"no audio")
-    soundfile.write("good.wav", noise(0.2, seed=0), 16000)
-    assert main(["look", MODEL, *arguments, "--device", "cpu"]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    ):
+        assert main(["look", MODEL, *arguments, "--device", "cpu"]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.wav", "good.wav"]

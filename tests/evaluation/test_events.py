@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from task_folders import write_task
 
 from hear_byols.errors import TaskError
-from hear_byols.evaluation.events import Postprocessing, events_of_clip, events_of_rows, postprocessing_grid
-from hear_byols.evaluation.rows import Rows, frame_targets
+from hear_byols.evaluation.events import Postprocessing, events_of_clip, postprocessing_grid
+from hear_byols.evaluation.probe_data import ProbeData, frame_targets
+from hear_byols.evaluation.scorer import EventScorer
 from hear_byols.evaluation.tasks import Event, TaskClip, read_task
 
 
@@ -38,24 +41,23 @@ def slow_events(probabilities, times, how, vocabulary):
     return events
 
 
-@pytest.mark.parametrize("median_filter_ms", [0, 150, 200, 250])
-@pytest.mark.parametrize("min_duration", [0, 100, 125])
-def test_events_are_those_of_the_obvious_way(median_filter_ms, min_duration):
+def test_events_are_those_of_the_obvious_way():
     times = 50.0 * np.arange(60)
     smooth = np.random.default_rng(0).uniform(size=(64, 2))
     probabilities = sum(smooth[i : i + 60] for i in range(5)) / 5
-    how = Postprocessing(median_filter_ms, min_duration)
-    got = events_of_clip(probabilities, times, how, ["x", "y"])
-    expected = slow_events(probabilities, times, how, ["x", "y"])
-    assert sorted(got, key=lambda e: (e.label, e.start)) == expected
-    assert got == sorted(got, key=lambda e: e.start)
-    assert len(expected) > 2
+    for median_filter_ms, min_duration in itertools.product((0, 150, 200, 250), (0, 100, 125)):
+        how = Postprocessing(median_filter_ms, min_duration)
+        got = events_of_clip(probabilities, times, how, ["x", "y"])
+        expected = slow_events(probabilities, times, how, ["x", "y"])
+        assert sorted(got, key=lambda e: (e.label, e.start)) == expected
+        assert got == sorted(got, key=lambda e: e.start)
+        assert len(expected) > 2
 
 
-def test_clips_do_not_run_into_each_other():
+def test_clips_do_not_run_into_each_other(tmp_path):
     clips, times = (TaskClip("a", "test"), TaskClip("b", "test")), np.tile(50.0 * np.arange(4), 2)
-    rows = Rows(np.zeros((8, 1)), np.zeros((8, 1)), clips, (4, 4), times)
-    found = events_of_rows(rows, np.full((8, 1), 0.9), Postprocessing(0, 0), ["x"])
+    data = ProbeData(np.zeros((8, 1)), np.zeros((8, 1)), clips, (4, 4), times)
+    found = EventScorer(event_task(tmp_path)).events(data, np.full((8, 1), 0.9), Postprocessing(0, 0))
     assert found == {"a": [Event("x", 0.0, 150.0)], "b": [Event("x", 0.0, 150.0)]}
 
 

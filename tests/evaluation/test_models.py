@@ -13,9 +13,8 @@ from hear_byols.evaluation.models import Model, ModelSpec, parse_models
 LOGMEL = "hear_byols.evaluation.adapters.logmel"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_the_grammar():
+    for text, expected in (
         ("cvt_hybrid", Model("cvt_hybrid", (ModelSpec("hear_byols", "cvt_hybrid"),))),
         ("cvt_hybrid.pth", Model("cvt_hybrid.pth", (ModelSpec("hear_byols", "cvt_hybrid.pth"),))),
         ("logmel", Model("logmel", (ModelSpec(LOGMEL),))),
@@ -32,11 +31,9 @@ LOGMEL = "hear_byols.evaluation.adapters.logmel"
             Model("CvT, 0.5 s", (ModelSpec("hear_byols", "random_cvt", '{"frame_ms": 500, "hop_ms": 25}'),)),
         ),
         ("hf://o/r/f.pth@v1#sha256=" + "0" * 64, None),
-    ],
-)
-def test_the_grammar(text, expected):
-    (model,) = parse_models([text])
-    assert model == (expected or Model(text, (ModelSpec("hear_byols", text),)))
+    ):
+        (model,) = parse_models([text])
+        assert model == (expected or Model(text, (ModelSpec("hear_byols", text),)))
 
 
 def test_a_file_with_a_plus_in_its_path_is_one_model(tmp_path):
@@ -45,18 +42,15 @@ def test_a_file_with_a_plus_in_its_path_is_one_model(tmp_path):
     assert parse_models([f"x={path}"])[0].parts == (ModelSpec("hear_byols", str(path)),)
 
 
-@pytest.mark.parametrize(
-    ("texts", "says"),
-    [
+def test_what_is_not_a_model_is_refused():
+    for texts, says in (
         (["no_such_model"], "no model 'no_such_model'"),
         (["cvt_hybrid+"], "must be named and different"),
         (["logmel{frame_ms: 500}"], "options of a model are JSON"),
         (["logmel", "logmel"], "two models are called logmel"),
-    ],
-)
-def test_what_is_not_a_model_is_refused(texts, says):
-    with pytest.raises(OptionError, match=says):
-        parse_models(texts)
+    ):
+        with pytest.raises(OptionError, match=says):
+            parse_models(texts)
 
 
 def test_a_module_without_the_hear_api_is_refused():

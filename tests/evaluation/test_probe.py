@@ -13,7 +13,7 @@ from task_folders import PITCHES, scene_task, write_task
 from hear_byols.errors import InputError, OptionError, TaskError
 from hear_byols.evaluation import probe
 from hear_byols.evaluation.probe import Search
-from hear_byols.evaluation.rows import Standardizer, frame_targets, join, rows_of_splits
+from hear_byols.evaluation.probe_data import Standardizer, data_of_splits, frame_targets, join
 from hear_byols.evaluation.scorer import make_scorer
 from hear_byols.evaluation.store import Embeddings
 from hear_byols.evaluation.tasks import read_task
@@ -47,7 +47,7 @@ def task(tmp_path):
 
 
 def test_rows_are_in_the_kits_order(task):
-    rows = rows_of_splits(task, [noisy(task)])
+    rows = data_of_splits(task, [noisy(task)])
     generator = random.Random(0)
     for split in SPLITS:
         names = [clip.name for clip in task.clips[split]]
@@ -56,12 +56,16 @@ def test_rows_are_in_the_kits_order(task):
     assert rows["test"].y.argmax(1).tolist() == [task.index_of[clip.labels[0]] for clip in rows["test"].clips]
 
 
-def test_parts_stand_side_by_side(task):
+def test_parts_stand_side_by_side_and_splits_follow_each_other(task):
     one, two = noisy(task, seed=1), noisy(task, size=3, seed=2)
-    joined = rows_of_splits(task, [one, two])["valid"]
+    joined = data_of_splits(task, [one, two])["valid"]
     clip = joined.clips[5]
     expected = np.concatenate([each.vectors["valid", clip.name] for each in (one, two)])
     np.testing.assert_array_equal(joined.x[5], expected)
+    rows = data_of_splits(task, [one])
+    both = join(rows, ("valid", "test"))
+    assert len(both.x) == 48
+    np.testing.assert_array_equal(both.x[24:], rows["test"].x)
 
 
 def test_the_first_seed_has_the_kits_own_grid_points(task):
@@ -84,7 +88,7 @@ def test_the_first_seed_has_the_kits_own_grid_points(task):
 
 
 def test_separable_labels_are_learnt_and_a_seed_repeats(task):
-    rows = rows_of_splits(task, [noisy(task)])
+    rows = data_of_splits(task, [noisy(task)])
     first, again, other = (probe_mlp(task, rows, seed=seed, search=SMALL) for seed in (0, 0, 1))
     assert first.scores["top1_acc"] > 0.8
     assert first == again
@@ -93,7 +97,7 @@ def test_separable_labels_are_learnt_and_a_seed_repeats(task):
 
 def test_every_fold_is_tested(tmp_path):
     task = read_task(scene_task(tmp_path, splits=("fold00", "fold01", "fold02"), n=6, split_mode="new_split_kfold"))
-    result = probe_mlp(task, rows_of_splits(task, [noisy(task)]), search=SMALL)
+    result = probe_mlp(task, data_of_splits(task, [noisy(task)]), search=SMALL)
     assert len(result.folds) == len(result.settings["epochs"]) == 3
     assert result.scores["top1_acc"] == pytest.approx(np.mean([fold["top1_acc"] for fold in result.folds]))
 
@@ -101,11 +105,11 @@ def test_every_fold_is_tested(tmp_path):
 def test_training_never_sees_the_test_rows(task):
     """Whatever the test split holds, the predictor and the choice stay the same."""
     found = noisy(task)
-    rows = rows_of_splits(task, [found])
+    rows = data_of_splits(task, [found])
     before = probe_mlp(task, rows, search=SMALL), probe_linear(task, rows)
     for clip in task.clips["test"]:
         found.vectors["test", clip.name] = -1e3 * found.vectors["test", clip.name]
-    rows = rows_of_splits(task, [found])
+    rows = data_of_splits(task, [found])
     after = probe_mlp(task, rows, search=SMALL), probe_linear(task, rows)
     for a, b in zip(before, after, strict=True):
         assert a.settings == b.settings
@@ -114,7 +118,7 @@ def test_training_never_sees_the_test_rows(task):
 
 def test_the_linear_probe_says_the_validation_score_that_it_chose_by(task):
     """Scored once more with the validation rows as test rows."""
-    rows = rows_of_splits(task, [noisy(task, noise=2.0)])
+    rows = data_of_splits(task, [noisy(task, noise=2.0)])
     result = probe_linear(task, rows)
     swapped = probe_linear(task, {**rows, "test": rows["valid"]})
     assert result.settings["validation"] == [swapped.scores["top1_acc"]]
@@ -125,7 +129,7 @@ def test_standardization_rescues_features_of_huge_scale(task):
     """As openSMILE's, which reach 1e13 (paper, section 3.4)."""
     huge = noisy(task, size=1, noise=1.0, seed=5)
     scaled = Embeddings({key: 1e10 * vector for key, vector in huge.vectors.items()})
-    rows = rows_of_splits(task, [noisy(task), scaled])
+    rows = data_of_splits(task, [noisy(task), scaled])
     results = [probe_mlp(task, rows, search=SMALL, standardize=on) for on in (False, True)]
     plain, standardized = (result.scores["top1_acc"] for result in results)
     assert standardized > 0.8
@@ -166,7 +170,7 @@ def event_embeddings(task, noise=0.1):
 @pytest.mark.parametrize("run", [lambda t, r: probe_mlp(t, r, search=SMALL), probe_linear], ids=["mlp", "linear"])
 def test_visible_events_are_found(tmp_path, run):
     task = event_task(tmp_path)
-    result = run(task, rows_of_splits(task, [event_embeddings(task)]))
+    result = run(task, data_of_splits(task, [event_embeddings(task)]))
     assert result.scores["event_onset_200ms_fms"] > 0.95
     assert result.scores["segment_1s_er"] < 0.1
     strictest = {"median_filter_ms": 250, "min_duration": 250}  # of equals
@@ -175,13 +179,13 @@ def test_visible_events_are_found(tmp_path, run):
 
 def test_an_error_rate_is_minimized(tmp_path):
     task = event_task(tmp_path, evaluation=["segment_1s_er"])
-    result = probe_mlp(task, rows_of_splits(task, [event_embeddings(task)]), search=SMALL)
+    result = probe_mlp(task, data_of_splits(task, [event_embeddings(task)]), search=SMALL)
     assert result.scores["segment_1s_er"] < 0.2
 
 
 def test_a_task_may_choose_by_its_loss(tmp_path):
     task = event_task(tmp_path, use_scoring_for_early_stopping=False)
-    result = probe_mlp(task, rows_of_splits(task, [event_embeddings(task)]), search=SMALL)
+    result = probe_mlp(task, data_of_splits(task, [event_embeddings(task)]), search=SMALL)
     assert -0.2 < result.settings["validation"][0] < 0
     assert result.scores["event_onset_200ms_fms"] > 0.9
 
@@ -191,7 +195,7 @@ def test_parts_with_other_timestamps_cannot_be_joined(tmp_path):
     one, two = event_embeddings(task), event_embeddings(task)
     two.timestamps = {key: times * 2 for key, times in two.timestamps.items()}
     with pytest.raises(InputError, match="timestamps differ"):
-        rows_of_splits(task, [one, two])
+        data_of_splits(task, [one, two])
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):
@@ -199,11 +203,11 @@ def test_labels_that_do_not_fit_are_refused(tmp_path):
     task = read_task(write_task(tmp_path / "t", names, list(PITCHES)))
     one = Embeddings({(clip.split, clip.name): np.zeros(2, np.float32) for clip in task.all_clips()})
     with pytest.raises(TaskError, match="a multiclass task needs one label"):
-        rows_of_splits(task, [one])
+        data_of_splits(task, [one])
     names = {split: {f"{split}.wav": ["deep"]} for split in SPLITS}
     task = read_task(write_task(tmp_path / "u", names, list(PITCHES)))
     with pytest.raises(TaskError, match=r"the label 'deep' is not in .*labelvocabulary.csv"):
-        rows_of_splits(task, [one])
+        data_of_splits(task, [one])
 
 
 def test_search_sizes_out_of_range_are_refused():
@@ -230,11 +234,4 @@ def test_the_linear_probe_is_the_projects_own(tmp_path, size, noise, folds):
         np.array([clip.split for clip in clips]),
     )
     assert 0.4 < expected < 1
-    assert probe_linear(task, rows_of_splits(task, [found])).scores["top1_acc"] == pytest.approx(expected)
-
-
-def test_joined_splits_follow_each_other(task):
-    rows = rows_of_splits(task, [noisy(task)])
-    both = join(rows, ("valid", "test"))
-    assert len(both.x) == 48
-    np.testing.assert_array_equal(both.x[24:], rows["test"].x)
+    assert probe_linear(task, data_of_splits(task, [found])).scores["top1_acc"] == pytest.approx(expected)

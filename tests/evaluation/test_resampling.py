@@ -18,23 +18,23 @@ from hear_byols.evaluation.resampling import resample_task, sinc_resample
 RATES = ((48000, 16000), (44100, 16000), (22050, 16000), (8000, 16000), (16000, 44100))
 
 
-@pytest.mark.parametrize(("source", "target"), RATES)
-def test_our_resampler_is_torchaudios_as_stored(source, target):
+def test_our_resampler_is_torchaudios_as_stored():
     """The arrays are those of torchaudio 2.11.0's functional.resample with its defaults."""
     stored = np.load(Path(__file__).parent / "torchaudio_resample.npz")
-    expected = stored[f"{source}_{target}"]
-    samples = stored["samples"][: len(expected) * source // target]
-    got = sinc_resample(samples, source, target)
-    ours = got[: len(expected) - 200]  # the stored signal goes on where this one may end
-    np.testing.assert_allclose(ours, expected[: len(ours)], atol=1e-5)
+    for source, target in RATES:
+        expected = stored[f"{source}_{target}"]
+        samples = stored["samples"][: len(expected) * source // target]
+        got = sinc_resample(samples, source, target)
+        ours = got[: len(expected) - 200]  # the stored signal goes on where this one may end
+        np.testing.assert_allclose(ours, expected[: len(ours)], atol=1e-5)
 
 
-@pytest.mark.parametrize(("source", "target"), [*RATES, (96000, 16000), (11025, 16000)])
-def test_our_resampler_is_torchaudios(source, target):
+def test_our_resampler_is_torchaudios():
     functional = _torchaudio().functional
     samples = np.random.default_rng(0).uniform(-1, 1, 5001).astype(np.float32)
-    expected = functional.resample(torch.from_numpy(samples), source, target).numpy()
-    np.testing.assert_allclose(sinc_resample(samples, source, target), expected, atol=1e-5)
+    for source, target in (*RATES, (96000, 16000), (11025, 16000)):
+        expected = functional.resample(torch.from_numpy(samples), source, target).numpy()
+        np.testing.assert_allclose(sinc_resample(samples, source, target), expected, atol=1e-5)
 
 
 def test_a_resampled_tone_is_the_tone():

@@ -10,7 +10,7 @@ from task_folders import write_task
 
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.scorer import make_scorer
-from hear_byols.evaluation.scores import event_scores, scene_score
+from hear_byols.evaluation.scores import SCENE_SCORES, event_scores
 from hear_byols.evaluation.tasks import Event, read_task
 
 TARGETS = np.eye(3)[[0, 1, 2, 2]]
@@ -18,32 +18,32 @@ PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.1, 0.3, 0.6], [0.
 
 
 def test_accuracy_and_pitch_accuracy_count_the_largest():
-    assert scene_score("top1_acc", PROBABILITIES, TARGETS) == 0.5
-    assert scene_score("pitch_acc", PROBABILITIES, TARGETS) == 0.5
+    assert SCENE_SCORES["top1_acc"](PROBABILITIES, TARGETS) == 0.5
+    assert SCENE_SCORES["pitch_acc"](PROBABILITIES, TARGETS) == 0.5
 
 
 def test_chroma_accuracy_forgives_octaves():
     targets, probabilities = np.eye(30)[[0, 5, 7]], np.eye(30)[[24, 17, 8]]
-    assert scene_score("chroma_acc", probabilities, targets) == pytest.approx(2 / 3)
-    assert scene_score("pitch_acc", probabilities, targets) == 0
+    assert SCENE_SCORES["chroma_acc"](probabilities, targets) == pytest.approx(2 / 3)
+    assert SCENE_SCORES["pitch_acc"](probabilities, targets) == 0
 
 
 def test_mean_average_precision_is_the_mean_over_classes():
     # class 0: positive first of 4 -> 1; class 1: positive second -> 1/2; class 2: positives first and second -> 1
-    assert scene_score("mAP", PROBABILITIES, TARGETS) == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert SCENE_SCORES["mAP"](PROBABILITIES, TARGETS) == pytest.approx((1 + 1 / 2 + 1) / 3)
 
 
 def test_auc_and_d_prime_are_means_over_classes():
     # pairs in right order: class 0: 3 of 3; class 1: 2 of 3; class 2: 4 of 4
-    assert scene_score("aucroc", PROBABILITIES, TARGETS) == pytest.approx((1 + 2 / 3 + 1) / 3)
+    assert SCENE_SCORES["aucroc"](PROBABILITIES, TARGETS) == pytest.approx((1 + 2 / 3 + 1) / 3)
     two = np.array([[0.1, 0.9], [0.6, 0.4], [0.4, 0.6], [0.8, 0.2]]), np.array([[0, 1], [0, 1], [1, 0], [1, 0]])
-    assert scene_score("aucroc", *two) == pytest.approx(0.75)
-    assert scene_score("d_prime", *two) == pytest.approx(0.6744897501960817 * math.sqrt(2))
+    assert SCENE_SCORES["aucroc"](*two) == pytest.approx(0.75)
+    assert SCENE_SCORES["d_prime"](*two) == pytest.approx(0.6744897501960817 * math.sqrt(2))
 
 
 def test_a_class_without_positives_leaves_auc_undefined():
-    assert math.isnan(scene_score("aucroc", PROBABILITIES[:2], TARGETS[:2]))
-    assert math.isnan(scene_score("d_prime", PROBABILITIES[:2], TARGETS[:2]))
+    assert math.isnan(SCENE_SCORES["aucroc"](PROBABILITIES[:2], TARGETS[:2]))
+    assert math.isnan(SCENE_SCORES["d_prime"](PROBABILITIES[:2], TARGETS[:2]))
 
 
 REFERENCE = {"a": [Event("x", 0, 1000), Event("y", 2000, 3000)], "b": [Event("x", 500, 900)]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hear_byols.cli.main import main
 from hear_byols.errors import OptionError, OutputError, TaskError
 from hear_byols.evaluation.checks import check_task
 from hear_byols.evaluation.sounds import Sounds, made_notes, made_office_sounds, sounds_of_task, trim
-from hear_byols.evaluation.synthesis import RECIPES, changed, mix, synthesize
+from hear_byols.evaluation.synthesis import SYNTHESES, mix, synthesize
 from hear_byols.evaluation.tasks import read_task
 
 SMALL = {"n_clips": (2, 1, 1), "clip_seconds": 4.0}
@@ -26,21 +27,21 @@ def files(folder):
 
 @pytest.mark.parametrize("kind", ["office", "notes"])
 def test_a_task_is_sound_and_the_same_every_time(kind, tmp_path):
-    recipe = changed(RECIPES[kind], **SMALL)
-    first, second = synthesize(tmp_path / "a", recipe), synthesize(tmp_path / "b", recipe)
+    config = replace(SYNTHESES[kind], **SMALL)
+    first, second = synthesize(tmp_path / "a", config), synthesize(tmp_path / "b", config)
     assert check_task(first) == []
     assert files(first) == files(second)
-    other = synthesize(tmp_path / "c", changed(recipe, seed=1))
+    other = synthesize(tmp_path / "c", replace(config, seed=1))
     assert files(other)[next(p for p in files(other) if p.suffix == ".wav")] not in files(first).values()
     task = read_task(first)
     assert task.is_event
     assert task.prediction_type == "multilabel"
-    assert task.metadata["synthesis"]["level_db"] == list(recipe.level_db)
+    assert task.metadata["synthesis"]["level_db"] == list(config.level_db)
 
 
 def test_more_clips_leave_the_others_as_they_are(tmp_path):
-    few = synthesize(tmp_path / "few", changed(RECIPES["office"], **SMALL))
-    more = synthesize(tmp_path / "more", changed(RECIPES["office"], **{**SMALL, "n_clips": (3, 1, 1)}))
+    few = synthesize(tmp_path / "few", replace(SYNTHESES["office"], **SMALL))
+    more = synthesize(tmp_path / "more", replace(SYNTHESES["office"], **{**SMALL, "n_clips": (3, 1, 1)}))
     name = "16000/train/train-0001.wav"
     assert (few / name).read_bytes() == (more / name).read_bytes()
 
@@ -51,9 +52,9 @@ def constant(level=0.5, seconds=0.4):
 
 @pytest.mark.parametrize("level_db", [-6.0, 0.0, 20.0])
 def test_events_lie_where_the_labels_say_at_the_stated_level(level_db):
-    recipe = changed(RECIPES["office"], level_db=(level_db,), clip_seconds=10.0, overlap=0.0)
-    mixture, events = mix(recipe, constant(), "train", np.random.default_rng(0))
-    without, _ = mix(changed(recipe, level_db=(-300.0,)), constant(), "train", np.random.default_rng(0))
+    config = replace(SYNTHESES["office"], level_db=(level_db,), clip_seconds=10.0, overlap=0.0)
+    mixture, events = mix(config, constant(), "train", np.random.default_rng(0))
+    without, _ = mix(replace(config, level_db=(-300.0,)), constant(), "train", np.random.default_rng(0))
     assert len(events) > 1
     scale = np.median(mixture[without != 0] / without[without != 0])  # the mixture is scaled to its peak
     added = mixture / scale - without
@@ -72,11 +73,11 @@ def overlaps(events):
 
 
 def test_density_and_overlap_are_as_asked():
-    dense = changed(RECIPES["office"], clip_seconds=60.0, events_per_second=(0.5,))
-    clips = [mix(changed(dense, overlap=1.0), constant(), "train", np.random.default_rng(i))[1] for i in range(20)]
+    dense = replace(SYNTHESES["office"], clip_seconds=60.0, events_per_second=(0.5,))
+    clips = [mix(replace(dense, overlap=1.0), constant(), "train", np.random.default_rng(i))[1] for i in range(20)]
     assert 0.35 < np.mean([len(events) for events in clips]) / 60 <= 0.6
     assert sum(map(overlaps, clips)) > 0
-    apart = [mix(changed(dense, overlap=0.0), constant(), "train", np.random.default_rng(i))[1] for i in range(20)]
+    apart = [mix(replace(dense, overlap=0.0), constant(), "train", np.random.default_rng(i))[1] for i in range(20)]
     assert sum(map(overlaps, apart)) == 0
     for events in clips:  # one label never overlaps itself: the labels could not tell the two apart
         assert overlaps([event for event in events if event["label"] == "x"]) == 0
@@ -100,8 +101,8 @@ def test_splits_never_share_a_recording(tmp_path):
 def test_folds_are_kept_apart_too(tmp_path):
     folder = scene_task(tmp_path, splits=("fold00", "fold01", "fold02", "fold03"), split_mode="new_split_kfold", n=1)
     assert sounds_of_task(folder).labels == ("low", "mid", "high")
-    recipe = changed(RECIPES["office"], **SMALL)
-    made = synthesize(tmp_path / "out", recipe, source=folder)
+    config = replace(SYNTHESES["office"], **SMALL)
+    made = synthesize(tmp_path / "out", config, source=folder)
     assert read_task(made).name == "synthetic_office_of_tones"
     assert check_task(made) == []
 
@@ -140,20 +141,20 @@ def test_the_command_continues_and_keeps_other_tasks(tmp_path, capsys):
     assert soundfile.info(f"{folder}/16000/test/test-0000.wav").frames == 32000
 
 
-def test_bad_recipes_and_sources_are_refused(tmp_path):
+def test_bad_configs_and_sources_are_refused(tmp_path):
     with pytest.raises(OptionError, match="three positive numbers"):
-        changed(RECIPES["office"], n_clips=(1, 0, 1))
+        replace(SYNTHESES["office"], n_clips=(1, 0, 1))
     with pytest.raises(OptionError, match="1 to 3600 s"):
-        changed(RECIPES["office"], clip_seconds=0.1)
-    made = synthesize(tmp_path, changed(RECIPES["notes"], **SMALL))
+        replace(SYNTHESES["office"], clip_seconds=0.1)
+    made = synthesize(tmp_path, replace(SYNTHESES["notes"], **SMALL))
     with pytest.raises(TaskError, match="is an event task"):
-        synthesize(tmp_path / "x", RECIPES["office"], source=made)
+        synthesize(tmp_path / "x", SYNTHESES["office"], source=made)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        synthesize(tmp_path / "file", changed(RECIPES["office"], **SMALL))
+        synthesize(tmp_path / "file", replace(SYNTHESES["office"], **SMALL))
 
 
 def test_labels_are_those_of_the_vocabulary(tmp_path):
-    folder = synthesize(tmp_path, changed(RECIPES["notes"], **SMALL))
+    folder = synthesize(tmp_path, replace(SYNTHESES["notes"], **SMALL))
     labels = {event["label"] for events in json.loads((folder / "train.json").read_text()).values() for event in events}
     assert labels <= set(read_task(folder).vocabulary) == {str(pitch) for pitch in range(48, 84)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from agreement import LAUNCHER, kit_score, stored
 
-from hear_byols.evaluation.events import Postprocessing, events_of_rows, reference_events
-from hear_byols.evaluation.rows import Rows, rows_of_splits
-from hear_byols.evaluation.scores import event_scores, scene_score
-from hear_byols.evaluation.synthesis import RECIPES, changed, synthesize
+from hear_byols.evaluation.events import Postprocessing
+from hear_byols.evaluation.probe_data import ProbeData, data_of_splits
+from hear_byols.evaluation.scorer import EventScorer
+from hear_byols.evaluation.scores import SCENE_SCORES, event_scores
+from hear_byols.evaluation.synthesis import SYNTHESES, synthesize
 from hear_byols.evaluation.tasks import Task, read_task
 
 MODULE = "hear_byols.evaluation.adapters.logmel"
@@ -83,16 +84,16 @@ def scenes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, 
 def notes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Path]:
     """All event scores that the kit knows, on notes loud and sparse enough to be found after ten epochs."""
     home = tmp_path_factory.mktemp("notes")
-    recipe = changed(RECIPES["office"], n_clips=(8, 3, 4), clip_seconds=8.0, level_db=(20.0,))
-    folder = synthesize(home, recipe)
+    config = replace(SYNTHESES["office"], n_clips=(8, 3, 4), clip_seconds=8.0, level_db=(20.0,))
+    folder = synthesize(home, config)
     path = folder / "task_metadata.json"
     names = ["event_onset_200ms_fms", "event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er"]
     path.write_text(json.dumps({**json.loads(path.read_text()), "evaluation": names}))
     return read_task(folder), run_kit(kits, home, folder)
 
 
-def rows_of(task: Task, done: Path) -> dict[str, Rows]:
-    return rows_of_splits(task, [stored(task, done)])
+def rows_of(task: Task, done: Path) -> dict[str, ProbeData]:
+    return data_of_splits(task, [stored(task, done)])
 
 
 @pytest.mark.parametrize("which", ["scenes", "notes"])
@@ -125,7 +126,7 @@ def test_scene_scores_of_the_kits_predictions_are_the_kits(kits: Kits, scenes: t
     predicted = kit_predictions(kits, done)
     theirs = json.loads((done / "test.predicted-scores.json").read_text())
     for name in task.evaluation:
-        ours = scene_score(name, predicted["prediction"], predicted["target"])
+        ours = SCENE_SCORES[name](predicted["prediction"], predicted["target"])
         assert ours == pytest.approx(kit_score(theirs, name), abs=1e-6), name
         assert ours > 0.2
 
@@ -136,10 +137,12 @@ def test_events_and_their_scores_are_the_kits(kits: Kits, notes: tuple[Task, Pat
     theirs = json.loads((done / "test.predicted-scores.json").read_text())
     np.testing.assert_array_equal(predicted["target"], rows.y)
     how = Postprocessing(**dict(theirs["postprocessing"]))
-    ours = events_of_rows(rows, predicted["prediction"], how, task.vocabulary)
+    ours = EventScorer(task).events(rows, predicted["prediction"], how)
     as_kit = {name: [asdict(event) for event in events] for name, events in ours.items()}
     assert as_kit == predicted["predicted_events"]
     assert sum(map(len, as_kit.values())) > 3
     for name in task.evaluation:
-        for part, value in event_scores(name, ours, reference_events(rows), task.vocabulary).items():
+        for part, value in event_scores(
+            name, ours, {clip.name: clip.events for clip in rows.clips}, task.vocabulary
+        ).items():
             assert value == pytest.approx(kit_score(theirs, part), abs=1e-6), part

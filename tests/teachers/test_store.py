@@ -121,13 +121,15 @@ def test_a_longer_member_is_not_even_unpacked(published, home, tmp_path):
         add_teachers(path)
 
 
-@pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
-def test_a_cut_wheel_is_refused(published, home, tmp_path, part):
+def test_a_cut_wheel_is_refused(published, home, tmp_path):
     path = wheel(tmp_path / "x.whl", **{MEMBER: published})
     content = path.read_bytes()
-    path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(CheckpointError, match=r"is cut or changed .* accepted are the wheels of pipecat-ai==1.14.0"):
-        add_teachers(path)
+    for part in (0.0, 0.3, 0.99):
+        path.write_bytes(content[: int(part * len(content))])
+        with pytest.raises(
+            CheckpointError, match=r"is cut or changed .* accepted are the wheels of pipecat-ai==1.14.0"
+        ):
+            add_teachers(path)
     assert not home.exists()
 
 

@@ -7,17 +7,19 @@ import torch
 import torch.nn.functional as F
 
 from hear_byols.frontend import LOG_OFFSET, LogMel
-from hear_byols.training.augmentations import Draws, MemoryBank, Mixup, RandomResizeCrop, RandomSilence, TwoViews
-from hear_byols.training.config import PretrainConfig
-from hear_byols.training.distributed import World
-from hear_byols.training.log_mels import (
-    ALONE,
-    linear_fader,
+from hear_byols.training.augmentations import (
+    MemoryBank,
+    Mixup,
+    RandomLinearFader,
+    RandomResizeCrop,
+    RandomSilence,
+    TwoViews,
     log_mixup_exp,
     normalize_batch,
-    resize_crop,
-    silence_outside,
 )
+from hear_byols.training.config import PretrainConfig
+from hear_byols.training.distributed import ALONE, World
+from hear_byols.training.randomness import Draws
 
 
 def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):
@@ -31,24 +33,12 @@ def slow_resize_crop(crop, first_mel, height, first_frame, width, margin):
 
 
 def test_resize_crop_equals_interpolation_of_the_cut():
-    generator = torch.Generator().manual_seed(0)
-    crops = torch.randn(40, 1, 16, 24, generator=generator)
-    margin = 6
-    height = torch.randint(9, 17, (40,), generator=generator)
-    width = torch.randint(14, 37, (40,), generator=generator)
-    first_mel = (torch.rand(40, generator=generator) * (16 - height + 1)).long()
-    first_frame = (torch.rand(40, generator=generator) * (36 - width + 1)).long() - margin
-    fast = resize_crop(crops, (first_mel, height), (first_frame, width))
-    for i in range(40):
-        place = (int(v[i]) for v in (first_mel, height, first_frame, width))
-        torch.testing.assert_close(fast[i, 0], slow_resize_crop(crops[i, 0], *place, margin), rtol=1e-4, atol=1e-4)
-
-
-def test_resize_crop_of_everything_changes_nothing():
-    crops = torch.randn(3, 1, 8, 10)
-    zeros = torch.zeros(3, dtype=torch.long)
-    same = resize_crop(crops, (zeros, zeros + 8), (zeros, zeros + 10))
-    torch.testing.assert_close(same, crops)
+    crops = torch.randn(40, 1, 16, 24, generator=generator())
+    augmentation = RandomResizeCrop((0.6, 1.5), (0.6, 1.5), 1.5)
+    fast = augmentation(crops, draws(40))
+    mel, time = augmentation.draw(crops, draws(40))
+    for i, place in enumerate(torch.stack([*mel, *time], 1).tolist()):
+        torch.testing.assert_close(fast[i, 0], slow_resize_crop(crops[i, 0], *place, margin=6), rtol=1e-4, atol=1e-4)
 
 
 def test_mixup_adds_in_the_linear_domain():
@@ -78,7 +68,7 @@ def test_normalize_batch_uses_one_mean_and_std():
 
 
 def make_views(world=ALONE, **settings):
-    return TwoViews.of_run(PretrainConfig(**settings), -5.0, 5.0, MemoryBank(8, (1, 64, 96)), world)
+    return TwoViews(PretrainConfig(**settings), -5.0, 5.0, MemoryBank(8, (1, 64, 96)), world)
 
 
 def draws(n, world=ALONE):
@@ -134,22 +124,21 @@ def test_scales_of_one_leave_the_bands_where_they_are():
 
 
 def test_fader_adds_a_straight_line_over_time():
-    crops, heads, tails = torch.randn(2, 1, 3, 5), torch.tensor([-1.0, 0.5]), torch.tensor([1.0, 0.5])
-    faded = linear_fader(crops, heads, tails)
-    for i in range(2):
-        for t in range(5):
-            gain = heads[i] + (tails[i] - heads[i]) * t / 4
-            torch.testing.assert_close(faded[i, :, :, t], crops[i, :, :, t] + gain)
+    crops = torch.randn(200, 1, 3, 5)
+    gain = RandomLinearFader(0.5)(crops, draws(200)) - crops
+    torch.testing.assert_close(gain, gain[:, :, :1].expand_as(gain))
+    line = torch.lerp(gain[..., :1], gain[..., -1:], torch.linspace(0, 1, 5))
+    torch.testing.assert_close(gain, line, atol=1e-5, rtol=0)
+    assert 0.48 < gain.abs().max() <= 0.5
 
 
 def test_silence_leaves_a_rectangle():
-    crops, n_bands = torch.randn(3, 1, 4, 6), torch.tensor([4, 2, 3])
-    first, number = torch.tensor([0, 1, 5]), torch.tensor([6, 3, 1])
-    silenced = silence_outside(crops, n_bands, (first, number), -9.0)
-    for i in range(3):
+    crops, augmentation = torch.randn(8, 1, 4, 6), RandomSilence(0.8, 0.8, -9.0)
+    silenced, drawn = augmentation(crops, draws(8)), augmentation.draw(crops, draws(8))
+    for i, (n_bands, first, number) in enumerate(torch.stack(drawn, 1).tolist()):
         for band in range(4):
             for t in range(6):
-                kept = band < n_bands[i] and first[i] <= t < first[i] + number[i]
+                kept = band < n_bands and first <= t < first + number
                 assert silenced[i, 0, band, t] == (crops[i, 0, band, t] if kept else -9.0)
 
 
@@ -159,7 +148,7 @@ def test_silenced_is_the_log_mel_of_a_sound_with_zeros_around():
     sine = torch.sin(2000 * math.pi * time) * 0.1
     crops = (LogMel()(sine[None])[:, None] + 5) / 5
     silence = RandomSilence(1.0, 1.0, (math.log(LOG_OFFSET) + 5) / 5)
-    _, (first, number) = silence.heard(crops, draws(1))
+    _, first, number = silence.draw(crops, draws(1))
     silenced = silence(crops, draws(1))
     cut = torch.zeros_like(sine)
     begin, end = int(first) * 160, int(first + number - 1) * 160
@@ -174,7 +163,7 @@ def test_silenced_is_the_log_mel_of_a_sound_with_zeros_around():
 @pytest.mark.parametrize("option", ["band_limit", "silence"])
 def test_share_of_silenced_crops(option):
     shares = {"band_limit": 0.0, "silence": 0.0, option: 0.25}
-    n_bands, (first, number) = RandomSilence(**shares, level=0.0).heard(torch.zeros(2000, 1, 64, 96), draws(2000))
+    n_bands, first, number = RandomSilence(**shares, level=0.0).draw(torch.zeros(2000, 1, 64, 96), draws(2000))
     limited, shortened = (n_bands < 64).float().mean(), (number < 96).float().mean()
     share, other = (limited, shortened) if option == "band_limit" else (shortened, limited)
     assert share.item() == pytest.approx(0.25, abs=0.04)

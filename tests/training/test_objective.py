@@ -5,27 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from pretraining import TinyEncoder
 
-from hear_byols.training.heads import mlp_head
 from hear_byols.training.objective import (
     Byol,
     embedding_spread,
+    mlp_head,
     self_supervised_loss,
     supervised_loss,
     update_momentum,
 )
-
-
-class TinyEncoder(nn.Module):
-    embedding_size = 6
-
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
-
-    def forward(self, x):
-        return self.net(x).mean((2, 3))
 
 
 def test_self_supervised_loss_equals_squared_distance_of_unit_vectors():
@@ -43,12 +32,6 @@ def test_self_supervised_loss_sends_no_gradient_into_the_targets():
     self_supervised_loss(p, t).backward()
     assert p.grad is not None
     assert t.grad is None
-
-
-@pytest.mark.parametrize(("factor", "expected"), [(2.0, 0.0), (-3.0, 4.0)])
-def test_self_supervised_loss_ignores_length(factor, expected):
-    p = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
-    assert self_supervised_loss(p, factor * p).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_supervised_loss_compares_both_views_with_the_same_features():
@@ -69,18 +52,10 @@ def test_target_update_averages_parameters_and_float_buffers_and_copies_counts()
     assert target[1].num_batches_tracked == 1
 
 
-@pytest.mark.parametrize("decay", [0.0, 1.0])
-def test_target_update_at_its_ends(decay):
-    online, target = nn.Linear(3, 3), nn.Linear(3, 3)
-    expected = (target if decay else online).weight.detach().clone()
-    update_momentum(target, online, decay)
-    torch.testing.assert_close(target.weight.detach(), expected)
-
-
 def test_byol_crosses_the_views_and_trains_only_the_online_network():
     torch.manual_seed(0)
     byol = Byol(TinyEncoder(), projection_size=5, hidden=8)
-    first, second = torch.randn(4, 1, 8, 9), torch.randn(4, 1, 8, 9)
+    first, second = torch.randn(4, 1, 16, 17), torch.randn(4, 1, 16, 17)
     out = byol(first, second)
     # At the start the target is a copy of the online network: swapped halves (batch statistics do not see the order).
     torch.testing.assert_close(out.targets, out.projections.detach().roll(4, 0), rtol=1e-4, atol=1e-5)
@@ -96,9 +71,3 @@ def test_spread_is_zero_after_collapse_and_full_on_the_sphere():
     assert embedding_spread(torch.ones(10, 4) * torch.arange(1, 11)[:, None]).item() == pytest.approx(0, abs=1e-6)
     uniform = torch.randn(4000, 64, generator=generator)
     assert embedding_spread(uniform).item() == pytest.approx(1, rel=0.02)
-
-
-def test_head_is_linear_norm_relu_linear():
-    head = mlp_head(3, 2, 4)
-    assert [type(layer) for layer in head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
-    assert mlp_head(2048, 256)[0].out_features == 4096

@@ -11,7 +11,7 @@ from hear_byols.errors import InputError, MissingDependencyError, OptionError
 from hear_byols.training import targets
 from hear_byols.training.extractors import OpenSmileExtractor, make_extractor
 from hear_byols.training.pool import AudioPool, cut_crops
-from hear_byols.training.targets import CLIP, FeatureScaler, FeatureStore, extract_features, feature_positions
+from hear_byols.training.targets import CLIP, FeatureScaler, extract_features, feature_positions
 
 
 def make_pool(n=64000):
@@ -47,7 +47,7 @@ def test_missing_and_constant_features_become_zero():
     assert not z[:, :2].any()
     assert z[1, 2] == z[3, 2] == 0
     assert z[5, 3] > 1  # mostly one value: still informative
-    assert standardizer.n_constant == 2
+    assert (standardizer.std == 0).sum() == 2
     assert not standardizer(torch.tensor([[1e9, 1.0, np.nan, -np.inf]])).any()
 
 
@@ -63,7 +63,7 @@ def counting(monkeypatch):
             asked.extend(crops)
             return np.stack([[crop[0], crop[-1], np.nan] for crop in crops]).astype(np.float32)
 
-    monkeypatch.setattr(targets, "make_extractor", lambda spec, rate: Extractor())
+    monkeypatch.setattr(targets, "make_extractor", lambda spec: Extractor())
     return asked
 
 
@@ -102,12 +102,12 @@ def test_what_a_power_cut_left_as_zeros_is_extracted_again(tmp_path, counting, n
     assert "damaged from row 31 on" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"n_features": null}'])
-def test_a_damaged_description_is_one_clear_error(tmp_path, counting, content):
+def test_a_damaged_description_is_one_clear_error(tmp_path, counting):
     extract(tmp_path, 4)
-    (tmp_path / "recipe.json").write_text(content)
-    with pytest.raises(InputError, match=r"recipe\.json is damaged; remove the folder"):
-        extract(tmp_path, 4)
+    for content in ("", "{}", "[1]", '{"n_features": null}'):
+        (tmp_path / "recipe.json").write_text(content)
+        with pytest.raises(InputError, match=r"recipe\.json is damaged; remove the folder"):
+            extract(tmp_path, 4)
 
 
 def test_more_crops_keep_the_first_ones(tmp_path, counting):
@@ -123,17 +123,11 @@ def test_more_crops_keep_the_first_ones(tmp_path, counting):
     assert not counting
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"pool": make_pool(80000)}])
-def test_features_of_other_crops_are_not_mixed_in(tmp_path, counting, change):
+def test_features_of_other_crops_are_not_mixed_in(tmp_path, counting):
     extract(tmp_path, 4)
-    with pytest.raises(InputError, match="made in another way"):
-        extract(tmp_path, 4, **change)
-
-
-def test_empty_store_has_no_rows(tmp_path, counting):
-    store = FeatureStore(tmp_path)
-    store.open({"n_features": 3})
-    assert (store.n_done, store.features().shape) == (0, (0, 3))
+    for change in ({"seed": 4}, {"pool": make_pool(80000)}):
+        with pytest.raises(InputError, match="made in another way"):
+            extract(tmp_path, 4, **change)
 
 
 @pytest.fixture
@@ -152,11 +146,13 @@ def test_any_hear_module_can_supervise(hear_module):
 
 
 def test_crops_are_resampled_for_a_module_of_another_rate(hear_module, tmp_path):
-    extractor = make_extractor(hear_module, sample_rate=48000)
-    time = np.arange(48000) / 48000
-    wide = np.sin(2 * np.pi * 1000 * time).astype(np.float32)[None]
-    narrow = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)[None]
-    np.testing.assert_allclose(extractor(wide)[0, 2], make_extractor(hear_module)(narrow)[0, 2], atol=0.1)
+    (tmp_path / "fast_bands.py").write_text(HEAR_MODULE.replace("= 16000, 8", "= 48000, 8"))
+
+    def tone(hertz, n):
+        return np.sin(2 * np.pi * hertz / 16000 * np.arange(n)).astype(np.float32)[None]
+
+    fast, plain = make_extractor("fast_bands")(tone(1000, 16000)), make_extractor(hear_module)(tone(1000 / 3, 48000))
+    np.testing.assert_allclose(fast[0, 0], plain[0, 0], atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +174,10 @@ def test_several_workers_give_the_same_rows(hear_module, tmp_path):
     np.testing.assert_allclose(one.features(), two.features(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("spec", ["no_such_module", "json", "hear_byols.errors:x"])
-def test_what_is_not_a_hear_module_is_refused(spec):
-    with pytest.raises(OptionError, match=r'accepted: "opensmile", "MODULE" or "MODULE:PATH"'):
-        make_extractor(spec)
+def test_what_is_not_a_hear_module_is_refused():
+    for spec in ("no_such_module", "json", "hear_byols.errors:x"):
+        with pytest.raises(OptionError, match=r'accepted: "opensmile", "MODULE" or "MODULE:PATH"'):
+            make_extractor(spec)
 
 
 def test_missing_opensmile_is_explained(monkeypatch):
@@ -196,5 +192,3 @@ def test_opensmile_gives_6373_features():
     features = OpenSmileExtractor()(crops)
     assert features.shape == (2, 6373)
     assert np.isfinite(features[0]).mean() > 0.9
-    with pytest.raises(OptionError, match="16000 Hz"):
-        OpenSmileExtractor(44100)

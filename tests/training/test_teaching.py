@@ -123,17 +123,14 @@ def test_parts_belong_to_their_columns(heard):
     assert drawn == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_settings_that_do_not_fit_are_refused():
+    for options, message in (
         ({"targets": "mn04+mn04"}, "names a teacher twice"),
         ({"teacher_weights": (1.0,)}, "one a teacher"),
         ({"encoder": "clstm", "part_weight": 0.1}, "clstm has no columns"),
         ({"encoder": "clstm", "heads_on": "multi"}, "clstm has no columns"),
         ({"teacher_loss": "huber"}, "teacher_loss must be one of mse, cosine"),
         ({"student_db": (3.0, -3.0)}, "student_db"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(options, message):
-    with pytest.raises(OptionError, match=message):
-        PretrainConfig(**{**SMALL, **options})
+    ):
+        with pytest.raises(OptionError, match=message):
+            PretrainConfig(**{**SMALL, **options})

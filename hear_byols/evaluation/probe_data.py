@@ -17,7 +17,7 @@ _FARTHEST = 10.0  # standard deviations
 
 
 @dataclass(frozen=True)
-class Rows:
+class ProbeData:
     """Some splits of a task.
 
     Args:
@@ -57,7 +57,7 @@ class Standardizer:
         return ((x - self.mean) / self.std).clip(-_FARTHEST, _FARTHEST)
 
 
-def rows_of_splits(task: Task, parts: Sequence[Embeddings]) -> dict[str, Rows]:
+def data_of_splits(task: Task, parts: Sequence[Embeddings]) -> dict[str, ProbeData]:
     """Every split's rows, the parts' embeddings side by side.
 
     Clips follow each other in hear-eval-kit's order: each split's list shuffled by ``random.Random(0)``, one generator
@@ -77,12 +77,12 @@ def rows_of_splits(task: Task, parts: Sequence[Embeddings]) -> dict[str, Rows]:
     return result
 
 
-def join(splits: Mapping[str, Rows], names: Iterable[str]) -> Rows:
+def join(splits: Mapping[str, ProbeData], names: Iterable[str]) -> ProbeData:
     """Several splits' rows as one, in the order of their names."""
     chosen = [splits[name] for name in names]
     if len(chosen) == 1:
         return chosen[0]
-    return Rows(
+    return ProbeData(
         np.concatenate([rows.x for rows in chosen]),
         np.concatenate([rows.y for rows in chosen]),
         tuple(clip for rows in chosen for clip in rows.clips),
@@ -91,7 +91,7 @@ def join(splits: Mapping[str, Rows], names: Iterable[str]) -> Rows:
     )
 
 
-def _rows(task: Task, clips: Sequence[TaskClip], parts: Sequence[Embeddings]) -> Rows:
+def _rows(task: Task, clips: Sequence[TaskClip], parts: Sequence[Embeddings]) -> ProbeData:
     x, y, times = [], [], []
     for clip in clips:
         key = (clip.split, clip.name)
@@ -109,7 +109,7 @@ def _rows(task: Task, clips: Sequence[TaskClip], parts: Sequence[Embeddings]) ->
         x.append(np.concatenate(vectors, 1) if len(vectors) > 1 else vectors[0])
     lengths = tuple(map(len, y))
     stamps = np.concatenate(times) if times else np.empty(0)
-    return Rows(np.concatenate(x), np.concatenate(y), tuple(clips), lengths, stamps)
+    return ProbeData(np.concatenate(x), np.concatenate(y), tuple(clips), lengths, stamps)
 
 
 def frame_targets(task: Task, clip: TaskClip, timestamps: np.ndarray) -> np.ndarray:
