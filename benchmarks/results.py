@@ -137,8 +137,8 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "",
         "operators",
         "Where a CvT's timestamps spend processor time. All at the rate of matrix products they would be 1.5 times as "
-        "fast; by the table above, ratio / share, 2.4 times the original's way. Windows could share the first stage's token embedding, queries, "
-        "keys and values.",
+        "fast; by the table above, ratio / share, 2.4 times the original's way. Windows could share the first stage's "
+        "token embedding, queries, keys and values.",
         "python benchmarks/operators.py",
         lambda row: row["work"] not in ("copies and layout", "spectrograms"),
         ("model",),
