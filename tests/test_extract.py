@@ -222,17 +222,13 @@ def test_files_that_differ_in_extension_keep_apart(tmp_path, model):
 
 
 def test_a_list_comes_from_standard_input(tmp_path):
-    for separator in [b"\n", b"\r\n", b"\0"]:
-        (tmp_path / "folder").mkdir()
-        for name in ("one.wav", "two\u00e9 .wav", "folder/three.wav"):
-            (tmp_path / name).touch()
-        paths = [tmp_path / "one.wav", tmp_path / "two\u00e9 .wav", tmp_path / "folder"]
-        data = separator.join(os.fsencode(path) for path in paths) + separator
-        assert [file.name for file in collect(["-"], stdin=io.BytesIO(data))] == [
-            "one.wav",
-            "two\u00e9 .wav",
-            "three.wav",
-        ]
+    (tmp_path / "folder").mkdir()
+    for name in ("one.wav", "two\u00e9 .wav", "folder/three.wav"):
+        (tmp_path / name).touch()
+    paths = [os.fsencode(tmp_path / name) for name in ("one.wav", "two\u00e9 .wav", "folder")]
+    for separator in (b"\n", b"\r\n", b"\0"):
+        found = collect(["-"], stdin=io.BytesIO(separator.join(paths) + separator))
+        assert [file.name for file in found] == ["one.wav", "two\u00e9 .wav", "three.wav"]
 
 
 def test_no_files_is_an_error(tmp_path):
