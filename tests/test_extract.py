@@ -221,14 +221,14 @@ def test_files_that_differ_in_extension_keep_apart(tmp_path, model):
     assert sorted(contents(tmp_path / "out")) == ["embeddings/x.flac.npz", "embeddings/x.wav.npz"]
 
 
-@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"])
-def test_a_list_comes_from_standard_input(tmp_path, separator):
+def test_a_list_comes_from_standard_input(tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("one.wav", "two\u00e9 .wav", "folder/three.wav"):
         (tmp_path / name).touch()
-    paths = [tmp_path / "one.wav", tmp_path / "two\u00e9 .wav", tmp_path / "folder"]
-    data = separator.join(os.fsencode(path) for path in paths) + separator
-    assert [file.name for file in collect(["-"], stdin=io.BytesIO(data))] == ["one.wav", "two\u00e9 .wav", "three.wav"]
+    paths = [os.fsencode(tmp_path / name) for name in ("one.wav", "two\u00e9 .wav", "folder")]
+    for separator in (b"\n", b"\r\n", b"\0"):
+        found = collect(["-"], stdin=io.BytesIO(separator.join(paths) + separator))
+        assert [file.name for file in found] == ["one.wav", "two\u00e9 .wav", "three.wav"]
 
 
 def test_no_files_is_an_error(tmp_path):
@@ -505,7 +505,7 @@ def test_the_manifest_says_what_was_done(tmp_path):
     }
 
 
-def test_folders_of_others_and_damaged_ones_are_refused(tmp_path):
+def test_folders_of_others_are_refused(tmp_path):
     write_corpus(tmp_path / "in", 2)
     mine = tmp_path / "mine" / "embeddings" / "precious.npz"
     mine.parent.mkdir(parents=True)
@@ -514,15 +514,6 @@ def test_folders_of_others_and_damaged_ones_are_refused(tmp_path):
         with pytest.raises(OutputError, match=r"no manifest\.json"):
             embed_to_folder([tmp_path / "in"], tmp_path / "mine", model=MODEL, overwrite=overwrite)
     assert mine.read_text() == "not ours"
-    embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
-    index = tmp_path / "out" / "index.jsonl"
-    for line in ("no json", '[{"outputs": {"embeddings/../../in/a": 1}, "sources": []}]'):
-        index.write_text(line + "\n")
-        with pytest.raises(OutputError, match=r"index\.jsonl is damaged"):
-            embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
-    (tmp_path / "out" / "manifest.json").write_text("{")
-    with pytest.raises(OutputError, match=r"manifest\.json cannot be read"):
-        embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
 
 
 def test_wrong_options_are_refused_before_anything_is_written(tmp_path):

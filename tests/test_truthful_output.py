@@ -179,8 +179,8 @@ def test_an_index_or_manifest_without_its_keys_is_one_clear_error(tmp_path, caps
     write_corpus(tmp_path / "in", 1)
     arguments = ["embed", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", MODEL]
     assert main(arguments) == 0
-    bad = {"index.jsonl": [json.dumps(entries) + "\n" for entries in BAD_INDEXES.values()]}
-    bad["manifest.json"] = ["{}", "[]", "3", '{"schema": 1}', "[" * 100_000, "\x00"]
+    bad = {"index.jsonl": [json.dumps(entries) + "\n" for entries in BAD_INDEXES.values()] + ["no json\n"]}
+    bad["manifest.json"] = ["{", "{}", "[]", "3", '{"schema": 1}', "[" * 100_000, "\x00"]
     for name, texts in bad.items():
         whole = (tmp_path / "out" / name).read_text()
         for content in texts:

@@ -271,7 +271,9 @@ def test_bad_download_leaves_nothing(server, record, online):
         assert record.location in message
         assert _files(online) == []
         server.faults = []
-        assert locate("tiny").path.read_bytes() == CONTENT
+        path = locate("tiny").path
+        assert path.read_bytes() == CONTENT
+        path.unlink()
 
 
 def test_git_blob_alone_verifies(server, record, online, monkeypatch):
@@ -362,7 +364,8 @@ def test_no_more_is_taken_than_the_record_says(record, online, monkeypatch, anno
 
         threading.Thread(target=send, daemon=True).start()
         _register(monkeypatch, replace(record, location=f"http://127.0.0.1:{endless.getsockname()[1]}/x"))
-        with pytest.raises(DownloadError, match=r"bytes, .*most; nothing was kept"):
+        said = f"has {1 << 40} bytes, {len(CONTENT)} are the most" if announced else "has more than"
+        with pytest.raises(DownloadError, match=said):
             locate("tiny")
     assert sum(sent) < 50 * len(CONTENT)
     assert _files(online) == []
@@ -460,7 +463,7 @@ def test_offline_opens_no_socket(server, record, online, monkeypatch, variable):
             locate("tiny")
         for word in ("'tiny' is not cached", str(online / "tiny.pth"), record.location, "HEAR_BYOLS_OFFLINE"):
             assert word in str(caught.value)
-        online.mkdir()
+        online.mkdir(exist_ok=True)
         (online / "tiny.pth").write_bytes(CONTENT)
         assert locate("tiny").path == online / "tiny.pth"
         (online / "tiny.pth").write_bytes(b"damaged")

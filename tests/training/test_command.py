@@ -223,9 +223,13 @@ def test_options_of_the_command_stay_few(capsys):
     assert len(options) <= 25
 
 
-def test_a_second_run_in_the_folder_is_refused(audio, tmp_path, capsys):
-    (tmp_path / "run").mkdir()
+def test_a_second_run_in_the_folder_is_refused_and_what_a_killed_one_left_is_removed(audio, tmp_path, capsys):
+    left = [tmp_path / "run" / name for name in (".a.part.csv", "states/.b.part.pt", "cache/.c.part.npy")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
     with FileLock(tmp_path / "run/.lock"):
         assert pretrain(audio, tmp_path / "run", "--encoder", "cnn", "--steps", "1") == 2
     assert "another process trains in" in capsys.readouterr().err
     assert pretrain(audio, tmp_path / "run", "--encoder", "cnn", "--steps", "1") == 0
+    assert not [path for path in left if path.exists()]

@@ -166,6 +166,9 @@ def test_unreadable_state_is_named(pool, tmp_path):
     (tmp_path / "step-000000003.pt").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="none of the 1 states"):
         load_newest(make_trainer(pool), tmp_path)
+    torch.save({"n_steps": 3}, tmp_path / "step-000000003.pt")
+    with pytest.raises(CheckpointError, match=r"lacks config, data, .*; remove it"):
+        load_newest(make_trainer(pool), tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "another thing"])
