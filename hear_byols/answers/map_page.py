@@ -10,37 +10,37 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hear_byols.analysis.atlas import Atlas, Sound
+from hear_byols.analysis.map_data import MapData, Sound
 
 _TEMPLATE = "map_page.html"
 
 
-def make_page(atlas: Atlas, folder: Path) -> str:
+def make_page(data: MapData, folder: Path) -> str:
     """Fill the page. Names and labels travel as data that cannot end its element, and are shown as text only.
 
     Args:
-        atlas: what to show.
+        data: what to show.
         folder: where the page will lie; sounds are named from there.
     """
     template = resources.files("hear_byols.answers").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     before, after = template.split("{{data}}")
-    return before.replace("{{title}}", html.escape(atlas.title)) + _as_data(atlas, folder) + after
+    return before.replace("{{title}}", html.escape(data.title)) + _as_data(data, folder) + after
 
 
-def _as_data(atlas: Atlas, folder: Path) -> str:
-    owner = {place: i for i, each in enumerate(atlas.classes) for place in each.places}
-    files = {path: i for i, path in enumerate(dict.fromkeys(sound.path for sound in atlas.sounds))}
-    stretches = [_stretch(files, sound) for sound in atlas.sounds] or [[]] * len(atlas.names)
-    data: dict[str, Any] = {
-        "axes": atlas.projection.axes,
-        "classes": [[each.label, each.colour, each.shape] for each in atlas.classes],
+def _as_data(data: MapData, folder: Path) -> str:
+    owner = {place: i for i, each in enumerate(data.classes) for place in each.places}
+    files = {path: i for i, path in enumerate(dict.fromkeys(sound.path for sound in data.sounds))}
+    stretches = [_stretch(files, sound) for sound in data.sounds] or [[]] * len(data.names)
+    told: dict[str, Any] = {
+        "axes": data.projection.axes,
+        "classes": [[each.label, each.colour, each.shape] for each in data.classes],
         "sounds": [_address(path, folder) for path in files],
         "points": [
-            [round(float(x), 5), round(float(y), 5), owner[i], atlas.names[i], atlas.labels[i], *stretches[i]]
-            for i, (x, y) in enumerate(atlas.projection.points)
+            [round(float(x), 5), round(float(y), 5), owner[i], data.names[i], data.labels[i], *stretches[i]]
+            for i, (x, y) in enumerate(data.projection.points)
         ],
     }
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
+    text = json.dumps(told, ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

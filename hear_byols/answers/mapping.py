@@ -10,8 +10,8 @@ import numpy as np
 
 from hear_byols._util.files import output_path
 from hear_byols._util.imports import require
-from hear_byols.analysis.atlas import Sound, make_atlas
 from hear_byols.analysis.figures import FIGURE_SUFFIXES, check_output, save_figure
+from hear_byols.analysis.map_data import Sound, make_map_data
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import check_method, project
 from hear_byols.answers.clusters import cluster_rows
@@ -103,12 +103,12 @@ def map_folder(
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
         found = [f"cluster {cluster + 1}" for cluster in cluster_rows(units, clusters, seed)[0]]
     title = title or f"{model or 'default model'}: {folder.resolve().name}"
-    atlas = make_atlas(title, project(vectors, method, seed), names, found, sounds)
+    data = make_map_data(title, project(vectors, method, seed), names, found, sounds)
     if is_page:
         with output_path(target) as part:
-            part.write_text(make_page(atlas, target.parent), encoding="utf-8")
+            part.write_text(make_page(data, target.parent), encoding="utf-8")
     else:
-        save_figure(draw_map(atlas), target)
+        save_figure(draw_map(data), target)
     failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
     return MapReport(len(names), sum(label is None for label in found), failures)
 

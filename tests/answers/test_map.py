@@ -14,8 +14,8 @@ import pytest
 from extraction import write_corpus
 
 from hear_byols import embed_files, embed_to_folder, read_embeddings
-from hear_byols.analysis.atlas import COLOURS, MAX_CLASSES, NO_LABEL, make_atlas, natural_key
 from hear_byols.analysis.figures import save_figure
+from hear_byols.analysis.map_data import COLOURS, MAX_CLASSES, NO_LABEL, make_map_data, natural_key
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import Projection, project
 from hear_byols.answers.labels import audio_folder, find_labels
@@ -182,14 +182,14 @@ def test_umap_is_asked_for_where_it_is_not_installed(corpus, tmp_path, monkeypat
 # ---- marks
 
 
-def atlas_of(labels: list[str | None], title: str = "title"):
+def map_of(labels: list[str | None], title: str = "title"):
     points = np.random.default_rng(0).standard_normal((len(labels), 2))
     names = [f"{label}.wav" for label in labels]
-    return make_atlas(title, Projection(points, ("one", "two")), names, labels)
+    return make_map_data(title, Projection(points, ("one", "two")), names, labels)
 
 
 def test_up_to_140_labels_have_marks_of_their_own_and_neighbours_differ_twice():
-    classes = atlas_of([str(i) for i in range(MAX_CLASSES)]).classes
+    classes = map_of([str(i) for i in range(MAX_CLASSES)]).classes
     assert len({(each.colour, each.shape) for each in classes}) == len(classes) == 140
     for one, other in pairwise(classes):
         assert one.colour != other.colour
@@ -224,14 +224,14 @@ def test_twenty_colours_are_told_apart_by_all_eyes(kind):
 
 def test_the_rarest_labels_and_files_without_label_are_grey():
     labels = [label for i in range(140) for label in (f"often {i}",) * 2] + ["rare 1", "rare 2", None]
-    atlas = atlas_of(labels)
-    assert [(each.label, each.places) for each in atlas.classes[140:]] == [
+    content = map_of(labels)
+    assert [(each.label, each.places) for each in content.classes[140:]] == [
         ("(2 rarer labels)", (280, 281)),
         (NO_LABEL, (282,)),
     ]
-    assert {each.colour for each in atlas.classes[140:]}.isdisjoint(COLOURS)
-    assert sorted(place for each in atlas.classes for place in each.places) == list(range(283))
-    assert atlas.labels[280] == "rare 1"
+    assert {each.colour for each in content.classes[140:]}.isdisjoint(COLOURS)
+    assert sorted(place for each in content.classes for place in each.places) == list(range(283))
+    assert content.labels[280] == "rare 1"
 
 
 def test_numbers_in_labels_sort_as_numbers():
@@ -259,8 +259,8 @@ class Page(HTMLParser):
 
 
 def test_a_page_holds_every_file_and_reaches_for_nothing_outside():
-    atlas = atlas_of(["a", "b", None, "a"])
-    text = make_page(atlas, Path())
+    content = map_of(["a", "b", None, "a"])
+    text = make_page(content, Path())
     page = Page(text)
     data = json.loads(page.texts["data"])
     assert [point[3:] for point in data["points"]] == [
@@ -269,8 +269,8 @@ def test_a_page_holds_every_file_and_reaches_for_nothing_outside():
         ["None.wav", NO_LABEL],
         ["a.wav", "a"],
     ]
-    assert np.array([point[:2] for point in data["points"]]) == pytest.approx(atlas.projection.points, abs=1e-5)
-    assert [data["classes"][point[2]][0] for point in data["points"]] == list(atlas.labels)
+    assert np.array([point[:2] for point in data["points"]]) == pytest.approx(content.projection.points, abs=1e-5)
+    assert [data["classes"][point[2]][0] for point in data["points"]] == list(content.labels)
     assert data["axes"] == ["one", "two"]
     assert not {"src", "href"} & {name for _, attributes in page.tags for name in attributes}
     assert set(re.findall(r"https?://[^\"']*", text)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
@@ -279,7 +279,7 @@ def test_a_page_holds_every_file_and_reaches_for_nothing_outside():
 
 def test_strange_names_stay_text():
     names = [*HOSTILE, "bad\udcff.wav", "line\u2028break"]
-    quiet, hostile = atlas_of(["a"] * len(names)), atlas_of(names, title=HOSTILE[0])
+    quiet, hostile = map_of(["a"] * len(names)), map_of(names, title=HOSTILE[0])
     page = Page(make_page(hostile, Path()))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in Page(make_page(quiet, Path())).tags]
     assert page.texts["h1"].strip() == page.texts["title"].strip() == HOSTILE[0]
@@ -290,7 +290,7 @@ def test_strange_names_stay_text():
 
 
 def test_strange_names_in_a_picture(tmp_path):
-    figure = draw_map(atlas_of([*HOSTILE, "a" * 100, None], title="$\\frac{$"))
+    figure = draw_map(map_of([*HOSTILE, "a" * 100, None], title="$\\frac{$"))
     save_figure(figure, tmp_path / "map.png")
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert shown == [*sorted(shown[:-1], key=natural_key), NO_LABEL]

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from browser import NAMES, Browser, find_browser
 
-from hear_byols.analysis.atlas import Sound, make_atlas
+from hear_byols.analysis.map_data import Sound, make_map_data
 from hear_byols.analysis.projection import Projection
 from hear_byols.answers.map_page import make_page
 
@@ -39,7 +39,9 @@ def home(tmp_path_factory):
         soundfile.write(home / "sounds" / name, 0.1 * np.sin(np.arange(48000) * (0.1 + 0.02 * i)), 16000)
     paths = [home / "sounds" / name for name in NAMES_OF_FILES]
     sounds = [Sound(path) for path in paths[:3]] + [Sound(paths[3], 1.0, 1.5), Sound(paths[4])]
-    page = make_page(make_atlas(TITLE, Projection(POINTS, ("1", "2")), NAMES_OF_FILES, LABELS, sounds), home / "maps")
+    page = make_page(
+        make_map_data(TITLE, Projection(POINTS, ("1", "2")), NAMES_OF_FILES, LABELS, sounds), home / "maps"
+    )
     (home / "maps").mkdir()
     (home / "maps" / "map.html").write_text(page, encoding="utf-8")
     return home
@@ -168,9 +170,9 @@ def test_twenty_thousand_points_are_drawn_without_stutter(browser, tmp_path):
     rng = np.random.default_rng(0)
     labels = [f"label {i % 20}" for i in range(20000)]
     names = [f"folder/{i}.wav" for i in range(20000)]
-    atlas = make_atlas("many", Projection(rng.normal(size=(20000, 2)), ("1", "2")), names, labels)
+    content = make_map_data("many", Projection(rng.normal(size=(20000, 2)), ("1", "2")), names, labels)
     path = tmp_path / "many.html"
-    path.write_text(make_page(atlas, tmp_path), encoding="utf-8")
+    path.write_text(make_page(content, tmp_path), encoding="utf-8")
     browser.open(path)
     frames = """(() => { const begin = performance.now();
       for (let i = 0; i < 20; i++) { ACTION; pen.getImageData(0, 0, 1, 1); marker.getImageData(0, 0, 1, 1); }

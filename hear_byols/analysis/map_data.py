@@ -60,7 +60,7 @@ class Class:
 
 
 @dataclass(frozen=True)
-class Atlas:
+class MapData:
     """Everything that a picture or page of a map shows.
 
     Args:
@@ -80,13 +80,13 @@ class Atlas:
     sounds: tuple[Sound, ...] = ()
 
 
-def make_atlas(
+def make_map_data(
     title: str,
     projection: Projection,
     names: Sequence[str],
     labels: Sequence[str | None],
     sounds: Sequence[Sound] = (),
-) -> Atlas:
+) -> MapData:
     """Give every label a mark: up to 20 have their own colours; neighbours in the legend differ in shape, too.
 
     Labels beyond the 140 that have a mark of their own, the rarest, share one in grey; files without a label another.
@@ -109,7 +109,7 @@ def make_atlas(
         for label, colour, shape, members in marks
     )
     shown = tuple(NO_LABEL if own is None else own for own in labels)
-    return Atlas(title, projection, tuple(map(printable, names)), shown, classes, tuple(sounds))
+    return MapData(title, projection, tuple(map(printable, names)), shown, classes, tuple(sounds))
 
 
 def natural_key(label: str) -> list[tuple[int, int, str]]:
