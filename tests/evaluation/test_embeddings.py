@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -100,6 +101,17 @@ def test_what_was_written_is_not_computed_again(task, tmp_path, monkeypatch):
     embed_task(second, logmel.load_model(), task, tmp_path / "cache")
     assert second.n == 12
     assert read_embeddings(tmp_path / "cache").cost.audio_seconds == 9.0
+
+
+def test_a_disk_that_fills_leaves_no_half_part(task, tmp_path, monkeypatch):
+    def fill(path, **content):
+        Path(path).write_bytes(bytes(100))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", fill)
+    with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)):
+        embed_task(logmel, logmel.load_model(), task, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("part-*"))
 
 
 def test_a_damaged_part_is_named(task, tmp_path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from task_folders import scene_task
@@ -102,6 +105,17 @@ def test_new_labels_are_scored_anew_with_the_embeddings_there_are(task, tmp_path
     monkeypatch.setattr(running, "embed_apart", None)
     assert evaluate(tmp_path, "logmel") == 0
     assert float(scores(tmp_path)[0]["mean"]) < before
+
+
+def test_a_disk_that_fills_leaves_no_half_result(task, tmp_path, monkeypatch, capsys):
+    def fill(path, text, **_):
+        path.write_bytes(text.encode()[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", fill)
+    assert evaluate(tmp_path, "logmel", probe="linear") == 2
+    assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
+    assert not list((tmp_path / "out/results").iterdir())
 
 
 def test_a_bad_task_is_told_and_the_others_go_on(task, tmp_path, capsys):
@@ -212,6 +226,7 @@ def test_the_report_is_whole_and_needs_nothing_from_elsewhere(tmp_path):
 def test_without_the_extra_one_line_says_what_to_install(task, tmp_path):
     program = f"""
 import sys
+from pathlib import Path
 sys.modules["sklearn"] = None
 from hear_byols.cli.main import main
 sys.exit(main(["evaluate", "-m", "logmel", "-t", {str(task)!r}, "-o", {str(tmp_path / "out")!r}]))
