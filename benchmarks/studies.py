@@ -24,8 +24,8 @@ STEPS = 300
 WITH_L_SS = round(4 * STEPS / (3 + 8 / 3))  # steps that cost the same if every fourth has L_ss
 ARMS: dict[str, dict] = {
     "as shipped": {},
-    "no stretches of crops (part_weight 0)": {"part_weight": 0.0},
     "halfway normalization": {"normalization": "halfway"},
+    "no stretches of crops (part_weight 0)": {"part_weight": 0.0},
     "cosine instead of MSE": {"teacher_loss": "cosine"},
     "heads on all layers": {"heads_on": "multi"},
     "Smart Turn weighs twice": {"teacher_weights": (2.0, 1.0, 1.0, 1.0, 1.0)},
