@@ -60,13 +60,13 @@ def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
     assert "UserWarning" not in result.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ORIGINALS])
-def test_variants_that_need_no_download(kits: Kits, tmp_path: Path, name: str) -> None:
-    record = record_of(name)
-    weights = ["--model", str(CHECKPOINTS / record.file)] if record.source == "checkout" else []
-    result = kits.validate(f"hear_byols.variants.{name}", *weights, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert_accepted(result.stdout, size_of(name))
+def test_variants_that_need_no_download(kits: Kits, tmp_path: Path) -> None:
+    names = [name for name in VARIANTS if name not in ORIGINALS]
+    records = map(record_of, names)
+    weights = [["--model", str(CHECKPOINTS / each.file)] * (each.source == "checkout") for each in records]
+    runs = [[f"hear_byols.variants.{name}", *each] for name, each in zip(names, weights, strict=True)]
+    for name, output in zip(names, kits.validate_all(runs, tmp_path), strict=True):
+        assert_accepted(output, size_of(name))
 
 
 def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
@@ -80,34 +80,27 @@ def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
 
 
 @golden.needs_golden
-@pytest.mark.parametrize("name", ORIGINALS)
-def test_variants_of_the_original(kits: Kits, tmp_path: Path, name: str) -> None:
-    weights = golden.write_original_file(ORIGINALS[name], tmp_path)
-    result = kits.validate(f"hear_byols.variants.{name}", "--model", weights, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert_accepted(result.stdout, size_of(name))
+def test_variants_of_the_original(kits: Kits, tmp_path: Path) -> None:
+    runs = [
+        [f"hear_byols.variants.{name}", "--model", str(golden.write_original_file(file, tmp_path))]
+        for name, file in ORIGINALS.items()
+    ]
+    for name, output in zip(ORIGINALS, kits.validate_all(runs, tmp_path), strict=True):
+        assert_accepted(output, size_of(name))
 
 
 def test_every_variant_of_the_original_is_named_here() -> None:
     assert [name for name in VARIANTS if name.startswith("original_")] == sorted(ORIGINALS)
 
 
-FAULTS = {
-    "uneven timestamps": "times[:, 1] += 2",
-    "another size": "vectors = vectors[:, :, 1:]",
-    "another type": "vectors = vectors.double()",
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_it_would_refuse_a_broken_module(kits: Kits, tmp_path: Path, fault: str) -> None:
+def test_it_would_refuse_a_broken_module(kits: Kits, tmp_path: Path) -> None:
     """The exit status that the tests above rely on does tell."""
     (tmp_path / "broken.py").write_text(
         "from hear_byols import get_scene_embeddings, get_timestamp_embeddings as good\n"
         "from hear_byols.variants.random_cnn import load_model\n\n"
         "def get_timestamp_embeddings(audio, model):\n"
         "    vectors, times = good(audio[:, :4000], model)\n"
-        f"    {FAULTS[fault]}\n"
+        "    times[:, 1] += 2\n"
         "    return vectors, times\n"
     )
     result = kits.validate("broken", cwd=tmp_path, PYTHONPATH=str(tmp_path))
