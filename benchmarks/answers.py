@@ -82,6 +82,11 @@ def times(tasks: Path, home: Path) -> list[dict]:
         ),
         "detect, one hour, a window each 200 ms": ("detect", home / "e.hbc", home / "hour.flac", "-o", home / "found"),
     }
+    return measured(steps)
+
+
+def measured(steps: dict[str, tuple]) -> list[dict]:
+    """A row for each command: its processor time and greatest memory."""
     rows = []
     for name, words in steps.items():
         clock, processor, peak = command(*words, "-q")
@@ -156,17 +161,12 @@ def million(tasks: Path, home: Path) -> list[dict]:
     """Commands over a folder of a million windows: time and memory."""
     out = home / "out"
     fill(out, home)
-    rows = []
     steps = {
         "search, by a stretch of 1 s": ("search", out, "7.wav", "--start", 20, "--end", 21),
         "clusters": ("clusters", out),
         "map": ("map", "--audio", out, "-o", home / "map.html"),
     }
-    for name, words in steps.items():
-        clock, processor, peak = command(*words, "-q")
-        rows.append({"what": name, "processor s": f"{processor:.0f}", "peak GB": f"{peak:.2f}"})
-        print(rows[-1], f"{clock:.0f} s by the clock", flush=True)
-    return rows
+    return measured(steps)
 
 
 def neighbours(tasks: Path, home: Path) -> list[dict]:
