@@ -27,8 +27,8 @@ TEACHERS = ["onnx>=1.16", "onnxruntime>=1.18", "tflite>=2.10"]  # to read publis
 USED = [*CLASSIFY, *MAP, *SEARCH, *PARQUET, *FORMATS, *ONNX]
 TESTED = [*TRAIN, *EVAL, *ANALYSIS, *CLASSIFY, *SEARCH, *PARQUET, *FORMATS, *OPENSMILE, *ONNX, *RAY, *TEACHERS]
 ECOSYSTEM = ["transformers>=4.47", "datasets>=3.0", "mteb>=2.26"]  # whose own checks the adapters pass
-TEST = [*TESTED, *ECOSYSTEM, "pytest>=7.4", "hypothesis>=6.90", "psutil>=5.9", "mido>=1.3", "babel>=2.12"]
-TEST += ["build>=1.2", "twine>=6.1", "check-jsonschema>=0.29"]
+TEST = [*TESTED, *ECOSYSTEM, "pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.90", "psutil>=5.9"]
+TEST += ["mido>=1.3", "babel>=2.12", "build>=1.2", "twine>=6.1", "check-jsonschema>=0.29"]
 DEV = [*TEST, *MAP, "ruff>=0.6", "pyright>=1.1.380"]
 
 setup(

@@ -43,6 +43,8 @@ class PretrainConfig:
         beta: weight of the self-supervised loss
         teacher_weights: of each teacher's loss, in the order of targets; empty: 1 each
         teacher_loss: of the answers to the teachers' standardized features: mse, or cosine (1 - their cosine)
+        teacher_components: principal components of each teacher's features for the heads to learn, the finer ones with
+            more weight than their variance gives them; 0: the features themselves
         heads_on: what the teachers' heads see: last, the paper's embedding, or multi, all layers
         part_weight: of what the teachers say of a stretch of the crop, beside what they say of all of it
         self_supervised_every: steps with teachers from one with the self-supervised loss to the next
@@ -69,6 +71,7 @@ class PretrainConfig:
         time_scale: smallest and largest width of the random resize crop, relative to the crop
         time_canvas: width of its virtual canvas, relative to the crop
         fader: largest gain of BYOL-A v2's linear fader in standard deviations; 0: off, 1 in BYOL-A v2
+        equalizer: largest gain and loss, in dB, of the random curve over the bands of what the student hears (teachers)
         student_db: lowest and highest gain between what the teachers hear and what the student hears
         teacher_precision: arithmetic of the teachers, as precision
         normalization: of the encoder's input with teachers, and in the checkpoint: dataset, clip or halfway
@@ -92,6 +95,7 @@ class PretrainConfig:
     beta: float = 1.0
     teacher_weights: tuple[float, ...] = ()
     teacher_loss: str = "mse"
+    teacher_components: int = 0
     heads_on: str = "last"
     part_weight: float = 0.0
     self_supervised_every: int = 1
@@ -118,6 +122,7 @@ class PretrainConfig:
     time_scale: tuple[float, float] = (0.6, 1.5)
     time_canvas: float = 1.5
     fader: float = 0.0
+    equalizer: float = 0.0
     student_db: tuple[float, float] = (-24.0, 6.0)
     teacher_precision: str = "float32"
     normalization: str = "dataset"
@@ -158,6 +163,7 @@ class PretrainConfig:
             "self_supervised_every": 1,
             "feature_crops": 0 if self.teachers else 1,
             "replays": 0,
+            "teacher_components": 0,
             "steps": 0,
             "rate_fan_in": 0,
             "seed": 0,
@@ -169,7 +175,7 @@ class PretrainConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
         names = ("alpha", "beta", "part_weight", "learning_rate", "weight_decay", "clip_norm")
-        for name in (*names, "epochs", "fader", "save_minutes"):
+        for name in (*names, "epochs", "fader", "equalizer", "save_minutes"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise OptionError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
         if any(not earlier < later for earlier, later in pairwise((0, *self.restarts))):

@@ -195,6 +195,8 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
     from lightning.fabric import Fabric
     from lightning.fabric.strategies.ddp import DDPStrategy
 
+    for part in ("fabric", "pytorch"):  # which tell the precision, twice
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     devices, nodes = _launched(hardware)
     # Batch norm is synchronized, so its buffers are equal without being sent.
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"

@@ -8,6 +8,7 @@ embedding of stretches of the crop: timestamp embeddings are half of the product
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from hear_byols.encoders.multilayer import MultilayerEncoder, fuse
 from hear_byols.encoders.pooling import mean_max
-from hear_byols.frontend import LogMel
+from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.initial import initial_encoder
@@ -34,8 +35,57 @@ from hear_byols.training.trainer import Trainer
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-STATISTICS_SHARDS = 4  # whose lessons give the mean and std of log-mels and features
+STATISTICS_SHARDS = 8  # whose lessons give the mean and std of log-mels and features
+EQUALIZER_BANDS = 6  # whose gains are drawn; those between are interpolated
 CLIP = 6.0  # standard deviations; the few values beyond would rule the squared error
+
+
+class FeatureScale(NamedTuple):
+    """What heads learn of the teachers' features: the features, standardized, or their principal components.
+
+    A squared error over features is one over components, each weighted by its variance: a handful of them would rule
+    it. Here a component has the square root of its variance instead.
+
+    Args:
+        mean: of each feature [shape=(n_features,)].
+        std: likewise.
+        bases: for each teacher, from its standardized features to what is learnt of them; of mean variance 1
+            [shape=(size, n_components) each]. Empty: the features themselves.
+    """
+
+    mean: Tensor
+    std: Tensor
+    bases: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def fit(cls, features: Tensor, sizes: Iterable[int], n_components: int) -> FeatureScale:
+        """Measure it on features of crops [shape=(n, n_features)]; ``n_components`` of each teacher, or fewer."""
+        features = features.double()
+        scale = cls(features.mean(0).float(), features.std(0).clamp_min(1e-6).float())
+        if not n_components:
+            return scale
+        parts = scale(features).double().split(list(sizes), 1)
+        return scale._replace(bases=tuple(_components(part, n_components) for part in parts))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """What is learnt of them [shape=(n, n_features or sum of components)]."""
+        features = ((features.float() - self.mean) / self.std).clamp(-CLIP, CLIP)
+        if not self.bases:
+            return features
+        parts = features.split([len(basis) for basis in self.bases], 1)
+        return torch.cat([part @ basis for part, basis in zip(parts, self.bases, strict=True)], 1)
+
+    def to(self, device: torch.device) -> FeatureScale:
+        """The same on another device."""
+        return FeatureScale(self.mean.to(device), self.std.to(device), tuple(basis.to(device) for basis in self.bases))
+
+
+def _components(features: Tensor, n: int) -> Tensor:
+    features = features - features.mean(0)
+    variances, axes = torch.linalg.eigh(features.T @ features / len(features))
+    variances, axes = variances.flip(0)[:n].clamp_min(1e-6), axes.flip(1)[:, :n]
+    deviations = variances.sqrt() / variances.sqrt().mean()  # the new variances
+    return (axes * (deviations / variances).sqrt()).float()
 
 
 class StudentOutputs(NamedTuple):
@@ -118,6 +168,21 @@ class Student(nn.Module):
         return StudentOutputs(embeddings, self.heads(seen), part_answers, predictions, targets)
 
 
+def equalized(log_mels: Tensor, most_db: float, generator: torch.Generator) -> Tensor:
+    """Log-mels as through another microphone: each crop under a smooth random curve (Nam et al. 2022, FilterAugment).
+
+    Args:
+        log_mels: natural logarithm of (mel power + offset) [shape=(n, mel, time)].
+        most_db: largest gain, and loss.
+        generator: on the device of the log-mels.
+    """
+    n, n_mels = log_mels.shape[:2]
+    gains = (2 * torch.rand(n, 1, EQUALIZER_BANDS, generator=generator, device=generator.device) - 1) * most_db
+    curves = F.interpolate(gains, n_mels, mode="linear", align_corners=True)[:, 0, :, None]
+    power = (log_mels.exp() - LOG_OFFSET) * 10 ** (curves / 10)
+    return (power.clamp_min(0) + LOG_OFFSET).log()
+
+
 def _head(size: int, n_features: int) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm1d(size, affine=False), nn.Linear(size, n_features))
 
@@ -162,7 +227,9 @@ class TeacherTrainer(Trainer[Student]):
         total_steps: int,
     ) -> None:
         self.lessons = lessons
-        self.sizes = sizes
+        self._feature_sizes = sizes
+        most = config.teacher_components or max(sizes.values())
+        self.sizes = {name: min(size, most) for name, size in sizes.items()}
         self.values = ("loss", "loss_self_supervised", "spread", *(f"loss_{name}" for name in sizes))
         super().__init__(config, fabric, total_steps, lessons.digest)
         self.log_mel = LogMel().to(self.device)
@@ -185,11 +252,10 @@ class TeacherTrainer(Trainer[Student]):
         return self.network.encoder
 
     def _measure(self) -> None:
-        """Mean and standard deviation of the log-mels and of the features."""
+        """Mean and standard deviation of the log-mels, and the scale of the features."""
         waveforms, features = self.lessons.first(STATISTICS_SHARDS)
-        whole = features.float().mean(1).double()
-        self._feature_mean = whole.mean(0).float().to(self.device)
-        self._feature_std = whole.std(0).clamp_min(1e-6).float().to(self.device)
+        sizes = self._feature_sizes.values()
+        self._scale = FeatureScale.fit(features.float().mean(1), sizes, self.config.teacher_components).to(self.device)
         self.seed(0, "statistics")
         blocks = [self._log_mels(block.to(self.device)).double() for block in waveforms.split(256)]
         count = sum(block.numel() for block in blocks)
@@ -197,7 +263,7 @@ class TeacherTrainer(Trainer[Student]):
         self.std = math.sqrt(sum((block - self.mean).square().sum().item() for block in blocks) / count)
 
     def _log_mels(self, waveforms: Tensor) -> Tensor:
-        """The student's own view: another level, another beginning; the features stay [shape=(n, mel, time)]."""
+        """The student's own view: another level, beginning and colour; the features stay [shape=(n, mel, time)]."""
         n, n_samples = waveforms.shape
         config = self.config
         draws = torch.rand(2, n, generator=self._generator, device=self.device)
@@ -205,7 +271,8 @@ class TeacherTrainer(Trainer[Student]):
         low, high = config.student_db
         gain = 10 ** ((draws[1] * (high - low) + low) / 20) / 32767
         audio = waveforms.unfold(1, config.crop_samples, 1)[torch.arange(n, device=self.device), first]
-        return self.log_mel(audio.float() * gain[:, None])
+        log_mels = self.log_mel(audio.float() * gain[:, None])
+        return equalized(log_mels, config.equalizer, self._generator) if config.equalizer else log_mels
 
     def _views(self, waveforms: Tensor) -> Tensor:
         log_mels = self._log_mels(waveforms)
@@ -215,10 +282,6 @@ class TeacherTrainer(Trainer[Student]):
         if self.config.normalization == "halfway":
             mean, std = halfway(mean, std, self.mean, self.std)
         return standardize(log_mels, mean, std)[:, None]
-
-    def _features(self, raw: Tensor) -> Tensor:
-        """Standardized [shape=(n, PARTS, n_features)]."""
-        return ((raw.float() - self._feature_mean) / self._feature_std).clamp(-CLIP, CLIP)
 
     def step(self) -> Tensor:
         """Train on one batch; see :meth:`Trainer.step`. L_ss is NaN in steps without it."""
@@ -246,7 +309,7 @@ class TeacherTrainer(Trainer[Student]):
         return torch.cat([torch.stack([loss, self_supervised, spread]), answers]).detach()
 
     def _losses(self, answers: Tensor, raw: Tensor, pairs: bool) -> Tensor:
-        features = self._features(raw)
+        features = self._scale(raw)
         features = torch.cat([features, features]) if pairs else features
         return teacher_losses(answers, features, self.sizes, self.config.teacher_loss)
 
@@ -262,8 +325,9 @@ class TeacherTrainer(Trainer[Student]):
 
     def extra_state(self) -> dict[str, Any]:
         """The scale of the features."""
-        return {"features": [self._feature_mean, self._feature_std]}
+        return {"features": [self._scale.mean, self._scale.std, *self._scale.bases]}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`extra_state`."""
-        self._feature_mean, self._feature_std = (value.to(self.device) for value in state["features"])
+        mean, std, *bases = state["features"]
+        self._scale = FeatureScale(mean, std, tuple(bases)).to(self.device)

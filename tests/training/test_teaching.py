@@ -6,6 +6,7 @@ import torch
 from pretraining import BandTeacher, tones_and_noise
 
 from hear_byols.errors import CheckpointError, OptionError
+from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training import lessons
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.lesson_stream import Lessons
@@ -13,7 +14,7 @@ from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Teacher
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.states import load_newest, save_state
-from hear_byols.training.teaching import TeacherTrainer, teacher_losses
+from hear_byols.training.teaching import FeatureScale, TeacherTrainer, equalized, teacher_losses
 
 SIZES = {"mn04": 8, "swift_f0": 2}
 SMALL = {"encoder": "cnn", "targets": "mn04+swift_f0", "crop_frames": 32, "batch_size": 16, "head_hidden": 32}
@@ -60,6 +61,21 @@ def test_a_small_teacher_weighs_as_much_as_a_large_one():
     assert teacher_losses(answers, features, SIZES).tolist() == [1.0, 4.0]
 
 
+def test_components_have_the_square_root_of_their_variance():
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(20000, 3, generator=generator) * torch.tensor([4.0, 2.0, 1.0])
+    mixing, _ = torch.linalg.qr(torch.randn(8, 3, generator=generator))
+    features = torch.cat([hidden @ mixing.T, torch.randn(20000, 2, generator=generator)], 1)
+    scale = FeatureScale.fit(features, (8, 2), 3)
+    z = ((features - features.mean(0)) / features.std(0))[:, :8]
+    variances = torch.linalg.svdvals(z)[:3].square() / len(z)
+    learnt = scale(features)
+    assert learnt.shape == (20000, 3 + 2)
+    expected = variances.sqrt() / variances.sqrt().mean()
+    torch.testing.assert_close(learnt.var(0)[:3], expected, rtol=0.02, atol=0.01)
+    assert torch.corrcoef(learnt.T)[:3, :3].fill_diagonal_(0).abs().max() < 0.03
+
+
 def test_self_supervised_loss_joins_in_every_nth_step(heard):
     trainer = make(heard, beta=1.0, self_supervised_every=3)
     place = trainer.values.index("loss_self_supervised")
@@ -73,7 +89,19 @@ def test_self_supervised_loss_joins_in_every_nth_step(heard):
 def test_features_do_not_follow_the_students_level(heard):
     loud, quiet = (make(heard, student_db=(level, level)) for level in (6.0, -24.0))
     assert loud.mean > quiet.mean + 2  # 30 dB are 6.9 in nepers of power, the floor takes some
-    torch.testing.assert_close(loud._feature_mean, quiet._feature_mean)
+    torch.testing.assert_close(loud._scale.mean, quiet._scale.mean)
+
+
+def test_equalizer_is_a_smooth_curve_within_its_bounds():
+    log_mels = torch.randn(50, 64, 10, generator=torch.Generator().manual_seed(0))
+    curves = equalized(log_mels, 8.0, torch.Generator().manual_seed(1)) - log_mels
+    torch.testing.assert_close(curves, curves[..., :1].expand_as(curves), rtol=0, atol=1e-3)  # one curve for all frames
+    decibels = curves[..., 0] * 10 / np.log(10)
+    assert 6 < decibels.max() < 8.01
+    assert -8.01 < decibels.min() < -6
+    assert decibels.diff(dim=1).abs().max() < 16 / (63 / 5) + 0.01
+    silence = torch.full((1, 64, 10), float(np.log(LOG_OFFSET)))
+    torch.testing.assert_close(equalized(silence, 8.0, torch.Generator().manual_seed(1)), silence)
 
 
 def test_cosine_loss_asks_for_the_direction_alone():
@@ -91,7 +119,12 @@ def test_heads_on_all_layers_teach_the_earlier_ones_directly(heard):
 
 @pytest.mark.parametrize(
     "options",
-    [{"part_weight": 0.5}, {"teacher_loss": "cosine"}, {"beta": 1.0, "dropout": 0.3}, {"normalization": "halfway"}],
+    [
+        {"part_weight": 0.5, "teacher_components": 2},
+        {"teacher_loss": "cosine"},
+        {"beta": 1.0, "dropout": 0.3, "equalizer": 6.0},
+        {"normalization": "halfway"},
+    ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(heard, tmp_path, options):
     whole, first, second = (make(heard, schedule="cosine", **options) for _ in range(3))
