@@ -27,6 +27,8 @@ ARMS: dict[str, dict] = {
     "halfway normalization": {"normalization": "halfway"},
     "no stretches of crops (part_weight 0)": {"part_weight": 0.0},
     "cosine instead of MSE": {"teacher_loss": "cosine"},
+    "256 principal components of each teacher": {"teacher_components": 256},
+    "an equalizer of 8 dB": {"equalizer": 8.0},
     "heads on all layers": {"heads_on": "multi"},
     "Smart Turn weighs twice": {"teacher_weights": (2.0, 1.0, 1.0, 1.0, 1.0)},
     "another seed": {"seed": 1},

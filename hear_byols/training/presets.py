@@ -65,10 +65,9 @@ _TAUGHT = {
     "precision": "bfloat16",
     "beta": 0.0,
     "part_weight": 0.3,
-    "feature_crops": 196_608,
+    "teacher_components": 256,
+    "feature_crops": 294_912,
     "batch_size": 128,
-    "steps": 11_000,
-    "restarts": (4000,),
     "learning_rate": 1e-3,
     "schedule": "cosine",
     "warmup": 0.05,
@@ -99,7 +98,11 @@ _SELF_SUPERVISED = {
 
 def _shipped() -> dict[str, Preset]:
     rows = {}
-    for encoder, own in (("cnn", {}), ("cvt", {"steps": 5000, "restarts": (800, 1500)})):
+    lengths = {
+        "cnn": {"steps": 14_000, "restarts": (4000, 11_000), "equalizer": 8.0},
+        "cvt": {"steps": 10_200, "restarts": (800, 1500, 5000, 7600)},
+    }
+    for encoder, own in lengths.items():
         for kind, settings in (("hybrid", {**_TAUGHT, **own}), ("byols", _SELF_SUPERVISED)):
             name = f"{encoder}_{kind}"
             rows[name] = Preset(f"the shipped {name}", "openly licensed audio", {"encoder": encoder, **settings})

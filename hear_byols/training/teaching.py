@@ -8,7 +8,6 @@ embedding of stretches of the crop: timestamp embeddings are half of the product
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -30,6 +29,7 @@ from hear_byols.training.objective import (
     self_supervised_loss,
     update_momentum,
 )
+from hear_byols.training.teacher_scale import TeacherScale
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -37,55 +37,6 @@ if TYPE_CHECKING:
 
 STATISTICS_SHARDS = 8  # whose lessons give the mean and std of log-mels and features
 EQUALIZER_BANDS = 6  # whose gains are drawn; those between are interpolated
-CLIP = 6.0  # standard deviations; the few values beyond would rule the squared error
-
-
-class FeatureScale(NamedTuple):
-    """What heads learn of the teachers' features: the features, standardized, or their principal components.
-
-    A squared error over features is one over components, each weighted by its variance: a handful of them would rule
-    it. Here a component has the square root of its variance instead.
-
-    Args:
-        mean: of each feature [shape=(n_features,)].
-        std: likewise.
-        bases: for each teacher, from its standardized features to what is learnt of them; of mean variance 1
-            [shape=(size, n_components) each]. Empty: the features themselves.
-    """
-
-    mean: Tensor
-    std: Tensor
-    bases: tuple[Tensor, ...] = ()
-
-    @classmethod
-    def fit(cls, features: Tensor, sizes: Iterable[int], n_components: int) -> FeatureScale:
-        """Measure it on features of crops [shape=(n, n_features)]; ``n_components`` of each teacher, or fewer."""
-        features = features.double()
-        scale = cls(features.mean(0).float(), features.std(0).clamp_min(1e-6).float())
-        if not n_components:
-            return scale
-        parts = scale(features).double().split(list(sizes), 1)
-        return scale._replace(bases=tuple(_components(part, n_components) for part in parts))
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """What is learnt of them [shape=(n, n_features or sum of components)]."""
-        features = ((features.float() - self.mean) / self.std).clamp(-CLIP, CLIP)
-        if not self.bases:
-            return features
-        parts = features.split([len(basis) for basis in self.bases], 1)
-        return torch.cat([part @ basis for part, basis in zip(parts, self.bases, strict=True)], 1)
-
-    def to(self, device: torch.device) -> FeatureScale:
-        """The same on another device."""
-        return FeatureScale(self.mean.to(device), self.std.to(device), tuple(basis.to(device) for basis in self.bases))
-
-
-def _components(features: Tensor, n: int) -> Tensor:
-    features = features - features.mean(0)
-    variances, axes = torch.linalg.eigh(features.T @ features / len(features))
-    variances, axes = variances.flip(0)[:n].clamp_min(1e-6), axes.flip(1)[:, :n]
-    deviations = variances.sqrt() / variances.sqrt().mean()  # the new variances
-    return (axes * (deviations / variances).sqrt()).float()
 
 
 class StudentOutputs(NamedTuple):
@@ -255,7 +206,8 @@ class TeacherTrainer(Trainer[Student]):
         """Mean and standard deviation of the log-mels, and the scale of the features."""
         waveforms, features = self.lessons.first(STATISTICS_SHARDS)
         sizes = self._feature_sizes.values()
-        self._scale = FeatureScale.fit(features.float().mean(1), sizes, self.config.teacher_components).to(self.device)
+        scale = TeacherScale.fit(features.float().mean(1), sizes, self.config.teacher_components)
+        self._scale = self.fabric.broadcast(scale).to(self.device)  # the axes of another machine may point elsewhere
         self.seed(0, "statistics")
         blocks = [self._log_mels(block.to(self.device)).double() for block in waveforms.split(256)]
         count = sum(block.numel() for block in blocks)
@@ -330,4 +282,4 @@ class TeacherTrainer(Trainer[Student]):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`extra_state`."""
         mean, std, *bases = state["features"]
-        self._scale = FeatureScale(mean, std, tuple(bases)).to(self.device)
+        self._scale = TeacherScale(mean, std, tuple(bases)).to(self.device)

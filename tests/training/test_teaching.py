@@ -14,7 +14,8 @@ from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Teacher
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.states import load_newest, save_state
-from hear_byols.training.teaching import FeatureScale, TeacherTrainer, equalized, teacher_losses
+from hear_byols.training.teacher_scale import TeacherScale
+from hear_byols.training.teaching import TeacherTrainer, equalized, teacher_losses
 
 SIZES = {"mn04": 8, "swift_f0": 2}
 SMALL = {"encoder": "cnn", "targets": "mn04+swift_f0", "crop_frames": 32, "batch_size": 16, "head_hidden": 32}
@@ -66,7 +67,7 @@ def test_components_have_the_square_root_of_their_variance():
     hidden = torch.randn(20000, 3, generator=generator) * torch.tensor([4.0, 2.0, 1.0])
     mixing, _ = torch.linalg.qr(torch.randn(8, 3, generator=generator))
     features = torch.cat([hidden @ mixing.T, torch.randn(20000, 2, generator=generator)], 1)
-    scale = FeatureScale.fit(features, (8, 2), 3)
+    scale = TeacherScale.fit(features, (8, 2), 3)
     z = ((features - features.mean(0)) / features.std(0))[:, :8]
     variances = torch.linalg.svdvals(z)[:3].square() / len(z)
     learnt = scale(features)
