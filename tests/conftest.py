@@ -8,6 +8,13 @@ import pytest
 import torch
 
 
+def pytest_configure() -> None:
+    """Where pytest-xdist runs several processes, each has one thread, and those that it starts."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where pytest-xdist runs them, the tests of a file stay together, and those of the kits, which share a folder."""
     for item in items:
