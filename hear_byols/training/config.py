@@ -146,8 +146,7 @@ class PretrainConfig:
             raise OptionError(f"student_db must be two levels, the first not higher; got {self.student_db!r}")
         if self.hybrid and not (self.alpha or self.beta):
             raise OptionError("alpha and beta cannot both be 0")
-        if self.teachers:
-            self._check_teachers()
+        self._check_teachers()
 
     def _check_choices(self) -> None:
         for name, choices in CHOICES.items():
@@ -200,6 +199,11 @@ class PretrainConfig:
         return tuple(self.alpha * weight for weight in self.teacher_weights or (1.0,) * len(self.teachers))
 
     def _check_teachers(self) -> None:
+        idle = [name for name in ("part_weight", "teacher_components", "equalizer") if getattr(self, name)]
+        if idle and not self.teachers:
+            raise OptionError(
+                f"{', '.join(idle)} must be 0 without teachers, as targets={self.targets!r} is; several are written A+B"
+            )
         if len(set(self.teachers)) < len(self.teachers):
             raise OptionError(f"targets names a teacher twice: {self.targets!r}")
         if self.teacher_weights and len(self.teacher_weights) != len(self.teachers):

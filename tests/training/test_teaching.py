@@ -165,6 +165,7 @@ def test_settings_that_do_not_fit_are_refused():
         ({"encoder": "clstm", "heads_on": "multi"}, "clstm has no columns"),
         ({"teacher_loss": "huber"}, "teacher_loss must be one of mse, cosine"),
         ({"student_db": (3.0, -3.0)}, "student_db"),
+        ({"targets": "opensmile", "equalizer": 6.0}, "equalizer must be 0 without teachers"),
     ):
         with pytest.raises(OptionError, match=message):
             PretrainConfig(**{**SMALL, **options})
