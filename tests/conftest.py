@@ -15,13 +15,6 @@ def pytest_configure() -> None:
         torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where pytest-xdist runs them, the tests of a file stay together, and those of the kits, which share a folder."""
-    for item in items:
-        group = "kits" if item.path.parent.name == "kits" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(autouse=True)
 def _no_network_by_accident(monkeypatch):
     """No test downloads by chance: those of the downloader lift this themselves."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from checkout import copy_checkout, run
+from filelock import FileLock
 from kits_environment import Kits, create_environment, environment_folder
 
 HERE = Path(__file__).parent
@@ -20,15 +22,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kits)
 
 
+def content_digest(folder: Path) -> str:
+    """SHA-256 of all names and files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 @pytest.fixture(scope="session")
 def kits(tmp_path_factory: pytest.TempPathFactory) -> Kits:
     """The kits, with the present state of the package beside them."""
     checkout = copy_checkout(tmp_path_factory.mktemp("kits") / "checkout")
     folder = environment_folder(tmp_path_factory)
-    if not (folder / "ready").is_file():
-        create_environment(folder)
-    run([folder / "bin" / "pip", "uninstall", "-qy", "hear_byols"], cwd=checkout)
-    run([folder / "bin" / "pip", "install", "-q", ".[opensmile]"], cwd=checkout)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # other processes of pytest-xdist share it
+        if not (folder / "ready").is_file():
+            create_environment(folder)
+        installed, digest = folder / "installed", content_digest(checkout)
+        if not installed.is_file() or installed.read_text() != digest:
+            installed.unlink(missing_ok=True)
+            run([folder / "bin" / "pip", "uninstall", "-qy", "hear_byols"], cwd=checkout)
+            run([folder / "bin" / "pip", "install", "-q", ".[opensmile]"], cwd=checkout)
+            installed.write_text(digest)
     return Kits(folder, checkout)
 
 

@@ -120,7 +120,7 @@ def environment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def create_environment(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    run([_python(), "-m", "venv", "--clear", folder], cwd=folder.parent)
+    run([_python(), "-m", "venv", folder], cwd=folder.parent)
     pip = [folder / "bin" / "pip", "install", "-q"]
     run([*pip, *IMPORTS], cwd=folder)
     run([*pip, "--no-deps", *KITS], cwd=folder)
