@@ -14,7 +14,7 @@ from hear_byols.errors import OptionError
 
 INVARIANT_MODES = ("dataset", "clip", "halfway")  # a vector depends on its own clip alone
 NORMALIZATION_MODES = (*INVARIANT_MODES, "original")
-LAYERS = ("last", "multi")
+LAYERS = ("last", "multi", "heads")
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Far beyond any sensible model; a configuration in a bad file must not claim gigabytes.
 _MAX = {"sample_rate": 384_000, "n_fft": 32_768, "n_mels": 512, "embedding_size": 65_536}
@@ -83,13 +83,16 @@ class EncoderConfig:
         name: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
         embedding_size: size of the last layer's embedding; free (512, 1024, 2048, ...) for ``"cnn"``, fixed for the
             others.
-        layers: ``"last"``, the embedding of the last layer alone (the paper's), or ``"multi"``, which puts the temporal
-            maxima of layers before it behind it (Niizumi et al. 2022).
+        layers: ``"last"``, the embedding of the last layer alone (the paper's); ``"multi"``, which puts the temporal
+            maxima of layers before it behind it (Niizumi et al. 2022); or ``"heads"``, what the model believes its
+            teachers would say of the sound.
+        head_components: values of ``"heads"``; 0: the weights have none.
     """
 
     name: str
     embedding_size: int
     layers: str = "last"
+    head_components: int = 0
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -98,6 +101,10 @@ class EncoderConfig:
         _check_count("encoder.embedding_size", self.embedding_size, _MAX["embedding_size"])
         if self.layers not in LAYERS:
             raise OptionError(f"layers must be one of {', '.join(LAYERS)}; got {self.layers!r}")
+        if self.head_components != 0:
+            _check_count("encoder.head_components", self.head_components, _MAX["embedding_size"])
+        elif self.layers == "heads":
+            raise OptionError("layers 'heads' is for weights that learnt from teachers, these have last and multi")
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,9 @@ def load_model(
         frame_ms: window of timestamp embeddings in milliseconds (the paper: 1000 and 500, Table 9).
         hop_ms: distance of two timestamps in milliseconds (HEAR advises at most 50).
         normalization: ``"dataset"``, ``"clip"``, ``"halfway"`` or ``"original"``; by default the checkpoint's own mode.
-        layers: ``"last"``, the last layer's embedding, the paper's; or ``"multi"``, with the temporal maxima of layers
-            before it behind it; by default the checkpoint's own.
+        layers: ``"last"``, the last layer's embedding, the paper's; ``"multi"``, with the temporal maxima of layers
+            before it behind it; or ``"heads"``, what the model believes its teachers would say, principal components;
+            by default the checkpoint's own.
         batch_size: most windows or clips in one encoder call; by default chosen by device and length.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` arithmetic in the encoder.
         win_length: analysis window in samples for bare state dicts, which do not say it (NTT's BYOL-A: 1024).

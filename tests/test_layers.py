@@ -1,4 +1,4 @@
-"""Layers "multi": behind the last layer's embedding stand the temporal maxima of feature maps before it."""
+"""Layers "multi", maxima of feature maps behind the last layer's embedding, and "heads", a linear map of it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from test_invariance import assert_same, make_model, sounds
 import hear_byols
 from hear_byols.cli.demo_sounds import write_examples
 from hear_byols.cli.main import main
-from hear_byols.config import EncoderConfig, ModelConfig
+from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
 from hear_byols.errors import OptionError
 from hear_byols.onnx.export import export_onnx, open_session
 from hear_byols.streaming import StreamingEmbedder
 
 ENCODERS = list(EMBEDDING_SIZES)
+NORM = NormalizationConfig("dataset", -5.0, 4.0)
 # The modules whose outputs are looked at, the axis of time in them, and the numbers that they add at 64 mel bands.
 LOOKED_AT = {
     "cnn": (("blocks.1", "blocks.2"), 3, 64 * 16 + 64 * 8),
@@ -71,9 +72,43 @@ def test_a_checkpoint_keeps_its_layers_and_an_older_one_has_the_last(tmp_path):
     assert ModelConfig.from_dict(older) == dataclasses.replace(model.config, encoder=EncoderConfig("cnn", 2048))
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_heads_are_a_linear_map_of_the_last_layer(name):
+    """In scenes, windows, streams and exports."""
+    model, audio = headed(name, hop_ms=200), sounds(2, 40000, seed=2)
+    last = headed(name, "last", hop_ms=200)
+    assert model.scene_embedding_size == 7
+    assert_same(model.scene_embeddings(audio), last.encoder.head(last.scene_embeddings(audio)))
+    vectors, _ = model.timestamp_embeddings(audio)
+    assert_same(vectors, last.encoder.head(last.timestamp_embeddings(audio)[0]))
+    stream = StreamingEmbedder(model)
+    assert_same(torch.cat([stream.feed(audio[0])[0], stream.finish()[0]]), vectors[0])
+    assert model.half().scene_embeddings(audio).dtype == torch.float32
+
+
+def headed(name, layers="heads", **options):
+    config = ModelConfig(EncoderConfig(name, EMBEDDING_SIZES[name], layers, 7), normalization=NORM)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return hear_byols.EmbeddingModel(config, **options).requires_grad_(False)
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_an_export_has_the_heads(tmp_path, timestamps):
+    pytest.importorskip("onnxruntime")
+    export = export_onnx(headed("cnn"), tmp_path / "model.onnx", timestamps=timestamps, check=True)
+    assert export.deviation < 1e-4
+
+
+def test_heads_need_weights_that_have_them():
+    for name in ("random_cnn", "random_cvt"):
+        with pytest.raises(OptionError, match="layers 'heads' is for weights that learnt from teachers"):
+            hear_byols.load_model(name, layers="heads")
+
+
 def test_other_layers_are_refused():
     for layers in ("all", "", 3, ["last"]):
-        with pytest.raises(OptionError, match="layers must be one of last, multi; got"):
+        with pytest.raises(OptionError, match="layers must be one of last, multi, heads; got"):
             hear_byols.load_model("random_cnn", layers=layers)
 
 

@@ -19,7 +19,9 @@ HOP = 160
 
 
 def make(encoder: str, layers: str = "multi", mode: str = "clip") -> hear_byols.EmbeddingModel:
-    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder], layers), normalization=NormalizationConfig(mode, -8, 4))
+    config = ModelConfig(
+        EncoderConfig(encoder, SIZES[encoder], layers, 9), normalization=NormalizationConfig(mode, -8, 4)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = hear_byols.EmbeddingModel(config)
@@ -56,7 +58,8 @@ def test_stretches_equal_the_whole(monkeypatch, encoder, n_frames):
 
 
 @pytest.mark.parametrize(
-    ("layers", "mode"), [("last", "clip"), *(("multi", mode) for mode in ("dataset", "clip", "halfway", "original"))]
+    ("layers", "mode"),
+    [("last", "clip"), ("heads", "clip")] + [("multi", mode) for mode in ("dataset", "clip", "halfway", "original")],
 )
 def test_every_normalization_and_both_kinds_of_layers(monkeypatch, layers, mode):
     model = make("cnn", layers, mode)

@@ -37,7 +37,7 @@ def embed(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor:
     n_samples=st.integers(1, 14000),
     n_clips=st.integers(1, 2),
     mode=st.sampled_from(["dataset", "clip", "halfway"]),
-    layers=st.sampled_from(["last", "multi"]),
+    layers=st.sampled_from(["last", "multi", "heads"]),
 )
 def test_any_windows_equal_the_models(frame_ms, hop_ms, n_samples, n_clips, mode, layers):
     model = make_model(mode, layers, frame_ms=frame_ms, hop_ms=hop_ms)

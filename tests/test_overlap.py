@@ -22,7 +22,7 @@ def make_model(
     mode: str = "dataset", layers: str = "last", encoder: tuple[str, int] = ("cnn", 32), **options
 ) -> EmbeddingModel:
     """An untrained model whose batch norms have statistics that matter."""
-    config = ModelConfig(EncoderConfig(*encoder, layers), normalization=NormalizationConfig(mode, -5.0, 4.0))
+    config = ModelConfig(EncoderConfig(*encoder, layers, 9), normalization=NormalizationConfig(mode, -5.0, 4.0))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
         model = EmbeddingModel(config, **options)
@@ -71,7 +71,7 @@ def assert_same(got: torch.Tensor, wanted: torch.Tensor) -> None:
     n_samples=st.integers(1, 14000),
     n_clips=st.integers(1, 2),
     mode=st.sampled_from(["dataset", "clip", "halfway"]),
-    layers=st.sampled_from(["last", "multi"]),
+    layers=st.sampled_from(["last", "multi", "heads"]),
     batch_size=st.sampled_from([None, 1, 3, 8]),
     room=st.sampled_from([0, 20_000, 1 << 22]),
 )
@@ -98,7 +98,7 @@ def test_a_frame_is_transformed_once_for_statistics_and_vectors(hop_ms, monkeypa
     frame_ms=st.floats(85, 700),
     hop_ms=st.sampled_from(HOPS),
     sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=5),
-    layers=st.sampled_from(["last", "multi"]),
+    layers=st.sampled_from(["last", "multi", "heads"]),
 )
 def test_any_stream_equals_window_by_window(frame_ms, hop_ms, sizes, layers):
     model = make_model("dataset", layers, frame_ms=frame_ms, hop_ms=hop_ms)

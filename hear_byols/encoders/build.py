@@ -40,8 +40,8 @@ def build_encoder(config: EncoderConfig | str, n_mels: int = 64) -> MultilayerEn
     if name not in ENCODERS:
         raise OptionError(f"unknown encoder {name!r}; known are {', '.join(ENCODERS)}")
     if name == "cnn":
-        return AudioNTT(size, n_mels, config.layers)
-    encoder = ENCODERS[name](n_mels, config.layers)
+        return AudioNTT(size, n_mels, config.layers, config.head_components)
+    encoder = ENCODERS[name](n_mels, config.layers, config.head_components)
     if encoder.own_size != size:
         raise OptionError(f"encoder {name!r} has embedding_size {encoder.own_size}, got {size!r}")
     return encoder

@@ -26,9 +26,9 @@ class CLSTM(MultilayerEncoder):
 
     min_frames = 10
 
-    def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
+    def __init__(self, n_mels: int = 64, layers: str = "last", head_components: int = 0) -> None:
         mels = ((n_mels - 6) // 2 - 1) // 2
-        super().__init__(1024, FILTERS * mels, layers)
+        super().__init__(1024, FILTERS * mels, layers, head_components)
         self.blocks = nn.Sequential(ConvBlock(1, FILTERS, (9, 9)), ConvBlock(FILTERS, FILTERS, (4, 3)))
         self.lstm = nn.LSTM(FILTERS * mels, 512, batch_first=True, bidirectional=True)
         self.fc = nn.Linear(1024, 1024)

@@ -28,8 +28,10 @@ class AudioNTT(MultilayerEncoder):
     map_frames = (4, 8)
     border_frames = 8  # 7 are seen: a step aside before each of the three halvings
 
-    def __init__(self, embedding_size: int = 2048, n_mels: int = 64, layers: str = "last") -> None:
-        super().__init__(embedding_size, CHANNELS * (n_mels // 4 + n_mels // 8), layers)
+    def __init__(
+        self, embedding_size: int = 2048, n_mels: int = 64, layers: str = "last", head_components: int = 0
+    ) -> None:
+        super().__init__(embedding_size, CHANNELS * (n_mels // 4 + n_mels // 8), layers, head_components)
         self.blocks = nn.Sequential(*(ConvBlock(1 if i == 0 else CHANNELS, CHANNELS) for i in range(3)))
         self.fc1 = nn.Linear(CHANNELS * (n_mels // 8), embedding_size)
         self.dropout = nn.Dropout(0.3)

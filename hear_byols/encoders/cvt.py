@@ -130,8 +130,9 @@ class CvT(MultilayerEncoder):
     min_frames = 1
     column_frames = 16
 
-    def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
-        super().__init__(WIDTHS[2] * (n_mels // 16), WIDTHS[0] * (n_mels // 4) + WIDTHS[1] * (n_mels // 8), layers)
+    def __init__(self, n_mels: int = 64, layers: str = "last", head_components: int = 0) -> None:
+        hidden_size = WIDTHS[0] * (n_mels // 4) + WIDTHS[1] * (n_mels // 8)
+        super().__init__(WIDTHS[2] * (n_mels // 16), hidden_size, layers, head_components)
         inputs = (1, *WIDTHS[:-1])
         self.stages = nn.Sequential(
             *(Stage(*spec) for spec in zip(inputs, WIDTHS, KERNELS, STRIDES, HEADS, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,8 @@ class MultilayerEncoder(nn.Module):
         layers: ``"last"``: the embedding of the last layer, the paper's. ``"multi"``: behind it the maximum over time
             of each feature map with a quarter of the mel resolution or less; fusing layers is Niizumi et al.'s idea
             (2022, Composing General Audio Representation by Fusing Multilayer Features of a Pre-trained Model).
+            ``"heads"``: what a linear map of the last layer's embedding says of the teachers.
+        head_components: outputs of that map; 0: there is none.
     """
 
     min_frames: int
@@ -48,12 +50,13 @@ class MultilayerEncoder(nn.Module):
     # column sees the whole clip.
     border_frames: int | None = None
 
-    def __init__(self, own_size: int, hidden_size: int, layers: str) -> None:
+    def __init__(self, own_size: int, hidden_size: int, layers: str, head_components: int = 0) -> None:
         super().__init__()
         self.layers = layers
         self.own_size = own_size
         self.hidden_size = hidden_size
-        self.embedding_size = self.size_of(layers)
+        self.head = nn.Linear(own_size, head_components) if head_components else None
+        self.embedding_size = head_components if layers == "heads" else self.size_of(layers)
 
     def size_of(self, layers: str) -> int:
         """Length of the embedding of ``"last"`` or ``"multi"``."""
@@ -87,13 +90,20 @@ class MultilayerEncoder(nn.Module):
         return mean_max(sequence)
 
     def fuse(self, embedding: Tensor, *maps: Tensor) -> Tensor:
-        """The embedding, and if asked for the feature maps' maxima [each map's shape=(batch, channels, mel, time)]."""
-        return embedding if self.layers == "last" else fuse(embedding, *maps)
+        """The vector, of the last layer's embedding and the maps before it, each (batch, channels, mel, time)."""
+        return self.join(embedding, *(map_maxima(maps) if self.layers == "multi" else ()))
+
+    def join(self, embedding: Tensor, *maxima: Tensor) -> Tensor:
+        """The same of the maxima over time of the maps, if asked for [last axis of all: values]."""
+        if self.layers == "heads":
+            assert self.head is not None
+            return self.head(embedding.to(self.head.weight.dtype))
+        return torch.cat([embedding, *maxima], -1) if maxima else embedding
 
 
-def fuse(embedding: Tensor, *maps: Tensor) -> Tensor:
-    """Put the maxima over time of feature maps [each map's shape=(batch, channels, mel, time)] behind an embedding."""
-    return torch.cat([embedding, *(torch.amax(x, 3).flatten(1) for x in maps)], 1)
+def map_maxima(maps: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Maxima over time of feature maps, (batch, channels, mel, time) -> (batch, channels * mel)."""
+    return (torch.amax(x, 3).flatten(1) for x in maps)
 
 
 class StretchPool:
@@ -137,4 +147,4 @@ class StretchPool:
     def result(self) -> Tensor:
         """The embedding of the clip [shape=(batch, embedding_size)]."""
         mean = (self._sum / self._n_columns).float()
-        return torch.cat([mean + self._maxima[0], *(maximum.flatten(1) for maximum in self._maxima[1:])], 1)
+        return self._encoder.join(mean + self._maxima[0], *(maximum.flatten(1) for maximum in self._maxima[1:]))

@@ -56,8 +56,9 @@ class ResNetish34(MultilayerEncoder):
     map_frames = (4, 8)
     border_frames = 240  # 226 are seen: the sum of the steps aside of 35 layers, each times its stride so far
 
-    def __init__(self, n_mels: int = 64, layers: str = "last") -> None:
-        super().__init__(WIDTHS[-1] * (n_mels // 16), WIDTHS[1] * (n_mels // 4) + WIDTHS[2] * (n_mels // 8), layers)
+    def __init__(self, n_mels: int = 64, layers: str = "last", head_components: int = 0) -> None:
+        hidden_size = WIDTHS[1] * (n_mels // 4) + WIDTHS[2] * (n_mels // 8)
+        super().__init__(WIDTHS[-1] * (n_mels // 16), hidden_size, layers, head_components)
         self.conv1 = nn.Conv2d(1, WIDTHS[0], 7, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         inputs = (WIDTHS[0], *WIDTHS[:-1])

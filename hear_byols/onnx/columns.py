@@ -146,7 +146,7 @@ def embed_windows(frames: WindowColumns, encoder: MultilayerEncoder) -> Tensor:
 
     rows = _rows(columns, end)
     vectors = encoder.pool(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
-    return torch.cat([vectors, *maxima], 2)
+    return encoder.join(vectors, *maxima)
 
 
 def _inputs(block: ConvBlock) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ CHOICES = {
     "teacher_precision": PRECISIONS,
     "normalization": INVARIANT_MODES,
     "layers": LAYERS,
-    "heads_on": LAYERS,
+    "heads_on": ("last", "multi"),
     "teacher_loss": TEACHER_LOSSES,
 }
 # Settings that may differ between the sittings of one run: none of them changes what is computed.
@@ -75,7 +75,8 @@ class PretrainConfig:
         student_db: lowest and highest gain between what the teachers hear and what the student hears
         teacher_precision: arithmetic of the teachers, as precision
         normalization: of the encoder's input with teachers, and in the checkpoint: dataset, clip or halfway
-        layers: in the checkpoint: last or multi
+        layers: in the checkpoint: last, multi or, with teachers, heads
+        head_components: values of layers heads: principal components of what the heads say, or fewer if it is less
         half: weights in the checkpoint as float16
         precision: float32, bfloat16 or float16
         seed: of initialization and all draws
@@ -127,6 +128,7 @@ class PretrainConfig:
     teacher_precision: str = "float32"
     normalization: str = "dataset"
     layers: str = "last"
+    head_components: int = 512
     half: bool = False
     precision: str = "float32"
     seed: int = 42
@@ -163,6 +165,7 @@ class PretrainConfig:
             "feature_crops": 0 if self.teachers else 1,
             "replays": 0,
             "teacher_components": 0,
+            "head_components": 1,
             "steps": 0,
             "rate_fan_in": 0,
             "seed": 0,
@@ -203,6 +206,11 @@ class PretrainConfig:
         if idle and not self.teachers:
             raise OptionError(
                 f"{', '.join(idle)} must be 0 without teachers, as targets={self.targets!r} is; several are written A+B"
+            )
+        if self.layers == "heads" and not (self.teachers and self.heads_on == "last"):
+            raise OptionError(
+                f"layers 'heads' needs several teachers and heads_on 'last'; got targets={self.targets!r} and "
+                f"heads_on={self.heads_on!r}"
             )
         if len(set(self.teachers)) < len(self.teachers):
             raise OptionError(f"targets names a teacher twice: {self.targets!r}")

@@ -85,10 +85,14 @@ def export_encoder(trainer: Trainer, path: str | os.PathLike, provenance: dict[s
         path: ends in ``.pth`` or ``.safetensors``.
         provenance: see :func:`describe`.
     """
-    encoder = trainer.encoder
+    encoder, head = trainer.encoder, trainer.checkpoint_head()
+    weights = encoder.state_dict()
+    if head is not None:
+        weights |= {f"head.{name}": value for name, value in head.state_dict().items()}
+    n_components = head.out_features if head is not None else 0
     config = ModelConfig(
-        encoder=EncoderConfig(trainer.config.encoder, encoder.own_size, trainer.config.layers),
+        encoder=EncoderConfig(trainer.config.encoder, encoder.own_size, trainer.config.layers, n_components),
         frontend=FrontendConfig(),
         normalization=NormalizationConfig(trainer.config.normalization, trainer.mean, trainer.std),
     )
-    save_checkpoint(path, config, encoder.state_dict(), provenance, half=trainer.config.half)
+    save_checkpoint(path, config, weights, provenance, half=trainer.config.half)

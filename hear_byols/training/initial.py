@@ -36,6 +36,7 @@ def initial_encoder(name: str, init: str = "") -> MultilayerEncoder:
         given = load_model(init).encoder
         if not isinstance(given, type(encoder)):
             raise OptionError(f"init {init!r} has the encoder {type(given).__name__}, not that of {name!r}")
+        given.head = None
         encoder.load_state_dict(given.state_dict())
         return encoder
     for module in encoder.modules():

@@ -74,6 +74,7 @@ _TAUGHT = {
     "weight_decay": 1e-4,
     "clip_norm": 5.0,
     "dropout": 0.0,
+    "layers": "heads",
     "half": True,
 }
 # BYOL-S for short runs: gentler views and heads, wide layers at a lower rate.

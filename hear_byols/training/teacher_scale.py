@@ -51,9 +51,14 @@ class TeacherScale(NamedTuple):
         return TeacherScale(self.mean.to(device), self.std.to(device), tuple(basis.to(device) for basis in self.bases))
 
 
+def principal_axes(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances, the largest first, and axes as columns, of [shape=(n, size)]."""
+    variances, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
+    return variances.flip(0), axes.flip(1)
+
+
 def _components(features: Tensor, n: int) -> Tensor:
-    features = features - features.mean(0)
-    variances, axes = torch.linalg.eigh(features.T @ features / len(features))
-    variances, axes = variances.flip(0)[:n].clamp_min(1e-6), axes.flip(1)[:, :n]
+    variances, axes = principal_axes(features - features.mean(0))
+    variances, axes = variances[:n].clamp_min(1e-6), axes[:, :n]
     deviations = variances.sqrt() / variances.sqrt().mean()  # the new variances
     return (axes * (deviations / variances).sqrt()).float()

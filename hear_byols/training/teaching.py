@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.multilayer import MultilayerEncoder, fuse
+from hear_byols.encoders.multilayer import MultilayerEncoder, map_maxima
 from hear_byols.encoders.pooling import mean_max
 from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
+from hear_byols.training.heads import component_head, make_head
 from hear_byols.training.initial import initial_encoder
 from hear_byols.training.lesson_stream import Lessons, LiveLessons
 from hear_byols.training.lessons import PARTS
@@ -60,8 +61,7 @@ class StudentOutputs(NamedTuple):
 class Student(nn.Module):
     """An encoder, a head for each teacher, and what L_ss needs.
 
-    Heads are one batch norm without scale and one linear layer: the knowledge is to be in the embedding. The heads of
-    all teachers lie side by side in one matrix.
+    The heads of all teachers lie side by side in one matrix.
 
     Args:
         encoder: to be trained, with ``columns``.
@@ -83,8 +83,8 @@ class Student(nn.Module):
     ) -> None:
         super().__init__()
         self._heads_on = heads_on
-        self.heads = _head(encoder.size_of(heads_on), n_features)
-        self.part_heads = _head(encoder.own_size, n_features) if parts else None
+        self.heads = make_head(encoder.size_of(heads_on), n_features)
+        self.part_heads = make_head(encoder.own_size, n_features) if parts else None
         self.byol = Byol(encoder, BYOL_PROJECTION, hidden) if self_supervised else None
         if not self_supervised:
             self._encoder = encoder
@@ -109,7 +109,7 @@ class Student(nn.Module):
         else:
             columns, maps = self.encoder.columns(views)
             embeddings = mean_max(columns)
-            seen = fuse(embeddings, *maps) if self._heads_on == "multi" else embeddings
+            seen = torch.cat([embeddings, *map_maxima(maps)], 1) if self._heads_on == "multi" else embeddings
             if part is not None and self.part_heads is not None:
                 part_answers = self.part_heads(mean_max(columns[:, part]))
         if pairs and self.byol is not None:
@@ -132,10 +132,6 @@ def equalized(log_mels: Tensor, most_db: float, generator: torch.Generator) -> T
     curves = F.interpolate(gains, n_mels, mode="linear", align_corners=True)[:, 0, :, None]
     power = (log_mels.exp() - LOG_OFFSET) * 10 ** (curves / 10)
     return (power.clamp_min(0) + LOG_OFFSET).log()
-
-
-def _head(size: int, n_features: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm1d(size, affine=False), nn.Linear(size, n_features))
 
 
 def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int], kind: str = "mse") -> Tensor:
@@ -274,6 +270,20 @@ class TeacherTrainer(Trainer[Student]):
         i = int(torch.randint(n_parts, (1,), generator=self._generator, device=self.device))
         columns, parts = n_columns // n_parts, PARTS // n_parts
         return slice(i * columns, (i + 1) * columns), slice(i * parts, (i + 1) * parts)
+
+    @torch.no_grad()
+    def checkpoint_head(self) -> nn.Linear | None:
+        """See :meth:`Trainer.checkpoint_head`."""
+        if self.config.layers != "heads":
+            return None
+        waveforms, _ = self.lessons.first(STATISTICS_SHARDS)
+        self.seed(self.n_steps, "head")
+        self.network.eval()
+        with self.fabric.autocast():
+            batches = waveforms.split(self.config.batch_size)
+            parts = [self.encoder(self._views(batch.to(self.device))) for batch in batches]
+        self.network.train()
+        return component_head(self.network.heads, torch.cat(parts), self.config.head_components)
 
     def extra_state(self) -> dict[str, Any]:
         """The scale of the features."""

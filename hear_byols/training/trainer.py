@@ -71,6 +71,10 @@ class Trainer(Generic[Network]):
         """The online encoder, the product of the run."""
         raise NotImplementedError
 
+    def checkpoint_head(self) -> nn.Linear | None:
+        """What the encoder's checkpoint holds besides it: the linear map to ``layers="heads"``."""
+        return None
+
     def step(self) -> Tensor:
         """Train on one batch.
 

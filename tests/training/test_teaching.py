@@ -5,10 +5,14 @@ import pytest
 import torch
 from pretraining import BandTeacher, tones_and_noise
 
+import hear_byols
 from hear_byols.errors import CheckpointError, OptionError
 from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training import lessons
 from hear_byols.training.config import PretrainConfig
+from hear_byols.training.export import export_encoder
+from hear_byols.training.heads import component_head, make_head
+from hear_byols.training.initial import initial_encoder
 from hear_byols.training.lesson_stream import Lessons
 from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Teachers
 from hear_byols.training.pool import AudioPool
@@ -118,6 +122,56 @@ def test_heads_on_all_layers_teach_the_earlier_ones_directly(heard):
     assert torch.stack([trainer.step()[0] for _ in range(20)])[-5:].mean() < first
 
 
+def test_components_keep_what_the_answers_tell_apart():
+    torch.manual_seed(0)
+    embeddings, head = torch.randn(300, 12) @ torch.randn(12, 12), make_head(12, 5)
+    head.train()(embeddings)
+    with torch.no_grad():
+        answers, components = head.eval()(embeddings), component_head(head, embeddings, 9)(embeddings)
+        two = component_head(head, embeddings, 2)(embeddings)
+    assert components.shape == (300, 5)  # there are no more answers
+    torch.testing.assert_close(distances(components), distances(answers), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(components.mean(0), torch.zeros(5), rtol=0, atol=1e-5)
+    variances, correlations = components.var(0), torch.corrcoef(components.T)
+    assert (variances.diff() < 0).all()
+    torch.testing.assert_close(correlations, torch.eye(5), rtol=0, atol=1e-4)
+    torch.testing.assert_close(two, components[:, :2])
+
+
+def distances(vectors):
+    return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def test_components_do_not_hear_what_was_never_active_in_training():
+    torch.manual_seed(0)
+    embeddings = torch.randn(300, 12)
+    embeddings[:, 3] = 0
+    head = make_head(12, 5)
+    head.train()(embeddings)
+    components = component_head(head, embeddings, 5)
+    assert (components.weight[:, 3] == 0).all()
+    assert (components.weight[:, 4] != 0).any()
+
+
+def test_a_checkpoint_holds_the_heads_components(heard, tmp_path):
+    trainer = make(heard, layers="heads", head_components=4, learning_rate=1e-3)
+    for _ in range(3):
+        trainer.step()
+    export_encoder(trainer, tmp_path / "encoder.pth", {"name": "taught"})
+    heads, last = (hear_byols.load_model(tmp_path / "encoder.pth", layers=layers) for layers in (None, "last"))
+    assert (heads.scene_embedding_size, last.scene_embedding_size) == (4, 2048)
+    assert heads.config.encoder.layers == "heads"
+    audio = torch.rand(2, 8000)
+    torch.testing.assert_close(heads.scene_embeddings(audio), last.encoder.head(last.scene_embeddings(audio)))
+    further = initial_encoder("cnn", str(tmp_path / "encoder.pth"))
+    assert torch.equal(further.state_dict()["fc2.weight"], last.encoder.fc2.weight)
+    assert further.head is None
+    expected = make(heard, layers="last", learning_rate=1e-3)
+    for _ in range(3):
+        expected.step()
+    assert trainer.step()[0] == expected.step()[0]  # the export has changed nothing of the run
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -163,6 +217,8 @@ def test_settings_that_do_not_fit_are_refused():
         ({"teacher_weights": (1.0,)}, "one a teacher"),
         ({"encoder": "clstm", "part_weight": 0.1}, "clstm has no columns"),
         ({"encoder": "clstm", "heads_on": "multi"}, "clstm has no columns"),
+        ({"layers": "heads", "heads_on": "multi"}, "layers 'heads' needs several teachers and heads_on 'last'"),
+        ({"layers": "heads", "targets": "none"}, "layers 'heads' needs several teachers"),
         ({"teacher_loss": "huber"}, "teacher_loss must be one of mse, cosine"),
         ({"student_db": (3.0, -3.0)}, "student_db"),
         ({"targets": "opensmile", "equalizer": 6.0}, "equalizer must be 0 without teachers"),
