@@ -34,6 +34,7 @@ def test_one_version_everywhere():
 VECTORS = {
     2: {"cnn_hybrid": (6.29107, 49.0206), "cvt_hybrid": (2.00497, 19.8184)},
     3: {"cnn_hybrid": (6.66152, 50.109), "cvt_hybrid": (2.081, 24.5678)},
+    4: {"cnn_hybrid": (-0.00437057, 9.62626), "cvt_hybrid": (-0.0748469, 4.59682)},
 }
 
 
@@ -48,7 +49,7 @@ def test_versions_follow_the_changelogs_own_rule():
     found = {}
     for name in shipped:
         vector = hear_byols.load_model(name).scene_embeddings(chirp[None])[0]
-        found[name] = pytest.approx((float(vector.mean()), float(vector.max())), rel=1e-3)
+        found[name] = pytest.approx((float(vector.mean()), float(vector.max())), rel=1e-3, abs=1e-4)
     assert VECTORS[versions[0][0]] == found, "other vectors: raise the major version, and keep theirs here"
 
 

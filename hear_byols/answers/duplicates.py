@@ -18,7 +18,7 @@ from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import read_manifest, recorded_sources
 from hear_byols.extraction.groups import Failure
 
-MIN_SIMILARITY = 0.85  # of the vectors of two clips that are compared by their waveforms
+MIN_SIMILARITY = 0.6  # of the vectors of two clips that are compared by their waveforms
 MIN_CORRELATION = 0.6
 N_CANDIDATES = 6
 MAX_SECONDS = 600  # of a recording that are compared

@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="output folder of 'embed'")
     parser.add_argument("--output", "-o", metavar="CSV", help="also write a table of the groups")
     parser.add_argument(
-        "--similarity", type=float, default=0.85, metavar="X", help="of vectors, to compare files (default: 0.85)"
+        "--similarity", type=float, default=0.6, metavar="X", help="of vectors, to compare files (default: 0.6)"
     )
     parser.add_argument(
         "--correlation", type=float, default=0.6, metavar="X", help="of waveforms, to be copies (default: 0.6)"

@@ -209,7 +209,7 @@ class PretrainConfig:
             )
         if self.layers == "heads" and not (self.teachers and self.heads_on == "last"):
             raise OptionError(
-                f"layers 'heads' needs several teachers and heads_on 'last'; got targets={self.targets!r} and "
+                f"layers 'heads' needs teachers, as in A+B, and heads_on 'last'; got targets={self.targets!r} and "
                 f"heads_on={self.heads_on!r}"
             )
         if len(set(self.teachers)) < len(self.teachers):

@@ -51,9 +51,9 @@ _RECORDS = (
     _shipped(
         "cnn_hybrid",
         "cnn",
-        2048,
-        "5e33ae301a7387385b0a4bbbcdd6916e7c09bbca033f78a588db8a5019fee773",
-        10659864,
+        512,
+        "d341e69d188846f0008c6f117f9932fe98d8888ee7b6952a4c5c73024f40595d",
+        12758674,
         "1,792,000",
     ),
     _shipped(
@@ -67,9 +67,9 @@ _RECORDS = (
     _shipped(
         "cvt_hybrid",
         "cvt",
-        2048,
-        "115b4b8bab979238e58eda3785f767d81f129558f2910ee7514dfbebab12bea9",
-        10067623,
+        512,
+        "4cf71d891ed5ab99a7b6a2f23af2243268167967e7a62b308c1e9c5b1e5e18ba",
+        12166497,
         "1,305,600",
     ),
     _shipped(

@@ -217,8 +217,11 @@ def test_settings_that_do_not_fit_are_refused():
         ({"teacher_weights": (1.0,)}, "one a teacher"),
         ({"encoder": "clstm", "part_weight": 0.1}, "clstm has no columns"),
         ({"encoder": "clstm", "heads_on": "multi"}, "clstm has no columns"),
-        ({"layers": "heads", "heads_on": "multi"}, "layers 'heads' needs several teachers and heads_on 'last'"),
-        ({"layers": "heads", "targets": "none"}, "layers 'heads' needs several teachers"),
+        (
+            {"layers": "heads", "heads_on": "multi"},
+            "layers 'heads' needs teachers, as in A\\+B, and heads_on 'last'",
+        ),
+        ({"layers": "heads", "targets": "none"}, "layers 'heads' needs teachers"),
         ({"teacher_loss": "huber"}, "teacher_loss must be one of mse, cosine"),
         ({"student_db": (3.0, -3.0)}, "student_db"),
         ({"targets": "opensmile", "equalizer": 6.0}, "equalizer must be 0 without teachers"),
