@@ -120,6 +120,12 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
     ),
     Result(
         "",
+        "speed_hour",
+        "A clip of an hour.",
+        "python benchmarks/speed.py --models CNN --lengths 3600 --turns 1 --ways ours",
+    ),
+    Result(
+        "",
         "speed_ways",
         "CvT timestamps of 2 s compiled and in bfloat16, and how far their vectors are off.",
         "python benchmarks/speed.py --models CvT --calls timestamp --lengths 2 --turns 4 --ways ours compiled bfloat16 "
