@@ -57,7 +57,14 @@ RESULTS = (
     Result(
         "",
         "curve",
-        "Over the training: means over the validation splits of the same tasks, audio in 16 bits.",
+        "Over the training: means over the validation splits of the same tasks, audio in 16 bits; standard error 0.9.",
+    ),
+    Result(
+        "",
+        "studies",
+        "Runs of the CNN over 38,400 crops that differ in one setting from the shipped one's: accuracy on the "
+        "validation splits. The standard error of a mean is 0.9.",
+        "python benchmarks/studies.py --data clean/*.tar --tasks tasks --output studies",
     ),
     Result(
         "Events",
@@ -88,6 +95,12 @@ hear-byols evaluate --tasks made --output scores --models cnn_hybrid 'windows of
         "million",
         "A folder of a million windows of 2,048 numbers (8.2 GB).",
         "python benchmarks/answers.py million --output million.csv",
+    ),
+    Result(
+        "",
+        "neighbours",
+        "Among them, as `duplicates` looks for neighbours beyond 100,000 rows; copies: exact ones that come first.",
+        "python benchmarks/answers.py neighbours --output neighbours.csv",
     ),
     Result(
         "Size of an installation",

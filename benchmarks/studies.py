@@ -87,8 +87,10 @@ def write(scores: dict[str, dict[str, float]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         tasks = sorted(next(iter(scores.values())))
         writer.writerow(["setting", *(task.split("-v")[0] for task in tasks), "mean"])
-        for name, row in scores.items():
-            writer.writerow([name, *(f"{row[task]:.1f}" for task in tasks), f"{sum(row.values()) / len(row):.1f}"])
+        for name in [*list(ARMS)[:1], *READINGS, *list(ARMS)[1:], OTHER]:
+            if name in scores:
+                row = scores[name]
+                writer.writerow([name, *(f"{row[task]:.1f}" for task in tasks), f"{sum(row.values()) / len(row):.1f}"])
 
 
 if __name__ == "__main__":
