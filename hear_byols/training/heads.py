@@ -23,6 +23,9 @@ def component_head(head: nn.Sequential, embeddings: Tensor, n_components: int) -
         head: from :func:`make_head`.
         embeddings: of crops, which say how the answers vary [shape=(n, size)].
         n_components: at most; fewer where there are fewer answers.
+
+    Returns:
+        (n, size) -> (n, n_components), the component of the greatest variance first.
     """
     norm, linear = head
     assert isinstance(norm, nn.BatchNorm1d)
@@ -31,7 +34,7 @@ def component_head(head: nn.Sequential, embeddings: Tensor, n_components: int) -
     embeddings = embeddings.double()
     mean, std = embeddings.mean(0), embeddings.std(0)
     answers = linear.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    answers[:, std < _DEAD * std.median()] = 0
+    answers[:, std <= _DEAD * std.median()] = 0
     _, axes = principal_axes((embeddings - mean) @ answers.T)
     axes = axes[:, :n_components]
     axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # eigenvectors have any
