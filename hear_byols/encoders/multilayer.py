@@ -94,7 +94,7 @@ class MultilayerEncoder(nn.Module):
         return self.join(embedding, *(map_maxima(maps) if self.layers == "multi" else ()))
 
     def join(self, embedding: Tensor, *maxima: Tensor) -> Tensor:
-        """The vector, of the last layer's embedding and, if wanted, the maxima of earlier maps [shape=(..., n) each]."""
+        """The vector, of the last layer's embedding and, if wanted, maxima of earlier maps [shape=(..., n) each]."""
         if self.layers == "heads":
             assert self.head is not None
             return self.head(embedding.to(self.head.weight.dtype))
