@@ -48,7 +48,7 @@ class PretrainConfig:
         heads_on: what the teachers' heads see: last, the paper's embedding, or multi, all layers
         part_weight: of what the teachers say of a stretch of the crop, beside what they say of all of it
         self_supervised_every: steps with teachers from one with the self-supervised loss to the next
-        feature_crops: crops that have features (hybrid); 0: with teachers, new ones in each step, for a GPU
+        feature_crops: crops that have features (hybrid); 0: with teachers, made in the step, for a GPU
         replays: times that crops heard before come again between new ones, with teachers
         crop_frames: spectrogram frames of a crop; 96 are 0.95 s
         batch_size: crops of a step, over all devices; each gives two views

@@ -20,25 +20,33 @@ from hear_byols.training.lessons import SHARD, LessonFolder, LessonPlan, Teacher
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.randomness import seeded
 
+KEPT = 300 * SHARD  # lessons that stay in the memory of a device whose teachers compute in the step
+_MIXED = 8  # earlier batches that one of replays is mixed from
 _POLL = 0.5  # seconds between two looks for a shard
 
 
 class LiveLessons:
-    """Lessons whose teachers compute in the step itself: each crop is new, and nothing is kept.
+    """Lessons whose teachers compute in the step itself.
+
+    Between two batches of new crops come batches mixed from earlier ones, which the device keeps in its memory: the
+    newest ``KEPT``, with the presets' teachers 10 GB. Each batch is a function of its step alone.
 
     Args:
         plan: of the lessons.
         pool: that they come from.
         device: of the teachers.
+        replays: batches of earlier crops between two new ones.
     """
 
-    def __init__(self, plan: LessonPlan, pool: AudioPool, device: torch.device | str) -> None:
+    def __init__(self, plan: LessonPlan, pool: AudioPool, device: torch.device | str, replays: int = 0) -> None:
         self.plan = plan
         self.pool = pool
+        self.replays = replays
         self._audio = torch.from_numpy(pool.audio).to(device)
         self._teachers = Teachers(plan, pool, device)
         self._shard = -1
         self._waveforms = torch.empty(0)
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def n_lessons(self) -> int:
@@ -52,19 +60,42 @@ class LiveLessons:
 
     def batch(self, step: int, size: int, rows: slice) -> tuple[Tensor, Tensor]:
         """As :meth:`Lessons.batch`."""
-        place, stop = step * size + rows.start, step * size + rows.stop
+        newest, place = divmod(step, 1 + self.replays)
+        if not place:
+            return self._batch(newest, size, rows)
+        generator = seeded(torch.Generator(), self.plan.seed, step, "replay")
+        oldest = max(0, newest + 1 - KEPT // size)
+        numbers = torch.randint(oldest, newest + 1, (_MIXED,), generator=generator).tolist()
+        chosen = torch.randperm(rows.stop - rows.start, generator=generator).tensor_split(_MIXED)
+        batches = [self._batch(number, size, rows) for number in numbers]
+        waveforms, features = (
+            torch.cat([batch[i][part.to(batch[i].device)] for batch, part in zip(batches, chosen, strict=True)])
+            for i in range(2)
+        )
+        return waveforms, features
+
+    def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
+        """The first shards, for statistics."""
+        waveforms = torch.cat([self._heard(shard) for shard in range(n_shards)])
+        return waveforms, torch.cat([self._teachers(batch) for batch in waveforms.split(SHARD)])
+
+    def _batch(self, number: int, size: int, rows: slice) -> tuple[Tensor, Tensor]:
+        """A batch of new crops by its number, made unless it is kept."""
+        if number in self._kept:
+            return self._kept[number]
+        place, stop = number * size + rows.start, number * size + rows.stop
         parts = []
         while place < stop:
             shard, row = divmod(place, SHARD)
             parts.append(self._heard(shard)[row : row + stop - place])
             place += len(parts[-1])
         waveforms = torch.cat(parts)
-        return waveforms, self._teachers(waveforms)
-
-    def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
-        """The first shards, for statistics."""
-        waveforms = torch.cat([self._heard(shard) for shard in range(n_shards)])
-        return waveforms, torch.cat([self._teachers(batch) for batch in waveforms.split(SHARD)])
+        lessons = waveforms, self._teachers(waveforms)
+        if self.replays:
+            self._kept[number] = lessons
+            if len(self._kept) > max(1, KEPT // size):
+                del self._kept[min(self._kept)]
+        return lessons
 
     def _heard(self, shard: int) -> Tensor:
         if shard != self._shard:

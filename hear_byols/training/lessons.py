@@ -36,7 +36,7 @@ from hear_byols.weights.digest import content_digest
 SHARD = 512  # lessons of a shard
 SHIFT = 800  # samples that teachers hear beyond the student's crop, which begins anywhere in them: 50 ms
 PARTS = 4  # stretches of a crop, each with the teachers' mean over it
-_BATCH = 64
+_BATCH = 64  # crops that a CPU augments together, few enough to stay near; a GPU takes a shard
 _FIT_CROPS = 256  # behind the scale of openSMILE's features
 
 
@@ -70,13 +70,15 @@ class LessonPlan:
         """
         audio = torch.from_numpy(pool.audio) if audio is None else audio
         generator = changes = seeded(torch.Generator(), self.seed, shard, "lessons")
+        size = _BATCH
         if audio.device.type != "cpu":
             changes = seeded(torch.Generator(audio.device), self.seed, shard, "augmentation")
+            size = SHARD
         n_source = self.augmentation.n_source_samples(self.n_samples)
-        for _ in range(SHARD // _BATCH):
+        for _ in range(SHARD // size):
             crops, others = (
                 cut_crops(
-                    audio, draw_balanced(pool, _BATCH, n_source, self.balance, generator).to(audio.device), n_source
+                    audio, draw_balanced(pool, size, n_source, self.balance, generator).to(audio.device), n_source
                 )
                 for _ in range(2)
             )

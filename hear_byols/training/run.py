@@ -168,7 +168,7 @@ def _trainer(
         lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
         closing.callback(lessons.close)
     else:
-        lessons = LiveLessons(plan, pool, fabric.device)
+        lessons = LiveLessons(plan, pool, fabric.device, config.replays)
     n_samples = lessons.n_lessons * config.crop_samples
     return TeacherTrainer(config, lessons, teacher_sizes(config.teachers), fabric, config.total_steps(n_samples))
 

@@ -30,6 +30,7 @@ from hear_byols.training.objective import (
     self_supervised_loss,
     update_momentum,
 )
+from hear_byols.training.randomness import seeded
 from hear_byols.training.teacher_scale import TeacherScale
 from hear_byols.training.trainer import Trainer
 
@@ -267,7 +268,10 @@ class TeacherTrainer(Trainer[Student]):
             return None, None
         n_columns = n_frames // self.encoder.column_frames
         n_parts = math.gcd(n_columns, PARTS)
-        i = int(torch.randint(n_parts, (1,), generator=self._generator, device=self.device))
+        generator = self._generator
+        if self.device.type != "cpu":  # nothing waits for the device
+            generator = seeded(torch.Generator(), self.config.seed, self.n_steps, "part")
+        i = int(torch.randint(n_parts, (1,), generator=generator))
         columns, parts = n_columns // n_parts, PARTS // n_parts
         return slice(i * columns, (i + 1) * columns), slice(i * parts, (i + 1) * parts)
 

@@ -105,7 +105,8 @@ class Trainer(Generic[Network]):
         self._optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if self.config.clip_norm:
-            self.fabric.clip_gradients(self._module, self._optimizer, max_norm=self.config.clip_norm)
+            limits = {"max_norm": self.config.clip_norm, "error_if_nonfinite": False}  # the loop looks at the weights
+            self.fabric.clip_gradients(self._module, self._optimizer, **limits)
         self._optimizer.step()
         self.n_steps += 1
 

@@ -99,9 +99,12 @@ class WaveformAugmentation:
         n_tail = int(self.room_seconds[1] * SAMPLE_RATE)
         n_fft = 1 << (sounds.shape[1] + n_tail - 1).bit_length()
         noise = torch.randn(len(sounds), n_tail, generator=draw.generator, device=sounds.device)
-        rows = (in_room | limited).nonzero()[:, 0]
-        if not len(rows):
-            return sounds
+        changed = in_room | limited
+        rows = torch.arange(len(sounds), device=sounds.device)
+        if sounds.is_cpu:  # a GPU would have to be waited for, and has them all filtered sooner
+            rows = rows[changed]
+            if not len(rows):
+                return sounds
         response = torch.fft.rfft(_impulse(noise[rows], seconds[rows], torch.where(in_room, wet, 0.0)[rows]), n_fft)
         hertz = torch.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1, device=sounds.device)
         below = torch.where(limited & from_above, high_cut, SAMPLE_RATE)[rows, None]
@@ -110,7 +113,8 @@ class WaveformAugmentation:
             (hertz.clamp_min(1) / above.clamp_min(1e-3)).log() * 6
         )
         filtered = torch.fft.irfft(torch.fft.rfft(sounds[rows], n_fft) * response * gain, n_fft)
-        return sounds.index_copy(0, rows, filtered[:, : sounds.shape[1]])
+        filtered = sounds.index_copy(0, rows, filtered[:, : sounds.shape[1]])
+        return filtered if sounds.is_cpu else torch.where(changed[:, None], filtered, sounds)
 
     def _burst(self, sounds: Tensor, draw: Draws) -> Tensor:
         n = sounds.shape[1]

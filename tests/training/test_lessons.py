@@ -181,6 +181,26 @@ def test_lessons_can_be_made_in_the_step_itself(plan, two_teachers, tmp_path):
     assert torch.equal(live.first(1)[0], folder.read(0)[0])
 
 
+def test_lessons_made_in_the_step_come_again_between_new_ones(plan, two_teachers, monkeypatch):
+    monkeypatch.setattr("hear_byols.training.lesson_stream.KEPT", 3 * 32)
+    pool, rows = AudioPool.from_clips(tones_and_noise()), slice(0, 32)
+    live, new = LiveLessons(plan, pool, "cpu", replays=2), LiveLessons(plan, pool, "cpu")
+    batches = [live.batch(step, 32, rows) for step in range(12)]
+    crops = {tuple(crop.tolist()): (i, j) for i in range(4) for j, crop in enumerate(new.batch(i, 32, rows)[0])}
+    for step, (waveforms, features) in enumerate(batches):
+        newest, place = divmod(step, 3)
+        places = [crops[tuple(crop.tolist())] for crop in waveforms]
+        if place == 0:
+            assert places == [(newest, j) for j in range(32)]
+        else:
+            assert {number for number, _ in places} <= set(range(max(0, newest - 2), newest + 1))  # the kept ones
+            assert sorted(j for _, j in places) == list(range(32))
+        expected = torch.stack([new.batch(i, 32, rows)[1][j] for i, j in places])
+        torch.testing.assert_close(features, expected, atol=0.02, rtol=1e-2)
+    resumed = LiveLessons(plan, pool, "cpu", replays=2)
+    assert all(torch.equal(resumed.batch(step, 32, rows)[0], batches[step][0]) for step in (7, 10, 11))
+
+
 def test_lessons_of_another_plan_or_pool_are_refused(plan, tmp_path):
     pool = AudioPool.from_clips(tones_and_noise())
     LessonFolder(tmp_path, plan, pool)
