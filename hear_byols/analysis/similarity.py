@@ -157,7 +157,7 @@ def compare_layers(
         _log.warning("%d windows are few; the similarities are rough below some hundreds", len(windows))
     batches = list(_minibatches(len(windows), batch_size, passes, seed))
     cross = own_a = own_b = torch.zeros(1, dtype=torch.float64)
-    with progress_of(len(batches), "minibatch", shown=progress) as advance:
+    with progress_of(len(batches), "step", shown=progress) as advance:
         for places in batches:
             audio = torch.from_numpy(windows[places])
             a = grams_a(audio)

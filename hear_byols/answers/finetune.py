@@ -64,7 +64,7 @@ def fine_tune(
     for module in tuned.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.eval()
-    with torch.random.fork_rng(devices=[]), progress_of(n_steps, "batch", shown=progress) as advance:
+    with torch.random.fork_rng(devices=[]), progress_of(n_steps, "step", shown=progress) as advance:
         torch.manual_seed(seed)
         for _ in range(n_epochs):
             for places, audio in _batches(clips, round(MAX_S * tuned.sample_rate), rng):

@@ -52,7 +52,8 @@ class Checkpoint:
     @property
     def fits_half(self) -> bool:
         """Whether half precision holds the weights exactly."""
-        return all(torch.equal(value, value.half().to(value.dtype)) for value in self.state_dict.values())
+        weights = [value for value in self.state_dict.values() if value.is_floating_point()]
+        return all(torch.equal(value, value.half().to(value.dtype)) for value in weights)
 
     @property
     def embedding_size(self) -> int:

@@ -30,7 +30,9 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-def _shipped(name: str, encoder: str, embedding_size: int, sha256: str, size: int, crops: str) -> WeightRecord:
+def _shipped(
+    name: str, encoder: str, embedding_size: int, sha256: str, size: int, crops: str, hours: float = 11.4
+) -> WeightRecord:
     taught = name.endswith("_hybrid")
     return WeightRecord(
         name=name,
@@ -42,7 +44,7 @@ def _shipped(name: str, encoder: str, embedding_size: int, sha256: str, size: in
         size=size,
         licence="CC BY 4.0",
         commercial="yes",
-        data=f"11.4 h of freely licensed and made audio, {crops} crops" + "; five openly licensed teachers" * taught,
+        data=f"{hours} h of freely licensed and made audio, {crops} crops" + "; five openly licensed teachers" * taught,
         reference=f"{PAPER}, " + ("section 4.4: learnable extractors" if taught else "BYOL-S, section 3"),
     )
 
@@ -68,9 +70,10 @@ _RECORDS = (
         "cvt_hybrid",
         "cvt",
         512,
-        "4cf71d891ed5ab99a7b6a2f23af2243268167967e7a62b308c1e9c5b1e5e18ba",
-        12166497,
-        "1,305,600",
+        "28b97c43c569b7ccc3a4c5a4e7ef5dfa9a53500e1d3367edf9c1ac386bae509f",
+        12168289,
+        "4,270,080",
+        hours=13.1,
     ),
     _shipped(
         "cvt_byols",
