@@ -611,6 +611,25 @@ def test_an_output_folder_that_cannot_be_made_gives_one_clear_error(tmp_path):
         embed_to_folder([tmp_path / "in"], tmp_path / "file" / "out", model=MODEL)
 
 
+def test_the_clips_of_a_group_are_embedded_at_once_and_share_torchs_threads(corpus, expected, monkeypatch):
+    model, workers = hear_byols.load_model(MODEL), set()
+    embed = model.scene_embeddings
+
+    def watched(audio):
+        workers.add((threading.current_thread().name, torch.get_num_threads()))
+        return embed(audio)
+
+    monkeypatch.setattr(model, "scene_embeddings", watched)
+    files = collect([corpus])
+    torch.set_num_threads(4)  # of a test with one_thread, which sets it back
+    vectors = embed_files([file.path for file in files], model)
+    assert torch.get_num_threads() == 4
+    assert len(workers) > 1
+    assert {n_threads for _, n_threads in workers} == {1}
+    wanted = np.stack([expected[file.name][0] for file in files])
+    np.testing.assert_allclose(vectors, wanted, atol=TOLERANCE * np.abs(wanted).max())
+
+
 def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     write_corpus(tmp_path / "in", 1)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from hear_byols.inputs import by_length
 from hear_byols.interface import AudioModel
 
 Advance = Callable[[int], Any]
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+_MAX_WORKERS = 8  # calls of the model at once; memory grows with them
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,43 @@ def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Ite
 def embed_clips(
     model: AudioModel, clips: Sequence[Clip], timestamps: bool, advance: Advance = lambda n: None
 ) -> list[Embedded | InputError]:
-    """Embed clips, those of equal length in one call; the result has their order."""
-    each_alone = [[i] for i in range(len(clips))]
+    """Embed clips, those of equal length together; the result has their order.
+
+    On a CPU several calls of the model run at once, with few threads each: short clips are too little work for many.
+    """
+    n_workers = min(torch.get_num_threads(), _MAX_WORKERS) if model.device.type == "cpu" else 1
+    calls = [[i] for i in range(len(clips))]
+    if model.batch_invariant:
+        calls = [
+            places[worker::n_workers]
+            for places in by_length([clip.samples for clip in clips])
+            for worker in range(min(n_workers, len(places)))
+        ]
+    calls.sort(key=lambda places: len(places) * len(clips[places[0]].samples), reverse=True)
     results: dict[int, Embedded | InputError] = {}
-    for places in by_length([clip.samples for clip in clips]) if model.batch_invariant else each_alone:
-        results.update(zip(places, _embed_equal(model, [clips[i] for i in places], timestamps), strict=True))
-        advance(len(places))
+
+    def embed(places: list[int]) -> list[Embedded | InputError]:
+        return _embed_equal(model, [clips[i] for i in places], timestamps)
+
+    with closing(_at_once(embed, calls, min(n_workers, len(calls)))) as embedded:
+        for places, found in zip(calls, embedded, strict=True):
+            results.update(zip(places, found, strict=True))
+            advance(len(places))
     return [results[i] for i in range(len(clips))]
+
+
+def _at_once(call: Callable[[Given], Result], arguments: Sequence[Given], n_workers: int) -> Generator[Result]:
+    """Results of calls in their order; several run at a time and share torch's threads."""
+    if n_workers < 2:
+        yield from map(call, arguments)
+        return
+    n_threads = torch.get_num_threads()
+    share = n_threads // n_workers
+    try:
+        with ThreadPoolExecutor(n_workers, "hear_byols-embedder", torch.set_num_threads, (share,)) as workers:
+            yield from workers.map(call, arguments)
+    finally:
+        torch.set_num_threads(n_threads)  # what a worker sets is also the setting of threads to come
 
 
 def _embed_equal(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
