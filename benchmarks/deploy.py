@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -125,7 +126,10 @@ def streaming_case(model: EmbeddingModel, chunk_ms: float, seconds: float) -> di
 
 
 def folder(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row a model: files a second, and the time beside that of loading, decoding, embedding and writing apart."""
+    """A row a model: files a second, and the time beside that of loading, decoding, embedding and writing apart.
+
+    On all cores too, where several clips are embedded at once, and beside that the model's own use of the cores.
+    """
     from hear_byols.extraction.extract import embed_to_folder
 
     rows: list[dict[str, Any]] = []
@@ -144,8 +148,28 @@ def folder(args: argparse.Namespace) -> list[dict[str, Any]]:
             row = {"model": name, "files": args.files, "audio (s)": f"{lengths.sum() / RATE:.0f}"}
             row["files a second"] = f"{args.files / seconds:.1f}"
             row |= {part: f"{taken / seconds:.2f}" for part, taken in parts.items()}
-            rows.append(row | {"sum": f"{sum(parts.values()) / seconds:.2f}"})
+            row["sum"] = f"{sum(parts.values()) / seconds:.2f}"
+            torch.set_num_threads(os.cpu_count() or 1)
+            alone = wall(partial(embed_one_by_one, name, sorted(corpus.iterdir())))
+            together = wall(partial(embed_to_folder, [corpus], Path(place, f"all {name}"), model=name, device="cpu"))
+            torch.set_num_threads(1)
+            row["files a second, all cores"] = f"{args.files / together:.1f}"
+            rows.append(row | {"a clip at a time, all cores": f"{args.files / alone:.1f}"})
     return rows
+
+
+def embed_one_by_one(name: str, files: list[Path]) -> None:
+    """What a user's loop does."""
+    model = hear_byols.load_model(name)
+    for file in files:
+        model.scene_embeddings(torch.from_numpy(hear_byols.load_audio(file, model.sample_rate))[None])
+
+
+def wall(call: Callable[[], object]) -> float:
+    """Time that a user waits for a call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def folder_parts(name: str, files: list[Path], place: Path) -> dict[str, float]:

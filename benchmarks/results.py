@@ -66,7 +66,7 @@ RESULTS = (
         "studies",
         "Runs of the CNN over 38,400 crops that differ in one setting from the shipped one's: means over the "
         "validation splits. The standard error of a mean is 0.9.",
-        "python benchmarks/studies.py --data clean/*.tar --tasks tasks --output studies",
+        "python benchmarks/studies.py --data clean/*.tar --other other/*.tar --tasks tasks --output studies",
         drop=TASKS,
     ),
     Result(
@@ -151,8 +151,9 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
     Result(
         "",
         "folder",
-        "Scenes of files of 1 to 10 s by `embed`, processor time, and what its parts take apart, of that.",
-        "python benchmarks/deploy.py folder --files 100",
+        "Scenes of 1,000 files of 1 to 10 s by `embed`: on one core, and what its parts take apart, of that; on two, "
+        "and what a loop over the files takes there.",
+        "python benchmarks/deploy.py folder --files 1000 --models cnn_hybrid cvt_hybrid yamnet",
         drop=("files", "audio (s)", "loading"),
     ),
     Result(

@@ -1,8 +1,8 @@
 """From audio files to embedding files.
 
 Files are decoded ahead in threads and embedded in groups; clips of equal length in a group share calls of the model,
-several of which run at a time on a CPU. While a group is embedded, the one before it is written and the next ones are decoded, so that a folder takes as long as
-the slowest of the three.
+several of which run at a time on a CPU. While a group is embedded, the one before it is written and the next ones are
+decoded, so that a folder takes as long as the slowest of the three.
 """
 
 from __future__ import annotations
