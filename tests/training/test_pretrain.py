@@ -254,8 +254,9 @@ def test_lines_of_a_sitting_that_was_not_saved_are_written_once(pool, tmp_path):
     assert read_log(tmp_path / "log.csv")[3]["loss"] < 9
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(pool, tmp_path):
-    trainer = make_trainer(pool, save_minutes=0.0)
+@pytest.mark.parametrize(("log_steps", "clip_norm"), [(1, 0.0), (2, 5.0)])  # in the second, gradients are NaN too
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(pool, tmp_path, log_steps, clip_norm):
+    trainer = make_trainer(pool, save_minutes=0.0, log_steps=log_steps, clip_norm=clip_norm)
     step = trainer.step
 
     def poisoned():
@@ -266,9 +267,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(pool, tmp_pa
         return values
 
     trainer.step = poisoned
-    with pytest.raises(TrainingError, match=r"not finite before step 3.*step-000000002\.pt"):
+    with pytest.raises(TrainingError, match=rf"not finite before step {2 + log_steps}.*step-000000002\.pt"):
         train(trainer, tmp_path, ignore)
-    assert [line["step"] for line in read_log(tmp_path / "log.csv")] == [1, 2]
+    assert [line["step"] for line in read_log(tmp_path / "log.csv")] == [1, 2][log_steps - 1 :]
 
 
 def test_collapsed_embeddings_stop_the_run(pool, tmp_path):
