@@ -182,7 +182,8 @@ class Slow:
         return []
 
 
-def test_a_group_is_written_while_the_next_is_embedded(tmp_path, monkeypatch):
+def test_a_group_is_written_while_the_next_is_embedded(tmp_path, monkeypatch, one_thread):
+    """With one thread a group is one call of the model; with more it is several."""
     files = []
     for i in range(6):
         soundfile.write(tmp_path / f"{i}.wav", sounds(1, 4000, i)[0].numpy(), 16000)
