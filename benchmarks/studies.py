@@ -40,7 +40,7 @@ OTHER = "as shipped, with audio under other licences"
 
 def train(name: str, settings: dict, data: list[str], output: Path, workers: int) -> Path:
     """The encoder of one run, trained unless it is there; lessons are kept by the audio that they are made of."""
-    config = make_config("cnn_hybrid", **{"steps": STEPS, "restarts": (), "feature_crops": 32 * 512, **settings})
+    config = make_config("cnn_hybrid", **{"steps": STEPS, "seed": 42, "feature_crops": 32 * 512, **settings})
     folder = output / name.replace(" ", "_")
     finished = folder / "finished"
     if not finished.exists():

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "5.0.0"
+__version__ = "5.1.0"
 
 _HOMES = {
     "load_model": "hear",

@@ -11,7 +11,7 @@ import sys
 
 from hear_byols.cli.options import add_command
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.presets import PRESETS, make_config
+from hear_byols.training.presets import PRESETS, make_runs
 from hear_byols.training.settings import parse_settings, read_settings
 
 # What is set by hand now and then; everything else is a matter for presets and files.
@@ -76,23 +76,21 @@ def run(args: argparse.Namespace) -> int:
     for setting in args.set:
         settings |= parse_settings(setting, "--set")
     settings |= given
-    config = make_config(args.preset, **settings)
+    runs = make_runs(args.preset, args.output, **settings)
     import torch
 
     from hear_byols._util.memory import keep_freed_memory
-    from hear_byols.training.run import Hardware, pretrain
+    from hear_byols.training.run import Hardware, pretrain_runs
 
     keep_freed_memory()
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    checkpoint = pretrain(
-        config,
+    checkpoint = pretrain_runs(
+        runs,
         args.data,
-        args.output,
         cache=args.cache,
         hardware=Hardware(args.device, args.devices, args.nodes, args.workers),
-        preset=args.preset,
         max_minutes=args.max_minutes,
         tensorboard=args.tensorboard,
         progress=not args.quiet,

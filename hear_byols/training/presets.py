@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from hear_byols.errors import OptionError
@@ -22,11 +24,28 @@ class Preset:
         source: where it stands in the paper, or which file it makes.
         data: the audio behind it; that of a run is whatever ``--data`` names.
         settings: of :class:`~hear_byols.training.config.PretrainConfig`, where they differ from its defaults.
+        first: the preset whose encoder it begins with; empty: none.
     """
 
     source: str
     data: str = "AudioSet speech, 2190 h"
     settings: dict[str, Any] = field(default_factory=dict)
+    first: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the runs of a preset, which follow one another.
+
+    Args:
+        preset: its name.
+        folder: of the run.
+        config: its settings.
+    """
+
+    preset: str
+    folder: Path
+    config: PretrainConfig
 
 
 def _ratio(text: str) -> dict[str, float]:
@@ -75,8 +94,10 @@ _TAUGHT = {
     "layers": "heads",
     "half": True,
 }
-# On a CPU, with lessons on disk, in several schedules; on a GPU, with lessons made in the step, in one.
-_CPU = {"feature_crops": 294_912, "batch_size": 128, "learning_rate": 1e-3, "steps": 14_000, "restarts": (4000, 11_000)}
+# On a CPU, with lessons on disk: first of the features themselves. On a GPU, with lessons made in the step.
+_CPU = {"feature_crops": 98_304, "batch_size": 128, "learning_rate": 1e-3, "steps": 3000, "seed": 43}
+_CPU_FIRST = {**_CPU, "feature_crops": 196_608, "steps": 11_000, "restarts": (4000,), "seed": 42}
+_CPU_FIRST |= {"teacher_components": 0, "equalizer": 0.0}
 _GPU = {"feature_crops": 0, "replays": 2, "batch_size": 512, "learning_rate": 1.5e-3, "steps": 8340}
 # BYOL-S for short runs: gentler views and heads, wide layers at a lower rate.
 _SELF_SUPERVISED = {
@@ -99,11 +120,14 @@ _SELF_SUPERVISED = {
 
 
 def _shipped() -> dict[str, Preset]:
-    rows = {}
+    data = "openly licensed audio"
+    first = Preset("first run of cnn_hybrid", data, {"encoder": "cnn", **_TAUGHT, **_CPU_FIRST})
+    rows = {"cnn_hybrid_first": first}
     for encoder, machine in (("cnn", _CPU), ("cvt", _GPU)):
         for kind, settings in (("hybrid", {**_TAUGHT, **machine}), ("byols", _SELF_SUPERVISED)):
             name = f"{encoder}_{kind}"
-            rows[name] = Preset(f"the shipped {name}", "openly licensed audio", {"encoder": encoder, **settings})
+            first = f"{name}_first" if f"{name}_first" in rows else ""
+            rows[name] = Preset(f"the shipped {name}", data, {"encoder": encoder, **settings}, first)
     return rows
 
 
@@ -126,3 +150,23 @@ def make_config(preset: str = "", **overrides: Any) -> PretrainConfig:
     if unknown:
         raise OptionError(f"no such setting: {', '.join(sorted(unknown))}")
     return PretrainConfig(**{**(PRESETS[preset].settings if preset else {}), **overrides})
+
+
+def make_runs(preset: str, output: str | os.PathLike[str], **overrides: Any) -> list[Run]:
+    """The runs that a preset stands for: one, or one that goes on from the encoder of another in ``output/first``.
+
+    Args:
+        preset: as of :func:`make_config`.
+        output: folder of the last run.
+        **overrides: settings of all of them; with ``init`` there is no first one.
+
+    Raises:
+        OptionError: as of :func:`make_config`.
+    """
+    config = make_config(preset, **overrides)
+    first = PRESETS[preset].first if preset and not config.init else ""
+    if not first:
+        return [Run(preset, Path(output), config)]
+    folder = Path(output) / "first"
+    last = replace(config, init=str(folder / "encoder.pth"))
+    return [Run(first, folder, make_config(first, **overrides)), Run(preset, Path(output), last)]

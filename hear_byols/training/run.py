@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, 
 from hear_byols.training.loop import train
 from hear_byols.training.metrics import Row
 from hear_byols.training.pool import AudioPool
+from hear_byols.training.presets import Run
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.settings import write_settings
 from hear_byols.training.targets import extract_features, feature_positions
@@ -94,23 +96,68 @@ def pretrain(
         TrainingError: the run failed; its last good state is kept.
         MissingDependencyError: lightning, tensorboard, matplotlib or the extractor is not installed.
     """
-    hardware, output = hardware or Hardware(), Path(output)
-    cache, checkpoint = Path(cache or output / "cache"), output / "encoder.pth"
+    runs = [Run(preset, Path(output), config)]
+    return pretrain_runs(runs, data, cache, hardware, max_minutes, tensorboard, progress)
+
+
+def pretrain_runs(
+    runs: Sequence[Run],
+    data: Iterable[str | os.PathLike[str]],
+    cache: str | os.PathLike[str] | None = None,
+    hardware: Hardware | None = None,
+    max_minutes: float = math.inf,
+    tensorboard: bool = True,
+    progress: bool = False,
+) -> Path:
+    """Train, or continue, runs that follow one another, as of :func:`hear_byols.training.presets.make_runs`.
+
+    Args:
+        runs: at least one.
+        data: of all of them.
+        cache: of all of them; by default ``cache`` in the folder of the last.
+        hardware: as of :func:`pretrain`, and so are the others.
+        max_minutes: of all of them; what is left of it is the next one's.
+        tensorboard: see :func:`pretrain`.
+        progress: see :func:`pretrain`.
+
+    Returns:
+        The checkpoint of the last run that began.
+
+    Raises:
+        HearByolsError: as :func:`pretrain`.
+    """
+    hardware, cache = hardware or Hardware(), Path(cache or runs[-1].folder / "cache")
+    data, end = list(data), time.monotonic() + 60 * max_minutes
+    checkpoint = runs[0].folder / "encoder.pth"
+    for run in runs:
+        checkpoint = run.folder / "encoder.pth"
+        left = max(0.0, end - time.monotonic()) / 60
+        if not _pretrain(run, data, cache, hardware, left, tensorboard, progress):
+            break
+    return checkpoint
+
+
+def _pretrain(
+    run: Run, data: list, cache: Path, hardware: Hardware, max_minutes: float, tensorboard: bool, progress: bool
+) -> bool:
+    """Train one run; returns whether it is at its end."""
+    config, output = run.config, run.folder
     with _alone(output), process_group():
         if _is_first():
             write_settings(config, output / "run.toml")
         pool = load_pool(data, cache, workers=hardware.workers)
 
         def export(trainer: Trainer, row: Row) -> None:
-            export_encoder(trainer, checkpoint, describe(trainer, row, pool, output.resolve().name, preset))
+            about = describe(trainer, row, pool, output.resolve().name, run.preset)
+            export_encoder(trainer, output / "encoder.pth", about)
 
-        def run() -> None:  # a frame of its own, which is cleared with all it holds before the processes part
+        def sitting() -> bool:  # a frame of its own, which is cleared with all it holds before the processes part
             with ExitStack() as closing:
                 trainer = _trainer(config, pool, cache, hardware, progress, closing)
                 train(trainer, output, export, max_minutes, tensorboard, progress)
+                return trainer.n_steps >= trainer.total_steps
 
-        run()
-    return checkpoint
+        return sitting()
 
 
 @contextmanager

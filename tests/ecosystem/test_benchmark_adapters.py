@@ -11,7 +11,6 @@ import soundfile
 import torch
 
 import hear_byols
-from hear_byols.ecosystem import xares
 from hear_byols.ecosystem.xares import HearByolsEncoder
 from hear_byols.errors import InputError
 
@@ -23,19 +22,6 @@ def pitch(frequency: float, seed: int) -> np.ndarray:
     """A second at 8 kHz, with a little noise."""
     noise = np.random.default_rng(seed).normal(size=8000)
     return 0.3 * np.sin(2 * np.pi * frequency * np.arange(8000) / 8000) + 0.01 * noise
-
-
-def test_xares_accepts_the_encoder():
-    checker = pytest.importorskip("xares.audio_encoder_checker")
-    encoder = HearByolsEncoder(MODEL, hop_ms=200)
-    assert checker.check_audio_encoder(encoder)
-
-
-def test_xares_finds_the_encoder_in_a_file_of_one_line(tmp_path, monkeypatch):
-    utils = pytest.importorskip("xares.utils")
-    (tmp_path / "our_encoder.py").write_text(xares.__doc__.split("::")[1].strip())
-    monkeypatch.syspath_prepend(tmp_path)
-    assert utils.attr_from_py_path("our_encoder.py", endswith="Encoder") is HearByolsEncoder
 
 
 def test_xares_runs_a_whole_task(tmp_path, monkeypatch):

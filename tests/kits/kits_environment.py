@@ -1,8 +1,9 @@
-"""An environment of its own for the real HEAR kits, with this package installed in it by ``pip install``.
+"""An environment of its own for the real HEAR kits and X-ARES, with this package installed in it by ``pip install``.
 
 The kits date from 2021: their own pins cannot be installed any more, so they come without dependencies and with those
-packages that they import. The environment is kept between runs under the user's cache (``HEAR_BYOLS_KITS_ENV`` names
-another folder; CI starts from nothing), but the package is installed anew in every run.
+packages that they import. X-ARES comes likewise, since the torchaudio that it asks for fits another torch. The
+environment is kept between runs under the user's cache (``HEAR_BYOLS_KITS_ENV`` names another folder; CI starts from
+nothing), but the package is installed anew in every run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 from checkout import plain_environment, run
 
-KITS = ("heareval==2021.1.3", "hearvalidator==2021.0.2")
+KITS = ("heareval==2021.1.3", "hearvalidator==2021.0.2", "xares==0.1.3")
 # What the kits import. Lightning 1 needs pkg_resources, which setuptools 81 dropped.
 IMPORTS = (
     "torch==2.13.0",
@@ -30,6 +31,7 @@ IMPORTS = (
     "click",
     "dcase_util",
     "intervaltree",
+    "loguru",
     "more-itertools",
     "pandas",
     "python-slugify",

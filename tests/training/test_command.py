@@ -130,7 +130,7 @@ def test_folders_that_cannot_be_are_one_error(audio, tmp_path, capsys):
 
 # The ratios and the other window lengths differ from one of these in numbers only, which test_config.py checks.
 KINDS = ("byol_s", "byol_s_500ms", "byol_s_resnetish34", "byol_s_clstm", "hybrid_cvt")
-SHIPPED = ("cnn_hybrid", "cnn_byols", "cvt_hybrid", "cvt_byols")
+SHIPPED = ("cnn_hybrid_first", "cnn_byols", "cvt_hybrid", "cvt_byols")
 
 
 @pytest.mark.parametrize("preset", [*KINDS, *SHIPPED])
@@ -146,6 +146,32 @@ def test_every_kind_of_preset_trains_two_steps(preset, audio, bands, tmp_path):
     assert main(["pretrain", "--preset", preset, *paths, *targets, *small, *quick]) == 0
     assert [line["step"] for line in read_log(output / "log.csv")] == [1, 2]
     assert hear_byols.load_model(output / "encoder.pth").provenance["training"]["preset"] == preset
+
+
+def test_a_preset_of_two_runs_trains_one_after_the_other(audio, bands, tmp_path):
+    small = ["--batch-size=2", "--feature-crops=8", "--set", "head_hidden=8", "log_steps=1", 'layers="last"']
+    small += ["part_weight=0", "teacher_components=0", "equalizer=0", "--device=cpu", "--threads=1", "--quiet"]
+    output = tmp_path / "run"
+    command = ["pretrain", "--preset=cnn_hybrid", f"--data={audio}", f"--output={output}", f"--targets={bands}", *small]
+    assert main([*command, "--steps=2", "--max-minutes=0"]) == 0
+    assert len(read_log(output / "first" / "log.csv")) == 1
+    assert not (output / "encoder.pth").exists()  # the time is up before the second
+    for _ in range(2):
+        assert main([*command, "--steps=2"]) == 0
+        assert [len(read_log(folder / "log.csv")) for folder in (output / "first", output)] == [2, 2]
+    first, last = (hear_byols.load_model(folder / "encoder.pth") for folder in (output / "first", output))
+    told = [model.provenance["training"] for model in (first, last)]
+    assert [training["preset"] for training in told] == ["cnn_hybrid_first", "cnn_hybrid"]
+    assert [training["settings"]["seed"] for training in told] == [42, 43]
+    assert main([*command, "--steps=0", "--learning-rate=0"]) == 2  # another run is in the folder
+    still = tmp_path / "still"
+    command = [option.replace(str(output), str(still)) for option in command]
+    assert main([*command, "--steps=1", f"--init={output / 'first' / 'encoder.pth'}", "--learning-rate=0"]) == 0
+    assert not (still / "first").exists()
+    begun = hear_byols.load_model(still / "encoder.pth").encoder.state_dict()
+    assert all(
+        torch.equal(value, begun[name]) for name, value in first.encoder.state_dict().items() if "weight" in name
+    )
 
 
 def test_hybrid_is_supervised_by_opensmile(audio, tmp_path):
