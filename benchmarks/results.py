@@ -60,6 +60,8 @@ RESULTS = (
         "",
         "curve",
         "Over the training: means over the validation splits of the same tasks, audio in 16 bits; standard error 0.9.",
+        keep=lambda row: row["learning rate"] == "0",
+        drop=("learning rate",),
     ),
     Result(
         "",
@@ -128,11 +130,11 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "Speed",
         "speed",
         "One thread. The original's way: `benchmarks/reference.py` on the same weights, one clip at a time, a "
-        "spectrogram for each window. Share of limit: operations over the machine's rate of matrix products. Growth: "
-        "the power of the length that the time grows with. YAMNet's windows of 0.96 s lie side by side.",
+        "spectrogram for each window. Share of limit: operations over the machine's rate of matrix products. YAMNet's "
+        "windows of 0.96 s lie side by side.",
         "python benchmarks/speed.py",
         lambda row: row["model"] in ("CNN", "CvT") or row["clip (s)"] == "8",
-        ("original's peak GB", "original's growth"),
+        ("original's peak GB", "growth", "original's growth"),
     ),
     Result(
         "",
@@ -151,20 +153,10 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
     Result(
         "",
         "folder",
-        "Scenes of 1,000 files of 1 to 10 s by `embed`: on one core, and what its parts take apart, of that; on two, "
-        "and what a loop over the files takes there.",
+        "Scenes of 1,000 files of 1 to 10 s by `embed`: on one core, and the share of embedding in that; on two, and "
+        "what a loop over the files takes there.",
         "python benchmarks/deploy.py folder --files 1000 --models cnn_hybrid cvt_hybrid yamnet",
-        drop=("files", "audio (s)", "loading"),
-    ),
-    Result(
-        "",
-        "operators",
-        "Where a CvT's timestamps spend processor time. All at the rate of matrix products they would be 1.5 times as "
-        "fast; by the table above, ratio / share, 2.4 times the original's way. Windows could share the first stage's "
-        "token embedding, queries, keys and values.",
-        "python benchmarks/operators.py",
-        lambda row: row["work"] not in ("copies and layout", "spectrograms"),
-        ("model",),
+        drop=("files", "audio (s)", "loading", "decoding", "writing", "sum"),
     ),
     Result(
         "ONNX",
