@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -23,20 +25,6 @@ from hear_byols.evaluation.report import write_report
 from hear_byols.evaluation.run import MissingResult, Outcome, Plan
 from hear_byols.evaluation.scores import EVENT_SCORES, SCENE_SCORES
 from hear_byols.evaluation.tables import _rows, cell, make_tables, published
-
-
-@pytest.fixture
-def task(tmp_path):
-    return scene_task(tmp_path / "tasks", n=4)
-
-
-@pytest.fixture
-def broken(tmp_path, monkeypatch):
-    (tmp_path / "broken_module.py").write_text(
-        "from hear_byols.evaluation.adapters.logmel import *\ndef load_model():\n    raise MemoryError('too big')\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    return "broken_module"
 
 
 def evaluate(tmp_path, *models, **options):
@@ -54,39 +42,83 @@ def by_model_and_probe(tmp_path):
     return {(row["model"], row["probe"].split()[0]): row for row in scores(tmp_path)}
 
 
-def test_one_command_from_tasks_to_report(task, tmp_path, broken, capsys, monkeypatch):
-    """Both probes, a concatenation, a model that crashes, a bad task, and second runs that compute what is new."""
-    bad = scene_task(tmp_path / "other", n=1).rename(tmp_path / "tasks/bad-v1")
+BROKEN = """
+from hear_byols.evaluation.adapters.logmel import *
+
+def load_model():
+    raise MemoryError("too big")
+"""
+MODELS = ("stats=logmel", 'both=logmel+logmel{"frame_ms": 500}')
+OPTIONS = {"probe": "both", "seeds": 2, "grid_points": 1, "max_epochs": 6}
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """A folder after a run with a model that crashes and a task in bad order, and what was said of them."""
+    home, said = tmp_path_factory.mktemp("run"), io.StringIO()
+    scene_task(home / "tasks")
+    bad = scene_task(home / "other", n=1).rename(home / "tasks/bad-v1")
     (bad / "labelvocabulary.csv").unlink()
-    models = ("stats=logmel", 'both=logmel+logmel{"frame_ms": 500}')
-    options = {"probe": "both", "seeds": 2, "grid_points": 1, "max_epochs": 6}
-    assert evaluate(tmp_path, *models, broken, **options) == 1
-    error = capsys.readouterr().err
-    assert "hear-byols: not evaluated: broken_module on tones-v1-test: MemoryError: too big" in error
-    assert re.search("not evaluated: bad-v1: .*labelvocabulary.csv is missing", error)
-    assert "| all | bad-v1 |" in (tmp_path / "out/report.md").read_text()
-    rows = by_model_and_probe(tmp_path)
+    (home / "broken_module.py").write_text(BROKEN)
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(said):
+        patch.syspath_prepend(home)
+        assert evaluate(home, *MODELS, "broken_module", **OPTIONS) == 1
+    return home, said.getvalue()
+
+
+@pytest.fixture
+def later(first_run, tmp_path, monkeypatch):
+    """A copy of that folder without the bad task, where nothing is embedded any more."""
+    shutil.copytree(first_run[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "tasks/bad-v1")
+    monkeypatch.setattr(running, "embed_apart", None)
+    return tmp_path
+
+
+def test_one_command_from_tasks_to_report(first_run):
+    """Both probes and a concatenation; what fails is told and the others go on."""
+    home, said = first_run
+    assert "hear-byols: not evaluated: broken_module on tones-v1-test: MemoryError: too big" in said
+    assert re.search("not evaluated: bad-v1: .*labelvocabulary.csv is missing", said)
+    assert "| all | bad-v1 |" in (home / "out/report.md").read_text()
+    rows = by_model_and_probe(home)
     assert {row["task"] for row in rows.values()} == {"tones-v1-test"}
     assert set(rows) == {(model, probe) for model in ("stats", "both") for probe in ("linear", "predictor")}
     assert float(rows["stats", "linear"]["mean"]) > 0.9
     assert (rows["stats", "linear"]["size"], rows["both", "linear"]["size"]) == ("256", "512")
     assert (rows["stats", "predictor"]["n_seeds"], rows["stats", "linear"]["n_seeds"]) == ("2", "1")
     assert all(0.5 < float(rows["stats", probe]["validation"]) <= 1 for probe in ("linear", "predictor"))
-    records = [json.loads(path.read_text()) for path in (tmp_path / "out/results").iterdir()]
+    records = [json.loads(path.read_text()) for path in (home / "out/results").iterdir()]
     standardized = {(each["size"], each["settings"]["standardized"]) for each in records if each["probe"] == "mlp"}
     assert standardized == {(256, False), (512, True)}
 
-    shutil.rmtree(bad)
-    monkeypatch.setattr(running, "embed_apart", None)
-    with monkeypatch.context() as patch:
-        patch.setattr(running, "probe_linear", None)
-        patch.setattr(running, "probe_mlp", None)
-        assert evaluate(tmp_path, *models, **options) == 0
-    assert by_model_and_probe(tmp_path) == rows
-    wrong = {name: ["mid"] for name in json.loads((task / "test.json").read_text())}
-    (task / "test.json").write_text(json.dumps(wrong))  # scored anew with the embeddings that there are
-    assert evaluate(tmp_path, models[0]) == 0
-    assert float(by_model_and_probe(tmp_path)["stats", "linear"]["mean"]) < float(rows["stats", "linear"]["mean"])
+
+def test_a_second_run_computes_nothing(later, monkeypatch):
+    before = scores(later)
+    monkeypatch.setattr(running, "probe_linear", None)
+    monkeypatch.setattr(running, "probe_mlp", None)
+    assert evaluate(later, *MODELS, **OPTIONS) == 0
+    assert scores(later) == before
+
+
+def test_new_labels_are_scored_anew_with_the_embeddings_there_are(later):
+    before = by_model_and_probe(later)["stats", "linear"]["mean"]
+    path = later / "tasks/tones-v1-test/test.json"
+    path.write_text(json.dumps({name: ["mid"] for name in json.loads(path.read_text())}))
+    assert evaluate(later, "stats=logmel") == 0
+    assert float(by_model_and_probe(later)["stats", "linear"]["mean"]) < float(before)
+
+
+def test_a_disk_that_fills_leaves_no_half_result(later, monkeypatch, capsys):
+    def fill(path, text, **_):
+        path.write_bytes(text.encode()[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = sorted((later / "out/results").iterdir())
+    monkeypatch.setattr(Path, "write_text", fill)
+    assert evaluate(later, "logmel", probe="mlp", grid_points=1, max_epochs=3) == 2
+    assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
+    assert sorted((later / "out/results").iterdir()) == before
 
 
 def test_synthesized_notes_are_scored_by_both_libraries(tmp_path):
@@ -100,17 +132,6 @@ def test_synthesized_notes_are_scored_by_both_libraries(tmp_path):
     header = next(line for line in (tmp_path / "out/report.md").read_text().splitlines() if "size" in line)
     assert all(name in header for name in shown)
     assert "precision" not in header
-
-
-def test_a_disk_that_fills_leaves_no_half_result(task, tmp_path, monkeypatch, capsys):
-    def fill(path, text, **_):
-        path.write_bytes(text.encode()[:10])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "write_text", fill)
-    assert evaluate(tmp_path, "logmel", probe="linear") == 2
-    assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
-    assert not list((tmp_path / "out/results").iterdir())
 
 
 def test_plans_out_of_range_are_refused():
@@ -198,9 +219,9 @@ def test_the_report_is_whole_and_needs_nothing_from_elsewhere(tmp_path):
     assert "No scores" in write_report(Outcome(), tmp_path)
 
 
-def test_without_the_extra_one_line_says_what_to_install(task, tmp_path):
+def test_without_the_extra_one_line_says_what_to_install(tmp_path):
     program = "import runpy, sys; sys.modules['sklearn'] = None; runpy.run_module('hear_byols', run_name='__main__')"
-    command = [sys.executable, "-c", program, "evaluate", "-m", "logmel", "-t", task, "-o", tmp_path / "out"]
+    command = [sys.executable, "-c", program, "evaluate", "-m", "logmel", "-t", tmp_path, "-o", tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -19,7 +19,7 @@ from hear_byols.evaluation.store import Embeddings
 from hear_byols.evaluation.tasks import read_task
 
 SHARED = Path(__file__).parents[3] / "shared"
-SMALL = Search(grid_points=8, max_epochs=60, hidden_size=32)
+SMALL = Search(grid_points=2, max_epochs=60, hidden_size=32)
 
 
 def noisy(task, size=6, noise=0.4, scale=1.0, seed=0):
