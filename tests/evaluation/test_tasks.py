@@ -50,28 +50,31 @@ def test_folds_rotate_as_in_the_kit(tmp_path):
     assert last == DataSplit(("fold01", "fold02"), ("fold00",), ("fold03",))
 
 
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        (lambda t: (t / "task_metadata.json").unlink(), "no task_metadata.json"),
-        (lambda t: (t / "task_metadata.json").write_text("{"), "cannot be read as JSON"),
-        (lambda t: edit(t / "task_metadata.json", split_mode="random"), "split_mode must be one of"),
-        (lambda t: edit(t / "task_metadata.json", splits=["train", "test"]), "needs the splits train, valid and test"),
-        (lambda t: edit(t / "task_metadata.json", sample_duration="5 s"), "sample_duration must be"),
-        (lambda t: edit(t / "task_metadata.json", evaluation=[]), "evaluation must be a list"),
-        (lambda t: (t / "valid.json").unlink(), "valid.json is missing"),
-        (lambda t: edit(t / "valid.json", **{"../x.wav": ["low"]}), "is not the name of a file"),
-        (lambda t: edit(t / "valid.json", **{"x.wav": "low"}), "must have a list of labels"),
-        (lambda t: (t / "labelvocabulary.csv").write_text("idx,label\n0,low\n2,high\n"), "every number from 0 to 1"),
-        (lambda t: (t / "labelvocabulary.csv").write_text("label\nlow\n"), "the columns idx"),
-        (lambda t: (t / "labelvocabulary.csv").write_text("idx,label\n0,low\n1,low\n"), "every label must occur once"),
-    ],
-)
-def test_a_malformed_folder_is_refused_by_name(task, fault, says):
-    fault(task)
-    with pytest.raises(TaskError, match=says):
-        read_task(task)
-    assert [finding.kind for finding in check_task(task)] == ["format"]
+def test_a_malformed_folder_is_refused_by_name(tmp_path):
+    def vocabulary(content):
+        return lambda t: (t / "labelvocabulary.csv").write_text(content)
+
+    for number, (fault, says) in enumerate(
+        [
+            (lambda t: (t / "task_metadata.json").unlink(), "no task_metadata.json"),
+            (lambda t: (t / "task_metadata.json").write_text("{"), "cannot be read as JSON"),
+            (lambda t: edit(t / "task_metadata.json", split_mode="random"), "split_mode must be one of"),
+            (lambda t: edit(t / "task_metadata.json", splits=["train", "test"]), "the splits train, valid and test"),
+            (lambda t: edit(t / "task_metadata.json", sample_duration="5 s"), "sample_duration must be"),
+            (lambda t: edit(t / "task_metadata.json", evaluation=[]), "evaluation must be a list"),
+            (lambda t: (t / "valid.json").unlink(), "valid.json is missing"),
+            (lambda t: edit(t / "valid.json", **{"../x.wav": ["low"]}), "is not the name of a file"),
+            (lambda t: edit(t / "valid.json", **{"x.wav": "low"}), "must have a list of labels"),
+            (vocabulary("idx,label\n0,low\n2,high\n"), "every number from 0 to 1"),
+            (vocabulary("label\nlow\n"), "the columns idx"),
+            (vocabulary("idx,label\n0,low\n1,low\n"), "every label must occur once"),
+        ]
+    ):
+        folder = write_task(tmp_path / str(number), {split: {} for split in SPLITS}, ["low", "high"])
+        fault(folder)
+        with pytest.raises(TaskError, match=says):
+            read_task(folder)
+        assert [finding.kind for finding in check_task(folder)] == ["format"]
 
 
 def kinds(folder: Path) -> list[str]:
