@@ -14,7 +14,7 @@ from extraction import noise
 from hear_byols import load_model
 from hear_byols.analysis.figures import save_figure
 from hear_byols.analysis.look import band_ticks, draw_view, envelope, thin
-from hear_byols.analysis.view import MAX_WINDOWS, change_curve, choose_framing, view_of
+from hear_byols.analysis.view import MAX_WINDOWS, choose_framing, view_of
 from hear_byols.cli.main import main
 from hear_byols.config import FrontendConfig
 from hear_byols.errors import OptionError
@@ -41,10 +41,11 @@ def view(model):
     return view_of(model, two_sounds(), "two.wav")
 
 
-def test_change_peaks_where_the_sound_changes(view):
+def test_change_compares_windows_that_adjoin_and_peaks_where_the_sound_changes(view):
     assert view.seconds == 2
     assert view.times == pytest.approx(np.arange(81) * 0.025)
     assert view.times[np.nanargmax(view.change)] == pytest.approx(1, abs=0.05)
+    assert view.change[10:71] == pytest.approx([1 - view.similarity[i - 5, i + 5] for i in range(10, 71)])
     assert np.isnan(view.change).tolist() == [True] * 10 + [False] * 61 + [True] * 10
     assert view.inside.tolist() == [False] * 5 + [True] * 71 + [False] * 5
 
@@ -55,14 +56,6 @@ def test_similarity_is_the_cosine_of_the_embeddings(view, model):
         expected = torch.nn.functional.cosine_similarity(vectors[0, i], vectors[0, j], dim=0)
         assert view.similarity[i, j] == pytest.approx(float(expected), abs=1e-5)
     assert np.diag(view.similarity) == pytest.approx(1, abs=1e-5)
-
-
-def test_change_compares_what_adjoins():
-    similarity = np.arange(100, dtype=np.float32).reshape(10, 10)
-    curve = change_curve(similarity, 2)
-    assert curve[4:6] == pytest.approx([1 - similarity[2, 6], 1 - similarity[3, 7]])
-    assert np.isnan(curve).sum() == 8
-    assert np.isnan(change_curve(similarity, 3)).all()
 
 
 def test_framing_by_length_and_as_asked():

@@ -28,14 +28,10 @@ def slow_events(probabilities, times, how, vocabulary):
         if width:
             mirrored = np.concatenate([column[::-1], column, column[::-1]])
             column = [sorted(mirrored[n + i - width // 2 :][:width])[width // 2] for i in range(n)]
-        run = []
-        for i in range(n + 1):
-            if i < n and column[i] > 0.5:
-                run.append(times[i])
-            elif run:
-                if run[-1] - run[0] >= how.min_duration:
-                    events.append(Event(name, run[0], run[-1]))
-                run = []
+        for active, frames in itertools.groupby(range(n), lambda i, column=column: column[i] > 0.5):
+            run = times[list(frames)]
+            if active and run[-1] - run[0] >= how.min_duration:
+                events.append(Event(name, run[0], run[-1]))
     return events
 
 
