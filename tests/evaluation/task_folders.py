@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import soundfile
 
 RATE = 16000
+SPLITS = ("train", "valid", "test")
 
 
 def write_task(folder: Path, splits: dict[str, dict[str, Any]], vocabulary: list[str], **metadata: Any) -> Path:
@@ -34,6 +36,20 @@ def write_task(folder: Path, splits: dict[str, dict[str, Any]], vocabulary: list
     return folder
 
 
+def event(label: str, start: float, end: float) -> dict[str, Any]:
+    """An event as a task's files have it, in ms."""
+    return {"label": label, "start": start, "end": end}
+
+
+def write_event_task(
+    parent: Path, clips: dict[str, list[dict[str, Any]]], vocabulary: Iterable[str] = "xy", **metadata: Any
+) -> Path:
+    """An event task without audio, with clips of these events in every split, ``<split>_<name>``."""
+    splits = {split: {f"{split}_{name}": events for name, events in clips.items()} for split in SPLITS}
+    kinds = {"embedding_type": "event", "prediction_type": "multilabel", "evaluation": ["event_onset_200ms_fms"]}
+    return write_task(parent / "events-v1", splits, list(vocabulary), **{**kinds, **metadata})
+
+
 def write_clip(folder: Path, split: str, name: str, samples: np.ndarray, rate: int = RATE) -> Path:
     """A file of audio in its place."""
     path = folder / str(rate) / split / name
@@ -52,11 +68,12 @@ def tone(hz: float, seconds: float = 0.5, rate: int = RATE, seed: int = 0) -> np
 PITCHES = {"low": 300.0, "mid": 900.0, "high": 2700.0}
 
 
-def scene_task(parent: Path, splits: tuple[str, ...] = ("train", "valid", "test"), n: int = 4, **metadata: Any) -> Path:
+def scene_task(parent: Path, splits: tuple[str, ...] = SPLITS, n: int = 4, rate: int = RATE, **metadata: Any) -> Path:
     """Tones of three pitches, ``n`` clips a pitch and split."""
     names = {split: {f"{split}_{label}{i}.wav": [label] for label in PITCHES for i in range(n)} for split in splits}
     folder = write_task(parent / "tones-v1-test", names, list(PITCHES), **metadata)
     for number, (split, labels) in enumerate(names.items()):
         for i, (name, (label,)) in enumerate(labels.items()):
-            write_clip(folder, split, name, tone(PITCHES[label] * (1 + 0.02 * i), seed=100 * number + i))
+            samples = tone(PITCHES[label] * (1 + 0.02 * i), rate=rate, seed=100 * number + i)
+            write_clip(folder, split, name, samples, rate)
     return folder

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from task_folders import scene_task, tone, write_clip, write_task
+from task_folders import event, scene_task, tone, write_clip, write_event_task
 
-from hear_byols._util.imports import import_hear_module
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, OutputError, TaskError
 from hear_byols.evaluation import embeddings, store
@@ -28,9 +28,6 @@ from hear_byols.evaluation.store import Cost, audio_digest, is_complete, read_em
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import ModelCrashError, embed_apart, known_folder
 
-LOGMEL = ModelSpec("hear_byols.evaluation.adapters.logmel")
-SPLITS = ("train", "valid", "test")
-
 
 @pytest.fixture
 def task(tmp_path):
@@ -38,25 +35,45 @@ def task(tmp_path):
 
 
 @pytest.fixture
-def event_task(tmp_path):
-    splits = {
-        split: {f"{split}{i}.wav": [{"label": "x", "start": 0, "end": 100}] for i in range(2)} for split in SPLITS
-    }
-    folder = write_task(tmp_path / "events-v1", splits, ["x"], embedding_type="event", prediction_type="multilabel")
-    for number, (split, clips) in enumerate(splits.items()):
-        for i, name in enumerate(clips):
-            write_clip(folder, split, name, tone(500, seconds=0.5 + 0.25 * i, seed=10 * number + i))
-    return read_task(folder)
+def cache(tmp_path):
+    return tmp_path / "cache"
 
 
-def test_scene_embeddings_are_those_of_each_clip_alone(task, tmp_path, one_thread):
-    model = logmel.load_model()
-    embed_task(logmel, model, task, tmp_path / "cache", device="cpu")
-    found = read_embeddings(tmp_path / "cache")
+def embed(task, cache, module=logmel):
+    """What the cache holds after a run."""
+    embed_task(module, logmel.load_model(), task, cache, device="cpu")
+    return read_embeddings(cache)
+
+
+def audio_of(task, clip):
+    return torch.from_numpy(load_audio(task.audio_path(clip, 16000)))[None]
+
+
+class Counting:
+    """The log-mel module, counting clips; it fails when asked to."""
+
+    def __init__(self, fails_at=10**9):
+        self.n, self.fails_at = 0, fails_at
+
+    def get_scene_embeddings(self, audio, model):
+        self.n += len(audio)
+        if self.n > self.fails_at:
+            raise RuntimeError("out of luck")
+        return logmel.get_scene_embeddings(audio, model)
+
+
+def test_scene_embeddings_are_those_of_each_clip_alone_and_computed_once(task, cache, monkeypatch, one_thread):
+    monkeypatch.setattr(store, "_PART_SECONDS", 0.0)
+    monkeypatch.setattr(embeddings, "batch_size", lambda *_: 2)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        embed(task, cache, Counting(fails_at=7))
+    assert not is_complete(cache, task)
+    assert len(read_embeddings(cache).vectors) == 6
+    found = embed(task, cache, second := Counting())
+    assert second.n == 12
     assert len(found.vectors) == 18
     for clip in task.all_clips()[::5]:
-        audio = torch.from_numpy(load_audio(task.audio_path(clip, 16000)))
-        expected = logmel.get_scene_embeddings(audio[None], model)[0]
+        expected = logmel.get_scene_embeddings(audio_of(task, clip), logmel.load_model())[0]
         np.testing.assert_allclose(found.vectors[clip.split, clip.name], expected, rtol=1e-4, atol=1e-4)
     assert found.cost.audio_seconds == 9.0
     assert found.cost.seconds > 0
@@ -64,72 +81,48 @@ def test_scene_embeddings_are_those_of_each_clip_alone(task, tmp_path, one_threa
     assert found.cost.device == "cpu, 1 thread"
 
 
-def test_timestamp_embeddings_keep_their_times_whatever_the_length(event_task, tmp_path):
-    model = logmel.load_model()
-    embed_task(logmel, model, event_task, tmp_path / "cache", device="cpu")
-    found = read_embeddings(tmp_path / "cache")
-    for i, clip in enumerate(event_task.all_clips()):
+def test_timestamp_embeddings_keep_their_times_whatever_the_length(tmp_path, cache):
+    events = [event("x", 0, 100)]
+    task = read_task(write_event_task(tmp_path, {"short.wav": events, "long.wav": events}))
+    for seed, clip in enumerate(task.all_clips()):
+        seconds = 0.5 if "short" in clip.name else 0.75
+        write_clip(task.folder, clip.split, clip.name, tone(500, seconds=seconds, seed=seed))
+    found = embed(task, cache)
+    for clip in task.all_clips():
         vectors, times = found.vectors[clip.split, clip.name], found.timestamps[clip.split, clip.name]
-        assert vectors.shape == (11 if i % 2 == 0 else 16, 256)
+        assert vectors.shape == (11 if "short" in clip.name else 16, 256)
         assert times.tolist() == [50.0 * n for n in range(len(vectors))]
-        audio = torch.from_numpy(load_audio(event_task.audio_path(clip, 16000)))
-        expected = logmel.get_timestamp_embeddings(audio[None], model)[0][0]
+        expected = logmel.get_timestamp_embeddings(audio_of(task, clip), logmel.load_model())[0][0]
         np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4)
 
 
-class Counting:
-    """The log-mel module, counting clips; it fails when asked to."""
-
-    def __init__(self, fails_at=10**9, result=None):
-        self.n, self.fails_at, self.result = 0, fails_at, result
-
-    def get_scene_embeddings(self, audio, model):
-        self.n += len(audio)
-        if self.n > self.fails_at:
-            raise RuntimeError("out of luck")
-        return logmel.get_scene_embeddings(audio, model) if self.result is None else self.result(audio)
-
-
-def test_what_was_written_is_not_computed_again(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_PART_SECONDS", 0.0)
-    monkeypatch.setattr(embeddings, "batch_size", lambda *_: 2)
-    with pytest.raises(RuntimeError, match="out of luck"):
-        embed_task(Counting(fails_at=7), logmel.load_model(), task, tmp_path / "cache")
-    assert not is_complete(tmp_path / "cache", task)
-    assert len(read_embeddings(tmp_path / "cache").vectors) == 6
-    second = Counting()
-    embed_task(second, logmel.load_model(), task, tmp_path / "cache")
-    assert second.n == 12
-    assert read_embeddings(tmp_path / "cache").cost.audio_seconds == 9.0
-
-
-def test_a_disk_that_fills_leaves_no_half_part(task, tmp_path, monkeypatch):
+def test_a_disk_that_fills_leaves_no_half_part(task, cache, monkeypatch):
     def fill(path, **content):
         Path(path).write_bytes(bytes(100))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(np, "savez", fill)
     with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)):
-        embed_task(logmel, logmel.load_model(), task, tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("part-*"))
+        embed(task, cache)
+    assert not list(cache.glob("part-*"))
 
 
-def test_a_damaged_part_is_named(task, tmp_path):
-    embed_task(logmel, logmel.load_model(), task, tmp_path / "cache")
-    (part,) = (tmp_path / "cache").glob("part-*.npz")
+def test_a_damaged_part_is_named(task, cache):
+    embed(task, cache)
+    (part,) = cache.glob("part-*.npz")
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(OutputError, match=r"part-00000-\w+.npz cannot be read .* delete it and run again"):
-        read_embeddings(tmp_path / "cache")
+        read_embeddings(cache)
 
 
-def test_embeddings_that_break_the_api_are_refused(task, tmp_path):
+def test_embeddings_that_break_the_api_are_refused(task, cache):
     for result, says in (
-        (lambda audio: torch.zeros(len(audio), 3, 3), "have the shape"),
-        (lambda audio: torch.zeros(1, 3), "have the shape"),
-        (lambda audio: torch.full((len(audio), 3), torch.nan), "train_low0.wav: the model's embedding holds NaN"),
+        (lambda audio, _: torch.zeros(len(audio), 3, 3), "have the shape"),
+        (lambda audio, _: torch.zeros(1, 3), "have the shape"),
+        (lambda audio, _: torch.full((len(audio), 3), torch.nan), "train_low0.wav: the model's embedding holds NaN"),
     ):
         with pytest.raises(InputError, match=says):
-            embed_task(Counting(result=result), logmel.load_model(), task, tmp_path / "cache")
+            embed(task, cache, SimpleNamespace(get_scene_embeddings=result))
 
 
 def test_the_cache_tells_audio_apart_not_its_place_or_labels(task, tmp_path):
@@ -143,53 +136,51 @@ def test_the_cache_tells_audio_apart_not_its_place_or_labels(task, tmp_path):
     assert audio_digest(task, 16000) != before
 
 
-def test_missing_audio_says_what_to_do(task):
+def test_audio_that_is_missing_or_of_another_rate_is_refused(task, cache):
     with pytest.raises(TaskError, match=r"no audio at 48000 Hz.*tasks resample .* --rate 48000"):
         audio_digest(task, 48000)
-    (task.folder / "16000/test/test_low0.wav").unlink()
+    place = task.folder / "16000/test/test_low0.wav"
+    place.unlink()
     with pytest.raises(TaskError, match=r"test_low0.wav is missing; .*tasks check"):
         audio_digest(task, 16000)
-
-
-def test_a_wrong_rate_is_refused(task, tmp_path):
-    write_clip(task.folder, "test", "test_low0.wav", tone(300, rate=8000), rate=8000).replace(
-        task.folder / "16000/test/test_low0.wav"
-    )
+    write_clip(task.folder, "test", place.name, tone(300, rate=8000), rate=8000).replace(place)
     with pytest.raises(InputError, match="has 8000 Hz, its folder's name says 16000 Hz"):
-        embed_task(logmel, logmel.load_model(), task, tmp_path / "cache")
+        embed(task, cache)
 
 
-def test_batches_are_as_large_as_the_kits():
+def test_batches_are_as_large_as_the_kits_and_costs_of_parts_add_up():
     assert [batch_size(seconds, 16000) for seconds in (1, 5, 10, 120, 600)] == [84, 16, 8, 1, 1]
     assert batch_size(5, 48000) == 5
+    assert Cost(1, 10, 200, "cpu") + Cost(2, 10, 100, "cpu") == Cost(3, 10, 200, "cpu")
 
 
-def test_costs_of_parts_add_up():
-    both = Cost(1, 10, 200, "cpu") + Cost(2, 10, 100, "cpu")
-    assert both == Cost(3, 10, 200, "cpu")
-
+# ---- in a process of its own
 
 FRAGILE = """
-import json, os, signal, time
+import os, signal, time
 from pathlib import Path
 from hear_byols.evaluation import embeddings, store
-from hear_byols.evaluation.adapters.logmel import get_timestamp_embeddings, load_model
 from hear_byols.evaluation.adapters import logmel
+from hear_byols.evaluation.adapters.logmel import get_timestamp_embeddings
 
-store._PART_SECONDS = 0.0
-embeddings.batch_size = lambda *_: 2
 calls = []
+
+def load_model():
+    store._PART_SECONDS = 0.0
+    embeddings.batch_size = lambda *_: 2
+    return logmel.load_model()
 
 def get_scene_embeddings(audio, model):
     calls.append(len(audio))
-    ends = os.environ.get("ENDS", "")
-    if len(calls) == 4 and ends == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if len(calls) == 4 and ends == "raises":
-        raise ValueError("no more, please")
-    if len(calls) == 4 and ends == "waits":
-        Path(__file__).with_name("worker.txt").write_text(str(os.getpid()))
-        time.sleep(300)
+    if len(calls) == 4:
+        match os.environ["ENDS"]:
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "raises":
+                raise ValueError("no more, please")
+            case "waits":
+                Path(__file__).with_name("worker.txt").write_text(str(os.getpid()))
+                time.sleep(300)
     with open(Path(__file__).with_name("calls.txt"), "a") as file:
         print(len(audio), file=file)
     return logmel.get_scene_embeddings(audio, model)
@@ -198,11 +189,10 @@ def get_scene_embeddings(audio, model):
 
 @pytest.fixture
 def fragile(tmp_path, monkeypatch):
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "fragile_module.py").write_text(FRAGILE)
-    monkeypatch.syspath_prepend(folder)
-    import_hear_module("hear_byols.evaluation.adapters.logmel")
+    """A model that comes to an end at its fourth batch, as the environment says."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/fragile_module.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
     yield ModelSpec("fragile_module")
     sys.modules.pop("fragile_module", None)  # its file goes with this test's folder
 
@@ -211,20 +201,16 @@ def calls(tmp_path: Path) -> list[int]:
     return [int(line) for line in (tmp_path / "modules/calls.txt").read_text().split()]
 
 
-@pytest.mark.parametrize(
-    ("ends", "says"), [("killed", r"ended by SIGKILL \(out of memory\?\)"), ("raises", "ValueError: no more, please")]
-)
-def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, tmp_path, monkeypatch, ends, says):
-    monkeypatch.setattr(store, "_PART_SECONDS", 60.0)  # the module changes them in this process too
-    monkeypatch.setattr(embeddings, "batch_size", batch_size)
-    monkeypatch.setenv("ENDS", ends)
-    with pytest.raises(ModelCrashError, match=says):
-        embed_apart(fragile, task, tmp_path / "cache", device="cpu")
-    assert known_folder(fragile, task, tmp_path / "cache") is None
-    monkeypatch.setenv("ENDS", "")
-    folder = embed_apart(fragile, task, tmp_path / "cache", device="cpu")
-    assert calls(tmp_path) == [2, 2, 2] + [2] * 6
-    assert known_folder(fragile, task, tmp_path / "cache") == folder
+def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, tmp_path, cache, monkeypatch):
+    for ends, says in (("killed", r"ended by SIGKILL \(out of memory\?\)"), ("raises", "ValueError: no more, please")):
+        monkeypatch.setenv("ENDS", ends)
+        with pytest.raises(ModelCrashError, match=says):
+            embed_apart(fragile, task, cache, device="cpu")
+        assert known_folder(fragile, task, cache) is None
+    monkeypatch.setenv("ENDS", "well")
+    folder = embed_apart(fragile, task, cache, device="cpu")
+    assert calls(tmp_path) == [2, 2, 2] * 3
+    assert known_folder(fragile, task, cache) == folder
     assert len(read_embeddings(folder).vectors) == 18
     assert not list(folder.glob(".*.part*"))
 
@@ -232,7 +218,6 @@ def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, t
 PARENT = """
 import sys
 from pathlib import Path
-from hear_byols._util.imports import import_hear_module
 from hear_byols.evaluation.models import ModelSpec
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import embed_apart
@@ -240,15 +225,13 @@ embed_apart(ModelSpec("fragile_module"), read_task(sys.argv[1]), Path(sys.argv[2
 """
 
 
-@pytest.mark.parametrize("end", [subprocess.Popen.terminate, subprocess.Popen.kill])
-def test_the_process_that_embeds_ends_with_the_one_that_asked(fragile, task, tmp_path, end):
+def test_the_process_that_embeds_ends_with_the_one_that_asked(fragile, task, tmp_path, cache):
     note = tmp_path / "modules/worker.txt"
-    paths = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, "ENDS": "waits", "PYTHONPATH": paths}
-    command = [sys.executable, "-c", PARENT, str(task.folder), str(tmp_path / "cache")]
+    environment = {**os.environ, "ENDS": "waits", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", PARENT, str(task.folder), str(cache)]
     with subprocess.Popen(command, env=environment) as parent:
         wait_for(lambda: note.is_file() and note.read_text())
-        end(parent)
+        parent.kill()
     wait_for(lambda: not is_running(int(note.read_text())))
     assert calls(tmp_path) == [2, 2, 2]
 

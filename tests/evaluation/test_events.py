@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from task_folders import write_task
+from task_folders import event, write_event_task
 
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.events import Postprocessing, events_of_clip, postprocessing_grid
@@ -15,10 +15,8 @@ from hear_byols.evaluation.scorer import EventScorer
 from hear_byols.evaluation.tasks import Event, TaskClip, read_task
 
 
-def event_task(tmp_path, clip_events=(), **params):
-    splits = {split: {f"{split}.wav": list(clip_events)} for split in ("train", "valid", "test")}
-    kinds = {"embedding_type": "event", "prediction_type": "multilabel", "evaluation": ["event_onset_200ms_fms"]}
-    return read_task(write_task(tmp_path / "e", splits, ["x", "y"], **kinds, evaluation_params=params))
+def event_task(parent, events=(), **params):
+    return read_task(write_event_task(parent, {"a.wav": list(events)}, evaluation_params=params))
 
 
 def slow_events(probabilities, times, how, vocabulary):
@@ -30,14 +28,10 @@ def slow_events(probabilities, times, how, vocabulary):
         if width:
             mirrored = np.concatenate([column[::-1], column, column[::-1]])
             column = [sorted(mirrored[n + i - width // 2 :][:width])[width // 2] for i in range(n)]
-        run = []
-        for i in range(n + 1):
-            if i < n and column[i] > 0.5:
-                run.append(times[i])
-            elif run:
-                if run[-1] - run[0] >= how.min_duration:
-                    events.append(Event(name, run[0], run[-1]))
-                run = []
+        for active, frames in itertools.groupby(range(n), lambda i, column=column: column[i] > 0.5):
+            run = times[list(frames)]
+            if active and run[-1] - run[0] >= how.min_duration:
+                events.append(Event(name, run[0], run[-1]))
     return events
 
 
@@ -52,6 +46,8 @@ def test_events_are_those_of_the_obvious_way():
         assert sorted(got, key=lambda e: (e.label, e.start)) == expected
         assert got == sorted(got, key=lambda e: e.start)
         assert len(expected) > 2
+    # One timestamp has no distance of timestamps.
+    assert events_of_clip(np.ones((1, 1)), np.zeros(1), Postprocessing(250, 0), ["x"]) == [Event("x", 0.0, 0.0)]
 
 
 def test_clips_do_not_run_into_each_other(tmp_path):
@@ -61,13 +57,8 @@ def test_clips_do_not_run_into_each_other(tmp_path):
     assert found == {"a": [Event("x", 0.0, 150.0)], "b": [Event("x", 0.0, 150.0)]}
 
 
-def test_a_clip_of_one_timestamp_has_no_distance_of_timestamps():
-    assert events_of_clip(np.ones((1, 1)), np.zeros(1), Postprocessing(250, 0), ["x"]) == [Event("x", 0.0, 0.0)]
-
-
 def test_an_event_holds_from_its_start_to_its_end_inclusive(tmp_path):
-    events = [{"label": "y", "start": 100, "end": 200}, {"label": "y", "start": 251, "end": 299}]
-    task = event_task(tmp_path, events)
+    task = event_task(tmp_path, [event("y", 100, 200), event("y", 251, 299)])
     targets = frame_targets(task, task.clips["test"][0], 50.0 * np.arange(8))
     assert targets[:, 0].tolist() == [0] * 8
     assert targets[:, 1].tolist() == [0, 0, 1, 1, 1, 0, 0, 0]  # the second falls between two timestamps

@@ -11,38 +11,33 @@ from hear_byols.errors import OptionError
 from hear_byols.evaluation.models import Model, ModelSpec, parse_models
 
 LOGMEL = "hear_byols.evaluation.adapters.logmel"
+WAV2VEC2 = "hear_byols.evaluation.adapters.wav2vec2"
+PINNED = "hf://o/r/f.pth@v1#sha256=" + "0" * 64
 
 
-def test_the_grammar():
-    for text, expected in (
-        ("cvt_hybrid", Model("cvt_hybrid", (ModelSpec("hear_byols", "cvt_hybrid"),))),
-        ("cvt_hybrid.pth", Model("cvt_hybrid.pth", (ModelSpec("hear_byols", "cvt_hybrid.pth"),))),
-        ("logmel", Model("logmel", (ModelSpec(LOGMEL),))),
-        ("base line=logmel", Model("base line", (ModelSpec(LOGMEL),))),
-        (LOGMEL, Model(LOGMEL, (ModelSpec(LOGMEL),))),
-        ("wav2vec2:some/repo", Model("wav2vec2:some/repo", (ModelSpec(LOGMEL[:-6] + "wav2vec2", "some/repo"),))),
-        ("json:x.pth", Model("json:x.pth", (ModelSpec("json", "x.pth"),))),
-        (
-            "both=random_cvt+logmel",
-            Model("both", (ModelSpec("hear_byols", "random_cvt"), ModelSpec(LOGMEL))),
-        ),
+def test_the_grammar(tmp_path):
+    (tmp_path / "a+b.pth").touch()  # a plus in a path separates nothing
+    for text, label, *parts in (
+        ("cvt_hybrid", "cvt_hybrid", ModelSpec("hear_byols", "cvt_hybrid")),
+        ("cvt_hybrid.pth", "cvt_hybrid.pth", ModelSpec("hear_byols", "cvt_hybrid.pth")),
+        ("logmel", "logmel", ModelSpec(LOGMEL)),
+        ("base line=logmel", "base line", ModelSpec(LOGMEL)),
+        (LOGMEL, LOGMEL, ModelSpec(LOGMEL)),
+        ("wav2vec2:some/repo", "wav2vec2:some/repo", ModelSpec(WAV2VEC2, "some/repo")),
+        ("json:x.pth", "json:x.pth", ModelSpec("json", "x.pth")),
+        ("both=random_cvt+logmel", "both", ModelSpec("hear_byols", "random_cvt"), ModelSpec(LOGMEL)),
         (
             'CvT, 0.5 s=random_cvt{"hop_ms": 25, "frame_ms": 500}',
-            Model("CvT, 0.5 s", (ModelSpec("hear_byols", "random_cvt", '{"frame_ms": 500, "hop_ms": 25}'),)),
+            "CvT, 0.5 s",
+            ModelSpec("hear_byols", "random_cvt", '{"frame_ms": 500, "hop_ms": 25}'),
         ),
-        ("hf://o/r/f.pth@v1#sha256=" + "0" * 64, None),
+        (PINNED, PINNED, ModelSpec("hear_byols", PINNED)),
+        (f"x={tmp_path}/a+b.pth", "x", ModelSpec("hear_byols", f"{tmp_path}/a+b.pth")),
     ):
-        (model,) = parse_models([text])
-        assert model == (expected or Model(text, (ModelSpec("hear_byols", text),)))
+        assert parse_models([text]) == [Model(label, tuple(parts))]
 
 
-def test_a_file_with_a_plus_in_its_path_is_one_model(tmp_path):
-    path = tmp_path / "a+b.pth"
-    path.write_bytes(b"")
-    assert parse_models([f"x={path}"])[0].parts == (ModelSpec("hear_byols", str(path)),)
-
-
-def test_what_is_not_a_model_is_refused():
+def test_what_is_not_a_model_is_refused(tmp_path, monkeypatch):
     for texts, says in (
         (["no_such_model"], "no model 'no_such_model'"),
         (["cvt_hybrid+"], "must be named and different"),
@@ -51,14 +46,8 @@ def test_what_is_not_a_model_is_refused():
     ):
         with pytest.raises(OptionError, match=says):
             parse_models(texts)
-
-
-def test_a_module_without_the_hear_api_is_refused():
     with pytest.raises(OptionError, match="has no load_model, get_scene_embeddings"):
         ModelSpec("json").identity()
-
-
-def test_a_module_that_breaks_on_import_is_refused(tmp_path, monkeypatch):
     (tmp_path / "breaks_on_import.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(OptionError, match=r"cannot be imported \(ZeroDivisionError"):

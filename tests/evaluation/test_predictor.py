@@ -16,6 +16,7 @@ from hear_byols.evaluation.predictor import GridPoint, fit
 
 EXACT = {"dtype": torch.float64}
 SMALL = {"hidden_size": 16, "batch_size": 20, "max_epochs": 6, "check_every": 3, "dropout": 0.0}
+POINT = GridPoint(1, 1e-2, "xavier_uniform", **SMALL)
 N_LABELS = 3
 
 
@@ -33,7 +34,12 @@ def last_epoch():
     return lambda logits: (float(next(counter)), None)
 
 
-def plain(point, seed, x, y):
+def trained(point, seed, x, y, criterion=None, multilabel=False, **options):
+    """A predictor, with the training rows for validation."""
+    return fit(point, seed, (x, y), x, criterion or last_epoch(), multilabel=multilabel, **EXACT, **options)
+
+
+def plain(point, seed, x, y, multilabel):
     """The kit's predictor and training, one layer after the other, with torch's own modules and optimizer."""
     torch.manual_seed(seed)
     layers, width = [], x.shape[1]
@@ -47,7 +53,6 @@ def plain(point, seed, x, y):
     init(last.weight, gain=math.sqrt(2))
     model = nn.Sequential(*layers, last).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=point.learning_rate)
-    multilabel = bool((y.sum(1) != 1).any())
     criterion = nn.BCEWithLogitsLoss() if multilabel else nn.CrossEntropyLoss()
     for _ in range(point.max_epochs):
         for first in range(0, len(x), point.batch_size):
@@ -60,92 +65,61 @@ def plain(point, seed, x, y):
     return lambda rows: model(torch.from_numpy(rows).double()).detach().numpy()
 
 
-@pytest.mark.parametrize("multilabel", [False, True])
-@pytest.mark.parametrize("layers", [1, 2])
-def test_it_is_the_kits_network_and_training(layers, multilabel):
+@pytest.mark.parametrize(
+    ("layers", "initialization", "multilabel"), [(1, "xavier_normal", True), (2, "xavier_uniform", False)]
+)
+def test_it_is_the_kits_network_and_training(layers, initialization, multilabel):
     x, y = data(multilabel=multilabel)
-    point = GridPoint(layers, 1e-2, "xavier_normal", **SMALL)
-    result = fit(point, 4, (x, y), x, last_epoch(), multilabel=multilabel, **EXACT)
-    new, _ = data(seed=1)
+    point = replace(POINT, hidden_layers=layers, initialization=initialization)
+    result = trained(point, 4, x, y, multilabel=multilabel)
     assert result.epoch == 5
-    np.testing.assert_allclose(result.predict(new), plain(point, 4, x, y)(new), rtol=1e-6, atol=1e-9)
+    new, _ = data(seed=1)
+    np.testing.assert_allclose(result.predict(new), plain(point, 4, x, y, multilabel)(new), rtol=1e-6, atol=1e-9)
 
 
 def test_dropout_depends_on_the_seed_alone():
     x, y = data()
-    point = GridPoint(2, 1e-2, "xavier_normal", **{**SMALL, "dropout": 0.5})
-
-    def trained(seed):
-        return fit(point, seed, (x, y), x, last_epoch(), multilabel=False, **EXACT).predict(x)
-
-    first = trained(8)
+    point = replace(POINT, hidden_layers=2, dropout=0.5)
+    before = torch.get_rng_state()
+    first = trained(point, 8, x, y).predict(x)
+    assert torch.equal(torch.get_rng_state(), before)
     torch.rand(7)  # what others draw is nothing to it
-    np.testing.assert_array_equal(trained(8), first)
-    without = fit(replace(point, dropout=0.0), 8, (x, y), x, last_epoch(), multilabel=False, **EXACT).predict(x)
+    np.testing.assert_array_equal(trained(point, 8, x, y).predict(x), first)
+    without = trained(replace(point, dropout=0.0), 8, x, y).predict(x)
     assert np.abs(first - without).max() > 0.01
 
 
-def scripted(scores):
-    """A criterion for one predictor that gives these scores, one a validation."""
-    iterator = iter(scores)
-    return lambda logits: (next(iterator), "extra")
-
-
-SCHEDULE = {**SMALL, "max_epochs": 100, "patience": 2}
+LONG = replace(POINT, max_epochs=100, patience=2)
 
 
 @pytest.mark.parametrize(
-    ("scores", "epoch", "n_used"),
+    ("scores", "n_used", "epoch", "best"),
     [
-        ([0.1, 0.5, 0.5, 0.4, 0.9], 5, 4),  # equal is not better; two validations without a better one end it
-        ([0.1, 0.5, 0.2, 0.6, 0.1, 0.1], 11, 6),
-        ([0.3, math.nan, 0.9], 2, 2),  # not finite ends it
-        ([math.nan, 0.9], 2, 1),
+        ([0.1, 0.5, 0.5, 0.4, 0.9], 4, 5, 0.5),  # equal is not better; two validations without a better one end it
+        ([0.1, 0.5, 0.2, 0.6, 0.1, 0.1], 6, 11, 0.6),
+        ([0.3, math.nan, 0.9], 2, 2, 0.3),  # not finite ends it
+        ([math.nan, 0.9], 1, 2, -math.inf),
     ],
 )
-def test_training_ends_as_in_the_kit(scores, epoch, n_used):
-    used, source = [], scripted(scores)
-
-    def criterion(logits):
-        used.append(source(logits))
-        return used[-1]
-
+def test_training_ends_as_in_the_kit_with_the_state_of_the_best_validation(scores, n_used, epoch, best):
+    given = iter(scores)
     x, y = data()
-    result = fit(GridPoint(1, 1e-3, "xavier_uniform", **SCHEDULE), 0, (x, y), x, criterion, multilabel=False, **EXACT)
-    assert (result.epoch, len(used), result.extra) == (epoch, n_used, "extra")
-    assert result.score == (max(s for s in scores[:n_used] if s == s) if scores[0] == scores[0] else -math.inf)
-
-
-def test_the_state_of_the_best_validation_is_kept():
-    x, y = data()
-    point = GridPoint(1, 1e-2, "xavier_uniform", **SCHEDULE)
-    kept = fit(point, 0, (x, y), x, scripted([0.1, 0.9, 0.2, 0.2]), multilabel=False, **EXACT)
-    short = GridPoint(1, 1e-2, "xavier_uniform", **{**SCHEDULE, "max_epochs": 6})
-    expected = fit(short, 0, (x, y), x, last_epoch(), multilabel=False, **EXACT)
-    np.testing.assert_array_equal(kept.predict(x), expected.predict(x))
+    result = trained(LONG, 0, x, y, lambda logits: (next(given), "extra"))
+    assert (result.epoch, result.score, result.extra) == (epoch, best, "extra")
+    assert list(given) == scores[n_used:]
+    short = trained(replace(POINT, max_epochs=epoch + 1), 0, x, y)
+    np.testing.assert_array_equal(result.predict(x), short.predict(x))
 
 
 def test_a_last_row_alone_joins_the_batch_before():
     x, y = data(n=41)
-    point = GridPoint(1, 1e-3, "xavier_uniform", **SMALL)
-    assert np.isfinite(fit(point, 0, (x, y), x, last_epoch(), multilabel=False, **EXACT).predict(x)).all()
+    assert np.isfinite(trained(POINT, 0, x, y).predict(x)).all()
     with pytest.raises(TaskError, match="at least two training"):
-        fit(point, 0, (x[:1], y[:1]), x, last_epoch(), multilabel=False, **EXACT)
-
-
-def test_random_state_of_the_caller_is_left_alone():
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    x, y = data()
-    fit(GridPoint(1, 1e-3, "xavier_uniform"), 0, (x, y), x, scripted([math.nan]), multilabel=False)
-    assert torch.equal(torch.get_rng_state(), before)
+        trained(POINT, 0, x[:1], y[:1])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_trains_the_same_predictor():
     x, y = data()
-    point = GridPoint(1, 1e-2, "xavier_uniform", **SMALL)
-    on_cpu, on_gpu = (
-        fit(point, 0, (x, y), x, last_epoch(), multilabel=False, device=d, **EXACT) for d in ("cpu", "cuda")
-    )
+    on_cpu, on_gpu = (trained(POINT, 0, x, y, device=device) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(on_cpu.predict(x), on_gpu.predict(x), rtol=1e-5, atol=1e-8)

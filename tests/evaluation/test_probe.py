@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
-from task_folders import PITCHES, scene_task, write_task
+from sklearn.linear_model import Ridge
+from task_folders import PITCHES, SPLITS, event, scene_task, write_event_task, write_task
 
 from hear_byols.errors import InputError, OptionError, TaskError
 from hear_byols.evaluation import probe
@@ -18,9 +17,7 @@ from hear_byols.evaluation.scorer import make_scorer
 from hear_byols.evaluation.store import Embeddings
 from hear_byols.evaluation.tasks import read_task
 
-SHARED = Path(__file__).parents[3] / "shared"
-SPLITS = ("train", "valid", "test")
-SMALL = Search(grid_points=8, max_epochs=60, hidden_size=32)
+SMALL = Search(grid_points=2, max_epochs=60, hidden_size=32)
 
 
 def noisy(task, size=6, noise=0.4, scale=1.0, seed=0):
@@ -46,41 +43,26 @@ def task(tmp_path):
     return read_task(scene_task(tmp_path, n=8))
 
 
-def test_rows_are_in_the_kits_order(task):
-    rows = data_of_splits(task, [noisy(task)])
+def test_rows_are_in_the_kits_order_parts_side_by_side_and_splits_after_each_other(task):
+    parts = noisy(task, seed=1), noisy(task, size=3, seed=2)
+    rows = data_of_splits(task, parts)
     generator = random.Random(0)
     for split in SPLITS:
-        names = [clip.name for clip in task.clips[split]]
-        generator.shuffle(names)
-        assert [clip.name for clip in rows[split].clips] == names
-    assert rows["test"].y.argmax(1).tolist() == [task.index_of[clip.labels[0]] for clip in rows["test"].clips]
-
-
-def test_parts_stand_side_by_side_and_splits_follow_each_other(task):
-    one, two = noisy(task, seed=1), noisy(task, size=3, seed=2)
-    joined = data_of_splits(task, [one, two])["valid"]
-    clip = joined.clips[5]
-    expected = np.concatenate([each.vectors["valid", clip.name] for each in (one, two)])
-    np.testing.assert_array_equal(joined.x[5], expected)
-    rows = data_of_splits(task, [one])
+        clips = list(task.clips[split])
+        generator.shuffle(clips)
+        assert list(rows[split].clips) == clips
+        assert rows[split].y.argmax(1).tolist() == [task.index_of[clip.labels[0]] for clip in clips]
+        expected = [np.concatenate([each.vectors[split, clip.name] for each in parts]) for clip in clips]
+        np.testing.assert_array_equal(rows[split].x, expected)
     both = join(rows, ("valid", "test"))
-    assert len(both.x) == 48
-    np.testing.assert_array_equal(both.x[24:], rows["test"].x)
+    np.testing.assert_array_equal(both.x, np.concatenate([rows["valid"].x, rows["test"].x]))
 
 
 def test_the_first_seed_has_the_kits_own_grid_points(task):
     """As its ParameterGrid and ``random.shuffle`` after ``seed_everything(42)`` give them."""
-    points = [(p.hidden_layers, p.learning_rate, p.initialization[7:]) for p in Search().points(task, 0)]
-    assert points == [
-        (1, 1e-4, "normal"),
-        (2, 1e-3, "uniform"),
-        (1, 1e-3, "normal"),
-        (1, 3.2e-4, "normal"),
-        (2, 3.2e-4, "normal"),
-        (2, 3.2e-4, "uniform"),
-        (2, 3.2e-3, "normal"),
-        (2, 3.2e-3, "uniform"),
-    ]
+    points = [f"{p.hidden_layers} {p.learning_rate:g} {p.initialization[7:]}" for p in Search().points(task, 0)]
+    assert points[:4] == ["1 0.0001 normal", "2 0.001 uniform", "1 0.001 normal", "1 0.00032 normal"]
+    assert points[4:] == ["2 0.00032 normal", "2 0.00032 uniform", "2 0.0032 normal", "2 0.0032 uniform"]
     first = Search().points(task, 0)[0]
     assert (first.hidden_size, first.dropout, first.batch_size, first.max_epochs) == (1024, 0.1, 1024, 500)
     assert (first.check_every, first.patience) == (3, 20)
@@ -116,13 +98,37 @@ def test_training_never_sees_the_test_rows(task):
         assert a.scores != b.scores
 
 
-def test_the_linear_probe_says_the_validation_score_that_it_chose_by(task):
-    """Scored once more with the validation rows as test rows."""
-    rows = data_of_splits(task, [noisy(task, noise=2.0)])
+STRENGTHS = (0.01, 0.1, 1, 10, 100)
+
+
+def ridge_accuracies(train, data):
+    """Of each strength, on other rows than those of the training."""
+    scale = Standardizer(train.x)
+    fits = [Ridge(alpha=each * train.x.shape[1]).fit(scale(train.x), 2 * train.y - 1) for each in STRENGTHS]
+    return [np.mean(fit.predict(scale(data.x)).argmax(1) == data.y.argmax(1)) for fit in fits]
+
+
+@pytest.mark.parametrize(
+    ("size", "noise", "kinds"),
+    [(6, 2.0, {}), (300, 12.0, {"splits": ("f0", "f1", "f2", "f3"), "split_mode": "presplit_kfold"})],
+    ids=["more clips than features", "fewer, in folds"],
+)
+def test_the_linear_probe_is_ridge_regression_of_the_strength_that_validates_best(tmp_path, size, noise, kinds):
+    task = read_task(scene_task(tmp_path, n=8, **kinds))
+    rows = data_of_splits(task, [noisy(task, size=size, noise=noise)])
+    strengths, validation, scores = [], [], []
+    for names in task.data_splits():
+        train, valid, test = (join(rows, each) for each in (names.train, names.valid, names.test))
+        on_valid, on_test = ridge_accuracies(train, valid), ridge_accuracies(train, test)
+        best = np.argmax(on_valid)  # of equals the weakest
+        strengths.append(STRENGTHS[best])
+        validation.append(on_valid[best])
+        scores.append(on_test[best])
     result = probe_linear(task, rows)
-    swapped = probe_linear(task, {**rows, "test": rows["valid"]})
-    assert result.settings["validation"] == [swapped.scores["top1_acc"]]
-    assert result.settings["validation"] != [result.scores["top1_acc"]]
+    assert result.settings["strength"] == strengths
+    assert result.settings["validation"] == pytest.approx(validation)
+    assert result.scores["top1_acc"] == pytest.approx(np.mean(scores))
+    assert 0.4 < np.mean(scores) < 1
 
 
 def test_standardization_rescues_features_of_huge_scale(task):
@@ -145,17 +151,12 @@ def test_the_standardizer_uses_the_training_rows_and_clips():
     assert scale(np.array([[1e9, 8.0]])).tolist() == [[10, 10]]
 
 
-def event_task(tmp_path, n_clips=4, evaluation=("event_onset_200ms_fms", "segment_1s_er"), **metadata):
-    generator = np.random.default_rng(0)
-    splits = {}
-    for split in SPLITS:
-        splits[split] = {}
-        for i in range(n_clips):
-            starts = 1000 * np.arange(3) + generator.integers(0, 10, 3) * 50
-            events = [{"label": "xy"[j % 2], "start": float(s), "end": float(s + 400)} for j, s in enumerate(starts)]
-            splits[split][f"{split}{i}.wav"] = events
-    kinds = {"embedding_type": "event", "prediction_type": "multilabel", "evaluation": list(evaluation)}
-    return read_task(write_task(tmp_path / "e", splits, ["x", "y"], **kinds, **metadata))
+def event_task(tmp_path, evaluation=("event_onset_200ms_fms", "segment_1s_er"), **metadata):
+    generator, clips = np.random.default_rng(0), {}
+    for i in range(4):
+        starts = 1000 * np.arange(3) + generator.integers(0, 10, 3) * 50
+        clips[f"{i}.wav"] = [event("xyx"[j], float(start), float(start + 400)) for j, start in enumerate(starts)]
+    return read_task(write_event_task(tmp_path, clips, evaluation=list(evaluation), **metadata))
 
 
 def event_embeddings(task, noise=0.1):
@@ -191,7 +192,7 @@ def test_a_task_may_choose_by_its_loss(tmp_path):
 
 
 def test_parts_with_other_timestamps_cannot_be_joined(tmp_path):
-    task = event_task(tmp_path, n_clips=1)
+    task = event_task(tmp_path)
     one, two = event_embeddings(task), event_embeddings(task)
     two.timestamps = {key: times * 2 for key, times in two.timestamps.items()}
     with pytest.raises(InputError, match="timestamps differ"):
@@ -199,15 +200,15 @@ def test_parts_with_other_timestamps_cannot_be_joined(tmp_path):
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):
-    names = {split: {f"{split}.wav": ["low", "mid"]} for split in SPLITS}
-    task = read_task(write_task(tmp_path / "t", names, list(PITCHES)))
-    one = Embeddings({(clip.split, clip.name): np.zeros(2, np.float32) for clip in task.all_clips()})
-    with pytest.raises(TaskError, match="a multiclass task needs one label"):
-        data_of_splits(task, [one])
-    names = {split: {f"{split}.wav": ["deep"]} for split in SPLITS}
-    task = read_task(write_task(tmp_path / "u", names, list(PITCHES)))
-    with pytest.raises(TaskError, match=r"the label 'deep' is not in .*labelvocabulary.csv"):
-        data_of_splits(task, [one])
+    for labels, says in (
+        (["low", "mid"], "a multiclass task needs one label"),
+        (["deep"], r"the label 'deep' is not in .*labelvocabulary.csv"),
+    ):
+        names = {split: {f"{split}.wav": labels} for split in SPLITS}
+        task = read_task(write_task(tmp_path / labels[0], names, list(PITCHES)))
+        found = Embeddings({(split, f"{split}.wav"): np.zeros(2, np.float32) for split in SPLITS})
+        with pytest.raises(TaskError, match=says):
+            data_of_splits(task, [found])
 
 
 def test_search_sizes_out_of_range_are_refused():
@@ -215,23 +216,3 @@ def test_search_sizes_out_of_range_are_refused():
         Search(grid_points=17)
     with pytest.raises(OptionError, match="max_epochs must be at least 3"):
         Search(max_epochs=2)
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the project's own probe is not in ../shared beside the project")
-@pytest.mark.parametrize(("size", "noise"), [(6, 2.0), (300, 12.0)], ids=["more clips than features", "fewer"])
-@pytest.mark.parametrize("folds", [False, True])
-def test_the_linear_probe_is_the_projects_own(tmp_path, size, noise, folds):
-    spec = importlib.util.spec_from_file_location("linear_probe", SHARED / "tools" / "linear_probe.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    kinds = {"splits": ("f0", "f1", "f2", "f3"), "split_mode": "presplit_kfold"} if folds else {}
-    task = read_task(scene_task(tmp_path, n=8, **kinds))
-    found = noisy(task, size=size, noise=noise)
-    clips = task.all_clips()
-    expected = tool.accuracy(
-        np.stack([found.vectors[clip.split, clip.name] for clip in clips]),
-        np.array([clip.labels[0] for clip in clips]),
-        np.array([clip.split for clip in clips]),
-    )
-    assert 0.4 < expected < 1
-    assert probe_linear(task, data_of_splits(task, [found])).scores["top1_acc"] == pytest.approx(expected)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from checkout import ROOT
 from kits_environment import Kits
+from task_folders import write_clip, write_task
 
 pytest.importorskip("sed_eval", reason="needs sed_eval (extra eval)")
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -36,27 +36,17 @@ PITCHES = {"low": 300.0, "mid": 420.0, "high": 560.0}
 
 def scene_task(parent: Path) -> Path:
     """Tones in noise of three pitches, hard enough not to be all right; scores as FSD50K's."""
-    folder = parent / "tones-v1-test"
     generator, time = np.random.default_rng(0), np.arange(8000) / 16000
-    for split, n in (("train", 20), ("valid", 8), ("test", 12)):
-        (folder / "16000" / split).mkdir(parents=True)
-        labels = {f"{split}_{label}{i}.wav": [label] for label in PITCHES for i in range(n)}
+    splits = {
+        split: {f"{split}_{label}{i}.wav": [label] for label in PITCHES for i in range(n)}
+        for split, n in (("train", 20), ("valid", 8), ("test", 12))
+    }
+    scores = ["top1_acc", "pitch_acc", "chroma_acc", "mAP", "d_prime", "aucroc"]
+    folder = write_task(parent / "tones-v1-test", splits, list(PITCHES), evaluation=scores)
+    for split, labels in splits.items():
         for name, (label,) in labels.items():
             tone = 0.02 * np.sin(2 * np.pi * PITCHES[label] * generator.uniform(0.8, 1.2) * time)
-            soundfile.write(folder / "16000" / split / name, tone + 0.1 * generator.normal(size=8000), 16000)
-        (folder / f"{split}.json").write_text(json.dumps(labels))
-    metadata: dict[str, Any] = {
-        "task_name": "tones",
-        "version": "v1",
-        "embedding_type": "scene",
-        "prediction_type": "multiclass",
-        "split_mode": "trainvaltest",
-        "sample_duration": 0.5,
-        "evaluation": ["top1_acc", "pitch_acc", "chroma_acc", "mAP", "d_prime", "aucroc"],
-        "splits": ["train", "valid", "test"],
-    }
-    (folder / "task_metadata.json").write_text(json.dumps(metadata))
-    (folder / "labelvocabulary.csv").write_text("idx,label\n0,low\n1,mid\n2,high\n")
+            write_clip(folder, split, name, tone + 0.1 * generator.normal(size=8000))
     return folder
 
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from kits_environment import Kits
+from task_folders import SPLITS, event, write_clip, write_event_task
 
 import hear_byols
 
@@ -46,7 +45,7 @@ def subset(parent: Path, task: Path, n_clips: int) -> Path:
     (folder / "16000").symlink_to(task / "16000", target_is_directory=True)
     for path in task.glob("*.*"):
         (folder / path.name).write_bytes(path.read_bytes())
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         labels = json.loads((task / f"{split}.json").read_text())
         (folder / f"{split}.json").write_text(json.dumps(dict(list(labels.items())[:n_clips])))
     return folder
@@ -71,7 +70,7 @@ def embedded(kits: Kits, task: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_the_kit_stores_the_vectors_that_python_gives(kits: Kits, embedded: Path, task: Path) -> None:
     model = hear_byols.load_model(kits.weights)
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         names = sorted(json.loads((task / f"{split}.json").read_text()))
         for name in names[:: math.ceil(len(names) / N_CHECKED)]:
             audio, _ = soundfile.read(task / "16000" / split / name, dtype="float32")
@@ -99,34 +98,18 @@ def test_a_variant_needs_no_model_and_names_its_folder(kits: Kits, embedded: Pat
         assert_same(np.load(path), np.load(embedded / path.parent.name / path.name))
 
 
-EVENTS = [{"label": "tone", "start": 400.0, "end": 900.0}]
-
-
 @pytest.fixture
 def event_task(tmp_path: Path) -> Path:
     """A task of a few synthetic clips with a tone that starts and ends, made up like the public ones."""
-    folder = tmp_path / "tones-v1-test"
-    metadata: dict[str, Any] = {
-        "task_name": "tones",
-        "version": "v1",
-        "embedding_type": "event",
-        "prediction_type": "multilabel",
-        "split_mode": "trainvaltest",
-        "sample_duration": 1.5,
-        "evaluation": ["event_onset_200ms_fms"],
-        "evaluation_params": {"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]}},
-        "splits": ["train", "valid", "test"],
-    }
+    grid = {"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]}}
+    clips = {f"{i}.wav": [event("tone", 400, 900)] for i in range(3)}
+    folder = write_event_task(tmp_path / "made", clips, ["tone"], sample_duration=1.5, evaluation_params=grid)
     time = np.arange(24000) / 16000
     tone = 0.3 * np.sin(2 * np.pi * 440 * time) * ((time >= 0.4) & (time < 0.9))
-    for seed, split in enumerate(metadata["splits"]):
-        os.makedirs(folder / "16000" / split)
+    for seed, split in enumerate(SPLITS):
         noise = np.random.default_rng(seed).normal(size=(3, 24000)) * 0.01
         for i, clip in enumerate(noise):
-            soundfile.write(folder / "16000" / split / f"{split}{i}.wav", tone + clip, 16000)
-        (folder / f"{split}.json").write_text(json.dumps({f"{split}{i}.wav": EVENTS for i in range(3)}))
-    (folder / "task_metadata.json").write_text(json.dumps(metadata))
-    (folder / "labelvocabulary.csv").write_text("idx,label\n0,tone\n")
+            write_clip(folder, split, f"{split}_{i}.wav", tone + clip)
     return folder
 
 
@@ -139,8 +122,8 @@ def test_timestamps_reach_the_kit(
     arguments = ["--tasks-dir", tasks_folder(tmp_path, event_task), "--embeddings-dir", tmp_path / "embeddings"]
     module = "hear_byols.variants.random_cvt"
     kits.embed(module, *arguments, "--model-options", json.dumps(options), cwd=tmp_path)
-    stored = tmp_path / "embeddings" / f"{module}{suffix}" / event_task.name / "test" / "test1.wav"
-    audio, _ = soundfile.read(event_task / "16000" / "test" / "test1.wav", dtype="float32")
+    stored = tmp_path / "embeddings" / f"{module}{suffix}" / event_task.name / "test" / "test_1.wav"
+    audio, _ = soundfile.read(event_task / "16000" / "test" / "test_1.wav", dtype="float32")
     model = hear_byols.load_model("random_cvt", **options)
     vectors, centres = hear_byols.get_timestamp_embeddings(torch.from_numpy(audio)[None], model)
     assert_same(np.load(f"{stored}.embedding.npy"), vectors[0].numpy())
