@@ -69,13 +69,12 @@ def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Modul
         )
     # A list of modules is never called itself.
     modules = {path: module for path, module in encoder.named_modules() if not isinstance(module, nn.ModuleList)}
-    chosen = [path for path in modules if (_BLOCKS.fullmatch(path) if detail == "blocks" else _computes(path, modules))]
+    passive = (nn.Sequential, nn.Identity, nn.Dropout)
+    if detail == "blocks":
+        chosen = [path for path in modules if _BLOCKS.fullmatch(path)]
+    else:
+        chosen = [path for path, own in modules.items() if not (isinstance(own, passive) or _REPEATS.fullmatch(path))]
     return {readable_name(path): modules[path] for path in chosen}
-
-
-def _computes(path: str, modules: dict[str, nn.Module]) -> bool:
-    passive = isinstance(modules[path], (nn.Sequential, nn.Identity, nn.Dropout))
-    return not passive and not _REPEATS.fullmatch(path)
 
 
 def readable_name(path: str) -> str:
@@ -93,20 +92,15 @@ def readable_name(path: str) -> str:
 
 @contextmanager
 def watching(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Hand each layer's activation to ``take(name, activation)`` as soon as it is computed, and keep none.
+    """Hand each layer's detached activation [shape=(batch, ...)] to ``take(name, activation)``, and keep none."""
 
-    Args:
-        layers: modules by name.
-        take: gets the name and the detached activation [shape=(batch, ...)].
-    """
-    handles = [module.register_forward_hook(partial(_hand_over, name, take)) for name, module in layers.items()]
+    def hand_over(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        steps = output[0] if isinstance(output, tuple) else output  # an LSTM's last states stand behind its steps
+        take(name, steps.detach())
+
+    handles = [module.register_forward_hook(partial(hand_over, name)) for name, module in layers.items()]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _hand_over(name: str, take: Callable[[str, Tensor], None], module: nn.Module, inputs: Any, output: Any) -> None:
-    steps = output[0] if isinstance(output, tuple) else output  # an LSTM's last states stand behind its steps
-    take(name, steps.detach())

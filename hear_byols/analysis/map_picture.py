@@ -37,12 +37,8 @@ def draw_map(data: MapData) -> Figure:
     axes.set_title(data.title, parse_math=False, fontsize=11)
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[["top", "right"]].set_visible(False)
-    if len(data.classes) > 1:
-        _add_legend(figure, data, columns)
-    return figure
-
-
-def _add_legend(figure: Figure, data: MapData, columns: int) -> None:
+    if len(data.classes) < 2:
+        return figure
     line = require("matplotlib.lines", "a picture", "analysis").Line2D
     handles = [line([], [], color=each.colour, marker=each.shape, linestyle="", markersize=6) for each in data.classes]
     # matplotlib drops labels that begin with an underscore and sets those between dollars as formulas.
@@ -53,3 +49,4 @@ def _add_legend(figure: Figure, data: MapData, columns: int) -> None:
         text.set_parse_math(False)
         label = " ".join(each.label.split())
         text.set_text(label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 3]}...")
+    return figure

@@ -20,27 +20,16 @@ _BLOCK = 512  # rows that are compared with all at a time
 
 @dataclass(frozen=True)
 class Compact:
-    """A folder's vectors, at most 512 bytes each.
+    """A folder's vectors, at most 512 bytes each."""
 
-    Args:
-        rows: float16; their inner products are about the cosines of the vectors [shape=(n_rows, n_dimensions)].
-        names: of the files [n_files].
-        owners: the file of each row by its place in ``names`` [shape=(n_rows,)].
-        times_ms: centres of the rows' windows; None for whole files [shape=(n_rows,)].
-    """
-
-    rows: np.ndarray
-    names: tuple[str, ...]
-    owners: np.ndarray
-    times_ms: np.ndarray | None
+    rows: np.ndarray  # float16; inner products are about the cosines of the vectors [shape=(n_rows, n_dimensions)]
+    names: tuple[str, ...]  # of the files [n_files]
+    owners: np.ndarray  # the file of each row by its place in names [shape=(n_rows,)]
+    times_ms: np.ndarray | None  # centres of the rows' windows; None for whole files [shape=(n_rows,)]
 
 
 def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
-    """Read a folder twice: for the directions, and to project its vectors onto them.
-
-    Args:
-        folder: output folder of ``embed``.
-        n_dimensions: wanted; there are no more than rows or components.
+    """Read an output folder of ``embed`` twice: for the directions, and to project its vectors onto them.
 
     Raises:
         InputError: the folder cannot be read, or holds fewer than two vectors.

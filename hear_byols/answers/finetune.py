@@ -55,7 +55,7 @@ def fine_tune(
         raise OptionError(f"fine-tuning takes a single encoder of this package, got a {type(model).__name__}")
     tuned, device, rng = copy.deepcopy(model), model.device, np.random.default_rng(seed)
     mean, scale = (torch.from_numpy(value).to(device) for value in (head.mean, head.scale))
-    weights, bias = (nn.Parameter(torch.from_numpy(value).to(device).clone()) for value in (head.weights, head.bias))
+    weights, bias = (nn.Parameter(torch.tensor(value, device=device)) for value in (head.weights, head.bias))
     optimizer = torch.optim.Adam([*tuned.parameters(), weights, bias], lr=LEARNING_RATE)
     n_steps = n_epochs * -(-len(clips) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)

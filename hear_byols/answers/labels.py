@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from hear_byols._util.tables import unguarded
 from hear_byols.errors import OptionError
-from hear_byols.evaluation.tasks import read_task
+from hear_byols.evaluation.tasks import METADATA as TASK_FILE
+from hear_byols.evaluation.tasks import audio_rates, read_task
 from hear_byols.extraction.files import AudioFile, PathLike
 
-TASK_FILE = "task_metadata.json"
 _COLUMNS = (("path", "file", "filename"), ("label",), ("group",))
 
 
@@ -25,15 +25,12 @@ class Label:
 
 
 def find_labels(files: Sequence[AudioFile], source: PathLike | None = None) -> list[str | None]:
-    """Find a label for each file.
+    """Find a label for each file, None for those without; several of one file are joined by " + ".
 
     Args:
         files: as ``collect`` gives them for one folder.
         source: a table as :func:`read_table` takes it, with paths below that folder; a HEAR task folder (scene tasks);
-            or None for the first sub-folder that a file lies in. Several labels of one file are joined by " + ".
-
-    Returns:
-        A label a file, None for those without.
+            or None for the first sub-folder that a file lies in.
 
     Raises:
         OptionError: the source is neither, cannot be understood, or labels none of the files.
@@ -71,7 +68,7 @@ def audio_folder(folder: Path, sample_rate: int) -> Path:
     """
     if not (folder / TASK_FILE).is_file():
         return folder
-    rates = sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+    rates = audio_rates(folder)
     if not rates:
         raise OptionError(f"{folder} is a task folder without audio; it should hold a folder such as {sample_rate}")
     return folder / str(sample_rate if sample_rate in rates else rates[-1])
@@ -109,7 +106,7 @@ def _of_task(folder: Path) -> dict[str, str]:
             f"{folder}: labels of whole files come from scene tasks; this task's embedding_type is "
             f"{task.embedding_type!r}"
         )
-    return {f"{clip.split}/{clip.name}": _join(clip.labels) for clip in task.all_clips() if clip.labels}
+    return {str(clip): _join(clip.labels) for clip in task.all_clips() if clip.labels}
 
 
 def _join(labels: Iterable[str]) -> str:

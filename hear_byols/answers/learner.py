@@ -17,13 +17,7 @@ _Self = TypeVar("_Self", bound="Learner")
 
 
 class Learner:
-    """A frozen or fine-tuned encoder with a head.
-
-    Args:
-        model: what ``hear_byols.load_model`` takes, or the file of a fine-tuned classifier, whose encoder is then used.
-        options: of ``load_model``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
-    """
+    """A frozen or fine-tuned encoder with a head."""
 
     KIND: ClassVar[str]
     ELSE: ClassVar[str]  # what a file of the other kind is for
@@ -73,12 +67,7 @@ class Learner:
         return self._model
 
     def save(self, path: PathLike) -> None:
-        """Write all of it as one file, ``NAME.hbc``.
-
-        Raises:
-            OptionError: another ending.
-            OutputError: it cannot be written.
-        """
+        """Write all of it as one file, ``NAME.hbc``; errors as :meth:`Artefact.save`."""
         self.artefact.save(path)
 
     @classmethod

@@ -30,17 +30,11 @@ MAX_POINTS = 20_000  # of windows; of more, every second, third ... is taken
 
 @dataclass(frozen=True)
 class MapReport:
-    """What :func:`map_folder` did.
+    """What :func:`map_folder` did."""
 
-    Args:
-        n_points: files or windows on the map.
-        n_unlabelled: those of them that have no label.
-        failures: files that could not be embedded.
-    """
-
-    n_points: int
-    n_unlabelled: int
-    failures: tuple[Failure, ...]
+    n_points: int  # files or windows on the map
+    n_unlabelled: int  # those of them that have no label
+    failures: tuple[Failure, ...]  # files that could not be embedded
 
 
 def map_folder(
@@ -95,7 +89,11 @@ def map_folder(
             labels = folder
         source = audio_folder(folder, load_model(model).sample_rate)
         find_labels(collect([source]), labels)  # before any work is done
-        content = _embed(model, source, device, progress)
+        with tempfile.TemporaryDirectory(prefix="hear_byols-map-") as home:
+            report = embed_to_folder([source], home, model=model, device=device, progress=progress)
+            if not report.n_embedded:
+                raise InputError(f"none of the files in {source} could be embedded; {report.failures[0].reason}")
+            content = read_embeddings(home)
     names, vectors, sounds = content.names, content.vectors, _sounds(content)
     if clusters is None:
         found = find_labels([AudioFile(n, s.path) for n, s in zip(names, sounds, strict=True)], labels)
@@ -123,16 +121,3 @@ def _sounds(content: EmbeddingFolder) -> list[Sound]:
         Sound(path, max(0.0, float(time - half) / 1000), float(time + half) / 1000)
         for path, time in zip(paths, content.times_ms, strict=True)
     ]
-
-
-def _embed(model: str, folder: Path, device: str, progress: bool) -> EmbeddingFolder:
-    """Embed what can be embedded.
-
-    Raises:
-        InputError: nothing could.
-    """
-    with tempfile.TemporaryDirectory(prefix="hear_byols-map-") as home:
-        report = embed_to_folder([folder], home, model=model, device=device, progress=progress)
-        if not report.n_embedded:
-            raise InputError(f"none of the files in {folder} could be embedded; {report.failures[0].reason}")
-        return read_embeddings(home)

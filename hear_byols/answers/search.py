@@ -21,17 +21,11 @@ from hear_byols.interface import AudioModel
 
 @dataclass(frozen=True, order=True)
 class Hit:
-    """A clip or window that was found.
+    """A clip or window that was found."""
 
-    Args:
-        similarity: cosine of its vector and the query's.
-        name: of the file.
-        time_ms: centre of the window; None for a whole file.
-    """
-
-    similarity: float
-    name: str
-    time_ms: float | None
+    similarity: float  # cosine of its vector and the query's
+    name: str  # of the file
+    time_ms: float | None  # centre of the window; None for a whole file
 
 
 def search(
@@ -44,9 +38,10 @@ def search(
     model: PathLike | None = None,
     device: str = "auto",
 ) -> list[Hit]:
-    """Find what resembles a clip most; the folder is read once, a file of it at a time, and nothing is approximated.
+    """Find what resembles a clip most, the most similar first.
 
-    In a folder of windows a file gives its best windows, a window's length apart.
+    The folder is read once, a file of it at a time, and nothing is approximated. In a folder of windows a file gives
+    its best windows, a window's length apart.
 
     Args:
         folder: output folder of ``embed``.
@@ -56,9 +51,6 @@ def search(
         n: most hits.
         model: where the model's weights are, if not where the manifest says.
         device: where to embed the query.
-
-    Returns:
-        The hits, the most similar first.
 
     Raises:
         InputError: the query is neither, or holds nothing between start and end.

@@ -39,28 +39,12 @@ class HearByols(AbsEncoder):
         self.model = load_model(name, **options).to(find_device(device or "auto"))
         self.mteb_model_meta = model_meta(name, self.model)
 
-    def encode(
-        self,
-        inputs: Any,
-        *,
-        task_metadata: Any,
-        hf_split: str,
-        hf_subset: str,
-        prompt_type: Any = None,
-        **kwargs: Any,
-    ) -> np.ndarray:
-        """Embed the audio of a data loader of mteb.
+    def encode(self, inputs: Any, **_: Any) -> np.ndarray:
+        """Embed the audio of a data loader of mteb: float32 [shape=(n_rows, scene_embedding_size)].
 
         Args:
             inputs: a ``DataLoader`` of rows with ``audio``: ``{"array": ..., "sampling_rate": ...}``.
-            task_metadata: of the task, which, like all that follows, changes nothing.
-            hf_split: likewise.
-            hf_subset: likewise.
-            prompt_type: likewise.
-            **kwargs: likewise.
-
-        Returns:
-            float32 [shape=(n_rows, scene_embedding_size)].
+            **_: what mteb says of the task, which changes nothing.
         """
         inputs.collate_fn = list  # rows as they are; clips of different lengths make no tensor
         batches = [self.model.scene_embeddings([self._samples(row["audio"]) for row in rows]) for rows in inputs]
@@ -76,12 +60,7 @@ class HearByols(AbsEncoder):
 
 
 def model_meta(name: str = DEFAULT_MODEL, model: AudioModel | None = None) -> ModelMeta:
-    """What mteb wants to know of a model; what it files results under.
-
-    Args:
-        name: what ``load_model`` takes.
-        model: of this name, if it is there already.
-    """
+    """What mteb wants to know of a model, of a name that ``load_model`` takes; what it files results under."""
     model, record = model or load_model(name), find_record(name)
     licence = record.licence.lower().replace(" ", "-") if record else ""
     return ModelMeta(

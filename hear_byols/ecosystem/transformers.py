@@ -23,13 +23,7 @@ _OF_THE_AUTO_CLASS = ("trust_remote_code", "code_revision", "adapter_kwargs", "_
 
 
 class HearByolsConfig(PretrainedConfig):
-    """Sizes alone; what a vector depends on stands in the checkpoint.
-
-    Args:
-        hidden_size: of a vector.
-        sampling_rate: of the audio in Hz.
-        **kwargs: of ``PretrainedConfig``.
-    """
+    """Size of a vector and rate in Hz of the audio; what a vector depends on stands in the checkpoint."""
 
     model_type = "hear_byols"
 
@@ -40,14 +34,7 @@ class HearByolsConfig(PretrainedConfig):
 
 
 class HearByolsFeatureExtractor(SequenceFeatureExtractor):
-    """Clips of any lengths to one tensor: padded with zeros behind, with a mask; the log-mel is the model's part.
-
-    Args:
-        feature_size: 1.
-        sampling_rate: of the audio in Hz.
-        padding_value: 0.
-        **kwargs: of ``SequenceFeatureExtractor``.
-    """
+    """Clips of any lengths to one tensor: padded with zeros behind, with a mask; the log-mel is the model's part."""
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 - as transformers has it
 
@@ -64,14 +51,14 @@ class HearByolsFeatureExtractor(SequenceFeatureExtractor):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Pad clips to the longest.
+        """Pad clips to the longest; the other arguments are those of ``SequenceFeatureExtractor.pad``.
 
         Args:
             raw_speech: samples in [-1, 1] [shape=(n_samples,)], or a list of such of any lengths.
             sampling_rate: of the samples in Hz, which must be the model's.
-            padding: of ``SequenceFeatureExtractor.pad``, as all that follows.
+            padding: as of ``pad``.
             return_tensors: ``"pt"``, ``"np"`` or none.
-            **kwargs: others.
+            **kwargs: as of ``pad``.
 
         Raises:
             OptionError: the sampling rate is another.
@@ -86,12 +73,7 @@ class HearByolsFeatureExtractor(SequenceFeatureExtractor):
 
 
 class HearByolsModel(PreTrainedModel):
-    """An ``EmbeddingModel`` (attribute ``model``) behind the words of ``transformers``.
-
-    Args:
-        config: of the repository.
-        model: that does the work.
-    """
+    """An ``EmbeddingModel`` (attribute ``model``) behind the words of ``transformers``."""
 
     config_class = HearByolsConfig
     main_input_name = "input_values"

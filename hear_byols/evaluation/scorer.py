@@ -20,9 +20,6 @@ from hear_byols.evaluation.tasks import Event, Task
 class Scorer:
     """Scores of labels of whole clips; of events, see :class:`EventScorer`.
 
-    Args:
-        task: whose.
-
     Attributes:
         multilabel: whether labels do not exclude each other.
         strictest: the post-processing of events that is taken where none is chosen.
@@ -87,12 +84,8 @@ class EventScorer(Scorer):
     def choose(self, data: ProbeData, probabilities: np.ndarray) -> tuple[float, Postprocessing]:
         """See :class:`Scorer`; of equals the strictest post-processing."""
         name = self.names[0]
-        results = []
-        for how in self.grid:
-            value = self.sign * self._scores(name, data, probabilities, how)[name]
-            results.append((0.0 if math.isnan(value) else value, how, value))
-        _, how, value = max(results, key=lambda result: result[:2])
-        return value, how
+        results = [(self.sign * self._scores(name, data, probabilities, how)[name], how) for how in self.grid]
+        return max(results, key=lambda result: (0.0 if math.isnan(result[0]) else result[0], result[1]))
 
     def test(self, data: ProbeData, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
         """See :class:`Scorer`."""

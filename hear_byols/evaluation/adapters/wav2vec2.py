@@ -58,10 +58,7 @@ def _load_network(source: str) -> Any:
 
 
 def load_model(model_file_path: str = "") -> Wav2Vec2:
-    """Load weights.
-
-    Args:
-        model_file_path: repository of the Hub or a local folder; by default the paper's baseline.
+    """Load a repository of the Hub or a local folder; by default the paper's baseline.
 
     Raises:
         MissingDependencyError: transformers is not installed.
