@@ -24,9 +24,6 @@ def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
     """Draw a heat map: the first model's layers upwards, the second's to the right, both from the input on.
 
     Values are coloured from 0 (also those below) to 1; NaN is grey.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
     """
     n_a, n_b = similarity.values.shape
     numbered = max(n_a, n_b) <= _MAX_NUMBERED
@@ -49,11 +46,7 @@ def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
 
 
 def write_table(similarity: Similarity, path: Path) -> None:
-    """Write the values as CSV: a row a layer of the first model, a column a layer of the second; NaN is empty.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write the values as CSV: a row a layer of the first model, a column a layer of the second; NaN is empty."""
     with output_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["layer", *similarity.layers_b])
@@ -62,10 +55,6 @@ def write_table(similarity: Similarity, path: Path) -> None:
 
 
 def write_arrays(similarity: Similarity, path: Path) -> None:
-    """Write ``values``, ``layers_a``, ``layers_b``, ``kernel`` and ``n_windows`` as npz.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write ``values``, ``layers_a``, ``layers_b``, ``kernel`` and ``n_windows`` as npz."""
     with output_path(path) as part, open(part, "wb") as file:
         np.savez(file, **vars(similarity))

@@ -44,17 +44,14 @@ _WORDS = {
 
 
 def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Module]:
-    """Find the layers of a model's encoder.
+    """Find the layers of an encoder under names such as ``"stage 1 / attention"``; ``"embedding"`` is its output.
 
     Args:
         model: from ``hear_byols.load_model``, with one of the four encoders, or a teacher.
         detail: ``"blocks"``, one layer a step of the architecture, or ``"all"``, also the modules within them: norms,
-            projections, shortcuts. What an encoder computes in one go (activation functions, pooling, and in evaluation
-            mode convolutions with their batch norms) is no layer of its own.
-
-    Returns:
-        Modules by readable names such as ``"stage 1 / attention"``; ``"embedding"`` is the encoder's output. With
-        ``"all"`` some of them may never be called, and so never seen by ``watching``.
+            projections, shortcuts, of which some may never be called, and so never seen by ``watching``. What an
+            encoder computes in one go (activation functions, pooling, and in evaluation mode convolutions with their
+            batch norms) is no layer of its own.
 
     Raises:
         OptionError: an unknown ``detail``, or a model without an encoder of its own (openSMILE, concatenations).

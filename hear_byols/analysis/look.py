@@ -70,11 +70,7 @@ def look_at(
 
 
 def draw_view(view: View, model_name: str) -> Figure:
-    """Draw waveform, log-mel spectrogram, change and self-similarity.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Draw waveform, log-mel spectrogram, change and self-similarity."""
     heights = [1.1, 1.9, 1.0, _SQUARE]
     figure = new_figure(_WIDTH, sum(heights) + 1.2)
     grid = figure.add_gridspec(4, 2, height_ratios=heights, width_ratios=[1, 0.02])

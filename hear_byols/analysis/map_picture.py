@@ -17,11 +17,7 @@ _LABEL_CHARACTERS = 28
 
 
 def draw_map(data: MapData) -> Figure:
-    """Draw the points, with a legend in as many columns as it takes.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Draw the points, with a legend in as many columns as it takes."""
     columns = ceil(len(data.classes) / _ROWS)
     longest = min(_LABEL_CHARACTERS, max(len(each.label) for each in data.classes))
     figure = new_figure(7 + columns * (0.5 + 0.09 * longest), 6.5)

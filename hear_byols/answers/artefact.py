@@ -61,11 +61,7 @@ class Artefact:
 
 
 def check_name(path: PathLike) -> Path:
-    """A path that ends as the files of classifiers do.
-
-    Raises:
-        OptionError: it ends otherwise.
-    """
+    """A path that ends as the files of classifiers do, or an ``OptionError``."""
     if Path(path).suffix != SUFFIX:
         raise OptionError(f"a classifier's name ends in {SUFFIX}, got {Path(path).name!r}")
     return Path(path)

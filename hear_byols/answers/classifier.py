@@ -59,11 +59,7 @@ class Classifier(Learner):
 
     @property
     def assessment(self) -> Assessment:
-        """What :meth:`fit` found out on held-out clips.
-
-        Raises:
-            OptionError: nothing was fitted here; a file keeps the scores only.
-        """
+        """What :meth:`fit` found out on held-out clips; an ``OptionError`` if nothing was fitted here."""
         if self._assessment is None:
             raise OptionError("the held-out clips are known right after fit only; a file keeps their scores")
         return self._assessment
@@ -133,10 +129,10 @@ class Classifier(Learner):
             self._artefact = replace(frozen, training=training)
             return
         tuned, head = fine_tune(model, fitted.head, samples, targets, epochs, progress=progress)
-        self._model, self._assessment = tuned, found
+        self._model, self._encoder, self._assessment = tuned, packed(tuned), found
         training |= {"scores": found.scores(), "confusion": found.confusion.tolist()}
         settings = {**settings_of(tuned, self._spec, False, self._options), "about": frozen.settings["about"]}
-        self._artefact = Artefact(self.KIND, self.classes, cooled(head, temperature), settings, training, packed(tuned))
+        self._artefact = Artefact(self.KIND, self.classes, cooled(head, temperature), settings, training, self._encoder)
 
     def predict(self, clips: Any) -> np.ndarray:
         """The most probable class of each clip, as text [shape=(n_clips,)].

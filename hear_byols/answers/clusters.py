@@ -33,10 +33,7 @@ class Clusters:
 def find_clusters(folder: PathLike, number: int | None = None, seed: int = 0) -> Clusters:
     """Cluster an output folder of ``embed`` by k-means on the first 20 principal directions of its unit vectors.
 
-    Args:
-        folder: output folder of ``embed``.
-        number: of clusters; by default the root of half the rows.
-        seed: of the first centres.
+    By default there are as many clusters as the root of half the rows; the seed is that of the first centres.
 
     Raises:
         OptionError: a number below 2 or above that of the rows.

@@ -10,7 +10,6 @@ from hear_byols._util.imports import require
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import iterate_embeddings
-from hear_byols.extraction.writers import Embedded
 
 MAX_EXACT = 100_000  # rows that are compared all with all; beyond, an index of usearch finds the neighbours
 DIMENSIONS = 256  # at which cosines of embeddings are kept within some thousandths
@@ -37,7 +36,7 @@ def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
     basis = _directions(folder, n_dimensions)
     rows, names, counts, times = [], [], [], []
     for item in iterate_embeddings(folder):
-        unit = units(item)
+        unit = units(item.vectors)
         rows.append((unit @ basis).astype(np.float16))
         names.append(item.source)
         counts.append(len(unit))
@@ -47,9 +46,9 @@ def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
     return Compact(np.concatenate(rows), tuple(names), owners, np.concatenate(times) if times else None)
 
 
-def units(item: Embedded) -> np.ndarray:
-    """The vectors of a source at length 1, float32 [shape=(n_rows, size)]."""
-    vectors = np.atleast_2d(item.vectors)
+def units(vectors: np.ndarray) -> np.ndarray:
+    """Vectors, or a single one, at length 1 [shape=(n_rows, size)]."""
+    vectors = np.atleast_2d(vectors)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 
@@ -91,7 +90,7 @@ def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
     sample: list[np.ndarray] = []
     step, seen = 1, 0
     for item in iterate_embeddings(folder):
-        unit = units(item)
+        unit = units(item.vectors)
         sample += [row.copy() for row in unit[(-seen) % step :: step]]  # a view would keep the whole file
         seen += len(unit)
         while len(sample) > _SAMPLE:  # every second row of those that were kept, and of those to come

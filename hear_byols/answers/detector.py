@@ -68,10 +68,6 @@ class Detector(Learner):
         Strength, median filter, thresholds and shortest duration are chosen on held-out recordings, in up to five
         folds. The windows of all recordings are held in memory: about 1 GB an hour at 50 ms.
 
-        Args:
-            recordings: at least two with events.
-            progress: show how far it is.
-
         Returns:
             Recordings that could not be read; the others were learnt from.
 
@@ -127,11 +123,7 @@ class Detector(Learner):
         self._artefact = Artefact(self.KIND, classes, head, settings, training, self._encoder)
 
     def probabilities(self, path: PathLike) -> tuple[np.ndarray, np.ndarray]:
-        """Times of the windows in ms [shape=(n_windows,)], and scores of the classes, about 0 to 1 (n_windows, n).
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """Times of the windows in ms [shape=(n,)], and scores of the classes, about 0 to 1 [shape=(n, n_classes)]."""
         head = self.artefact.head
         parts = [(times, (head.scores(vectors) + 1) / 2) for times, vectors in windows(path, self.model)]
         times, values = map(np.concatenate, zip(*parts, strict=True))

@@ -104,11 +104,7 @@ def clips_of(content: EmbeddingFolder) -> Clips:
 
 
 def read_labels(path: PathLike) -> dict[str, Label]:
-    """The label of each path of a table.
-
-    Raises:
-        OptionError: as :func:`~hear_byols.answers.labels.read_table`, or a path has two labels.
-    """
+    """The label of each path of a table; an ``OptionError`` as of ``read_table``, or if a path has two labels."""
     found = {}
     for name, rows in read_table(path).items():
         if len(set(rows)) > 1:

@@ -30,7 +30,7 @@ def fine_tune(
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[EmbeddingModel, Head]:
-    """Train a copy of an encoder, and its head, by cross-entropy.
+    """Train a copy of an encoder, and its head, by cross-entropy; return both, the encoder in evaluation mode.
 
     It starts at the head that was fitted to the frozen encoder, which distorts the features least (Kumar et al. 2022,
     "linear probing, then fine-tuning"). Batch norms keep the statistics of the pre-training: those of a few small
@@ -44,9 +44,6 @@ def fine_tune(
         n_epochs: passes over the clips.
         seed: of their order and stretches, and of the encoder's dropout.
         progress: show how far it is.
-
-    Returns:
-        The trained encoder in evaluation mode, and its head.
 
     Raises:
         OptionError: the model has nothing to train, as openSMILE and concatenations.

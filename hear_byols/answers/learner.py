@@ -32,11 +32,7 @@ class Learner:
 
     @property
     def artefact(self) -> Artefact:
-        """What the file holds.
-
-        Raises:
-            OptionError: nothing was learnt yet.
-        """
+        """What the file holds; an ``OptionError`` if nothing was learnt yet."""
         if self._artefact is None:
             raise OptionError(f"this {type(self).__name__.lower()} has learnt nothing yet; call fit, or load a file")
         return self._artefact
@@ -54,16 +50,16 @@ class Learner:
     @property
     def model(self) -> Any:
         """The encoder, loaded when it is first needed."""
-        if self._model is None and self._artefact is not None:
-            with unpacked(self._artefact.encoder) as own:
-                self._model = load_its_model(self._artefact.settings, self._spec or own, self._device)
-        elif self._model is None:
-            if Path(self._spec).suffix == SUFFIX:
+        if self._model is None:
+            if self._artefact is None and Path(self._spec).suffix == SUFFIX:
                 self._encoder = read_artefact(self._spec).encoder
                 if not self._encoder:
                     raise OptionError(f"{self._spec} holds no encoder; only 'classify train --fine-tune' writes one")
             with unpacked(self._encoder) as own:
-                self._model = load_model(own or self._spec, **self._options).to(find_device(self._device))
+                if self._artefact is not None:
+                    self._model = load_its_model(self._artefact.settings, self._spec or own, self._device)
+                else:
+                    self._model = load_model(own or self._spec, **self._options).to(find_device(self._device))
         return self._model
 
     def save(self, path: PathLike) -> None:
@@ -87,5 +83,5 @@ class Learner:
         if artefact.kind != cls.KIND:
             raise OptionError(f"{path} {cls.ELSE}")
         loaded = cls(model, device=device)  # pyright: ignore[reportCallIssue] - the options of the kinds have defaults
-        loaded._artefact = artefact
+        loaded._artefact, loaded._encoder = artefact, artefact.encoder
         return loaded

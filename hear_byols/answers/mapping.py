@@ -6,8 +6,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hear_byols._util.files import output_path
 from hear_byols._util.imports import require
 from hear_byols.analysis.figures import FIGURE_SUFFIXES, check_output, save_figure
@@ -15,6 +13,8 @@ from hear_byols.analysis.map_data import Sound, make_map_data
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import check_method, project
 from hear_byols.answers.clusters import cluster_rows
+from hear_byols.answers.compact import units
+from hear_byols.answers.examples import clips_of
 from hear_byols.answers.labels import TASK_FILE, audio_folder, find_labels
 from hear_byols.answers.map_page import make_page
 from hear_byols.errors import InputError, OptionError
@@ -70,7 +70,7 @@ def map_folder(
         OptionError: an option is out of range, there is no audio, or the labels fit none of it.
         InputError: too few files could be embedded.
         OutputError: the map cannot be written.
-        MissingDependencyError: a package of the extra ``analysis`` or ``umap`` is not installed.
+        MissingDependencyError: a package of the extra ``analysis`` or ``map`` is not installed.
     """
     target = check_output(output, (PAGE_SUFFIX, *FIGURE_SUFFIXES))
     check_method(method)
@@ -98,8 +98,7 @@ def map_folder(
     if clusters is None:
         found = find_labels([AudioFile(n, s.path) for n, s in zip(names, sounds, strict=True)], labels)
     else:
-        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-        found = [f"cluster {cluster + 1}" for cluster in cluster_rows(units, clusters, seed)[0]]
+        found = [f"cluster {cluster + 1}" for cluster in cluster_rows(units(vectors), clusters, seed)[0]]
     title = title or f"{model or 'default model'}: {folder.resolve().name}"
     data = make_map_data(title, project(vectors, method, seed), names, found, sounds)
     if is_page:
@@ -107,8 +106,7 @@ def map_folder(
             part.write_text(make_page(data, target.parent), encoding="utf-8")
     else:
         save_figure(draw_map(data), target)
-    failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
-    return MapReport(len(names), sum(label is None for label in found), failures)
+    return MapReport(len(names), found.count(None), clips_of(content).failures)
 
 
 def _sounds(content: EmbeddingFolder) -> list[Sound]:

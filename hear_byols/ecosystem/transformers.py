@@ -44,21 +44,14 @@ class HearByolsFeatureExtractor(SequenceFeatureExtractor):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
 
     def __call__(
-        self,
-        raw_speech: np.ndarray | Sequence[Any],
-        sampling_rate: int | None = None,
-        padding: bool | str = True,
-        return_tensors: str | None = None,
-        **kwargs: Any,
+        self, raw_speech: np.ndarray | Sequence[Any], sampling_rate: int | None = None, **options: Any
     ) -> BatchFeature:
-        """Pad clips to the longest; the other arguments are those of ``SequenceFeatureExtractor.pad``.
+        """Pad clips to the longest.
 
         Args:
             raw_speech: samples in [-1, 1] [shape=(n_samples,)], or a list of such of any lengths.
             sampling_rate: of the samples in Hz, which must be the model's.
-            padding: as of ``pad``.
-            return_tensors: ``"pt"``, ``"np"`` or none.
-            **kwargs: as of ``pad``.
+            **options: of ``SequenceFeatureExtractor.pad``, such as ``return_tensors="pt"``.
 
         Raises:
             OptionError: the sampling rate is another.
@@ -69,7 +62,7 @@ class HearByolsFeatureExtractor(SequenceFeatureExtractor):
             )
         clips = [raw_speech] if np.ndim(raw_speech[0]) == 0 else raw_speech
         values = BatchFeature({"input_values": [np.asarray(clip, np.float32) for clip in clips]})
-        return self.pad(values, padding=padding, return_tensors=return_tensors, **kwargs)
+        return self.pad(values, **options)
 
 
 class HearByolsModel(PreTrainedModel):

@@ -110,8 +110,10 @@ def _parse_part(text: str) -> ModelSpec:
     try:
         options = json.dumps(json.loads(given or "{}"), sort_keys=True)
     except ValueError as error:
-        raise OptionError(f'options of a model are JSON, such as {{"frame_ms": 500}}; got {given!r} ({error})') from None
-    if name not in ALIASES and _is_ours(name):
+        text = f'options of a model are JSON, such as {{"frame_ms": 500}}; got {given!r} ({error})'
+        raise OptionError(text) from None
+    shipped = os.path.basename(name) == name and (shipped_dir() / name).is_file()
+    if name not in ALIASES and (name.startswith("hf://") or find_record(name) or existing_file(name) or shipped):
         return ModelSpec("hear_byols", name, options)
     module, _, weights = name.partition(":")
     if module in ALIASES or _exists(module):
@@ -121,12 +123,6 @@ def _parse_part(text: str) -> ModelSpec:
         f"no model {name[:200]!r}: neither a name ({names}) nor a file nor "
         "hf://owner/repo/file nor a HEAR module that can be imported, such as hearbaseline.torchcrepe or module:weights"
     )
-
-
-def _is_ours(name: str) -> bool:
-    if name.startswith("hf://") or find_record(name) or existing_file(name):
-        return True
-    return os.path.basename(name) == name and (shipped_dir() / name).is_file()
 
 
 def _exists(module: str) -> bool:

@@ -114,11 +114,11 @@ def probe_linear(scorer: Scorer, splits: Mapping[str, ProbeData]) -> ProbeResult
     """
     scores, strengths, choices = [], [], []
     for train, valid, test in _folds(scorer, splits):
-        tried = [(strength, predict, scorer.choose(valid, predict(valid.x))) for strength, predict in _ridges(train)]
-        strength, predict, choice = max(tried, key=lambda each: each[2][0] if math.isfinite(each[2][0]) else -math.inf)
-        scores.append(scorer.test(test, predict(test.x), choice[1]))
+        tried = [(*scorer.choose(valid, predict(valid.x)), strength, predict) for strength, predict in _ridges(train)]
+        score, how, strength, predict = max(tried, key=lambda each: each[0] if math.isfinite(each[0]) else -math.inf)
+        scores.append(scorer.test(test, predict(test.x), how))
         strengths.append(strength)
-        choices.append(choice)
+        choices.append((score, how))
     return _result(scores, {"strength": strengths, "standardized": True}, choices)
 
 

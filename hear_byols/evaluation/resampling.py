@@ -17,7 +17,7 @@ from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.task_files import audio_info
-from hear_byols.evaluation.tasks import METADATA, Task, audio_rates, read_task
+from hear_byols.evaluation.tasks import METADATA, audio_rates, read_task
 
 _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults
 
@@ -58,7 +58,10 @@ def resample_task(
         OutputError: nothing can be written there.
     """
     task = read_task(folder)
-    source_rate = source_rate or _highest_rate(task, sample_rate)
+    rates = [rate for rate in audio_rates(task.folder) if rate != sample_rate]
+    if not source_rate and not rates:
+        raise TaskError(f"{task.folder} has no audio at a rate other than {sample_rate} Hz, such as 48000/")
+    source_rate = source_rate or rates[-1]
     target = Path(output) if output else task.folder
     n_written, n_present, failures = 0, 0, []
     clips = task.all_clips()
@@ -80,13 +83,6 @@ def resample_task(
         for name in (METADATA, "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
             shutil.copyfile(task.folder / name, target / name)
     return Resampled(target, n_written, n_present, tuple(failures))
-
-
-def _highest_rate(task: Task, wanted: int) -> int:
-    rates = [rate for rate in audio_rates(task.folder) if rate != wanted]
-    if not rates:
-        raise TaskError(f"{task.folder} has no audio at a rate other than {wanted} Hz, such as 48000/")
-    return rates[-1]
 
 
 def sinc_resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
