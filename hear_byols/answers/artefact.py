@@ -53,7 +53,8 @@ class Artefact:
         path = check_name(path)
         header = {name: getattr(self, name) for name in ("kind", "classes", "settings", "training")}
         text = json.dumps({"schema": SCHEMA, "hear_byols": __version__, **header})
-        arrays = {name: np.ascontiguousarray(values, np.float32) for name, values in vars(self.head).items()}
+        head = vars(self.head).items()
+        arrays: dict[str, np.ndarray] = {name: np.ascontiguousarray(values, np.float32) for name, values in head}
         if self.encoder:
             arrays["encoder"] = np.frombuffer(self.encoder, np.uint8)
         with output_path(path) as part:

@@ -52,12 +52,7 @@ def choose_cutting(
 ) -> tuple[Cutting, dict[str, Any]]:
     """Choose what gives the best onset F on recordings whose scores come from heads that had not seen them.
 
-    Args:
-        values: scores of the classes, of every recording.
-        times_ms: of their windows.
-        references: their labelled events.
-        classes: at their columns.
-        folds: of the recordings [shape=(n_recordings,)].
+    Of every recording there are scores of the classes, the times of their windows, the labelled events, and its fold.
 
     Returns:
         The choice, made on all recordings; and scores of each fold by the choice of the others: ``onset_f``,

@@ -51,13 +51,13 @@ def find_duplicates(
     least_correlation: float = MIN_CORRELATION,
     progress: bool = False,
 ) -> Duplicates:
-    """Find copies among the files of an output folder of ``embed``; their audio must still be where it was.
+    """Find copies among the files of an output folder of ``embed``, of whole files whose audio is still where it was.
 
     The six nearest neighbours of every file whose vectors are similar are laid over it at every offset; where the
     waveforms correlate, both are copies of one recording, and so are all that hang together by such pairs.
 
     Args:
-        folder: output folder of ``embed``, of whole files.
+        folder: output folder of ``embed``.
         least_similarity: cosine of the vectors from which two files are compared.
         least_correlation: of the waveforms, from which they are copies.
         progress: show how far it is.

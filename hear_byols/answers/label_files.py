@@ -86,8 +86,8 @@ def write_events(
         form: one of :data:`SUFFIXES`.
         events: in order of their starts.
         scores: of the events, 0 to 1.
-        seconds: length of the recording, which Praat wants to know.
-        nyquist: upper frequency of the selections, which Raven wants to know, in Hz.
+        seconds: length of the recording, for Praat.
+        nyquist: upper frequency of the selections in Hz, for Raven.
 
     Raises:
         OptionError: an unknown format.

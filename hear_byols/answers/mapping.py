@@ -56,14 +56,13 @@ def map_folder(
         model: what ``load_model`` takes. For an output folder of ``embed`` empty, or the model that it must be of.
         audio: a folder; a HEAR task folder, whose labels then are the default; or an output folder of ``embed``, of
             whole files or of windows, which is read instead of embedding its files again.
-        output: ``.html`` for an interactive page, which plays the audio from where it lies; ``.png``, ``.pdf`` or
-            ``.svg`` for a picture.
+        output: ``.html`` for a page to explore, which plays the audio where it lies; or ``.png``, ``.pdf``, ``.svg``.
         labels: CSV file or HEAR task folder; by default the names of sub-folders.
         clusters: colour by so many clusters instead of labels.
         method: ``"pca"`` or ``"umap"``.
         title: of the map; by default model and folder.
         seed: of UMAP and of the clusters.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        device: ``"auto"``, or a torch device.
         progress: show a progress bar when standard error is a terminal.
 
     Raises:
@@ -106,7 +105,7 @@ def map_folder(
             part.write_text(make_page(data, target.parent), encoding="utf-8")
     else:
         save_figure(draw_map(data), target)
-    return MapReport(len(names), found.count(None), clips_of(content).failures)
+    return MapReport(len(names), sum(label is None for label in found), clips_of(content).failures)
 
 
 def _sounds(content: EmbeddingFolder) -> list[Sound]:

@@ -23,13 +23,9 @@ OWNER = "hear-byols"  # mteb's names have an owner
 
 
 class HearByols(AbsEncoder):
-    """Scene embeddings under mteb's names.
+    """Scene embeddings under mteb's names: ``hear-byols/NAME``, or what ``load_model`` takes, whose options follow.
 
-    Args:
-        model_name: ``hear-byols/NAME`` for a model of ``hear_byols.list_models()``, or what ``load_model`` takes.
-        revision: of this package; mteb passes it.
-        device: ``"cpu"``, ``"cuda"`` ...; by default a GPU where there is one.
-        **options: of ``load_model``.
+    mteb passes the revision of this package; the device is by default a GPU where there is one.
     """
 
     def __init__(
@@ -53,7 +49,8 @@ class HearByols(AbsEncoder):
     def _samples(self, audio: Any) -> np.ndarray:
         """Mono samples at the model's rate, resampled as files are."""
         samples = np.asarray(audio["array"], np.float32)
-        samples = samples if samples.ndim == 1 else samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
+        if samples.ndim == 2:
+            samples = samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
         if audio["sampling_rate"] != self.model.sample_rate:
             samples = soxr.resample(samples, audio["sampling_rate"], self.model.sample_rate, quality="HQ")
         return samples

@@ -24,17 +24,10 @@ from hear_byols.evaluation.tasks import Task, TaskClip
 def embed_task(
     module: ModuleType, model: Any, task: Task, folder: Path, *, device: str = "auto", progress: bool = False
 ) -> None:
-    """Compute what a cache folder lacks of a task's embeddings.
+    """Compute what a cache folder lacks of a task's embeddings with a module of the HEAR API and a model of it.
 
-    Clips of equal length are embedded together, as many as hear-eval-kit takes.
-
-    Args:
-        module: with the functions of the HEAR API.
-        model: from its ``load_model``.
-        task: with audio at the model's rate.
-        folder: of the cache.
-        device: ``"auto"``, or a torch device.
-        progress: show a bar.
+    Clips of equal length are embedded together, as many as hear-eval-kit takes. The task has audio at the model's rate;
+    ``device`` is ``"auto"`` or a torch device.
 
     Raises:
         InputError: a file cannot be read, or the model's embeddings break the HEAR API; names the clip.

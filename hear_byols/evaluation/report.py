@@ -9,7 +9,6 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -32,22 +31,13 @@ _STYLE = (
 
 _OURS, _PUBLISHED = "#0b6fa4", "#b5b5b5"
 
-
-class _Overview(NamedTuple):
-    """A paragraph and a table below it."""
-
-    text: str
-    header: list[str]
-    rows: list[list[str]]
+_Overview = tuple[str, list[str], list[list[str]]]  # a paragraph, and header and rows of the table below it
 
 
 def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> str:
     """Write ``report.md``, ``report.html``, ``scores.csv`` and ``figures/``; return the overview in Markdown.
 
-    Args:
-        outcome: of a run.
-        folder: for the files.
-        order: of the models in the overview.
+    Models stand in the overview in the order that is given, others behind them.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -56,7 +46,7 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> s
     overviews = [_overview(tables, probe, order) for probe in dict.fromkeys(table.probe for table in tables)]
     if outcome.failures:
         rows = [[each.model or "all", each.task, " ".join(each.reason.split())] for each in outcome.failures]
-        overviews.append(_Overview("Not evaluated:", ["model", "task", "reason"], rows))
+        overviews.append(("Not evaluated:", ["model", "task", "reason"], rows))
     summary = "\n".join(f"{text}\n\n{_pipes(header, rows)}" for text, header, rows in overviews) or "No scores.\n"
     with writing(folder):
         pictures = {table.title: bar_chart(table) for table in tables}
@@ -83,7 +73,7 @@ def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> _Ove
         if with_mean:
             cells.append(cell([float(np.mean([np.mean(each) for each in values]))]) if all(values) else "")
         lines.append([model, *cells])
-    return _Overview(f"Scores by the {probe}:", [*header, *["mean"] * with_mean], lines)
+    return f"Scores by the {probe}:", [*header, *["mean"] * with_mean], lines
 
 
 def _grid(table: Table) -> tuple[list[str], list[list[str]]]:

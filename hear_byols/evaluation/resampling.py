@@ -88,13 +88,13 @@ def resample_task(
 def sinc_resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
     """Band-limited interpolation with a Hann-windowed sinc (Smith, "Digital Audio Resampling"), as torchaudio does.
 
-    Rates are reduced to ``down`` and ``up``. Each of the ``up`` phases between two source samples has its own filter of
-    6 zero crossings on either side, cut off at 99 % of the lower Nyquist frequency.
+    Rates in Hz are reduced to ``down`` and ``up``. Each of the ``up`` phases between two source samples has its own
+    filter of 6 zero crossings on either side, cut off at 99 % of the lower Nyquist frequency.
 
     Args:
         samples: float32 [shape=(n_samples,)].
-        source_rate: their rate in Hz.
-        sample_rate: wanted, in Hz.
+        source_rate: their rate.
+        sample_rate: wanted.
 
     Returns:
         float32 [shape=(ceil(n_samples * up / down),)].

@@ -79,18 +79,9 @@ def evaluate(
 ) -> Outcome:
     """Evaluate every model on every task.
 
-    Embeddings are computed in a process a model and task, and kept in the cache; every score is written to
-    ``output/results`` at once. What is there is not computed again. A model or task that fails is reported and the
-    others go on.
-
-    Args:
-        models: from :func:`~hear_byols.evaluation.models.parse_models`.
-        tasks: folders.
-        output: folder of the results.
-        plan: probes, seeds and so on.
-        cache: folder of the embeddings, by default ``output/embeddings``.
-        progress: show bars.
-        log: called with one line a result.
+    Embeddings are computed in a process a model and task, and kept in the cache, by default ``output/embeddings``;
+    every score is written to ``output/results`` at once. What is there is not computed again. A model or task that
+    fails is reported and the others go on. ``log`` is called with one line a result.
 
     Raises:
         OutputError: results cannot be written.

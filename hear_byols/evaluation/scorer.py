@@ -20,16 +20,12 @@ from hear_byols.evaluation.tasks import Event, Task
 class Scorer:
     """Scores of labels of whole clips; of events, see :class:`EventScorer`.
 
-    Attributes:
-        multilabel: whether labels do not exclude each other.
-        strictest: the post-processing of events that is taken where none is chosen.
-
     Raises:
         TaskError: an unknown score.
     """
 
     known: Mapping[str, Any] = SCENE_SCORES
-    strictest: Postprocessing | None = None
+    strictest: Postprocessing | None = None  # post-processing that is taken where none is chosen
 
     def __init__(self, task: Task) -> None:
         unknown = [name for name in task.evaluation if name not in self.known]
@@ -39,7 +35,7 @@ class Scorer:
                 f"{', '.join(self.known)}"
             )
         self.task = task
-        self.multilabel = task.prediction_type == "multilabel"
+        self.multilabel = task.prediction_type == "multilabel"  # labels do not exclude each other
         self.names = tuple(dict.fromkeys(task.evaluation))
         self.sign = -1 if self.names[0] in MINIMIZED else 1
 

@@ -76,10 +76,7 @@ def _table(records: Sequence[dict[str, Any]]) -> Table:
             model,
             {name: [each["scores"][name] for each in members] for name in names},
             cost=_cost(members[0]),
-            validation=tuple(
-                float(np.mean([math.nan if score is None else score for score in each["settings"]["validation"]]))
-                for each in members
-            ),
+            validation=tuple(float(np.mean(np.array(each["settings"]["validation"], float))) for each in members),
         )
         for model, members in by_model.items()
     ]

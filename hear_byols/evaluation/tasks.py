@@ -7,7 +7,7 @@ A folder holds ``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -152,7 +152,7 @@ def read_task(folder: str | os.PathLike[str]) -> Task:
         sample_duration=duration(metadata, path),
         evaluation=strings(metadata, "evaluation", path),
         vocabulary=read_vocabulary(folder / "labelvocabulary.csv"),
-        clips={split: read(folder / f"{split}.json", split) for split in splits},
+        clips={split: tuple(read(folder / f"{split}.json", split)) for split in splits},
         params=metadata.get("evaluation_params") or {},
         metadata=metadata,
     )
@@ -178,21 +178,17 @@ def audio_rates(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
 
 
-def _read_labels(path: Path, split: str) -> tuple[TaskClip, ...]:
-    clips = []
+def _read_labels(path: Path, split: str) -> Iterator[TaskClip]:
     for name, labels in entries(path):
         if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
             raise TaskError(f"{path}: {name} must have a list of labels, got {labels!r}")
-        clips.append(TaskClip(name, split, labels=tuple(map(str, labels))))
-    return tuple(clips)
+        yield TaskClip(name, split, labels=tuple(map(str, labels)))
 
 
-def _read_events(path: Path, split: str) -> tuple[TaskClip, ...]:
-    clips = []
+def _read_events(path: Path, split: str) -> Iterator[TaskClip]:
     for name, events in entries(path):
         try:
             read = tuple(Event(str(e["label"]), number(e["start"]), number(e["end"])) for e in events)
         except (KeyError, TypeError, ValueError) as error:
             raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
-        clips.append(TaskClip(name, split, events=read))
-    return tuple(clips)
+        yield TaskClip(name, split, events=read)
