@@ -91,10 +91,8 @@ class Classifier(Learner):
         targets = np.array([classes.index(label) for label in clips.labels])
         fitted = fit_head(clips.vectors, targets, clips.groups, self._head)
         self._assessment = Assessment(classes, clips.names, targets, fitted.held_out, fitted.folds)
-        if clips.source is None:
-            settings = settings_of(self.model, self._spec, False, self._options)
-        else:
-            settings = kept_settings(clips.source.settings)
+        source = clips.source
+        settings = kept_settings(source.settings) if source is not None else self._settings(False, self._options)
         training = {
             "head": fitted.kind,
             "strength": fitted.strength,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hear_byols._util.progress import progress as progress_of
-from hear_byols.answers.artefact import Artefact, settings_of
+from hear_byols.answers.artefact import Artefact
 from hear_byols.answers.cutting import Cutting, choose_cutting, cut
 from hear_byols.answers.head import MAX_FOLDS, STRENGTHS, fit_ridge, held_out_scores
 from hear_byols.answers.learner import Learner
@@ -119,8 +119,7 @@ class Detector(Learner):
             "cutting": cutting.as_dict(),
             "scores": scores,
         }
-        settings = settings_of(self.model, self._spec, True, {})
-        self._artefact = Artefact(self.KIND, classes, head, settings, training, self._encoder)
+        self._artefact = Artefact(self.KIND, classes, head, self._settings(True, {}), training, self._encoder)
 
     def probabilities(self, path: PathLike) -> tuple[np.ndarray, np.ndarray]:
         """Times of the windows in ms [shape=(n,)], and scores of the classes, about 0 to 1 [shape=(n, n_classes)]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -40,13 +40,20 @@ def find_labels(files: Sequence[AudioFile], source: PathLike | None = None) -> l
         return [first_folder(file.name) for file in files]
     source = Path(source)
     if source.is_dir():
-        known = _of_task(source)
-        labels = [known.get(f"{file.path.absolute().parent.name}/{file.path.name}") for file in files]
+        task = read_task(source)
+        if task.is_event:
+            raise OptionError(
+                f"{source}: labels of whole files come from scene tasks; this task's embedding_type is "
+                f"{task.embedding_type!r}"
+            )
+        known = {str(clip): clip.labels for clip in task.all_clips() if clip.labels}
+        names = [f"{file.path.absolute().parent.name}/{file.path.name}" for file in files]  # split/file
     elif source.is_file():
-        known = {name: _join(row.label for row in rows) for name, rows in read_table(source).items()}
-        labels = [known.get(file.name) for file in files]
+        known = {name: [row.label for row in rows] for name, rows in read_table(source).items()}
+        names = [file.name for file in files]
     else:
         raise OptionError(f"{source}: no such file; labels are a table (CSV) or a HEAR task folder")
+    labels = [" + ".join(sorted(set(known.get(name, ())))) or None for name in names]
     if not any(labels):
         raise OptionError(
             f"{source} labels {len(known)} files, none of them among the {len(files)} audio files; it speaks of "
@@ -96,18 +103,3 @@ def read_table(path: PathLike) -> dict[str, list[Label]]:
     except (OSError, UnicodeError, csv.Error) as error:
         raise OptionError(f"{path}: cannot be read as a table (CSV in UTF-8) or a folder ({error})") from error
     return found
-
-
-def _of_task(folder: Path) -> dict[str, str]:
-    """{"split/file": label} of a HEAR scene task."""
-    task = read_task(folder)
-    if task.is_event:
-        raise OptionError(
-            f"{folder}: labels of whole files come from scene tasks; this task's embedding_type is "
-            f"{task.embedding_type!r}"
-        )
-    return {str(clip): _join(clip.labels) for clip in task.all_clips() if clip.labels}
-
-
-def _join(labels: Iterable[str]) -> str:
-    return " + ".join(sorted(set(labels)))

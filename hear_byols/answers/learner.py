@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from hear_byols._util.device import find_device
-from hear_byols.answers.artefact import SUFFIX, Artefact, read_artefact, unpacked
+from hear_byols.answers.artefact import SUFFIX, Artefact, read_artefact, settings_of, unpacked
 from hear_byols.errors import OptionError
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import load_its_model
@@ -61,6 +61,12 @@ class Learner:
                 else:
                     self._model = load_model(own or self._spec, **self._options).to(find_device(self._device))
         return self._model
+
+    def _settings(self, timestamps: bool, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the model's vectors depend on; of a model that a file named, or that was fitted before, what it said."""
+        if self._artefact is not None:
+            return self._artefact.settings
+        return settings_of(self.model, self._spec, timestamps, options)
 
     def save(self, path: PathLike) -> None:
         """Write all of it as one file, ``NAME.hbc``; errors as :meth:`Artefact.save`."""
