@@ -75,8 +75,7 @@ def _draw(
     """Yield files with the places of their windows, counted in windows."""
     counts = [max(1, int(audio_seconds(file.path) * sample_rate) // length) for file in files]
     ends = np.cumsum(counts)
-    total = int(ends[-1])
-    drawn = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
+    drawn = np.sort(np.random.default_rng(seed).choice(ends[-1], min(most, int(ends[-1])), replace=False))
     owners = np.searchsorted(ends, drawn, side="right")
     for owner in np.unique(owners):
         yield files[owner], (drawn[owners == owner] - (ends[owner] - counts[owner])).tolist()

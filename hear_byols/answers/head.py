@@ -169,7 +169,8 @@ def _fit_logistic(x: np.ndarray, targets: np.ndarray, n_classes: int, strengths:
 
 def _standardized(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and scale of training vectors, and the vectors as a head sees them."""
-    mean, scale = x.mean(0, dtype=np.float64).astype(np.float32), (x.std(0, dtype=np.float64) + 1e-6).astype(np.float32)
+    mean = x.mean(0, dtype=np.float64).astype(np.float32)
+    scale = (x.std(0, dtype=np.float64) + 1e-6).astype(np.float32)
     return mean, scale, ((x - mean) / scale).clip(-FARTHEST, FARTHEST)
 
 
