@@ -48,7 +48,7 @@ def read_events(path: PathLike) -> list[Event]:
     """Read a label file; its format is told from its ending and its first line.
 
     Raises:
-        InputError: it cannot be read, or holds times that are none; names the line.
+        InputError: it cannot be read, or holds times that are none; names the label.
     """
     path = Path(path)
     try:
