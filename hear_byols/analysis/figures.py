@@ -47,11 +47,7 @@ def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = FIGURE_
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the path's ending says.
-
-    Raises:
-        OutputError: it cannot be written; what was there before stays.
-    """
+    """Write a figure in the format that the path's ending says; errors as :func:`output_path`."""
     with output_path(path) as part:
         figure.savefig(part)
 

@@ -13,7 +13,6 @@ from hear_byols.analysis.figures import new_figure, printable
 from hear_byols.analysis.similarity import Similarity
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MAX_NUMBERED = 20  # layers a side, up to which cells show their numbers
@@ -24,13 +23,7 @@ _KERNELS = {"linear": "linear kernel", "rbf": "RBF kernel"}
 def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
     """Draw a heat map: the first model's layers upwards, the second's to the right, both from the input on.
 
-    Args:
-        similarity: from ``compare_layers``. Values are coloured from 0 (also those below) to 1; NaN is grey.
-        name_a: of the first model.
-        name_b: of the second.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
+    Values are coloured from 0 (also those below) to 1; NaN is grey.
     """
     n_a, n_b = similarity.values.shape
     numbered = max(n_a, n_b) <= _MAX_NUMBERED
@@ -45,24 +38,15 @@ def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
     axes.set_xlabel(printable(name_b, _NAME_CHARACTERS), parse_math=False)
     axes.set_ylabel(printable(name_a, _NAME_CHARACTERS), parse_math=False, labelpad=8)
     axes.set_title(f"CKA, {_KERNELS[similarity.kernel]}, {similarity.n_windows} windows", fontsize=10)
-    if numbered:
-        _write_numbers(axes, similarity.values)
+    for (row, column), value in np.ndenumerate(similarity.values) if numbered else ():
+        text = "-" if np.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
+        axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if value < 0.55 else "black")
     figure.colorbar(image, ax=axes, label="similarity", shrink=0.8)
     return figure
 
 
-def _write_numbers(axes: Axes, values: np.ndarray) -> None:
-    for (row, column), value in np.ndenumerate(values):
-        text = "-" if np.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
-        axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if value < 0.55 else "black")
-
-
 def write_table(similarity: Similarity, path: Path) -> None:
-    """Write the values as CSV: a row a layer of the first model, a column a layer of the second; NaN is empty.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write the values as CSV: a row a layer of the first model, a column a layer of the second; NaN is empty."""
     with output_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["layer", *similarity.layers_b])
@@ -71,10 +55,6 @@ def write_table(similarity: Similarity, path: Path) -> None:
 
 
 def write_arrays(similarity: Similarity, path: Path) -> None:
-    """Write ``values``, ``layers_a``, ``layers_b``, ``kernel`` and ``n_windows`` as npz.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write ``values``, ``layers_a``, ``layers_b``, ``kernel`` and ``n_windows`` as npz."""
     with output_path(path) as part, open(part, "wb") as file:
         np.savez(file, **vars(similarity))

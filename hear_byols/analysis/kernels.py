@@ -13,15 +13,10 @@ _BLOCK = 8192  # features that are held in double precision at a time
 
 
 def linear_gram(activations: Tensor) -> Tensor:
-    """Inner products of all pairs of examples, relative to the first example.
+    """Inner products of all pairs of examples, relative to the first: float64 [shape=(n_examples, n_examples)].
 
-    The shift changes neither distances nor CKA, and keeps a large common offset from eating the digits.
-
-    Args:
-        activations: [shape=(n_examples, ...)]; all but the first axis are flattened.
-
-    Returns:
-        float64 [shape=(n_examples, n_examples)].
+    The shift changes neither distances nor CKA, and keeps a large common offset from eating the digits. All axes of the
+    activations but the first are flattened.
     """
     features = activations.flatten(1)
     if features.device.type == "mps":  # Apple's GPUs have no double precision
@@ -74,12 +69,7 @@ def u_centred(gram: Tensor) -> Tensor:
 def unbiased_hsic(centred_a: Tensor, centred_b: Tensor) -> Tensor:
     """HSIC without bias (Song et al. 2012) of every pair, as inner products of U-centred kernel matrices.
 
-    Args:
-        centred_a: from :func:`u_centred`, stacked [shape=(n_a, n_examples, n_examples)].
-        centred_b: likewise, over the same examples [shape=(n_b, n_examples, n_examples)].
-
-    Returns:
-        float64 [shape=(n_a, n_b)].
+    They are stacked, over the same examples: [shape=(n_a, n, n)] and [shape=(n_b, n, n)] -> float64 [shape=(n_a, n_b)].
     """
     n = centred_a.shape[-1]
     return centred_a.flatten(1) @ centred_b.flatten(1).T / (n * (n - 3))
@@ -92,11 +82,7 @@ def normalized(cross: Tensor, own_a: Tensor, own_b: Tensor) -> Tensor:
 
 
 def check_kernel(kernel: str, bandwidth: float) -> None:
-    """Refuse what is no kernel.
-
-    Raises:
-        OptionError: an unknown kernel, or a bandwidth that is not positive.
-    """
+    """Refuse an unknown kernel, and a bandwidth that is not positive, by an ``OptionError``."""
     if kernel not in KERNELS:
         raise OptionError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}")
     if not 0 < bandwidth < float("inf"):

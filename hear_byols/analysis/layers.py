@@ -44,17 +44,14 @@ _WORDS = {
 
 
 def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Module]:
-    """Find the layers of a model's encoder.
+    """Find the layers of an encoder under names such as ``"stage 1 / attention"``; ``"embedding"`` is its output.
 
     Args:
         model: from ``hear_byols.load_model``, with one of the four encoders, or a teacher.
         detail: ``"blocks"``, one layer a step of the architecture, or ``"all"``, also the modules within them: norms,
-            projections, shortcuts. What an encoder computes in one go (activation functions, pooling, and in evaluation
-            mode convolutions with their batch norms) is no layer of its own.
-
-    Returns:
-        Modules by readable names such as ``"stage 1 / attention"``; ``"embedding"`` is the encoder's output. With
-        ``"all"`` some of them may never be called, and so never seen by ``watching``.
+            projections, shortcuts, of which some may never be called, and so never seen by ``watching``. What an
+            encoder computes in one go (activation functions, pooling, and in evaluation mode convolutions with their
+            batch norms) is no layer of its own.
 
     Raises:
         OptionError: an unknown ``detail``, or a model without an encoder of its own (openSMILE, concatenations).
@@ -69,13 +66,12 @@ def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Modul
         )
     # A list of modules is never called itself.
     modules = {path: module for path, module in encoder.named_modules() if not isinstance(module, nn.ModuleList)}
-    chosen = [path for path in modules if (_BLOCKS.fullmatch(path) if detail == "blocks" else _computes(path, modules))]
+    passive = (nn.Sequential, nn.Identity, nn.Dropout)
+    if detail == "blocks":
+        chosen = [path for path in modules if _BLOCKS.fullmatch(path)]
+    else:
+        chosen = [path for path, own in modules.items() if not (isinstance(own, passive) or _REPEATS.fullmatch(path))]
     return {readable_name(path): modules[path] for path in chosen}
-
-
-def _computes(path: str, modules: dict[str, nn.Module]) -> bool:
-    passive = isinstance(modules[path], (nn.Sequential, nn.Identity, nn.Dropout))
-    return not passive and not _REPEATS.fullmatch(path)
 
 
 def readable_name(path: str) -> str:
@@ -93,20 +89,15 @@ def readable_name(path: str) -> str:
 
 @contextmanager
 def watching(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Hand each layer's activation to ``take(name, activation)`` as soon as it is computed, and keep none.
+    """Hand each layer's detached activation [shape=(batch, ...)] to ``take(name, activation)``, and keep none."""
 
-    Args:
-        layers: modules by name.
-        take: gets the name and the detached activation [shape=(batch, ...)].
-    """
-    handles = [module.register_forward_hook(partial(_hand_over, name, take)) for name, module in layers.items()]
+    def hand_over(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        steps = output[0] if isinstance(output, tuple) else output  # an LSTM's last states stand behind its steps
+        take(name, steps.detach())
+
+    handles = [module.register_forward_hook(partial(hand_over, name)) for name, module in layers.items()]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _hand_over(name: str, take: Callable[[str, Tensor], None], module: nn.Module, inputs: Any, output: Any) -> None:
-    steps = output[0] if isinstance(output, tuple) else output  # an LSTM's last states stand behind its steps
-    take(name, steps.detach())

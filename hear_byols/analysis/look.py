@@ -47,10 +47,7 @@ def look_at(
         frame_ms: window of the embeddings in milliseconds; by default 1000, 500 for files under 10 s and 250 under 3 s.
         hop_ms: distance of the embeddings in milliseconds; by default a twentieth of the window, and longer for files
             that would give more than 1200 windows.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-
-    Returns:
-        What was drawn.
+        device: ``"auto"``, or a torch device.
 
     Raises:
         InputError: the file cannot be read or embedded.
@@ -73,17 +70,12 @@ def look_at(
 
 
 def draw_view(view: View, model_name: str) -> Figure:
-    """Draw waveform, log-mel spectrogram, change and self-similarity.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Draw waveform, log-mel spectrogram, change and self-similarity."""
     heights = [1.1, 1.9, 1.0, _SQUARE]
     figure = new_figure(_WIDTH, sum(heights) + 1.2)
     grid = figure.add_gridspec(4, 2, height_ratios=heights, width_ratios=[1, 0.02])
-    panels: list[Axes] = []
-    for row in range(4):
-        panels.append(figure.add_subplot(grid[row, 0], sharex=panels[0] if panels else None))
+    top = figure.add_subplot(grid[0, 0])
+    panels = [top, *(figure.add_subplot(grid[row, 0], sharex=top) for row in (1, 2, 3))]
     bars = [figure.add_subplot(grid[row, 1]) for row in (1, 3)]
     figure.suptitle(f"{printable(view.name, 60)} - {printable(model_name, 40)}", fontsize=11, parse_math=False)
     _draw_waveform(panels[0], view)
@@ -127,51 +119,41 @@ def _draw_change(axes: Axes, view: View) -> None:
     axes.set_ylabel("change")
     axes.grid(axis="x", color="0.9")
     if np.isnan(view.change).all():
-        axes.text(
-            0.5, 0.5, "too short for this window", transform=axes.transAxes, ha="center", va="center", color="0.4"
-        )
+        style = {"transform": axes.transAxes, "ha": "center", "va": "center", "color": "0.4"}
+        axes.text(0.5, 0.5, "too short for this window", **style)
 
 
 def _draw_similarity(axes: Axes, view: View) -> ScalarMappable:
     half = view.hop_ms / 2000
-    extent = (view.times[0] - half, view.times[-1] + half) * 2
+    first, last = view.times[0] - half, view.times[-1] + half
     # Coloured for windows within the file; those at its ends, half of them silence, are unlike all others.
     inside = view.inside if view.inside.any() else slice(None)
     low = float(np.percentile(view.similarity[inside][:, inside], 1))
-    image = axes.imshow(
-        view.similarity,
-        origin="upper",
-        aspect="auto",
-        extent=(*extent[:2], extent[1], extent[0]),
-        cmap="viridis",
-        vmin=min(low, 0.999),
-        vmax=1,
-    )
+    extent = (first, last, last, first)
+    colours = {"vmin": min(low, 0.999), "vmax": 1, "cmap": "viridis"}
+    image = axes.imshow(view.similarity, origin="upper", aspect="auto", extent=extent, **colours)
     axes.set_ylim(view.seconds, 0)
     axes.set_ylabel(f"time in seconds (windows of {view.frame_ms:g} ms every {view.hop_ms:g} ms)")
     return image
 
 
 def envelope(samples: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest sample of each of at most ``columns`` equal stretches.
-
-    Args:
-        samples: [shape=(n_samples,)].
-        columns: most stretches; shorter clips keep every sample.
-    """
-    starts = np.unique(np.linspace(0, len(samples), min(columns, len(samples)), endpoint=False).astype(int))
+    """Lowest and highest sample [shape=(n_samples,)] of each of at most ``columns`` equal stretches."""
+    starts = _starts(len(samples), columns)
     return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
 
 
 def thin(frames: np.ndarray, columns: int) -> np.ndarray:
-    """Highest value of each of at most ``columns`` equal stretches of time, so that short events stay visible.
+    """Highest value of each of at most ``columns`` equal stretches of time [shape=(n_mels, n_frames)].
 
-    Args:
-        frames: [shape=(n_mels, n_frames)].
-        columns: most stretches.
+    So short events stay visible.
     """
-    starts = np.unique(np.linspace(0, frames.shape[1], min(columns, frames.shape[1]), endpoint=False).astype(int))
-    return np.maximum.reduceat(frames, starts, axis=1)
+    return np.maximum.reduceat(frames, _starts(frames.shape[1], columns), axis=1)
+
+
+def _starts(n: int, columns: int) -> np.ndarray:
+    """Where each of at most ``columns`` equal stretches of ``n`` places begins."""
+    return np.unique(np.linspace(0, n, min(columns, n), endpoint=False).astype(int))
 
 
 def band_ticks(config: FrontendConfig) -> tuple[list[float], list[str]]:

@@ -29,13 +29,7 @@ MAX_CLASSES = len(COLOURS) * len(SHAPES)  # 20 and 7 have no common divisor, so 
 
 @dataclass(frozen=True)
 class Sound:
-    """What a point of a map sounds like.
-
-    Args:
-        path: of the file.
-        start_s: where its stretch begins; None for the whole file.
-        end_s: where it ends.
-    """
+    """What a point of a map sounds like: a file, or a stretch of it in seconds."""
 
     path: Path
     start_s: float | None = None
@@ -44,40 +38,24 @@ class Sound:
 
 @dataclass(frozen=True)
 class Class:
-    """Files of one label, and their mark on the map.
+    """Files of one label, and their mark on the map."""
 
-    Args:
-        label: as the legend shows it.
-        colour: #rrggbb.
-        shape: one of ``SHAPES``.
-        places: of its files.
-    """
-
-    label: str
-    colour: str
-    shape: str
-    places: tuple[int, ...]
+    label: str  # as the legend shows it
+    colour: str  # #rrggbb
+    shape: str  # one of SHAPES
+    places: tuple[int, ...]  # of its files
 
 
 @dataclass(frozen=True)
 class MapData:
-    """Everything that a picture or page of a map shows.
-
-    Args:
-        title: of the map.
-        projection: the points.
-        names: of the files [n].
-        labels: of the files, ``"(no label)"`` where there is none [n].
-        classes: marks; every file belongs to exactly one.
-        sounds: of the points; empty where they are not known.
-    """
+    """Everything that a picture or page of a map shows."""
 
     title: str
     projection: Projection
-    names: tuple[str, ...]
-    labels: tuple[str, ...]
-    classes: tuple[Class, ...]
-    sounds: tuple[Sound, ...] = ()
+    names: tuple[str, ...]  # of the files [n]
+    labels: tuple[str, ...]  # of the files, "(no label)" where there is none [n]
+    classes: tuple[Class, ...]  # every file belongs to exactly one
+    sounds: tuple[Sound, ...] = ()  # of the points; empty where they are not known
 
 
 def make_map_data(

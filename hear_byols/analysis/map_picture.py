@@ -17,11 +17,7 @@ _LABEL_CHARACTERS = 28
 
 
 def draw_map(data: MapData) -> Figure:
-    """Draw the points, with a legend in as many columns as it takes.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Draw the points, with a legend in as many columns as it takes."""
     columns = ceil(len(data.classes) / _ROWS)
     longest = min(_LABEL_CHARACTERS, max(len(each.label) for each in data.classes))
     figure = new_figure(7 + columns * (0.5 + 0.09 * longest), 6.5)
@@ -37,12 +33,8 @@ def draw_map(data: MapData) -> Figure:
     axes.set_title(data.title, parse_math=False, fontsize=11)
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[["top", "right"]].set_visible(False)
-    if len(data.classes) > 1:
-        _add_legend(figure, data, columns)
-    return figure
-
-
-def _add_legend(figure: Figure, data: MapData, columns: int) -> None:
+    if len(data.classes) < 2:
+        return figure
     line = require("matplotlib.lines", "a picture", "analysis").Line2D
     handles = [line([], [], color=each.colour, marker=each.shape, linestyle="", markersize=6) for each in data.classes]
     # matplotlib drops labels that begin with an underscore and sets those between dollars as formulas.
@@ -53,3 +45,4 @@ def _add_legend(figure: Figure, data: MapData, columns: int) -> None:
         text.set_parse_math(False)
         label = " ".join(each.label.split())
         text.set_text(label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 3]}...")
+    return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -17,15 +17,10 @@ _NEIGHBOURS = 15
 
 @dataclass(frozen=True)
 class Projection:
-    """Points of a map.
+    """Points of a map."""
 
-    Args:
-        points: float64 [shape=(n, 2)].
-        axes: names of the two axes.
-    """
-
-    points: np.ndarray
-    axes: tuple[str, str]
+    points: np.ndarray  # float64 [shape=(n, 2)]
+    axes: tuple[str, str]  # their names
 
 
 def project(vectors: np.ndarray, method: str = "pca", seed: int = 0) -> Projection:
@@ -53,33 +48,22 @@ def project(vectors: np.ndarray, method: str = "pca", seed: int = 0) -> Projecti
     if not spread.any():
         raise InputError(f"all {len(vectors)} embeddings are equal; there is nothing to map")
     values = (values - values.mean(0)) / np.where(spread > 0, spread, 1)
-    return _pca(values) if method == "pca" else _umap(values, seed)
-
-
-def check_method(method: str) -> None:
-    """Import what a method needs, before any work is done.
-
-    Raises:
-        MissingDependencyError: the method's package is not installed.
-    """
-    (_pca_module if method == "pca" else _umap_module)()
-
-
-def _pca(values: np.ndarray) -> Projection:
-    pca = _pca_module().PCA(2, svd_solver="full" if min(values.shape) < 500 else "auto", random_state=0)
+    package = check_method(method)
+    if method == "umap":
+        reducer = package.UMAP(n_neighbors=min(_NEIGHBOURS, len(values) - 1), random_state=seed, n_jobs=1)
+        return Projection(np.asarray(reducer.fit_transform(values), np.float64), ("UMAP 1", "UMAP 2"))
+    pca = package.PCA(2, svd_solver="full" if min(values.shape) < 500 else "auto", random_state=0)
     points = pca.fit_transform(values)
     names = [f"component {i + 1} ({share:.1%} of variance)" for i, share in enumerate(pca.explained_variance_ratio_)]
     return Projection(points, (names[0], names[1]))
 
 
-def _pca_module() -> Any:
+def check_method(method: str) -> ModuleType:
+    """Import what a method needs.
+
+    Raises:
+        MissingDependencyError: the method's package is not installed.
+    """
+    if method == "umap":
+        return require("umap", "a map by umap", "map")
     return require("sklearn.decomposition", "a map", "analysis")
-
-
-def _umap_module() -> Any:
-    return require("umap", "a map by umap", "map")
-
-
-def _umap(values: np.ndarray, seed: int) -> Projection:
-    reducer = _umap_module().UMAP(n_neighbors=min(_NEIGHBOURS, len(values) - 1), random_state=seed, n_jobs=1)
-    return Projection(np.asarray(reducer.fit_transform(values), np.float64), ("UMAP 1", "UMAP 2"))

@@ -7,25 +7,17 @@ is computed and is then let go, so memory holds one minibatch's forward pass and
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hear_byols._util.progress import progress as progress_of
-from hear_byols.analysis.kernels import (
-    MIN_EXAMPLES,
-    check_kernel,
-    linear_gram,
-    median_distance,
-    normalized,
-    rbf_gram,
-    u_centred,
-    unbiased_hsic,
-)
+from hear_byols.analysis import kernels
+from hear_byols.analysis.kernels import MIN_EXAMPLES, unbiased_hsic
 from hear_byols.analysis.layers import named_layers, watching
 from hear_byols.errors import OptionError
 
@@ -35,60 +27,42 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Similarity:
-    """CKA of each layer of one model with each layer of another.
+    """CKA of each layer of one model with each layer of another: 1 is equal, 0 unrelated."""
 
-    Args:
-        values: float64 [shape=(n_layers_a, n_layers_b)]; 1 is equal, 0 unrelated, NaN a layer without variation.
-        layers_a: names of the first model's layers, in the order in which they compute.
-        layers_b: of the second model's.
-        kernel: ``"linear"`` or ``"rbf"``.
-        n_windows: windows of audio they were compared over.
-    """
-
-    values: np.ndarray
-    layers_a: tuple[str, ...]
-    layers_b: tuple[str, ...]
-    kernel: str
-    n_windows: int
+    values: np.ndarray  # float64 [shape=(n_layers_a, n_layers_b)]; NaN of a layer without variation
+    layers_a: tuple[str, ...]  # names of the first model's layers, in the order in which they compute
+    layers_b: tuple[str, ...]  # of the second model's
+    kernel: str  # "linear" or "rbf"
+    n_windows: int  # windows of audio they were compared over
 
 
 class LayerGrams:
     """U-centred kernel matrices of all layers of a model, a minibatch of audio at a time.
 
-    The bandwidth of the RBF kernel is set by the first minibatch and kept: one kernel for all minibatches.
-
-    Args:
-        model: from ``hear_byols.load_model``.
-        detail: which layers, as in ``named_layers``.
-        kernel: ``"linear"`` or ``"rbf"``.
-        bandwidth: of the RBF kernel, as a multiple of the median distance of two windows.
-
-    Raises:
-        OptionError: the model has no layers, or an option is out of range.
+    The bandwidth of the RBF kernel is set by the first minibatch and kept: one kernel for all minibatches. Arguments
+    and errors are those of :func:`compare_layers`.
     """
 
     def __init__(self, model: Any, detail: str = "blocks", kernel: str = "linear", bandwidth: float = 1.0) -> None:
-        check_kernel(kernel, bandwidth)
+        kernels.check_kernel(kernel, bandwidth)
         self.model = model
-        self._layers: dict[str, nn.Module] = named_layers(model, detail)
+        self._layers = named_layers(model, detail)
         self._rbf = kernel == "rbf"
         self._multiple = bandwidth
         self._bandwidths: dict[str, float] = {}
         self.names: tuple[str, ...] = ()
 
     def __call__(self, audio: Tensor) -> Tensor:
-        """Embed a minibatch and centre its kernel matrices.
-
-        Args:
-            audio: float32 [shape=(n_windows, n_samples)].
-
-        Returns:
-            float64 [shape=(n_layers, n_windows, n_windows)], on the CPU.
-        """
+        """Embed windows [shape=(n, n_samples)] to float64 kernel matrices on the CPU [shape=(n_layers, n, n)]."""
         grams: dict[str, Tensor] = {}
 
         def take(name: str, activation: Tensor) -> None:
-            grams[name] = u_centred(self._kernel(name, linear_gram(activation))).cpu()
+            gram = kernels.linear_gram(activation)
+            if self._rbf:
+                if name not in self._bandwidths:
+                    self._bandwidths[name] = self._multiple * kernels.median_distance(gram)
+                gram = kernels.rbf_gram(gram, self._bandwidths[name])
+            grams[name] = kernels.u_centred(gram).cpu()
 
         batch_size = self.model.batch_size
         try:
@@ -104,13 +78,6 @@ class LayerGrams:
             self.model.batch_size = batch_size
         self.names = tuple(grams)
         return torch.stack(list(grams.values()))
-
-    def _kernel(self, name: str, gram: Tensor) -> Tensor:
-        if not self._rbf:
-            return gram
-        if name not in self._bandwidths:
-            self._bandwidths[name] = self._multiple * median_distance(gram)
-        return rbf_gram(gram, self._bandwidths[name])
 
 
 def compare_layers(
@@ -165,9 +132,11 @@ def compare_layers(
             cross = cross + unbiased_hsic(a, b)
             own_a, own_b = own_a + unbiased_hsic(a, a).diagonal(), own_b + unbiased_hsic(b, b).diagonal()
             advance(1)
-    values = normalized(cross, own_a, own_b)
+    values = kernels.normalized(cross, own_a, own_b)
     for names, own in ((grams_a.names, own_a), (grams_b.names, own_b)):
-        _tell_idle(names, own)
+        idle = ", ".join(name for name, value in zip(names, own.tolist(), strict=True) if value == 0)
+        if idle:
+            _log.warning("these layers do not vary over the windows, so nothing is similar to them: %s", idle)
     return Similarity(values.numpy(), grams_a.names, grams_b.names, kernel, len(windows))
 
 
@@ -180,9 +149,3 @@ def _minibatches(n: int, size: int, passes: int, seed: int) -> Iterator[np.ndarr
     rng = np.random.default_rng(seed)
     for _ in range(passes):
         yield from np.array_split(rng.permutation(n), -(-n // size))
-
-
-def _tell_idle(names: Sequence[str], own: Tensor) -> None:
-    idle = [name for name, value in zip(names, own.tolist(), strict=True) if value == 0]
-    if idle:
-        _log.warning("these layers do not vary over the windows, so nothing is similar to them: %s", ", ".join(idle))

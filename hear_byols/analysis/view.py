@@ -21,32 +21,18 @@ _HOPS_PER_FRAME = 20  # the contract's 50 ms for 1000 ms
 
 @dataclass(frozen=True)
 class View:
-    """What there is to see of a file.
+    """What there is to see of a file."""
 
-    Args:
-        name: of the file.
-        samples: float32, mono [shape=(n_samples,)].
-        sample_rate: in Hz.
-        log_mel: float32, in nepers of power [shape=(n_mels, n_frames)].
-        frontend: of the spectrogram.
-        times: centres of the windows in seconds [shape=(n_windows,)].
-        similarity: cosine of each pair of windows, float32 [shape=(n_windows, n_windows)].
-        change: 1 - cosine of the windows half a frame before and after each centre; NaN near the ends
-            [shape=(n_windows,)].
-        frame_ms: length of a window.
-        hop_ms: distance of two windows.
-    """
-
-    name: str
-    samples: np.ndarray
-    sample_rate: int
-    log_mel: np.ndarray
-    frontend: FrontendConfig
-    times: np.ndarray
-    similarity: np.ndarray
-    change: np.ndarray
-    frame_ms: float
-    hop_ms: float
+    name: str  # of the file
+    samples: np.ndarray  # float32, mono [shape=(n_samples,)]
+    sample_rate: int  # in Hz
+    log_mel: np.ndarray  # float32, in nepers of power [shape=(n_mels, n_frames)]
+    frontend: FrontendConfig  # of the spectrogram
+    times: np.ndarray  # centres of the windows in seconds [shape=(n_windows,)]
+    similarity: np.ndarray  # cosine of each pair of windows, float32 [shape=(n_windows, n_windows)]
+    change: np.ndarray  # as of change_curve [shape=(n_windows,)]
+    frame_ms: float  # length of a window
+    hop_ms: float  # distance of two windows
 
     @property
     def inside(self) -> np.ndarray:
@@ -81,13 +67,9 @@ def choose_framing(seconds: float, frame_ms: float | None = None, hop_ms: float 
 
 
 def view_of(model: Any, samples: np.ndarray, name: str) -> View:
-    """Compute what there is to see of a clip.
+    """Compute what there is to see of a clip, float32, mono, at the model's rate [shape=(n_samples,)].
 
-    Args:
-        model: from ``load_model``, with the wanted ``frame_ms`` and ``hop_ms``. A model without a log-mel front end of
-            its own (openSMILE, concatenations) is shown with the default one.
-        samples: float32, mono, at the model's rate [shape=(n_samples,)].
-        name: of the file.
+    A model without a log-mel front end of its own (openSMILE, concatenations) is shown with the default one.
 
     Raises:
         InputError: the clip cannot be embedded.
@@ -115,14 +97,13 @@ def view_of(model: Any, samples: np.ndarray, name: str) -> View:
 
 
 def change_curve(similarity: np.ndarray, reach: int) -> np.ndarray:
-    """How unlike each other the windows half a frame before and after each moment are, as 1 - cosine.
+    """How unlike each other the windows half a frame before and after each moment are, as 1 - cosine [shape=(n,)].
+
+    NaN where one of the two sticks out of the clip: it would differ for the silence around it.
 
     Args:
         similarity: [shape=(n, n)].
         reach: half a frame in windows, so that the two adjoin without overlap.
-
-    Returns:
-        [shape=(n,)], NaN where one of the two sticks out of the clip: it would differ for the silence around it.
     """
     curve = np.full(len(similarity), np.nan, np.float32)
     if len(similarity) > 4 * reach:

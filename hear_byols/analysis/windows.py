@@ -17,23 +17,17 @@ from hear_byols.extraction.reader import read_clip
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of audio of equal length.
+    """Stretches of audio of equal length."""
 
-    Args:
-        samples: float32 [shape=(n_windows, n_samples)].
-        n_files: files that they come from.
-        failures: files that could not be read.
-    """
-
-    samples: np.ndarray
-    n_files: int
-    failures: tuple[Failure, ...]
+    samples: np.ndarray  # float32 [shape=(n_windows, n_samples)]
+    n_files: int  # that they come from
+    failures: tuple[Failure, ...]  # files that could not be read
 
 
 def read_windows(
     files: Sequence[AudioFile], sample_rate: int, *, window_ms: float = 1000, most: int = 1024, seed: int = 0
 ) -> Windows:
-    """Read windows of audio, at most ``most`` of them, drawn at random without replacement.
+    """Read windows of audio, at most ``most`` of them, drawn at random without replacement, in the order of the files.
 
     A file is cut into adjoining windows; what is left at its end is dropped. A file that is shorter than a window gives
     one, followed by zeros. Files of which no window was drawn are not read; one file at a time is decoded.
@@ -45,18 +39,15 @@ def read_windows(
         most: windows; the memory this takes is ``most`` times a window.
         seed: of the draw.
 
-    Returns:
-        The windows in the order of the files.
-
     Raises:
         OptionError: an option is out of range.
         InputError: fewer than four windows could be read.
     """
-    if not 0 < window_ms < float("inf") or round(window_ms * sample_rate / 1000) < 1:
+    length = round(window_ms * sample_rate / 1000) if 0 < window_ms < np.inf else 0
+    if length < 1:
         raise OptionError(f"window_ms must be a positive number of milliseconds, got {window_ms!r}")
     if most < MIN_EXAMPLES:
         raise OptionError(f"at least {MIN_EXAMPLES} windows are needed, got {most}")
-    length = round(window_ms * sample_rate / 1000)
     samples: list[np.ndarray] = []
     failures, n_files = [], 0
     for file, places in _draw(files, sample_rate, length, most, seed):
@@ -65,10 +56,10 @@ def read_windows(
             failures.append(Failure(file.name, clip.error))
             continue
         n_files += 1
-        # A header may promise more than there is; the copies let go of the rest of the file.
-        samples += [
-            _cut(clip.samples, place * length, length) for place in places if place * length < len(clip.samples)
-        ]
+        for start in (place * length for place in places):
+            part = clip.samples[start : start + length]
+            if len(part):  # a header may promise more than there is
+                samples.append(np.pad(part, (0, length - len(part))))  # a copy, which lets go of the rest of the file
     if len(samples) < MIN_EXAMPLES:
         reason = f"; {failures[0].reason}" if failures else ""
         raise InputError(
@@ -84,15 +75,7 @@ def _draw(
     """Yield files with the places of their windows, counted in windows."""
     counts = [max(1, int(audio_seconds(file.path) * sample_rate) // length) for file in files]
     ends = np.cumsum(counts)
-    total = int(ends[-1])
-    drawn = np.sort(np.random.default_rng(seed).choice(total, min(most, total), replace=False))
+    drawn = np.sort(np.random.default_rng(seed).choice(ends[-1], min(most, int(ends[-1])), replace=False))
     owners = np.searchsorted(ends, drawn, side="right")
     for owner in np.unique(owners):
         yield files[owner], (drawn[owners == owner] - (ends[owner] - counts[owner])).tolist()
-
-
-def _cut(samples: np.ndarray, start: int, length: int) -> np.ndarray:
-    window = np.zeros(length, np.float32)
-    part = samples[start : start + length]
-    window[: len(part)] = part
-    return window

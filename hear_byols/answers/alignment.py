@@ -13,17 +13,11 @@ _PRE_EMPHASIS = 0.97  # lifts the details that two different sounds do not share
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one recording lies over another.
+    """How one recording lies over another."""
 
-    Args:
-        correlation: of the samples where both are, 0 to 1; its sign, as of a swapped polarity, is left out.
-        offset_s: where the second begins in the first, in seconds.
-        gain_db: of the second over the first.
-    """
-
-    correlation: float
-    offset_s: float
-    gain_db: float
+    correlation: float  # of the samples where both are, 0 to 1; its sign, as of a swapped polarity, is left out
+    offset_s: float  # where the second begins in the first, in seconds
+    gain_db: float  # of the second over the first
 
 
 def align(first: np.ndarray, second: np.ndarray, sample_rate: int) -> Alignment:

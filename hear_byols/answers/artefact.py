@@ -30,28 +30,18 @@ from hear_byols.weights.digest import content_digest
 SUFFIX = ".hbc"
 SCHEMA = "hear_byols-classifier/1"
 _KEY = "hear_byols"
-_ARRAYS = ("mean", "scale", "weights", "bias")
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """Everything that a classifier needs to be run elsewhere.
+    """Everything that a classifier needs to be run elsewhere."""
 
-    Args:
-        kind: ``"clips"`` for labels of whole clips, ``"events"`` for events in time.
-        classes: at their columns of the head.
-        head: the head.
-        settings: what its vectors depend on, and the model that makes them, as manifests of ``embed`` say it.
-        training: how it was learnt: head, strength, clips of each class, scores; JSON-able.
-        encoder: a checkpoint's file (safetensors), if the encoder was fine-tuned; else empty.
-    """
-
-    kind: str
-    classes: tuple[str, ...]
+    kind: str  # "clips" for labels of whole clips, "events" for events in time
+    classes: tuple[str, ...]  # at their columns of the head
     head: Head
-    settings: Mapping[str, Any]
-    training: Mapping[str, Any]
-    encoder: bytes = field(default=b"", repr=False)
+    settings: Mapping[str, Any]  # what its vectors depend on, and the model, as manifests of embed say it
+    training: Mapping[str, Any]  # how it was learnt: head, strength, clips of each class, scores; JSON-able
+    encoder: bytes = field(default=b"", repr=False)  # a checkpoint's file (safetensors), if it was fine-tuned
 
     def save(self, path: PathLike) -> None:
         """Write the file, whole or not at all.
@@ -61,27 +51,18 @@ class Artefact:
             OutputError: it cannot be written.
         """
         path = check_name(path)
-        header = {
-            "schema": SCHEMA,
-            "hear_byols": __version__,
-            **{name: getattr(self, name) for name in ("kind", "classes", "settings", "training")},
-        }
-        arrays: dict[str, np.ndarray] = {
-            name: np.ascontiguousarray(getattr(self.head, name), np.float32) for name in _ARRAYS
-        }
+        header = {name: getattr(self, name) for name in ("kind", "classes", "settings", "training")}
+        text = json.dumps({"schema": SCHEMA, "hear_byols": __version__, **header})
+        head = vars(self.head).items()
+        arrays: dict[str, np.ndarray] = {name: np.ascontiguousarray(values, np.float32) for name, values in head}
         if self.encoder:
             arrays["encoder"] = np.frombuffer(self.encoder, np.uint8)
-        text = json.dumps(header)
         with output_path(path) as part:
             part.write_bytes(save(arrays, metadata={_KEY: text, "digest": _digest(text, arrays)}))
 
 
 def check_name(path: PathLike) -> Path:
-    """A path that ends as the files of classifiers do.
-
-    Raises:
-        OptionError: it ends otherwise.
-    """
+    """A path that ends as the files of classifiers do, or an ``OptionError``."""
     if Path(path).suffix != SUFFIX:
         raise OptionError(f"a classifier's name ends in {SUFFIX}, got {Path(path).name!r}")
     return Path(path)
@@ -115,8 +96,7 @@ def settings_of(model: Any, spec: PathLike, timestamps: bool, options: Mapping[s
 
 def kept_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a file keeps of a manifest."""
-    about = manifest["about"]
-    about = {name: about[name] for name in ("spec", "options", "model") if name in about}
+    about = {name: manifest["about"][name] for name in ("spec", "options", "model") if name in manifest["about"]}
     return {**{name: manifest[name] for name in IDENTITY}, "about": about}
 
 
@@ -166,6 +146,6 @@ def _checked(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Art
         raise ValueError(f"its settings lack {', '.join(missing)}")
     if header["kind"] == "events":
         Cutting.from_dict(header["training"]["cutting"])
-    head = Head(**{name: arrays[name] for name in _ARRAYS})
+    head = Head(**{name: arrays[name] for name in shapes})
     encoder = arrays["encoder"].tobytes() if "encoder" in arrays else b""
     return Artefact(header["kind"], tuple(classes), head, settings, dict(header["training"]), encoder)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hear_byols.answers.artefact import Artefact, kept_settings, packed, settings_of
-from hear_byols.answers.examples import Clips, check_classes
+from hear_byols.answers.examples import Clips, check_classes, clips_of
 from hear_byols.answers.finetune import fine_tune
 from hear_byols.answers.head import FittedHead, cooled, fit_head, fit_temperature, refit, softmax
 from hear_byols.answers.learner import Learner
@@ -59,11 +59,7 @@ class Classifier(Learner):
 
     @property
     def assessment(self) -> Assessment:
-        """What :meth:`fit` found out on held-out clips.
-
-        Raises:
-            OptionError: nothing was fitted here; a file keeps the scores only.
-        """
+        """What :meth:`fit` found out on held-out clips; an ``OptionError`` if nothing was fitted here."""
         if self._assessment is None:
             raise OptionError("the held-out clips are known right after fit only; a file keeps their scores")
         return self._assessment
@@ -91,18 +87,16 @@ class Classifier(Learner):
     def fit_clips(self, clips: Clips, *, progress: bool = False) -> Classifier:
         """As :meth:`fit`, from vectors that are there."""
         check_classes(clips)
-        classes, targets = np.unique(np.array(clips.labels), return_inverse=True)
+        classes = tuple(sorted(set(clips.labels)))
+        targets = np.array([classes.index(label) for label in clips.labels])
         fitted = fit_head(clips.vectors, targets, clips.groups, self._head)
-        classes = tuple(map(str, classes))
         self._assessment = Assessment(classes, clips.names, targets, fitted.held_out, fitted.folds)
-        if clips.source is None:
-            settings = settings_of(self.model, self._spec, False, self._options)
-        else:
-            settings = kept_settings(clips.source.settings)
+        source = clips.source
+        settings = kept_settings(source.settings) if source is not None else self._settings(False, self._options)
         training = {
             "head": fitted.kind,
             "strength": fitted.strength,
-            "clips": {label: int((targets == i).sum()) for i, label in enumerate(classes)},
+            "clips": {label: clips.labels.count(label) for label in classes},
             "grouped": bool(clips.groups),
             "scores": self._assessment.scores(),
             "confusion": self._assessment.confusion.tolist(),
@@ -114,36 +108,29 @@ class Classifier(Learner):
 
     def _fine_tune(self, clips: Clips, targets: np.ndarray, fitted: FittedHead, progress: bool) -> None:
         """Train the encoder further without the first fold; if that fold is told better then, train it on all clips."""
-        frozen, classes = self.artefact, self.classes
-        samples = [_samples(clip, self.model.sample_rate) for clip in clips.audio]
-        test = fitted.folds == 0
-        kept, held_out = (np.flatnonzero(each).tolist() for each in (~test, test))
-        start = refit(
-            clips.vectors[kept], targets[kept], len(classes), fitted.kind, fitted.strength, fitted.temperature
-        )
-        heard = [samples[i] for i in kept]
-        tuned, head = fine_tune(self.model, start, heard, targets[kept], self._epochs, progress=progress)
+        frozen, model, epochs = self.artefact, self.model, self._epochs
+        samples = [load_audio(clip, model.sample_rate) if _is_path(clip) else np.asarray(clip) for clip in clips.audio]
+        kept, held_out = (np.flatnonzero(each).tolist() for each in (fitted.folds != 0, fitted.folds == 0))
+        known = (len(self.classes), fitted.kind, fitted.strength, fitted.temperature)
+        start = refit(clips.vectors[kept], targets[kept], *known)
+        tuned, head = fine_tune(model, start, [samples[i] for i in kept], targets[kept], epochs, progress=progress)
         scores = head.scores(tuned.scene_embeddings([samples[i] for i in held_out]).cpu().numpy())
         temperature = max(1.0, fit_temperature(scores, targets[held_out]))  # few clips may say that it is too sure
-        names = tuple(clips.names[i] for i in held_out)
-        folds = np.zeros(len(names), np.int64)
-        both = [
-            Assessment(classes, names, targets[held_out], values, folds)
-            for values in (softmax(scores / temperature), start.probabilities(clips.vectors[held_out]))
-        ]
-        accuracies = [float(each.scores()["accuracy"] or 0) for each in both]
-        about = {"epochs": self._epochs, "n_held_out": len(names), "kept": accuracies[0] > accuracies[1]}
-        about |= {"accuracy": accuracies[0], "accuracy_frozen": accuracies[1]}
+        names, test = tuple(clips.names[i] for i in held_out), targets[held_out]
+        found = Assessment(self.classes, names, test, softmax(scores / temperature), np.zeros(len(names), np.int64))
+        accuracy = float((found.probabilities.argmax(1) == test).mean())
+        before = float((start.probabilities(clips.vectors[held_out]).argmax(1) == test).mean())
+        about = {"epochs": epochs, "n_held_out": len(names), "kept": accuracy > before}
+        about |= {"accuracy": accuracy, "accuracy_frozen": before}
         training = {**frozen.training, "fine_tuned": about}
         if not about["kept"]:
             self._artefact = replace(frozen, training=training)
             return
-        tuned, head = fine_tune(self.model, fitted.head, samples, targets, self._epochs, progress=progress)
-        self._model, self._assessment = tuned, both[0]
-        training |= {"scores": both[0].scores(), "confusion": both[0].confusion.tolist()}
-        settings = settings_of(tuned, self._spec, False, self._options)
-        settings["about"] = frozen.settings["about"]
-        self._artefact = Artefact(self.KIND, classes, cooled(head, temperature), settings, training, packed(tuned))
+        tuned, head = fine_tune(model, fitted.head, samples, targets, epochs, progress=progress)
+        self._model, self._encoder, self._assessment = tuned, packed(tuned), found
+        training |= {"scores": found.scores(), "confusion": found.confusion.tolist()}
+        settings = {**settings_of(tuned, self._spec, False, self._options), "about": frozen.settings["about"]}
+        self._artefact = Artefact(self.KIND, self.classes, cooled(head, temperature), settings, training, self._encoder)
 
     def predict(self, clips: Any) -> np.ndarray:
         """The most probable class of each clip, as text [shape=(n_clips,)].
@@ -167,11 +154,10 @@ class Classifier(Learner):
     def _clips(self, clips: Any) -> Clips:
         if isinstance(clips, EmbeddingFolder):
             self._check(clips)
-            paths = tuple(clips.paths[name] for name in clips.names)
-            return Clips(clips.vectors, clips.names, source=clips, audio=paths)
-        if isinstance(clips, (str, os.PathLike)):
+            return clips_of(clips)
+        if _is_path(clips):
             raise InputError(f"clips must be a list of paths, got the single path {str(clips)!r}; write [path]")
-        if len(clips) and isinstance(clips[0], (str, os.PathLike)):
+        if len(clips) and _is_path(clips[0]):
             return Clips(np.asarray(embed_files(list(clips), self.model)), tuple(map(str, clips)), audio=tuple(clips))
         vectors = self.model.scene_embeddings(clips).cpu().numpy()
         return Clips(vectors, tuple(map(str, range(len(vectors)))), audio=tuple(clips))
@@ -185,5 +171,5 @@ class Classifier(Learner):
             check_identity(source.settings, {name: self._artefact.settings[name] for name in IDENTITY}, "these vectors")
 
 
-def _samples(clip: Any, sample_rate: int) -> np.ndarray:
-    return load_audio(clip, sample_rate) if isinstance(clip, (str, os.PathLike)) else np.asarray(clip)
+def _is_path(clip: Any) -> bool:
+    return isinstance(clip, (str, os.PathLike))

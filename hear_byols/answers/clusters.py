@@ -17,19 +17,12 @@ _LARGE = 20_000  # rows from which minibatches are used
 
 @dataclass(frozen=True)
 class Clusters:
-    """Rows of a folder and their clusters.
+    """Rows of a folder and their clusters."""
 
-    Args:
-        names: of the rows' files [n_rows].
-        times_ms: centres of their windows; None for whole files [shape=(n_rows,)].
-        clusters: of the rows, from 0, the largest first [shape=(n_rows,)].
-        distances: of the rows to the centre of their cluster [shape=(n_rows,)].
-    """
-
-    names: tuple[str, ...]
-    times_ms: np.ndarray | None
-    clusters: np.ndarray
-    distances: np.ndarray
+    names: tuple[str, ...]  # of the rows' files [n_rows]
+    times_ms: np.ndarray | None  # centres of their windows; None for whole files [shape=(n_rows,)]
+    clusters: np.ndarray  # of the rows, from 0, the largest first [shape=(n_rows,)]
+    distances: np.ndarray  # of the rows to the centre of their cluster [shape=(n_rows,)]
 
     def typical(self, cluster: int, n: int | None = None) -> np.ndarray:
         """Rows of a cluster, the nearest to its centre first."""
@@ -40,10 +33,7 @@ class Clusters:
 def find_clusters(folder: PathLike, number: int | None = None, seed: int = 0) -> Clusters:
     """Cluster an output folder of ``embed`` by k-means on the first 20 principal directions of its unit vectors.
 
-    Args:
-        folder: output folder of ``embed``.
-        number: of clusters; by default the root of half the rows.
-        seed: of the first centres.
+    By default there are as many clusters as the root of half the rows; the seed is that of the first centres.
 
     Raises:
         OptionError: a number below 2 or above that of the rows.
@@ -70,7 +60,6 @@ def cluster_rows(rows: np.ndarray, number: int | None = None, seed: int = 0) -> 
     kind = cluster.MiniBatchKMeans if len(rows) > _LARGE else cluster.KMeans
     fitted = kind(number, n_init=5, random_state=seed).fit(rows)
     order = np.argsort(-np.bincount(fitted.labels_, minlength=number), kind="stable")
-    ranks = np.empty(number, np.int64)
-    ranks[order] = np.arange(number)
+    ranks = np.argsort(order)  # of the clusters by their sizes
     distances = np.linalg.norm(rows - fitted.cluster_centers_[fitted.labels_], axis=1)
     return ranks[fitted.labels_], distances

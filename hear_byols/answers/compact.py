@@ -10,7 +10,6 @@ from hear_byols._util.imports import require
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import iterate_embeddings
-from hear_byols.extraction.writers import Embedded
 
 MAX_EXACT = 100_000  # rows that are compared all with all; beyond, an index of usearch finds the neighbours
 DIMENSIONS = 256  # at which cosines of embeddings are kept within some thousandths
@@ -20,27 +19,16 @@ _BLOCK = 512  # rows that are compared with all at a time
 
 @dataclass(frozen=True)
 class Compact:
-    """A folder's vectors, at most 512 bytes each.
+    """A folder's vectors, at most 512 bytes each."""
 
-    Args:
-        rows: float16; their inner products are about the cosines of the vectors [shape=(n_rows, n_dimensions)].
-        names: of the files [n_files].
-        owners: the file of each row by its place in ``names`` [shape=(n_rows,)].
-        times_ms: centres of the rows' windows; None for whole files [shape=(n_rows,)].
-    """
-
-    rows: np.ndarray
-    names: tuple[str, ...]
-    owners: np.ndarray
-    times_ms: np.ndarray | None
+    rows: np.ndarray  # float16; inner products are about the cosines of the vectors [shape=(n_rows, n_dimensions)]
+    names: tuple[str, ...]  # of the files [n_files]
+    owners: np.ndarray  # the file of each row by its place in names [shape=(n_rows,)]
+    times_ms: np.ndarray | None  # centres of the rows' windows; None for whole files [shape=(n_rows,)]
 
 
 def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
-    """Read a folder twice: for the directions, and to project its vectors onto them.
-
-    Args:
-        folder: output folder of ``embed``.
-        n_dimensions: wanted; there are no more than rows or components.
+    """Read an output folder of ``embed`` twice: for the directions, and to project its vectors onto them.
 
     Raises:
         InputError: the folder cannot be read, or holds fewer than two vectors.
@@ -48,7 +36,7 @@ def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
     basis = _directions(folder, n_dimensions)
     rows, names, counts, times = [], [], [], []
     for item in iterate_embeddings(folder):
-        unit = units(item)
+        unit = units(item.vectors)
         rows.append((unit @ basis).astype(np.float16))
         names.append(item.source)
         counts.append(len(unit))
@@ -58,9 +46,9 @@ def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
     return Compact(np.concatenate(rows), tuple(names), owners, np.concatenate(times) if times else None)
 
 
-def units(item: Embedded) -> np.ndarray:
-    """The vectors of a source at length 1, float32 [shape=(n_rows, size)]."""
-    vectors = np.atleast_2d(item.vectors)
+def units(vectors: np.ndarray) -> np.ndarray:
+    """Vectors, or a single one, at length 1 [shape=(n_rows, size)]."""
+    vectors = np.atleast_2d(vectors)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 
@@ -102,7 +90,7 @@ def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
     sample: list[np.ndarray] = []
     step, seen = 1, 0
     for item in iterate_embeddings(folder):
-        unit = units(item)
+        unit = units(item.vectors)
         sample += [row.copy() for row in unit[(-seen) % step :: step]]  # a view would keep the whole file
         seen += len(unit)
         while len(sample) > _SAMPLE:  # every second row of those that were kept, and of those to come

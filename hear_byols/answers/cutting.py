@@ -20,17 +20,11 @@ TOLERANCE_MS = 200.0  # of an onset
 
 @dataclass(frozen=True)
 class Cutting:
-    """How events are cut out of scores.
+    """How events are cut out of scores."""
 
-    Args:
-        median_ms: width of the median filter over time; 0 for none.
-        shortest_ms: shortest event, from its first to its last window.
-        thresholds: of the classes' scores.
-    """
-
-    median_ms: float
-    shortest_ms: float
-    thresholds: tuple[float, ...]
+    median_ms: float  # width of the median filter over time; 0 for none
+    shortest_ms: float  # shortest event, from its first to its last window
+    thresholds: tuple[float, ...]  # of the classes' scores
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -44,14 +38,7 @@ class Cutting:
 
 
 def cut(values: np.ndarray, times_ms: np.ndarray, how: Cutting, classes: Sequence[str]) -> list[Event]:
-    """Events of a recording, from the first to the last window of each, in order of their onsets.
-
-    Args:
-        values: scores of the classes [shape=(n_windows, n_classes)].
-        times_ms: centres of the windows.
-        how: to cut them out.
-        classes: at their columns.
-    """
+    """Events in scores [shape=(n_windows, n_classes)], from the first to the last window of each, by their onsets."""
     shifted = values - np.array(how.thresholds) + 0.5  # there the threshold is one half
     return events_of_clip(shifted, times_ms, Postprocessing(how.median_ms, how.shortest_ms), classes)
 
@@ -65,26 +52,20 @@ def choose_cutting(
 ) -> tuple[Cutting, dict[str, Any]]:
     """Choose what gives the best onset F on recordings whose scores come from heads that had not seen them.
 
-    Args:
-        values: scores of the classes, of every recording.
-        times_ms: of their windows.
-        references: their labelled events.
-        classes: at their columns.
-        folds: of the recordings [shape=(n_recordings,)].
+    Of every recording there are scores of the classes, the times of their windows, the labelled events, and its fold.
 
     Returns:
         The choice, made on all recordings; and scores of each fold by the choice of the others: ``onset_f``,
         ``precision``, ``recall`` and ``spread`` of the F over the folds.
     """
     grid = list(product(MEDIANS_MS, SHORTEST_MS))
-    numbers = np.unique(folds)
+    numbers, places = np.unique(folds, return_inverse=True)
     # True positives, predicted and labelled events of every choice, class, threshold and fold.
     counts = np.zeros((len(grid), len(classes), len(THRESHOLDS), len(numbers), 3), np.int64)
     for (g, (median, shortest)), (t, threshold) in product(enumerate(grid), enumerate(THRESHOLDS)):
         how = Cutting(median, shortest, (threshold,) * len(classes))
-        for fold, value, stamps, reference in zip(folds, values, times_ms, references, strict=True):
-            found = cut(value, stamps, how, classes)
-            counts[g, :, t, np.searchsorted(numbers, fold)] += count_onsets(found, reference, classes)
+        for place, value, stamps, reference in zip(places, values, times_ms, references, strict=True):
+            counts[g, :, t, place] += count_onsets(cut(value, stamps, how, classes), reference, classes)
     choice = _best(counts.sum(3))
     parts = np.zeros((len(numbers), 3), np.int64)
     for i in range(len(numbers)):

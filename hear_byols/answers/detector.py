@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from hear_byols._util.progress import progress as progress_of
-from hear_byols.answers.artefact import Artefact, settings_of
+from hear_byols.answers.artefact import Artefact
 from hear_byols.answers.cutting import Cutting, choose_cutting, cut
 from hear_byols.answers.head import MAX_FOLDS, STRENGTHS, fit_ridge, held_out_scores
 from hear_byols.answers.learner import Learner
@@ -26,17 +26,11 @@ STRETCH_S = 60  # of audio that is embedded at a time; the last stretch may be h
 
 @dataclass(frozen=True)
 class Found:
-    """The events of a recording.
+    """The events of a recording."""
 
-    Args:
-        events: in order of their starts, in milliseconds.
-        scores: of the events, 0 to 1: the mean over their windows.
-        seconds: length of the recording.
-    """
-
-    events: tuple[Event, ...]
-    scores: tuple[float, ...]
-    seconds: float
+    events: tuple[Event, ...]  # in order of their starts, in milliseconds
+    scores: tuple[float, ...]  # of the events, 0 to 1: the mean over their windows
+    seconds: float  # length of the recording
 
 
 @dataclass(frozen=True)
@@ -74,22 +68,19 @@ class Detector(Learner):
         Strength, median filter, thresholds and shortest duration are chosen on held-out recordings, in up to five
         folds. The windows of all recordings are held in memory: about 1 GB an hour at 50 ms.
 
-        Args:
-            recordings: at least two with events.
-            progress: show how far it is.
-
         Returns:
             Recordings that could not be read; the others were learnt from.
 
         Raises:
             OptionError: fewer than two readable recordings, or no events.
         """
-        rows, kept, failures = [], [], []
+        times, vectors, kept, failures = [], [], [], []
         with progress_of(len(recordings), "recording", shown=progress) as advance:
             for recording in recordings:
                 try:
-                    parts = list(windows(recording.path, self.model))
-                    rows.append((np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])))
+                    stamps, rows = map(np.concatenate, zip(*windows(recording.path, self.model), strict=True))
+                    times.append(stamps)
+                    vectors.append(rows)
                     kept.append(recording)
                 except InputError as error:
                     failures.append(Failure(recording.path.name, str(error)))
@@ -100,47 +91,42 @@ class Detector(Learner):
                 f"at least two readable recordings with labelled events are needed, got {len(kept)} with the labels "
                 f"{list(classes)}"
             )
-        self._learn(rows, kept, classes)
+        x = np.concatenate(vectors)
+        vectors.clear()
+        self._learn(x, times, [recording.events for recording in kept], classes)
         return tuple(failures)
 
     def _learn(
-        self, rows: list[tuple[np.ndarray, np.ndarray]], recordings: list[LabelledRecording], classes: tuple[str, ...]
+        self, x: np.ndarray, times: list[np.ndarray], references: list[Sequence[Event]], classes: tuple[str, ...]
     ) -> None:
-        times = [each[0] for each in rows]
-        x = np.concatenate([each[1] for each in rows])
-        places = zip(recordings, times, strict=True)
-        y = np.concatenate([2 * targets_of(each.events, stamps, classes) - 1 for each, stamps in places])
-        rows.clear()
-        ends = np.cumsum([len(each) for each in times])[:-1]
-        folds = np.arange(len(recordings)) % min(MAX_FOLDS, len(recordings))
-        owners = np.repeat(folds, [len(each) for each in times])
+        """Fit to vectors of all recordings [shape=(n_windows, size)], given the times and events of each."""
+        labelled = zip(references, times, strict=True)
+        y = np.concatenate([2 * targets_of(events, stamps, classes) - 1 for events, stamps in labelled])
+        lengths = list(map(len, times))
+        folds = np.arange(len(times)) % min(MAX_FOLDS, len(times))
+        owners = np.repeat(folds, lengths)
         held_out = held_out_scores(lambda own: fit_ridge(x[own], y[own], STRENGTHS), x, owners)
         chosen = int(((held_out - y) ** 2).mean((1, 2)).argmin())
         (head,) = fit_ridge(x, y, STRENGTHS[chosen : chosen + 1])
-        probabilities = np.split((held_out[chosen] + 1) / 2, ends)
-        references = [recording.events for recording in recordings]
+        probabilities = np.split((held_out[chosen] + 1) / 2, np.cumsum(lengths)[:-1])
         cutting, scores = choose_cutting(probabilities, times, references, classes, folds)
         training = {
             "head": "ridge",
             "strength": STRENGTHS[chosen],
-            "recordings": len(recordings),
+            "recordings": len(times),
             "events": {label: sum(e.label == label for events in references for e in events) for label in classes},
             "stretch_s": STRETCH_S,
             "cutting": cutting.as_dict(),
             "scores": scores,
         }
-        settings = settings_of(self.model, self._spec, True, {})
-        self._artefact = Artefact(self.KIND, classes, head, settings, training, self._encoder)
+        self._artefact = Artefact(self.KIND, classes, head, self._settings(True, {}), training, self._encoder)
 
     def probabilities(self, path: PathLike) -> tuple[np.ndarray, np.ndarray]:
-        """Times of the windows in ms [shape=(n_windows,)], and scores of the classes, about 0 to 1 (n_windows, n).
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """Times of the windows in ms [shape=(n,)], and scores of the classes, about 0 to 1 [shape=(n, n_classes)]."""
         head = self.artefact.head
         parts = [(times, (head.scores(vectors) + 1) / 2) for times, vectors in windows(path, self.model)]
-        return np.concatenate([times for times, _ in parts]), np.concatenate([values for _, values in parts])
+        times, values = map(np.concatenate, zip(*parts, strict=True))
+        return times, values
 
     def detect(self, path: PathLike) -> Found:
         """Find the events of a recording.
@@ -152,28 +138,21 @@ class Detector(Learner):
 
     def cut(self, times: np.ndarray, values: np.ndarray) -> Found:
         """The events in what :meth:`probabilities` gave."""
-        hop_ms = float(self.artefact.settings["hop_ms"])
+        hop_ms = float(self.artefact.settings["hop_ms"])  # a window speaks for the time until the next
         cutting = Cutting.from_dict(self.artefact.training["cutting"])
         events, scores = [], []
         for event in cut(values, times, cutting, self.classes):
             inside = (times >= event.start) & (times <= event.end)
             scores.append(float(values[inside, self.classes.index(event.label)].mean().clip(0, 1)))
-            # A window speaks for the time until the next.
-            events.append(Event(event.label, event.start, min(event.end + hop_ms, float(times[-1]) + hop_ms)))
+            events.append(replace(event, end=event.end + hop_ms))
         return Found(tuple(events), tuple(scores), (float(times[-1]) + hop_ms) / 1000)
 
 
 def windows(path: PathLike, model: AudioModel) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Embed a recording stretch by stretch; besides a stretch nothing is held.
+    """Yield centres of windows in ms [shape=(n,)], and their vectors [shape=(n, size)], stretch by stretch.
 
-    Every window is there once, and hears the audio on both sides of it; a stretch is normalized by itself.
-
-    Args:
-        path: of the recording.
-        model: with the wanted windows.
-
-    Yields:
-        Centres of windows in ms [shape=(n,)], and their vectors [shape=(n, size)].
+    Besides a stretch nothing is held. Every window is there once, and hears the audio on both sides of it; a stretch is
+    normalized by itself.
     """
     framing = model.framing
     hop: Fraction = framing.hop_samples
@@ -183,8 +162,12 @@ def windows(path: PathLike, model: AudioModel) -> Iterator[tuple[np.ndarray, np.
     held, start, first, total = np.empty(0, np.float32), 0, 0, None
     while total is None or first < framing.n_windows(total):
         most = first + n_stretch + n_stretch // 2  # so much is known ahead that no short stretch is left for the end
-        held, ended = _filled(held, source, int((most + margin) * hop) + 1 - start)
-        total = start + len(held) if ended else None
+        while total is None and start + len(held) <= int((most + margin) * hop):
+            block = next(source, None)
+            if block is None:
+                total = start + len(held)
+            else:
+                held = np.concatenate([held, block])
         last = framing.n_windows(total) if total is not None else most + 1
         stop = last if last <= most else first + n_stretch
         before = max(0, first - margin)
@@ -194,19 +177,6 @@ def windows(path: PathLike, model: AudioModel) -> Iterator[tuple[np.ndarray, np.
         first = stop
         keep = min(max(start, round(max(0, first - margin) * hop)), start + len(held))
         held, start = held[keep - start :], keep
-
-
-def _filled(held: np.ndarray, source: Iterator[np.ndarray], wanted: int) -> tuple[np.ndarray, bool]:
-    """Read on until so many samples are held; also whether the source has ended."""
-    blocks = [held]
-    n = len(held)
-    while n < wanted:
-        block = next(source, None)
-        if block is None:
-            return np.concatenate(blocks), True
-        blocks.append(block)
-        n += len(block)
-    return np.concatenate(blocks), False
 
 
 def targets_of(events: Sequence[Event], times: np.ndarray, classes: Sequence[str]) -> np.ndarray:

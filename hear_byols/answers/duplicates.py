@@ -27,13 +27,7 @@ _KEPT = 32  # recordings in memory
 
 @dataclass(frozen=True)
 class Copy:
-    """A recording of a group.
-
-    Args:
-        name: of the file.
-        seconds: its length.
-        alignment: of it over the group's first, the longest.
-    """
+    """A recording of a group, its length, and how it lies over the group's first, the longest."""
 
     name: str
     seconds: float
@@ -42,19 +36,12 @@ class Copy:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What was found.
+    """What was found."""
 
-    Args:
-        groups: of two and more copies each; the longest recording first.
-        n_files: in the folder.
-        n_compared: pairs of them whose waveforms were compared.
-        failures: files that can no longer be read, and so were not compared.
-    """
-
-    groups: tuple[tuple[Copy, ...], ...]
-    n_files: int
-    n_compared: int
-    failures: tuple[Failure, ...]
+    groups: tuple[tuple[Copy, ...], ...]  # of two and more copies each; the longest recording first
+    n_files: int  # in the folder
+    n_compared: int  # pairs of them whose waveforms were compared
+    failures: tuple[Failure, ...]  # files that can no longer be read, and so were not compared
 
 
 def find_duplicates(
@@ -64,13 +51,13 @@ def find_duplicates(
     least_correlation: float = MIN_CORRELATION,
     progress: bool = False,
 ) -> Duplicates:
-    """Find copies among the files of an output folder of ``embed``; their audio must still be where it was.
+    """Find copies among the files of an output folder of ``embed``, of whole files whose audio is still where it was.
 
     The six nearest neighbours of every file whose vectors are similar are laid over it at every offset; where the
     waveforms correlate, both are copies of one recording, and so are all that hang together by such pairs.
 
     Args:
-        folder: output folder of ``embed``, of whole files.
+        folder: output folder of ``embed``.
         least_similarity: cosine of the vectors from which two files are compared.
         least_correlation: of the waveforms, from which they are copies.
         progress: show how far it is.
@@ -90,13 +77,13 @@ def find_duplicates(
     places, similarities = nearest(content, N_CANDIDATES)
     rows, columns = np.nonzero(similarities >= least_similarity)
     found = np.stack([rows, places[rows, columns].astype(np.int64)], 1)
-    pairs = [(int(first), int(second)) for first, second in np.unique(np.sort(found, 1), axis=0)]
-    joined: list[tuple[int, int]] = []
+    pairs: list[list[int]] = np.unique(np.sort(found, 1), axis=0).tolist()
+    joined = []
     with progress_of(len(pairs), "pair", shown=progress) as advance:
-        for first, second in pairs:
-            alignment = recordings.align(first, second)
+        for pair in pairs:
+            alignment = recordings.align(*pair)
             if alignment is not None and alignment.correlation >= least_correlation:
-                joined.append((first, second))
+                joined.append(pair)
             advance(1)
     if pairs and len(recordings.failures) == len({place for pair in pairs for place in pair}):
         raise InputError(f"none of the audio can be read any more; {next(iter(recordings.failures.values()))}")
@@ -123,8 +110,8 @@ class _Recordings:
 
     def align(self, first: int, second: int) -> Alignment | None:
         """How the second lies over the first; None if one of them cannot be read."""
-        samples = self._samples(first), self._samples(second)
-        return None if samples[0] is None or samples[1] is None else align(samples[0], samples[1], self._rate)
+        a, b = self._samples(first), self._samples(second)
+        return None if a is None or b is None else align(a, b, self._rate)
 
     def group(self, places: Iterable[int], names: tuple[str, ...]) -> tuple[Copy, ...]:
         """Copies of one recording, the longest first."""
@@ -136,7 +123,7 @@ class _Recordings:
         )
 
 
-def _components(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+def _components(pairs: Iterable[list[int]]) -> list[list[int]]:
     """What hangs together by pairs, in the order of the lowest place."""
     parent: dict[int, int] = {}
 

@@ -48,14 +48,11 @@ def labelled_recordings(audio: PathLike, labels: PathLike) -> tuple[list[Labelle
 def score_detector(
     detector: Detector, recordings: Sequence[LabelledRecording]
 ) -> tuple[dict[str, float], tuple[Failure, ...]]:
-    """Onset F (200 ms) and segment error rate by sed_eval, and PSDS by sed_scores_eval.
+    """Onset F (200 ms) and segment error rate by sed_eval, and PSDS by sed_scores_eval; and what could not be read.
 
     Args:
         detector: that did not learn from these.
         recordings: in which all events are labelled.
-
-    Returns:
-        The scores, and recordings that could not be read.
 
     Raises:
         InputError: none of them can be read.

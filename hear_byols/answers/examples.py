@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,15 @@ LoadModel = Callable[[], AudioModel]
 
 @dataclass(frozen=True)
 class Clips:
-    """Vectors of whole clips.
+    """Vectors of whole clips."""
 
-    Args:
-        vectors: float32 [shape=(n_clips, size)].
-        names: of the clips [n_clips].
-        labels: of the clips; empty where none were asked for.
-        groups: clips of one group are never on both sides of a test; empty if every clip is a group of its own.
-        failures: clips that could not be embedded.
-        source: the folder of ``embed`` that they come from, if any.
-        audio: the clips themselves, paths or samples; empty where they are not known.
-    """
-
-    vectors: np.ndarray
-    names: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    source: EmbeddingFolder | None = None
-    audio: tuple[Any, ...] = ()
+    vectors: np.ndarray  # float32 [shape=(n_clips, size)]
+    names: tuple[str, ...]  # of the clips [n_clips]
+    labels: tuple[str, ...] = ()  # of the clips; empty where none were asked for
+    groups: tuple[str, ...] = ()  # never on both sides of a test; empty if every clip is a group of its own
+    failures: tuple[Failure, ...] = ()  # clips that could not be embedded
+    source: EmbeddingFolder | None = None  # the folder of embed that they come from, if any
+    audio: tuple[Any, ...] = ()  # the clips themselves, paths or samples; empty where they are not known
 
 
 def labelled_clips(source: PathLike, model: LoadModel, labels: PathLike | None = None, progress: bool = False) -> Clips:
@@ -58,13 +49,20 @@ def labelled_clips(source: PathLike, model: LoadModel, labels: PathLike | None =
         InputError: the source cannot be read, or none of its clips.
     """
     source = Path(source)
+    table = read_labels(labels) if labels else None
     if is_embedding_folder(source):
-        table = read_labels(labels) if labels else None
-        return _of_folder(read_embeddings(source), table, source)
+        clips = _of_folder(source)
+        table = _first_folders(clips.names) if table is None else table
+        if not table.keys() & set(clips.names):
+            raise OptionError(
+                f"the labels fit none of the {len(clips.names)} files in {source}, such as {clips.names[0]!r}; give a "
+                "table path,label (--labels)"
+            )
+        return _labelled(clips, table)
     if source.is_dir():
         files = collect([source])
-        table = read_labels(labels) if labels else _first_folders(file.name for file in files)
-        files = [file for file in files if table.get(file.name)]
+        table = _first_folders(file.name for file in files) if table is None else table
+        files = [file for file in files if file.name in table]
     else:
         table = read_labels(source)
         files = [AudioFile(name, source.parent / name) for name in table]
@@ -72,42 +70,41 @@ def labelled_clips(source: PathLike, model: LoadModel, labels: PathLike | None =
         raise OptionError(
             f"{source}: no labelled audio; give a folder with a sub-folder for each class, or a table path,label"
         )
-    return embed_clips(files, model, table, progress)
+    return _labelled(embed_clips(files, model, progress), table)
 
 
 def clips_to_judge(paths: Sequence[PathLike], model: LoadModel, progress: bool = False) -> Clips:
     """Vectors of files, of all audio in folders, or of one output folder of ``embed``.
 
-    Args:
-        paths: what to read.
-        model: as in :func:`labelled_clips`.
-        progress: show how far it is.
-
     Raises:
         InputError: nothing could be embedded, or the folder cannot be read.
     """
     if len(paths) == 1 and is_embedding_folder(paths[0]):
-        return _of_folder(read_embeddings(paths[0]), {}, Path(paths[0]))
-    return embed_clips(collect(paths), model, {}, progress)
+        return _of_folder(Path(paths[0]))
+    return embed_clips(collect(paths), model, progress)
 
 
-def embed_clips(files: Sequence[AudioFile], model: LoadModel, table: Mapping[str, Label], progress: bool) -> Clips:
-    """Embed files, with the labels that a table has for them; those that cannot be read are in the failures."""
+def embed_clips(files: Sequence[AudioFile], model: LoadModel, progress: bool) -> Clips:
+    """Embed files; those that cannot be read are in the failures."""
     results = embed_each(files, model(), progress=progress)
     failures = tuple(result for result in results if isinstance(result, Failure))
     fine = [result for result in results if not isinstance(result, Failure)]
     if not fine:
         raise InputError(f"none of the {len(files)} files could be embedded; {failures[0].reason}")
-    paths = {file.name: file.path for file in files}
-    return _clips(np.stack([item.vectors for item in fine]), [item.source for item in fine], table, paths, failures)
+    paths, names = {file.name: file.path for file in files}, tuple(item.source for item in fine)
+    vectors = np.stack([item.vectors for item in fine])
+    return Clips(vectors, names, failures=failures, audio=tuple(paths[name] for name in names))
+
+
+def clips_of(content: EmbeddingFolder) -> Clips:
+    """The clips of an output folder of ``embed``."""
+    failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
+    audio = tuple(content.paths[name] for name in content.names)
+    return Clips(content.vectors, content.names, failures=failures, source=content, audio=audio)
 
 
 def read_labels(path: PathLike) -> dict[str, Label]:
-    """The label of each path of a table.
-
-    Raises:
-        OptionError: as :func:`~hear_byols.answers.labels.read_table`, or a path has two labels.
-    """
+    """The label of each path of a table; an ``OptionError`` as of ``read_table``, or if a path has two labels."""
     found = {}
     for name, rows in read_table(path).items():
         if len(set(rows)) > 1:
@@ -122,12 +119,11 @@ def check_classes(clips: Clips) -> None:
     Raises:
         OptionError: fewer than two classes, or a class with fewer than two clips (groups, where there are such).
     """
-    members: dict[str, set[str]] = {label: set() for label in sorted(clips.labels)}
-    for i, label in enumerate(clips.labels):
-        members[label].add(clips.groups[i] if clips.groups else str(i))
-    if len(members) < 2:
-        raise OptionError(f"at least two classes are needed, got {list(members)} on {len(clips.names)} readable clips")
-    few = [label for label, own in members.items() if len(own) < 2]
+    owners = clips.groups or range(len(clips.labels))
+    counts = Counter(label for label, _ in set(zip(clips.labels, owners, strict=True)))
+    if len(counts) < 2:
+        raise OptionError(f"at least two classes are needed, got {list(counts)} on {len(clips.names)} readable clips")
+    few = sorted(label for label, n in counts.items() if n < 2)
     if few:
         what = "groups of clips" if clips.groups else "clips"
         raise OptionError(
@@ -136,34 +132,21 @@ def check_classes(clips: Clips) -> None:
         )
 
 
-def _of_folder(content: EmbeddingFolder, table: Mapping[str, Label] | None, path: Path) -> Clips:
+def _of_folder(path: Path) -> Clips:
+    content = read_embeddings(path)
     if content.times_ms is not None:
         raise OptionError(f"{path} holds embeddings of windows (--timestamps); whole files are needed here")
-    if table is None:
-        table = _first_folders(content.names)
-    kept = [i for i, name in enumerate(content.names) if not table or name in table]
-    if not kept or (table and not set(content.names) & set(table)):
-        raise OptionError(
-            f"the labels fit none of the {len(content)} files in {path}, such as {content.names[0]!r}; give a table "
-            "path,label (--labels)"
-        )
-    failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
-    names = [content.names[i] for i in kept]
-    return _clips(content.vectors[kept], names, table, content.paths, failures, content)
+    return clips_of(content)
 
 
-def _clips(
-    vectors: np.ndarray,
-    names: Sequence[str],
-    table: Mapping[str, Label],
-    paths: Mapping[str, Any],
-    failures: tuple[Failure, ...],
-    source: EmbeddingFolder | None = None,
-) -> Clips:
-    rows = [table[name] for name in names] if table else []
+def _labelled(clips: Clips, table: Mapping[str, Label]) -> Clips:
+    """Those of the clips that a table has labels for, with these."""
+    kept = [i for i, name in enumerate(clips.names) if name in table]
+    names, audio = (tuple(values[i] for i in kept) for values in (clips.names, clips.audio))
+    rows = [table[name] for name in names]
     groups = tuple(row.group or f"\0{i}" for i, row in enumerate(rows)) if any(row.group for row in rows) else ()
-    labels, audio = tuple(row.label for row in rows), tuple(paths[name] for name in names)
-    return Clips(vectors, tuple(names), labels, groups, failures, source, audio)
+    labels = tuple(row.label for row in rows)
+    return replace(clips, vectors=clips.vectors[kept], names=names, audio=audio, labels=labels, groups=groups)
 
 
 def _first_folders(names: Iterable[str]) -> dict[str, Label]:

@@ -30,7 +30,7 @@ def fine_tune(
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[EmbeddingModel, Head]:
-    """Train a copy of an encoder, and its head, by cross-entropy.
+    """Train a copy of an encoder, and its head, by cross-entropy; return both, the encoder in evaluation mode.
 
     It starts at the head that was fitted to the frozen encoder, which distorts the features least (Kumar et al. 2022,
     "linear probing, then fine-tuning"). Batch norms keep the statistics of the pre-training: those of a few small
@@ -45,9 +45,6 @@ def fine_tune(
         seed: of their order and stretches, and of the encoder's dropout.
         progress: show how far it is.
 
-    Returns:
-        The trained encoder in evaluation mode, and its head.
-
     Raises:
         OptionError: the model has nothing to train, as openSMILE and concatenations.
     """
@@ -55,7 +52,7 @@ def fine_tune(
         raise OptionError(f"fine-tuning takes a single encoder of this package, got a {type(model).__name__}")
     tuned, device, rng = copy.deepcopy(model), model.device, np.random.default_rng(seed)
     mean, scale = (torch.from_numpy(value).to(device) for value in (head.mean, head.scale))
-    weights, bias = (nn.Parameter(torch.from_numpy(value).to(device).clone()) for value in (head.weights, head.bias))
+    weights, bias = (nn.Parameter(torch.tensor(value, device=device)) for value in (head.weights, head.bias))
     optimizer = torch.optim.Adam([*tuned.parameters(), weights, bias], lr=LEARNING_RATE)
     n_steps = n_epochs * -(-len(clips) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)

@@ -19,23 +19,16 @@ _TEMPERATURES = np.geomspace(0.02, 5, 60)
 
 @dataclass(frozen=True)
 class Head:
-    """Standardization and a linear map.
+    """Standardization and a linear map, in float32."""
 
-    Args:
-        mean: of the training vectors, float32 [shape=(size,)].
-        scale: their standard deviation, float32 [shape=(size,)].
-        weights: float32 [shape=(size, n_classes)].
-        bias: float32 [shape=(n_classes,)].
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
+    mean: np.ndarray  # of the training vectors [shape=(size,)]
+    scale: np.ndarray  # their standard deviation [shape=(size,)]
+    weights: np.ndarray  # [shape=(size, n_classes)]
+    bias: np.ndarray  # [shape=(n_classes,)]
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Scores of the classes: [shape=(n, size)] -> float32 [shape=(n, n_classes)]."""
-        return _standardized(x, self.mean, self.scale) @ self.weights + self.bias
+        return ((x - self.mean) / self.scale).clip(-FARTHEST, FARTHEST) @ self.weights + self.bias
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """Probabilities of classes that exclude each other: [shape=(n, size)] -> [shape=(n, n_classes)]."""
@@ -44,23 +37,14 @@ class Head:
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head and how it did on clips that it had not seen.
+    """A head and how it did on clips that it had not seen."""
 
-    Args:
-        head: fitted to all clips; its scores are logits, calibrated on the held-out ones.
-        kind: ``"ridge"`` or ``"logistic"``.
-        strength: that was chosen.
-        temperature: that the head's scores were divided by.
-        held_out: probabilities of each clip by a head that was fitted without its fold [shape=(n, n_classes)].
-        folds: the fold that each clip was held out in [shape=(n,)].
-    """
-
-    head: Head
-    kind: str
-    strength: float
-    temperature: float
-    held_out: np.ndarray
-    folds: np.ndarray
+    head: Head  # fitted to all clips; its scores are logits, calibrated on the held-out ones
+    kind: str  # "ridge" or "logistic"
+    strength: float  # that was chosen
+    temperature: float  # that the head's scores were divided by
+    held_out: np.ndarray  # probabilities of each clip by a head fitted without its fold [shape=(n, n_classes)]
+    folds: np.ndarray  # the fold that each clip was held out in [shape=(n,)]
 
 
 def fit_head(x: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), kind: str = "ridge") -> FittedHead:
@@ -108,10 +92,7 @@ def cooled(head: Head, temperature: float) -> Head:
 def held_out_scores(fit: Callable[[np.ndarray], Iterable[Head]], x: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Scores of each row by heads that were fitted without its fold [shape=(n_heads, n, n_classes)].
 
-    Args:
-        fit: gives heads that are fitted to some rows, those that are True [shape=(n,)].
-        x: vectors [shape=(n, size)].
-        folds: of the rows [shape=(n,)].
+    ``fit`` gives heads that are fitted to some rows of ``x``, those that are True [shape=(n,)].
     """
     order = np.argsort(folds, kind="stable")
     parts = [[head.scores(x[folds == fold]) for head in fit(folds != fold)] for fold in np.unique(folds)]
@@ -125,13 +106,10 @@ def make_folds(targets: np.ndarray, groups: Sequence[str] = ()) -> np.ndarray:
     selection = require("sklearn.model_selection", "cross-validation", "classify")
     owners = np.asarray(groups if len(groups) else range(len(targets)))
     counts = [len(set(owners[targets == each])) for each in range(targets.max() + 1)]
-    n_folds = min(MAX_FOLDS, *counts)
     make = selection.StratifiedGroupKFold if len(groups) else selection.StratifiedKFold
-    split = make(n_folds, shuffle=True, random_state=0).split(
-        np.zeros(len(targets)), targets, *([owners] if len(groups) else [])
-    )
+    deal = make(min(MAX_FOLDS, *counts), shuffle=True, random_state=0)
     folds = np.zeros(len(targets), np.int64)
-    for fold, (_, test) in enumerate(split):
+    for fold, (_, test) in enumerate(deal.split(folds, targets, owners if len(groups) else None)):
         folds[test] = fold
     return folds
 
@@ -139,19 +117,13 @@ def make_folds(targets: np.ndarray, groups: Sequence[str] = ()) -> np.ndarray:
 def fit_ridge(x: np.ndarray, targets: np.ndarray, strengths: Sequence[float]) -> Iterator[Head]:
     """Ridge regression on standardized vectors, in closed form, for every strength (times the number of features).
 
-    Args:
-        x: vectors [shape=(n, size)].
-        targets: what to regress on [shape=(n, n_classes)].
-        strengths: to try; all of them cost one decomposition.
+    Vectors [shape=(n, size)] and targets [shape=(n, n_classes)]; all strengths together cost one decomposition.
     """
-    mean, scale = _moments(x)
-    z = _standardized(x, mean, scale)
+    mean, scale, z = _standardized(x)
     offset = targets.mean(0)
     dual = len(z) < z.shape[1]
-    gram = (z @ z.T if dual else z.T @ z).astype(np.float64)
-    values, vectors = np.linalg.eigh(gram)
-    right = (targets - offset) if dual else z.T @ (targets - offset)
-    projected = vectors.T @ right
+    values, vectors = np.linalg.eigh((z @ z.T if dual else z.T @ z).astype(np.float64))
+    projected = vectors.T @ ((targets - offset) if dual else z.T @ (targets - offset))
     for strength in strengths:
         solution = vectors @ (projected / (values.clip(0) + strength * z.shape[1])[:, None])
         weights = z.T @ solution if dual else solution
@@ -180,8 +152,7 @@ def _fit_logistic(x: np.ndarray, targets: np.ndarray, n_classes: int, strengths:
     A penalty on the squared weights has its best weights in the span of the clips, so a rotation into it is exact.
     """
     linear = require("sklearn.linear_model", "a logistic head", "classify")
-    mean, scale = _moments(x)
-    z = _standardized(x, mean, scale)
+    mean, scale, z = _standardized(x)
     basis = np.linalg.svd(z, full_matrices=False)[2].T if len(z) < z.shape[1] else None
     coordinates = z if basis is None else z @ basis
     for strength in strengths:
@@ -196,12 +167,11 @@ def _fit_logistic(x: np.ndarray, targets: np.ndarray, n_classes: int, strengths:
         yield Head(mean, scale, full.astype(np.float32), bias.astype(np.float32))
 
 
-def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return x.mean(0, dtype=np.float64).astype(np.float32), (x.std(0, dtype=np.float64) + 1e-6).astype(np.float32)
-
-
-def _standardized(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return ((x - mean) / scale).clip(-FARTHEST, FARTHEST)
+def _standardized(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and scale of training vectors, and the vectors as a head sees them."""
+    mean = x.mean(0, dtype=np.float64).astype(np.float32)
+    scale = (x.std(0, dtype=np.float64) + 1e-6).astype(np.float32)
+    return mean, scale, ((x - mean) / scale).clip(-FARTHEST, FARTHEST)
 
 
 def _best(right: np.ndarray) -> int:

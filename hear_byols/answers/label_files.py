@@ -48,11 +48,13 @@ def read_events(path: PathLike) -> list[Event]:
     """Read a label file; its format is told from its ending and its first line.
 
     Raises:
-        InputError: it cannot be read, or holds times that are none; names the line.
+        InputError: it cannot be read, or holds times that are none; names the label.
     """
     path = Path(path)
     try:
-        text = _decoded(path.read_bytes())
+        content = path.read_bytes()
+        by_praat = content[:2] in (b"\xff\xfe", b"\xfe\xff")  # with labels that are no ASCII
+        text = content.decode("utf-16" if by_praat else "utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise InputError(f"{path}: cannot be read as labels ({error})") from error
     first = text.lstrip().split("\n", 1)[0].lower()
@@ -84,8 +86,8 @@ def write_events(
         form: one of :data:`SUFFIXES`.
         events: in order of their starts.
         scores: of the events, 0 to 1.
-        seconds: length of the recording, which Praat wants to know.
-        nyquist: upper frequency of the selections, which Raven wants to know, in Hz.
+        seconds: length of the recording, for Praat.
+        nyquist: upper frequency of the selections in Hz, for Raven.
 
     Raises:
         OptionError: an unknown format.
@@ -93,10 +95,7 @@ def write_events(
     """
     if form not in SUFFIXES:
         raise OptionError(f"label files are {', '.join(SUFFIXES)}; got {form!r}")
-    spans = [
-        (_s(event.start / 1000), _s(event.end / 1000), event.label, score)
-        for event, score in zip(events, scores, strict=True)
-    ]
+    spans = [(_s(each.start), _s(each.end), each.label, score) for each, score in zip(events, scores, strict=True)]
     if form == "csv":
         rows = [[float(start), float(end), label, round(score, 4)] for start, end, label, score in spans]
         write_table(path, ["start_s", "end_s", "label", "score"], rows)
@@ -108,25 +107,20 @@ def write_events(
     else:
         lines = ["\t".join(_RAVEN)]
         for i, (start, end, label, score) in enumerate(spans, 1):
-            cells = (i, "Spectrogram 1", 1, start, end, 0, f"{nyquist:g}", guarded(_flat(label)), f"{score:.4f}")
-            lines.append("\t".join(map(str, cells)))
+            label = guarded(_flat(label))
+            lines.append(f"{i}\tSpectrogram 1\t1\t{start}\t{end}\t0\t{nyquist:g}\t{label}\t{score:.4f}")
     text = "".join(line + "\n" for line in lines)
     with output_path(path) as part:
         part.write_text(text.encode("utf-8", "replace").decode("utf-8"), encoding="utf-8", newline="")
 
 
-def _s(seconds: float) -> str:
-    return f"{seconds:.6f}"
+def _s(ms: float) -> str:
+    """Milliseconds as seconds."""
+    return f"{ms / 1000:.6f}"
 
 
 def _flat(label: str) -> str:
     return re.sub(r"\s", " ", label)
-
-
-def _decoded(content: bytes) -> str:
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as Praat writes labels that are no ASCII
-        return content.decode("utf-16")
-    return content.decode("utf-8-sig")
 
 
 def _read_table(text: str, columns: Sequence[Sequence[str]], **dialect: Any) -> Iterator[tuple[float, float, str]]:
@@ -171,23 +165,21 @@ def _read_textgrid(text: str) -> Iterator[tuple[float, float, str]]:
 def _textgrid(events: Sequence[Event], seconds: float) -> Iterator[str]:
     """A tier for each label, as events of one label never overlap, and gaps between them as empty intervals."""
     labels = sorted({event.label for event in events})
-    last = max([seconds, *(event.end / 1000 for event in events)])
+    last = max([1000 * seconds, *(event.end for event in events)])
     yield from ('File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_s(last)}")
     yield from ("tiers? <exists>", f"size = {len(labels)}", "item []:")
     for number, label in enumerate(labels, 1):
         quoted = label.replace('"', '""')
-        intervals: list[tuple[float, float, str]] = []
-        time = 0.0
-        for event in events:
-            if event.label == label:
-                start, end = event.start / 1000, event.end / 1000
-                intervals += [(time, start, "")] if start > time else []
-                intervals.append((start, end, quoted))
-                time = end
-        intervals += [(time, last, "")] if last > time else []
+        intervals, time = [], 0.0
+        for event in (event for event in events if event.label == label):
+            if event.start > time:
+                intervals.append((time, event.start, ""))
+            intervals.append((event.start, event.end, quoted))
+            time = event.end
+        if last > time:
+            intervals.append((time, last, ""))
         yield from (f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{quoted}"')
         yield from ("        xmin = 0", f"        xmax = {_s(last)}", f"        intervals: size = {len(intervals)}")
         for i, (start, end, content) in enumerate(intervals, 1):
-            yield f"        intervals [{i}]:"
-            yield from (f"            xmin = {_s(start)}", f"            xmax = {_s(end)}")
+            yield from (f"        intervals [{i}]:", f"            xmin = {_s(start)}", f"            xmax = {_s(end)}")
             yield f'            text = "{content}"'

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hear_byols._util.tables import unguarded
 from hear_byols.errors import OptionError
-from hear_byols.evaluation.tasks import read_task
+from hear_byols.evaluation.tasks import METADATA as TASK_FILE
+from hear_byols.evaluation.tasks import audio_rates, read_task
 from hear_byols.extraction.files import AudioFile, PathLike
 
-TASK_FILE = "task_metadata.json"
 _COLUMNS = (("path", "file", "filename"), ("label",), ("group",))
 
 
@@ -25,15 +25,12 @@ class Label:
 
 
 def find_labels(files: Sequence[AudioFile], source: PathLike | None = None) -> list[str | None]:
-    """Find a label for each file.
+    """Find a label for each file, None for those without; several of one file are joined by " + ".
 
     Args:
         files: as ``collect`` gives them for one folder.
         source: a table as :func:`read_table` takes it, with paths below that folder; a HEAR task folder (scene tasks);
-            or None for the first sub-folder that a file lies in. Several labels of one file are joined by " + ".
-
-    Returns:
-        A label a file, None for those without.
+            or None for the first sub-folder that a file lies in.
 
     Raises:
         OptionError: the source is neither, cannot be understood, or labels none of the files.
@@ -43,13 +40,20 @@ def find_labels(files: Sequence[AudioFile], source: PathLike | None = None) -> l
         return [first_folder(file.name) for file in files]
     source = Path(source)
     if source.is_dir():
-        known = _of_task(source)
-        labels = [known.get(f"{file.path.absolute().parent.name}/{file.path.name}") for file in files]
+        task = read_task(source)
+        if task.is_event:
+            raise OptionError(
+                f"{source}: labels of whole files come from scene tasks; this task's embedding_type is "
+                f"{task.embedding_type!r}"
+            )
+        known = {str(clip): clip.labels for clip in task.all_clips() if clip.labels}
+        names = [f"{file.path.absolute().parent.name}/{file.path.name}" for file in files]  # split/file
     elif source.is_file():
-        known = {name: _join(row.label for row in rows) for name, rows in read_table(source).items()}
-        labels = [known.get(file.name) for file in files]
+        known = {name: [row.label for row in rows] for name, rows in read_table(source).items()}
+        names = [file.name for file in files]
     else:
         raise OptionError(f"{source}: no such file; labels are a table (CSV) or a HEAR task folder")
+    labels = [" + ".join(sorted(set(known.get(name, ())))) or None for name in names]
     if not any(labels):
         raise OptionError(
             f"{source} labels {len(known)} files, none of them among the {len(files)} audio files; it speaks of "
@@ -71,7 +75,7 @@ def audio_folder(folder: Path, sample_rate: int) -> Path:
     """
     if not (folder / TASK_FILE).is_file():
         return folder
-    rates = sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+    rates = audio_rates(folder)
     if not rates:
         raise OptionError(f"{folder} is a task folder without audio; it should hold a folder such as {sample_rate}")
     return folder / str(sample_rate if sample_rate in rates else rates[-1])
@@ -99,18 +103,3 @@ def read_table(path: PathLike) -> dict[str, list[Label]]:
     except (OSError, UnicodeError, csv.Error) as error:
         raise OptionError(f"{path}: cannot be read as a table (CSV in UTF-8) or a folder ({error})") from error
     return found
-
-
-def _of_task(folder: Path) -> dict[str, str]:
-    """{"split/file": label} of a HEAR scene task."""
-    task = read_task(folder)
-    if task.is_event:
-        raise OptionError(
-            f"{folder}: labels of whole files come from scene tasks; this task's embedding_type is "
-            f"{task.embedding_type!r}"
-        )
-    return {f"{clip.split}/{clip.name}": _join(clip.labels) for clip in task.all_clips() if clip.labels}
-
-
-def _join(labels: Iterable[str]) -> str:
-    return " + ".join(sorted(set(labels)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from hear_byols._util.device import find_device
-from hear_byols.answers.artefact import SUFFIX, Artefact, read_artefact, unpacked
+from hear_byols.answers.artefact import SUFFIX, Artefact, read_artefact, settings_of, unpacked
 from hear_byols.errors import OptionError
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import load_its_model
@@ -17,13 +17,7 @@ _Self = TypeVar("_Self", bound="Learner")
 
 
 class Learner:
-    """A frozen or fine-tuned encoder with a head.
-
-    Args:
-        model: what ``hear_byols.load_model`` takes, or the file of a fine-tuned classifier, whose encoder is then used.
-        options: of ``load_model``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
-    """
+    """A frozen or fine-tuned encoder with a head."""
 
     KIND: ClassVar[str]
     ELSE: ClassVar[str]  # what a file of the other kind is for
@@ -38,11 +32,7 @@ class Learner:
 
     @property
     def artefact(self) -> Artefact:
-        """What the file holds.
-
-        Raises:
-            OptionError: nothing was learnt yet.
-        """
+        """What the file holds; an ``OptionError`` if nothing was learnt yet."""
         if self._artefact is None:
             raise OptionError(f"this {type(self).__name__.lower()} has learnt nothing yet; call fit, or load a file")
         return self._artefact
@@ -60,25 +50,26 @@ class Learner:
     @property
     def model(self) -> Any:
         """The encoder, loaded when it is first needed."""
-        if self._model is None and self._artefact is not None:
-            with unpacked(self._artefact.encoder) as own:
-                self._model = load_its_model(self._artefact.settings, self._spec or own, self._device)
-        elif self._model is None:
-            if Path(self._spec).suffix == SUFFIX:
+        if self._model is None:
+            if self._artefact is None and Path(self._spec).suffix == SUFFIX:
                 self._encoder = read_artefact(self._spec).encoder
                 if not self._encoder:
                     raise OptionError(f"{self._spec} holds no encoder; only 'classify train --fine-tune' writes one")
             with unpacked(self._encoder) as own:
-                self._model = load_model(own or self._spec, **self._options).to(find_device(self._device))
+                if self._artefact is not None:
+                    self._model = load_its_model(self._artefact.settings, self._spec or own, self._device)
+                else:
+                    self._model = load_model(own or self._spec, **self._options).to(find_device(self._device))
         return self._model
 
-    def save(self, path: PathLike) -> None:
-        """Write all of it as one file, ``NAME.hbc``.
+    def _settings(self, timestamps: bool, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the model's vectors depend on; of a model that a file named, or that was fitted before, what it said."""
+        if self._artefact is not None:
+            return self._artefact.settings
+        return settings_of(self.model, self._spec, timestamps, options)
 
-        Raises:
-            OptionError: another ending.
-            OutputError: it cannot be written.
-        """
+    def save(self, path: PathLike) -> None:
+        """Write all of it as one file, ``NAME.hbc``; errors as :meth:`Artefact.save`."""
         self.artefact.save(path)
 
     @classmethod
@@ -98,5 +89,5 @@ class Learner:
         if artefact.kind != cls.KIND:
             raise OptionError(f"{path} {cls.ELSE}")
         loaded = cls(model, device=device)  # pyright: ignore[reportCallIssue] - the options of the kinds have defaults
-        loaded._artefact = artefact
+        loaded._artefact, loaded._encoder = artefact, artefact.encoder
         return loaded

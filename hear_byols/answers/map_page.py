@@ -7,7 +7,6 @@ import json
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from hear_byols.analysis.map_data import MapData, Sound
@@ -16,22 +15,14 @@ _TEMPLATE = "map_page.html"
 
 
 def make_page(data: MapData, folder: Path) -> str:
-    """Fill the page. Names and labels travel as data that cannot end its element, and are shown as text only.
+    """Fill the page, which will lie in a folder: sounds are named from there.
 
-    Args:
-        data: what to show.
-        folder: where the page will lie; sounds are named from there.
+    Names and labels travel as data that cannot end its element, and are shown as text only.
     """
-    template = resources.files("hear_byols.answers").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    before, after = template.split("{{data}}")
-    return before.replace("{{title}}", html.escape(data.title)) + _as_data(data, folder) + after
-
-
-def _as_data(data: MapData, folder: Path) -> str:
     owner = {place: i for i, each in enumerate(data.classes) for place in each.places}
     files = {path: i for i, path in enumerate(dict.fromkeys(sound.path for sound in data.sounds))}
     stretches = [_stretch(files, sound) for sound in data.sounds] or [[]] * len(data.names)
-    told: dict[str, Any] = {
+    content = {
         "axes": data.projection.axes,
         "classes": [[each.label, each.colour, each.shape] for each in data.classes],
         "sounds": [_address(path, folder) for path in files],
@@ -40,8 +31,11 @@ def _as_data(data: MapData, folder: Path) -> str:
             for i, (x, y) in enumerate(data.projection.points)
         ],
     }
-    text = json.dumps(told, ensure_ascii=True, allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False)
+    text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    template = resources.files("hear_byols.answers").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    before, after = template.split("{{data}}")
+    return before.replace("{{title}}", html.escape(data.title)) + text + after
 
 
 def _stretch(files: dict[Path, int], sound: Sound) -> list[float]:

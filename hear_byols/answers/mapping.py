@@ -6,8 +6,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hear_byols._util.files import output_path
 from hear_byols._util.imports import require
 from hear_byols.analysis.figures import FIGURE_SUFFIXES, check_output, save_figure
@@ -15,6 +13,8 @@ from hear_byols.analysis.map_data import Sound, make_map_data
 from hear_byols.analysis.map_picture import draw_map
 from hear_byols.analysis.projection import check_method, project
 from hear_byols.answers.clusters import cluster_rows
+from hear_byols.answers.compact import units
+from hear_byols.answers.examples import clips_of
 from hear_byols.answers.labels import TASK_FILE, audio_folder, find_labels
 from hear_byols.answers.map_page import make_page
 from hear_byols.errors import InputError, OptionError
@@ -30,17 +30,11 @@ MAX_POINTS = 20_000  # of windows; of more, every second, third ... is taken
 
 @dataclass(frozen=True)
 class MapReport:
-    """What :func:`map_folder` did.
+    """What :func:`map_folder` did."""
 
-    Args:
-        n_points: files or windows on the map.
-        n_unlabelled: those of them that have no label.
-        failures: files that could not be embedded.
-    """
-
-    n_points: int
-    n_unlabelled: int
-    failures: tuple[Failure, ...]
+    n_points: int  # files or windows on the map
+    n_unlabelled: int  # those of them that have no label
+    failures: tuple[Failure, ...]  # files that could not be embedded
 
 
 def map_folder(
@@ -62,21 +56,20 @@ def map_folder(
         model: what ``load_model`` takes. For an output folder of ``embed`` empty, or the model that it must be of.
         audio: a folder; a HEAR task folder, whose labels then are the default; or an output folder of ``embed``, of
             whole files or of windows, which is read instead of embedding its files again.
-        output: ``.html`` for an interactive page, which plays the audio from where it lies; ``.png``, ``.pdf`` or
-            ``.svg`` for a picture.
+        output: ``.html`` for a page to explore, which plays the audio where it lies; or ``.png``, ``.pdf``, ``.svg``.
         labels: CSV file or HEAR task folder; by default the names of sub-folders.
         clusters: colour by so many clusters instead of labels.
         method: ``"pca"`` or ``"umap"``.
         title: of the map; by default model and folder.
         seed: of UMAP and of the clusters.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        device: ``"auto"``, or a torch device.
         progress: show a progress bar when standard error is a terminal.
 
     Raises:
         OptionError: an option is out of range, there is no audio, or the labels fit none of it.
         InputError: too few files could be embedded.
         OutputError: the map cannot be written.
-        MissingDependencyError: a package of the extra ``analysis`` or ``umap`` is not installed.
+        MissingDependencyError: a package of the extra ``analysis`` or ``map`` is not installed.
     """
     target = check_output(output, (PAGE_SUFFIX, *FIGURE_SUFFIXES))
     check_method(method)
@@ -95,13 +88,16 @@ def map_folder(
             labels = folder
         source = audio_folder(folder, load_model(model).sample_rate)
         find_labels(collect([source]), labels)  # before any work is done
-        content = _embed(model, source, device, progress)
+        with tempfile.TemporaryDirectory(prefix="hear_byols-map-") as home:
+            report = embed_to_folder([source], home, model=model, device=device, progress=progress)
+            if not report.n_embedded:
+                raise InputError(f"none of the files in {source} could be embedded; {report.failures[0].reason}")
+            content = read_embeddings(home)
     names, vectors, sounds = content.names, content.vectors, _sounds(content)
     if clusters is None:
         found = find_labels([AudioFile(n, s.path) for n, s in zip(names, sounds, strict=True)], labels)
     else:
-        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-        found = [f"cluster {cluster + 1}" for cluster in cluster_rows(units, clusters, seed)[0]]
+        found = [f"cluster {cluster + 1}" for cluster in cluster_rows(units(vectors), clusters, seed)[0]]
     title = title or f"{model or 'default model'}: {folder.resolve().name}"
     data = make_map_data(title, project(vectors, method, seed), names, found, sounds)
     if is_page:
@@ -109,8 +105,7 @@ def map_folder(
             part.write_text(make_page(data, target.parent), encoding="utf-8")
     else:
         save_figure(draw_map(data), target)
-    failures = tuple(Failure(failed["name"], failed["reason"]) for failed in content.failed)
-    return MapReport(len(names), sum(label is None for label in found), failures)
+    return MapReport(len(names), sum(label is None for label in found), clips_of(content).failures)
 
 
 def _sounds(content: EmbeddingFolder) -> list[Sound]:
@@ -123,16 +118,3 @@ def _sounds(content: EmbeddingFolder) -> list[Sound]:
         Sound(path, max(0.0, float(time - half) / 1000), float(time + half) / 1000)
         for path, time in zip(paths, content.times_ms, strict=True)
     ]
-
-
-def _embed(model: str, folder: Path, device: str, progress: bool) -> EmbeddingFolder:
-    """Embed what can be embedded.
-
-    Raises:
-        InputError: nothing could.
-    """
-    with tempfile.TemporaryDirectory(prefix="hear_byols-map-") as home:
-        report = embed_to_folder([folder], home, model=model, device=device, progress=progress)
-        if not report.n_embedded:
-            raise InputError(f"none of the files in {folder} could be embedded; {report.failures[0].reason}")
-        return read_embeddings(home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,13 @@ _MAX_NUMBERED = 30  # classes up to which cells show their counts
 
 @dataclass(frozen=True)
 class Assessment:
-    """Labels beside what a classifier said.
-
-    Args:
-        classes: all classes.
-        names: of the clips.
-        targets: their classes by index [shape=(n,)].
-        probabilities: of the classes [shape=(n, n_classes)].
-        folds: in which each clip was held out; all 0 where there was one test [shape=(n,)].
-    """
+    """Labels beside what a classifier said."""
 
     classes: tuple[str, ...]
-    names: tuple[str, ...]
-    targets: np.ndarray
-    probabilities: np.ndarray
-    folds: np.ndarray
+    names: tuple[str, ...]  # of the clips
+    targets: np.ndarray  # their classes by index [shape=(n,)]
+    probabilities: np.ndarray  # of the classes [shape=(n, n_classes)]
+    folds: np.ndarray  # in which each clip was held out; all 0 where there was one test [shape=(n,)]
 
     @property
     def confusion(self) -> np.ndarray:
@@ -69,8 +62,7 @@ class Assessment:
             f"accuracy {scores['accuracy']:.1%}{spread}, mean recall of the classes {scores['mean_recall']:.1%}, "
             f"{scores['n_clips']} clips"
         ]
-        wrong = [(name, label, guess, sure) for name, label, guess, _, sure, _ in self.clips() if guess != label]
-        for name, label, guess, sure in wrong[:n_worst]:
+        for name, label, guess, _, sure, _ in islice((clip for clip in self.clips() if clip[1] != clip[2]), n_worst):
             lines.append(f"  worst: {one_line(name)}: {one_line(label)} taken for {one_line(guess)} ({sure:.0%})")
         return "\n".join(lines)
 

@@ -21,17 +21,11 @@ from hear_byols.interface import AudioModel
 
 @dataclass(frozen=True, order=True)
 class Hit:
-    """A clip or window that was found.
+    """A clip or window that was found."""
 
-    Args:
-        similarity: cosine of its vector and the query's.
-        name: of the file.
-        time_ms: centre of the window; None for a whole file.
-    """
-
-    similarity: float
-    name: str
-    time_ms: float | None
+    similarity: float  # cosine of its vector and the query's
+    name: str  # of the file
+    time_ms: float | None  # centre of the window; None for a whole file
 
 
 def search(
@@ -44,9 +38,10 @@ def search(
     model: PathLike | None = None,
     device: str = "auto",
 ) -> list[Hit]:
-    """Find what resembles a clip most; the folder is read once, a file of it at a time, and nothing is approximated.
+    """Find what resembles a clip most, the most similar first.
 
-    In a folder of windows a file gives its best windows, a window's length apart.
+    The folder is read once, a file of it at a time, and nothing is approximated. In a folder of windows a file gives
+    its best windows, a window's length apart.
 
     Args:
         folder: output folder of ``embed``.
@@ -56,9 +51,6 @@ def search(
         n: most hits.
         model: where the model's weights are, if not where the manifest says.
         device: where to embed the query.
-
-    Returns:
-        The hits, the most similar first.
 
     Raises:
         InputError: the query is neither, or holds nothing between start and end.
@@ -70,14 +62,19 @@ def search(
     settings = read_manifest(folder)
     own = None if os.path.isfile(query) else os.fspath(query)
     if own is None:
-        vector = _embed(settings, query, start, end, load_its_model(settings, model, device))
+        item = _embed(settings, query, start, end, load_its_model(settings, model, device))
     else:
-        vector = _of_name(folder, own, start, end)
+        item = next((item for item in iterate_embeddings(folder) if item.source == own), None)
+    if item is None:
+        raise InputError(f"{own!r} is neither an audio file nor the name of a file in {folder}")
+    if own is not None and item.timestamps_ms is None and (start, end) != (0, np.inf):
+        raise OptionError("the folder holds whole files; give the audio file itself to search for a stretch of it")
+    vector = item.vectors if item.timestamps_ms is None else _mean_inside(item, start, end)
     unit = vector / np.linalg.norm(vector)
     best: list[Hit] = []
     for item in iterate_embeddings(folder):
         if item.source != own:
-            best = heapq.nlargest(n, [*best, *_hits(item, units(item) @ unit, n, settings["frame_ms"])])
+            best = heapq.nlargest(n, [*best, *_hits(item, units(item.vectors) @ unit, n, settings["frame_ms"])])
     return best
 
 
@@ -95,32 +92,23 @@ def _hits(item: Embedded, similarities: np.ndarray, n: int, apart_ms: float | No
             yield Hit(float(similarities[place]), item.source, float(time))
 
 
-def _of_name(folder: PathLike, name: str, start: float, end: float) -> np.ndarray:
-    item = next((item for item in iterate_embeddings(folder) if item.source == name), None)
-    if item is None:
-        raise InputError(f"{name!r} is neither an audio file nor the name of a file in {folder}")
-    if item.timestamps_ms is not None:
-        return _mean_inside(item.vectors, item.timestamps_ms, start, end, name)
-    if (start, end) != (0, np.inf):
-        raise OptionError("the folder holds whole files; give the audio file itself to search for a stretch of it")
-    return item.vectors
-
-
-def _embed(settings: Any, path: PathLike, start: float, end: float, model: AudioModel) -> np.ndarray:
+def _embed(settings: Any, path: PathLike, start: float, end: float, model: AudioModel) -> Embedded:
     samples = load_audio(path, model.sample_rate)
     if not settings["timestamps"]:
         seconds = len(samples) / model.sample_rate
         first, stop = round(start * model.sample_rate), round(min(end, seconds) * model.sample_rate)
         if first >= len(samples):
             raise InputError(f"{path} has {seconds:.2f} s; the stretch starts at {start:g} s")
-        return model.scene_embeddings(samples[None, first:stop])[0].cpu().numpy()
+        return Embedded(str(path), model.scene_embeddings(samples[None, first:stop])[0].cpu().numpy())
     vectors, times = (value[0].cpu().numpy() for value in model.timestamp_embeddings(samples[None]))
-    return _mean_inside(vectors, times, start, end, str(path))
+    return Embedded(str(path), vectors, times)
 
 
-def _mean_inside(vectors: np.ndarray, times_ms: np.ndarray, start: float, end: float, name: str) -> np.ndarray:
+def _mean_inside(item: Embedded, start: float, end: float) -> np.ndarray:
     """Mean of the windows whose centres lie in a stretch."""
-    inside = (times_ms >= 1000 * start) & (times_ms <= 1000 * end)
+    times = np.asarray(item.timestamps_ms)
+    inside = (times >= 1000 * start) & (times <= 1000 * end)
     if not inside.any():
-        raise InputError(f"{name} has no window between {start:g} s and {end:g} s; its last is at {times_ms[-1]:g} ms")
-    return vectors[inside].mean(0)
+        where = f"between {start:g} s and {end:g} s; its last is at {times[-1]:g} ms"
+        raise InputError(f"{item.source} has no window {where}")
+    return item.vectors[inside].mean(0)

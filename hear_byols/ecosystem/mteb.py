@@ -23,13 +23,9 @@ OWNER = "hear-byols"  # mteb's names have an owner
 
 
 class HearByols(AbsEncoder):
-    """Scene embeddings under mteb's names.
+    """Scene embeddings under mteb's names: ``hear-byols/NAME``, or what ``load_model`` takes, whose options follow.
 
-    Args:
-        model_name: ``hear-byols/NAME`` for a model of ``hear_byols.list_models()``, or what ``load_model`` takes.
-        revision: of this package; mteb passes it.
-        device: ``"cpu"``, ``"cuda"`` ...; by default a GPU where there is one.
-        **options: of ``load_model``.
+    mteb passes the revision of this package; the device is by default a GPU where there is one.
     """
 
     def __init__(
@@ -39,28 +35,12 @@ class HearByols(AbsEncoder):
         self.model = load_model(name, **options).to(find_device(device or "auto"))
         self.mteb_model_meta = model_meta(name, self.model)
 
-    def encode(
-        self,
-        inputs: Any,
-        *,
-        task_metadata: Any,
-        hf_split: str,
-        hf_subset: str,
-        prompt_type: Any = None,
-        **kwargs: Any,
-    ) -> np.ndarray:
-        """Embed the audio of a data loader of mteb.
+    def encode(self, inputs: Any, **_: Any) -> np.ndarray:
+        """Embed the audio of a data loader of mteb: float32 [shape=(n_rows, scene_embedding_size)].
 
         Args:
             inputs: a ``DataLoader`` of rows with ``audio``: ``{"array": ..., "sampling_rate": ...}``.
-            task_metadata: of the task, which, like all that follows, changes nothing.
-            hf_split: likewise.
-            hf_subset: likewise.
-            prompt_type: likewise.
-            **kwargs: likewise.
-
-        Returns:
-            float32 [shape=(n_rows, scene_embedding_size)].
+            **_: what mteb says of the task, which changes nothing.
         """
         inputs.collate_fn = list  # rows as they are; clips of different lengths make no tensor
         batches = [self.model.scene_embeddings([self._samples(row["audio"]) for row in rows]) for rows in inputs]
@@ -69,19 +49,15 @@ class HearByols(AbsEncoder):
     def _samples(self, audio: Any) -> np.ndarray:
         """Mono samples at the model's rate, resampled as files are."""
         samples = np.asarray(audio["array"], np.float32)
-        samples = samples if samples.ndim == 1 else samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
+        if samples.ndim == 2:
+            samples = samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
         if audio["sampling_rate"] != self.model.sample_rate:
             samples = soxr.resample(samples, audio["sampling_rate"], self.model.sample_rate, quality="HQ")
         return samples
 
 
 def model_meta(name: str = DEFAULT_MODEL, model: AudioModel | None = None) -> ModelMeta:
-    """What mteb wants to know of a model; what it files results under.
-
-    Args:
-        name: what ``load_model`` takes.
-        model: of this name, if it is there already.
-    """
+    """What mteb wants to know of a model, of a name that ``load_model`` takes; what it files results under."""
     model, record = model or load_model(name), find_record(name)
     licence = record.licence.lower().replace(" ", "-") if record else ""
     return ModelMeta(

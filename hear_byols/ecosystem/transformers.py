@@ -23,13 +23,7 @@ _OF_THE_AUTO_CLASS = ("trust_remote_code", "code_revision", "adapter_kwargs", "_
 
 
 class HearByolsConfig(PretrainedConfig):
-    """Sizes alone; what a vector depends on stands in the checkpoint.
-
-    Args:
-        hidden_size: of a vector.
-        sampling_rate: of the audio in Hz.
-        **kwargs: of ``PretrainedConfig``.
-    """
+    """Size of a vector and rate in Hz of the audio; what a vector depends on stands in the checkpoint."""
 
     model_type = "hear_byols"
 
@@ -40,14 +34,7 @@ class HearByolsConfig(PretrainedConfig):
 
 
 class HearByolsFeatureExtractor(SequenceFeatureExtractor):
-    """Clips of any lengths to one tensor: padded with zeros behind, with a mask; the log-mel is the model's part.
-
-    Args:
-        feature_size: 1.
-        sampling_rate: of the audio in Hz.
-        padding_value: 0.
-        **kwargs: of ``SequenceFeatureExtractor``.
-    """
+    """Clips of any lengths to one tensor: padded with zeros behind, with a mask; the log-mel is the model's part."""
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 - as transformers has it
 
@@ -57,21 +44,14 @@ class HearByolsFeatureExtractor(SequenceFeatureExtractor):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
 
     def __call__(
-        self,
-        raw_speech: np.ndarray | Sequence[Any],
-        sampling_rate: int | None = None,
-        padding: bool | str = True,
-        return_tensors: str | None = None,
-        **kwargs: Any,
+        self, raw_speech: np.ndarray | Sequence[Any], sampling_rate: int | None = None, **options: Any
     ) -> BatchFeature:
         """Pad clips to the longest.
 
         Args:
             raw_speech: samples in [-1, 1] [shape=(n_samples,)], or a list of such of any lengths.
             sampling_rate: of the samples in Hz, which must be the model's.
-            padding: of ``SequenceFeatureExtractor.pad``, as all that follows.
-            return_tensors: ``"pt"``, ``"np"`` or none.
-            **kwargs: others.
+            **options: of ``SequenceFeatureExtractor.pad``, such as ``return_tensors="pt"``.
 
         Raises:
             OptionError: the sampling rate is another.
@@ -82,16 +62,11 @@ class HearByolsFeatureExtractor(SequenceFeatureExtractor):
             )
         clips = [raw_speech] if np.ndim(raw_speech[0]) == 0 else raw_speech
         values = BatchFeature({"input_values": [np.asarray(clip, np.float32) for clip in clips]})
-        return self.pad(values, padding=padding, return_tensors=return_tensors, **kwargs)
+        return self.pad(values, **options)
 
 
 class HearByolsModel(PreTrainedModel):
-    """An ``EmbeddingModel`` (attribute ``model``) behind the words of ``transformers``.
-
-    Args:
-        config: of the repository.
-        model: that does the work.
-    """
+    """An ``EmbeddingModel`` (attribute ``model``) behind the words of ``transformers``."""
 
     config_class = HearByolsConfig
     main_input_name = "input_values"

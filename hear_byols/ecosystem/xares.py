@@ -16,13 +16,7 @@ from hear_byols.hear import load_model
 
 
 class HearByolsEncoder(nn.Module):
-    """Timestamp embeddings under X-ARES's names.
-
-    Args:
-        model: what ``hear_byols.load_model`` takes.
-        hop_ms: distance of two vectors in milliseconds.
-        **options: of ``load_model``.
-    """
+    """Timestamp embeddings every ``hop_ms`` milliseconds under X-ARES's names; options are those of ``load_model``."""
 
     def __init__(self, model: PathLike = "", *, hop_ms: float = 50, **options: Any) -> None:
         super().__init__()

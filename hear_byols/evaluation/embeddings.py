@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
-import soundfile
 import torch
 
 from hear_byols._util.device import find_device
@@ -18,23 +17,17 @@ from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError
 from hear_byols.evaluation.store import PartWriter, read_embeddings
+from hear_byols.evaluation.task_files import audio_info
 from hear_byols.evaluation.tasks import Task, TaskClip
 
 
 def embed_task(
     module: ModuleType, model: Any, task: Task, folder: Path, *, device: str = "auto", progress: bool = False
 ) -> None:
-    """Compute what a cache folder lacks of a task's embeddings.
+    """Compute what a cache folder lacks of a task's embeddings with a module of the HEAR API and a model of it.
 
-    Clips of equal length are embedded together, as many as hear-eval-kit takes.
-
-    Args:
-        module: with the functions of the HEAR API.
-        model: from its ``load_model``.
-        task: with audio at the model's rate.
-        folder: of the cache.
-        device: ``"auto"`` for a GPU where there is one, or a torch device.
-        progress: show a bar.
+    Clips of equal length are embedded together, as many as hear-eval-kit takes. The task has audio at the model's rate;
+    ``device`` is ``"auto"`` or a torch device.
 
     Raises:
         InputError: a file cannot be read, or the model's embeddings break the HEAR API; names the clip.
@@ -50,10 +43,10 @@ def embed_task(
     with progress_of(len(pending), "clip", shown=progress, title=task.name) as advance:
         for clips, audio in _batches(task, pending, sample_rate):
             start = time.perf_counter()
-            vectors, timestamps = _call(module, model, task.is_event, torch.from_numpy(audio).to(place))
+            vectors, times = _call(module, model, task.is_event, torch.from_numpy(audio).to(place))
             seconds = time.perf_counter() - start
-            _check(clips, vectors, timestamps, task.is_event)
-            writer.add(clips, vectors, timestamps, seconds, audio.size / sample_rate)
+            _check(clips, vectors, times, task.is_event)
+            writer.add(clips, vectors, times, seconds, audio.size / sample_rate)
             advance(len(clips))
     writer.flush()
 
@@ -65,18 +58,8 @@ def batch_size(sample_duration: float, sample_rate: int) -> int:
 
 def _batches(task: Task, clips: Sequence[TaskClip], sample_rate: int) -> Iterator[tuple[list[TaskClip], np.ndarray]]:
     """Consecutive clips of equal length; the audio of one batch is held at a time."""
-
-    def n_samples(clip: TaskClip) -> int:
-        path = task.audio_path(clip, sample_rate)
-        try:
-            info = soundfile.info(path)
-        except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
-            raise InputError(f"{path}: cannot be read as audio ({error})") from error
-        if info.samplerate != sample_rate:
-            raise InputError(f"{path}: has {info.samplerate} Hz, its folder's name says {sample_rate} Hz")
-        return info.frames
-
-    for length, group in groupby(sorted(clips, key=n_samples), key=n_samples):
+    lengths = {clip: audio_info(task.audio_path(clip, sample_rate), sample_rate).frames for clip in clips}
+    for length, group in groupby(sorted(clips, key=lengths.__getitem__), key=lengths.__getitem__):
         same = list(group)
         step = batch_size(max(length, 1) / sample_rate, sample_rate)
         for first in range(0, len(same), step):
@@ -88,20 +71,22 @@ def _batches(task: Task, clips: Sequence[TaskClip], sample_rate: int) -> Iterato
                 yield [batch[i] for i in chosen], np.stack([audio[i][:n] for i in chosen])
 
 
-def _call(module: ModuleType, model: Any, is_event: bool, audio: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+def _call(module: ModuleType, model: Any, is_event: bool, audio: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings, and centres in ms: none where whole clips are embedded."""
     with torch.no_grad():
-        if not is_event:
-            return module.get_scene_embeddings(audio, model).detach().float().cpu().numpy(), None
-        vectors, times = module.get_timestamp_embeddings(audio, model)
+        if is_event:
+            vectors, times = module.get_timestamp_embeddings(audio, model)
+        else:
+            vectors, times = module.get_scene_embeddings(audio, model), torch.empty(len(audio), 0)
     return vectors.detach().float().cpu().numpy(), times.detach().double().cpu().numpy()
 
 
-def _check(clips: Sequence[TaskClip], vectors: np.ndarray, timestamps: np.ndarray | None, is_event: bool) -> None:
+def _check(clips: Sequence[TaskClip], vectors: np.ndarray, timestamps: np.ndarray, is_event: bool) -> None:
     if vectors.ndim != 2 + is_event or len(vectors) != len(clips):
         expected = f"({len(clips)}, {'n_timestamps, ' * is_event}size)"
         raise InputError(f"the model's embeddings have the shape {vectors.shape}; the HEAR API says {expected}")
-    if timestamps is not None and timestamps.shape != vectors.shape[:2]:
+    if is_event and timestamps.shape != vectors.shape[:2]:
         raise InputError(f"the model's timestamps have the shape {timestamps.shape}, its embeddings {vectors.shape}")
     for clip, vector in zip(clips, vectors, strict=True):
         if not np.isfinite(vector).all():
-            raise InputError(f"{clip.split}/{clip.name}: the model's embedding holds NaN or infinite values")
+            raise InputError(f"{clip}: the model's embedding holds NaN or infinite values")

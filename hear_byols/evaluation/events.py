@@ -9,24 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from hear_byols._util.imports import require
 from hear_byols.errors import TaskError
-from hear_byols.evaluation.scientific import ndimage
 from hear_byols.evaluation.tasks import Event, Task
 
+ndimage = require("scipy.ndimage", "evaluation", "eval")
 _THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, order=True)
 class Postprocessing:
-    """How events are cut out.
+    """How events are cut out."""
 
-    Args:
-        median_filter_ms: width of the median filter over time; 0 for none.
-        min_duration: shortest event that is kept, in ms, from its first to its last timestamp.
-    """
-
-    median_filter_ms: float = 250
-    min_duration: float = 125
+    median_filter_ms: float = 250  # width of the median filter over time; 0 for none
+    min_duration: float = 125  # shortest event that is kept, in ms, from its first to its last timestamp
 
 
 def postprocessing_grid(task: Task) -> list[Postprocessing]:

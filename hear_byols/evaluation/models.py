@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -30,17 +31,11 @@ _PLUS = re.compile(r"\+(?![^{]*\})")  # not within the braces of options
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A HEAR module with its weights and options.
+    """A HEAR module with its weights and options."""
 
-    Args:
-        module: importable name.
-        weights: first argument of its ``load_model``; empty for none.
-        options: its other arguments, JSON with sorted keys.
-    """
-
-    module: str
-    weights: str = ""
-    options: str = "{}"
+    module: str  # importable name
+    weights: str = ""  # first argument of its load_model; empty for none
+    options: str = "{}"  # its other arguments, JSON with sorted keys
 
     @property
     def name(self) -> str:
@@ -61,7 +56,8 @@ class ModelSpec:
             content["weights"] = file_digest(path) if path else known_record(self.weights).name
         elif os.path.isfile(self.weights):
             content["weights"] = file_digest(self.weights)
-        content["versions"] = [__version__, *map(_version, self._packages())]
+        package = _BACKENDS.get(self.name.partition("-")[0], self.module.partition(".")[0])
+        content["versions"] = [__version__, _version(package)]
         source = getattr(import_hear_module(self.module), "__file__", None)
         content["source"] = file_digest(source) if source else ""
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -71,19 +67,10 @@ class ModelSpec:
         module = import_hear_module(self.module)
         return module, module.load_model(*[self.weights] * bool(self.weights), **json.loads(self.options))
 
-    def _packages(self) -> list[str]:
-        backend = _BACKENDS.get(self.name.partition("-")[0])
-        return [backend] if backend else [self.module.partition(".")[0]]
-
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the table: a part, or several whose embeddings are joined.
-
-    Args:
-        label: as shown.
-        parts: one or more.
-    """
+    """One row of the table, under its label: a part, or several whose embeddings are joined."""
 
     label: str
     parts: tuple[ModelSpec, ...]
@@ -110,8 +97,8 @@ def parse_models(texts: Iterable[str]) -> list[Model]:
         label, spec = (match[1].strip(), match[2]) if match else (text, text)
         pieces = _PLUS.split(spec) if "{" in spec else map(str, split_spec(spec))
         models.append(Model(label, tuple(map(_parse_part, pieces))))
-    labels = [model.label for model in models]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+    counts = Counter(model.label for model in models)
+    twice = sorted(label for label, n in counts.items() if n > 1)
     if twice:
         raise OptionError(f"two models are called {', '.join(twice)}; write LABEL=MODEL")
     return models
@@ -119,16 +106,18 @@ def parse_models(texts: Iterable[str]) -> list[Model]:
 
 def _parse_part(text: str) -> ModelSpec:
     name, brace, rest = text.partition("{")
-    options = _options(brace + rest)
-    if name in ALIASES:
-        return ModelSpec(ALIASES[name], "", options)
-    if _is_ours(name):
+    given = brace + rest
+    try:
+        options = json.dumps(json.loads(given or "{}"), sort_keys=True)
+    except ValueError as error:
+        text = f'options of a model are JSON, such as {{"frame_ms": 500}}; got {given!r} ({error})'
+        raise OptionError(text) from None
+    shipped = os.path.basename(name) == name and (shipped_dir() / name).is_file()
+    if name not in ALIASES and (name.startswith("hf://") or find_record(name) or existing_file(name) or shipped):
         return ModelSpec("hear_byols", name, options)
     module, _, weights = name.partition(":")
-    if module in ALIASES:
-        return ModelSpec(ALIASES[module], weights, options)
-    if _exists(module):
-        return ModelSpec(module, weights, options)
+    if module in ALIASES or _exists(module):
+        return ModelSpec(ALIASES.get(module, module), weights, options)
     names = ", ".join([*list_models(), *list_teachers(), *ALIASES])
     raise OptionError(
         f"no model {name[:200]!r}: neither a name ({names}) nor a file nor "
@@ -136,25 +125,11 @@ def _parse_part(text: str) -> ModelSpec:
     )
 
 
-def _is_ours(name: str) -> bool:
-    if name.startswith("hf://") or find_record(name) or existing_file(name):
-        return True
-    return os.path.basename(name) == name and (shipped_dir() / name).is_file()
-
-
 def _exists(module: str) -> bool:
     try:
         return bool(re.fullmatch(r"[\w.]+", module)) and importlib.util.find_spec(module) is not None
     except (ImportError, ValueError, AttributeError):
         return False
-
-
-def _options(text: str) -> str:
-    try:
-        options = json.loads(text or "{}")
-    except ValueError as error:
-        raise OptionError(f'options of a model are JSON, such as {{"frame_ms": 500}}; got {text!r} ({error})') from None
-    return json.dumps(options, sort_keys=True)
 
 
 def _version(package: str) -> str:

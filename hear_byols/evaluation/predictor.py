@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,48 +24,28 @@ Criterion = Callable[[np.ndarray], tuple[float, Any]]
 
 @dataclass(frozen=True)
 class GridPoint:
-    """Hyperparameters of a predictor.
+    """Hyperparameters of a predictor."""
 
-    Args:
-        hidden_layers: linear, batch norm, dropout and ReLU each.
-        learning_rate: of Adam.
-        initialization: ``"xavier_uniform"`` or ``"xavier_normal"``.
-        hidden_size: of every hidden layer.
-        dropout: probability.
-        batch_size: rows; they keep their order in every epoch.
-        max_epochs: at most.
-        check_every: epochs between validations.
-        patience: validations without a better score before training ends.
-    """
-
-    hidden_layers: int
-    learning_rate: float
-    initialization: str
+    hidden_layers: int  # linear, batch norm, dropout and ReLU each
+    learning_rate: float  # of Adam
+    initialization: str  # "xavier_uniform" or "xavier_normal"
     hidden_size: int = 1024
     dropout: float = 0.1
-    batch_size: int = 1024
+    batch_size: int = 1024  # rows; they keep their order in every epoch
     max_epochs: int = 500
-    check_every: int = 3
-    patience: int = 20
+    check_every: int = 3  # epochs between validations
+    patience: int = 20  # validations without a better score before training ends
 
 
 @dataclass(frozen=True)
 class FittedPredictor:
-    """A predictor at its best validation.
-
-    Args:
-        point: its hyperparameters.
-        score: of the criterion at that validation, the higher the better; -inf if it was not finite.
-        epoch: after which it was taken, counted from 0.
-        extra: what the criterion said beside its score.
-        network: from embeddings to logits.
-    """
+    """A predictor at its best validation."""
 
     point: GridPoint
-    score: float
-    epoch: int
-    extra: Any
-    network: nn.Module
+    score: float  # of the criterion at that validation, the higher the better; -inf if it was not finite
+    epoch: int  # after which it was taken, counted from 0
+    extra: Any  # what the criterion said beside its score
+    network: nn.Module  # from embeddings to logits
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Logits of the labels: [shape=(n_rows, size)] -> float32 or float64 [shape=(n_rows, n_labels)]."""
@@ -73,12 +54,7 @@ class FittedPredictor:
 
 
 class Dropout(nn.Module):
-    """Dropout that draws from a generator of its own, so that no training depends on what else draws.
-
-    Args:
-        probability: of a zero.
-        seed: of the generator.
-    """
+    """Dropout that draws from a generator of its own, so that no training depends on what else draws."""
 
     def __init__(self, probability: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -136,11 +112,10 @@ def fit(
             continue
         score, extra = criterion(_logits(network, valid))
         finite = math.isfinite(score)
+        waited += 1
         if best is None or (finite and score > best.score):
             best = FittedPredictor(point, score if finite else -math.inf, epoch, extra, _frozen(network))
             waited = 0
-        else:
-            waited += 1
         # A criterion that is not finite ends a training in the kit: Lightning's early stopping checks for it.
         if not finite or waited >= point.patience:
             break
@@ -152,17 +127,17 @@ def fit(
 def build_network(point: GridPoint, size: int, n_labels: int, seed: int, device: torch.device) -> nn.Sequential:
     """The untrained network: xavier weights with the gain of what comes before, biases as torch draws them."""
     generator = torch.Generator(device).manual_seed(seed)
+    initialize = INITIALIZATIONS[point.initialization]
+    sizes = [size, *[point.hidden_size] * point.hidden_layers, n_labels]
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for i in range(point.hidden_layers + 1):
-            is_last = i == point.hidden_layers
-            layer = nn.Linear(point.hidden_size if i else size, n_labels if is_last else point.hidden_size)
-            gain = nn.init.calculate_gain("relu" if i else "linear")
-            INITIALIZATIONS[point.initialization](layer.weight, gain=gain)
+        for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+            if i:
+                layers += [nn.BatchNorm1d(n_in), Dropout(point.dropout, generator), nn.ReLU()]
+            layer = nn.Linear(n_in, n_out)
+            initialize(layer.weight, gain=nn.init.calculate_gain("relu" if i else "linear"))
             layers.append(layer)
-            if not is_last:
-                layers += [nn.BatchNorm1d(point.hidden_size), Dropout(point.dropout, generator), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

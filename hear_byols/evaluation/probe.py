@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from hear_byols._util.imports import require
 from hear_byols.errors import OptionError
 from hear_byols.evaluation.events import Postprocessing
 from hear_byols.evaluation.predictor import FittedPredictor, GridPoint, fit
 from hear_byols.evaluation.probe_data import ProbeData, Standardizer, join
-from hear_byols.evaluation.scientific import linalg
 from hear_byols.evaluation.scorer import Scorer
 from hear_byols.evaluation.tasks import Task
 
+linalg = require("scipy.linalg", "evaluation", "eval")
 LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
 GRID_POINTS = 8
 STRENGTHS = (1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -31,29 +32,20 @@ _SLOW_TASKS = {"dcase2016_task2": 10}  # epochs between validations, where the k
 class ProbeResult:
     """What a probe scored.
 
-    Args:
-        scores: test scores by name, the mean over folds; the task's criterion first.
-        folds: test scores of every fold.
-        settings: what was chosen: grid point or strength, epochs, post-processing; and the score on each fold's
-            validation rows that decided, the higher the better.
+    Its settings are what was chosen: grid point or strength, epochs, post-processing; and the score on each fold's
+    validation rows that decided, the higher the better.
     """
 
-    scores: dict[str, float]
-    folds: list[dict[str, float]]
+    scores: dict[str, float]  # test scores by name, the mean over folds; the task's criterion first
+    folds: list[dict[str, float]]  # test scores of every fold
     settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Search:
-    """Size of the predictor's search; the defaults are hear-eval-kit's.
+    """Size of the predictor's search; the defaults are hear-eval-kit's."""
 
-    Args:
-        grid_points: of the 16, in an order that the seed draws.
-        max_epochs: of a training.
-        hidden_size: of the hidden layers.
-    """
-
-    grid_points: int = GRID_POINTS
+    grid_points: int = GRID_POINTS  # of the 16, in an order that the seed draws
     max_epochs: int = 500
     hidden_size: int = 1024
 
@@ -107,13 +99,10 @@ def probe_mlp(
         fitted = [fit(point, first + i, data, valid_x, criterion, **options) for i, point in enumerate(points)]
         best = max(fitted, key=lambda each: each.score)
         chosen.append(best)
-        points = [chosen[0].point]
+        points = [best.point]
         scores.append(scorer.test(test, scorer.probabilities(best.predict(scale(test.x))), best.extra))
-    settings = {
-        "grid_point": asdict(chosen[0].point),
-        "epochs": [each.epoch + 1 for each in chosen],
-        "standardized": standardize,
-    }
+    epochs = [each.epoch + 1 for each in chosen]
+    settings = {"grid_point": asdict(points[0]), "epochs": epochs, "standardized": standardize}
     return _result(scores, settings, [(each.score, each.extra) for each in chosen])
 
 
@@ -122,21 +111,11 @@ def probe_linear(scorer: Scorer, splits: Mapping[str, ProbeData]) -> ProbeResult
 
     Targets are -1 and +1. The strength (0.01 ... 100, times the number of features) is chosen on the validation rows by
     the task's own criterion; of equals the weakest.
-
-    Args:
-        scorer: of the task.
-        splits: its rows.
     """
     scores, strengths, choices = [], [], []
     for train, valid, test in _folds(scorer, splits):
-        best = None
-        for strength, predict in _ridges(train):
-            score, how = scorer.choose(valid, predict(valid.x))
-            rank = score if math.isfinite(score) else -math.inf
-            if best is None or rank > best[0]:
-                best = rank, strength, predict, score, how
-        assert best is not None
-        _, strength, predict, score, how = best
+        tried = [(*scorer.choose(valid, predict(valid.x)), strength, predict) for strength, predict in _ridges(train)]
+        score, how, strength, predict = max(tried, key=lambda each: each[0] if math.isfinite(each[0]) else -math.inf)
         scores.append(scorer.test(test, predict(test.x), how))
         strengths.append(strength)
         choices.append((score, how))

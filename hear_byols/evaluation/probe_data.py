@@ -10,7 +10,7 @@ import numpy as np
 
 from hear_byols.errors import InputError, TaskError
 from hear_byols.evaluation.store import Embeddings
-from hear_byols.evaluation.tasks import Event, Task, TaskClip
+from hear_byols.evaluation.tasks import Task, TaskClip
 
 _INCLUSIVE = 1e-4  # ms: an event holds at the timestamp where it ends
 _FARTHEST = 10.0  # standard deviations
@@ -18,21 +18,13 @@ _FARTHEST = 10.0  # standard deviations
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Some splits of a task.
+    """Some splits of a task."""
 
-    Args:
-        x: embeddings, float32 [shape=(n_rows, size)].
-        y: binary targets, float32 [shape=(n_rows, n_labels)].
-        clips: in the order of their rows.
-        lengths: rows of each clip.
-        timestamps: of the rows in ms; empty for scene tasks.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    clips: tuple[TaskClip, ...]
-    lengths: tuple[int, ...]
-    timestamps: np.ndarray
+    x: np.ndarray  # embeddings, float32 [shape=(n_rows, size)]
+    y: np.ndarray  # binary targets, float32 [shape=(n_rows, n_labels)]
+    clips: tuple[TaskClip, ...]  # in the order of their rows
+    lengths: tuple[int, ...]  # rows of each clip
+    timestamps: np.ndarray  # of the rows in ms; empty for scene tasks
 
     def by_clip(self, values: np.ndarray) -> list[np.ndarray]:
         """Cut an array of the same rows into clips."""
@@ -40,12 +32,9 @@ class ProbeData:
 
 
 class Standardizer:
-    """Mean and standard deviation of training rows, per feature (paper, section 3.4); results are clipped to +-10.
+    """Mean and standard deviation of training rows [shape=(n_rows, size)], per feature (paper, section 3.4).
 
-    The clipping keeps features that hardly vary in the training rows from drowning everything elsewhere.
-
-    Args:
-        x: training rows [shape=(n_rows, size)].
+    Results are clipped to +-10, lest features that hardly vary in the training rows drown everything elsewhere.
     """
 
     def __init__(self, x: np.ndarray) -> None:
@@ -104,8 +93,8 @@ def _rows(task: Task, clips: Sequence[TaskClip], parts: Sequence[Embeddings]) ->
             y.append(frame_targets(task, clip, stamps[0]))
         else:
             if task.prediction_type == "multiclass" and len(clip.labels) != 1:
-                raise TaskError(f"{clip.split}/{clip.name}: a multiclass task needs one label, got {list(clip.labels)}")
-            y.append(task.targets(clip.labels, f"{clip.split}/{clip.name}")[None])
+                raise TaskError(f"{clip}: a multiclass task needs one label, got {list(clip.labels)}")
+            y.append(task.targets(clip.labels, str(clip))[None])
         x.append(np.concatenate(vectors, 1) if len(vectors) > 1 else vectors[0])
     lengths = tuple(map(len, y))
     stamps = np.concatenate(times) if times else np.empty(0)
@@ -114,12 +103,9 @@ def _rows(task: Task, clips: Sequence[TaskClip], parts: Sequence[Embeddings]) ->
 
 def frame_targets(task: Task, clip: TaskClip, timestamps: np.ndarray) -> np.ndarray:
     """Which labels' events hold at each timestamp, float32 [shape=(n_timestamps, n_labels)]."""
-    task.targets((event.label for event in clip.events), f"{clip.split}/{clip.name}")
+    task.targets((event.label for event in clip.events), str(clip))  # refuses unknown labels
     targets = np.zeros((len(timestamps), len(task.vocabulary)), np.float32)
     for event in clip.events:
-        targets[_within(timestamps, event), task.index_of[event.label]] = 1
+        inside = (timestamps >= event.start) & (timestamps < event.end + _INCLUSIVE)
+        targets[inside, task.index_of[event.label]] = 1
     return targets
-
-
-def _within(timestamps: np.ndarray, event: Event) -> np.ndarray:
-    return (timestamps >= event.start) & (timestamps < event.end + _INCLUSIVE)

@@ -9,7 +9,6 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from hear_byols._util.files import atomic_path, writing
 from hear_byols._util.imports import require
 from hear_byols.evaluation.run import Outcome
 from hear_byols.evaluation.scores import MINIMIZED
-from hear_byols.evaluation.tables import Row, Table, cell, make_tables
+from hear_byols.evaluation.tables import Table, cell, make_tables
 
 _NOTE = (
     "Scores are fractions of 1 times 100, cut after one decimal towards the worse. ± is the standard deviation over "
@@ -32,25 +31,13 @@ _STYLE = (
 
 _OURS, _PUBLISHED = "#0b6fa4", "#b5b5b5"
 
-
-class _Overview(NamedTuple):
-    """A paragraph and a table below it."""
-
-    text: str
-    header: list[str]
-    rows: list[list[str]]
+_Overview = tuple[str, list[str], list[list[str]]]  # a paragraph, and header and rows of the table below it
 
 
 def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> str:
-    """Write ``report.md``, ``report.html``, ``scores.csv`` and ``figures/``.
+    """Write ``report.md``, ``report.html``, ``scores.csv`` and ``figures/``; return the overview in Markdown.
 
-    Args:
-        outcome: of a run.
-        folder: for the files.
-        order: of the models in the overview.
-
-    Returns:
-        The overview in Markdown.
+    Models stand in the overview in the order that is given, others behind them.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -59,7 +46,7 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> s
     overviews = [_overview(tables, probe, order) for probe in dict.fromkeys(table.probe for table in tables)]
     if outcome.failures:
         rows = [[each.model or "all", each.task, " ".join(each.reason.split())] for each in outcome.failures]
-        overviews.append(_Overview("Not evaluated:", ["model", "task", "reason"], rows))
+        overviews.append(("Not evaluated:", ["model", "task", "reason"], rows))
     summary = "\n".join(f"{text}\n\n{_pipes(header, rows)}" for text, header, rows in overviews) or "No scores.\n"
     with writing(folder):
         pictures = {table.title: bar_chart(table) for table in tables}
@@ -76,29 +63,27 @@ def write_report(outcome: Outcome, folder: Path, order: Sequence[str] = ()) -> s
 def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> _Overview:
     chosen = [table for table in tables if table.probe == probe]
     found = {(row.model, table.task): row.values for table in chosen for row in table.rows if not row.source}
-    models = sorted(
-        {model for model, _ in found}, key=lambda m: (list(order).index(m) if m in order else len(order), m)
-    )
+    places = {model: place for place, model in enumerate(order)}
     header = ["model", *(f"{table.task} ({table.scores[0]})" for table in chosen)]
     with_mean = len(chosen) > 1 and not any(table.scores[0] in MINIMIZED for table in chosen)
     lines = []
-    for model in models:
+    for model in sorted({model for model, _ in found}, key=lambda model: (places.get(model, len(places)), model)):
         values = [found.get((model, table.task), {}).get(table.scores[0], []) for table in chosen]
         cells = [cell(each, table.scores[0] in MINIMIZED) for each, table in zip(values, chosen, strict=True)]
         if with_mean:
             cells.append(cell([float(np.mean([np.mean(each) for each in values]))]) if all(values) else "")
         lines.append([model, *cells])
-    return _Overview(f"Scores by the {probe}:", [*header, *["mean"] * with_mean], lines)
+    return f"Scores by the {probe}:", [*header, *["mean"] * with_mean], lines
 
 
-def _cells(table: Table, row: Row) -> list[str]:
-    scores = [cell(row.values.get(name, []), name in MINIMIZED) for name in table.scores]
-    return [row.model, *scores, *row.cost, row.source or "this run"]
-
-
-def _header(table: Table) -> list[str]:
-    scores = [f"{name}{' (lower is better)' * (name in MINIMIZED)}" for name in table.scores]
-    return ["model", *scores, "size", "speed", "memory", "source"]
+def _grid(table: Table) -> tuple[list[str], list[list[str]]]:
+    """A table's header and rows in words."""
+    names = [f"{name}{' (lower is better)' * (name in MINIMIZED)}" for name in table.scores]
+    rows = []
+    for row in table.rows:
+        scores = [cell(row.values.get(name, []), name in MINIMIZED) for name in table.scores]
+        rows.append([row.model, *scores, *row.cost, row.source or "this run"])
+    return ["model", *names, "size", "speed", "memory", "source"], rows
 
 
 def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -109,7 +94,7 @@ def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _markdown(tables: Sequence[Table], summary: str) -> str:
     parts = ["# Scores", _NOTE, summary.rstrip()]
     for table in tables:
-        parts += [f"## {table.title}", _pipes(_header(table), [_cells(table, row) for row in table.rows]).rstrip()]
+        parts += [f"## {table.title}", _pipes(*_grid(table)).rstrip()]
         parts.append(f"![scores of {table.title}](figures/{_slug(table.title)}.png)")
     return "\n\n".join(parts) + "\n"
 
@@ -117,33 +102,29 @@ def _markdown(tables: Sequence[Table], summary: str) -> str:
 def _page(tables: Sequence[Table], overviews: Sequence[_Overview], pictures: dict[str, bytes]) -> str:
     parts = [f"<h1>Scores</h1><p>{html.escape(_NOTE)}</p>", *["<p>No scores.</p>"] * (not overviews)]
     for text, header, lines in overviews:
-        rows = "".join(f"<tr>{_html_cells('td', line)}</tr>" for line in lines)
-        parts.append(f"<p>{html.escape(text)}</p><table><tr>{_html_cells('th', header)}</tr>{rows}</table>")
+        parts.append(f"<p>{html.escape(text)}</p>{_html_table(header, lines, [''] * len(lines))}")
     for table in tables:
-        rows = "".join(
-            f"<tr{' class=published' if row.source else ''}>{_html_cells('td', _cells(table, row))}</tr>"
-            for row in table.rows
-        )
+        marks = [" class=published" if row.source else "" for row in table.rows]
         title = html.escape(table.title)
-        parts.append(f"<h2>{title}</h2><table><tr>{_html_cells('th', _header(table))}</tr>{rows}</table>")
+        parts.append(f"<h2>{title}</h2>{_html_table(*_grid(table), marks)}")
         image = base64.b64encode(pictures[table.title]).decode()
         parts.append(f'<p><img alt="scores of {title}" src="data:image/png;base64,{image}"></p>')
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Scores</title><style>{_STYLE}</style>'
     return f"{head}<body>{''.join(parts)}</body></html>\n"
 
 
-def _html_cells(tag: str, cells: Sequence[str]) -> str:
-    """Cells; long names in a head may be broken after an underscore."""
-    underscore = "_<wbr>" if tag == "th" else "_"
-    return "".join(f"<{tag}>{html.escape(cell).replace('_', underscore)}</{tag}>" for cell in cells)
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[str]) -> str:
+    """A table whose rows have marks; long names in its head may be broken after an underscore."""
+    head = "".join(f"<th>{html.escape(cell).replace('_', '_<wbr>')}</th>" for cell in header)
+    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    body = "".join(f"<tr{mark}>{line}</tr>" for mark, line in zip(marks, lines, strict=True))
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def _csv(tables: Sequence[Table]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    head = ["task", "probe", "model", "score", "mean", "spread", "n_seeds"]
-    head += ["size", "speed", "memory", "source", "validation"]
-    writer.writerow(head)
+    file.write("task,probe,model,score,mean,spread,n_seeds,size,speed,memory,source,validation\n")
     for table in tables:
         for row in table.rows:
             for name, values in row.values.items():
@@ -160,19 +141,15 @@ def _slug(title: str) -> str:
 
 
 def bar_chart(table: Table) -> bytes:
-    """Means of the criterion times 100, the best on top; whiskers are the standard deviation over seeds.
+    """A PNG of the criterion's means times 100, the best on top; published scores are grey.
 
-    Args:
-        table: to draw; published scores are grey.
-
-    Returns:
-        A PNG.
+    Whiskers are the standard deviation over seeds.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
     score = table.scores[0]
-    rows = [row for row in table.rows if row.values.get(score) and not np.isnan(np.mean(row.values[score]))]
+    rows = [row for row in table.rows if row.values.get(score) and np.isfinite(np.mean(row.values[score]))]
     new_figure = require("matplotlib.figure", "a chart", "eval").Figure  # no window, no state shared with the caller's
     figure = new_figure(figsize=(8, 1.2 + 0.28 * max(len(rows), 1)), layout="constrained", dpi=110)
     axes = figure.add_subplot()

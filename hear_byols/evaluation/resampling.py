@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,26 +16,20 @@ from hear_byols._util.files import atomic_path, writing
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, TaskError
-from hear_byols.evaluation.tasks import Task, read_task
+from hear_byols.evaluation.task_files import audio_info
+from hear_byols.evaluation.tasks import METADATA, audio_rates, read_task
 
 _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """What was done.
+    """What was done."""
 
-    Args:
-        folder: the task that now has the rate.
-        n_written: files made.
-        n_present: files that were there already.
-        failures: what could not be resampled, and why.
-    """
-
-    folder: Path
+    folder: Path  # the task that now has the rate
     n_written: int
-    n_present: int
-    failures: tuple[str, ...]
+    n_present: int  # files that were there already
+    failures: tuple[str, ...]  # what could not be resampled, and why
 
 
 def resample_task(
@@ -65,11 +58,13 @@ def resample_task(
         OutputError: nothing can be written there.
     """
     task = read_task(folder)
-    source_rate = source_rate or _highest_rate(task, sample_rate)
+    rates = [rate for rate in audio_rates(task.folder) if rate != sample_rate]
+    if not source_rate and not rates:
+        raise TaskError(f"{task.folder} has no audio at a rate other than {sample_rate} Hz, such as 48000/")
+    source_rate = source_rate or rates[-1]
     target = Path(output) if output else task.folder
-    resample = _resampler(source_rate, sample_rate)
     n_written, n_present, failures = 0, 0, []
-    clips = list(task.all_clips())
+    clips = task.all_clips()
     with progress_of(len(clips), "clip", shown=progress, title=f"{task.name} to {sample_rate} Hz") as advance:
         for clip in clips:
             source = task.audio_path(clip, source_rate)
@@ -79,35 +74,27 @@ def resample_task(
             else:
                 try:
                     with writing(place):
-                        _resample_file(source, source_rate, place, sample_rate, resample)
+                        _resample_file(source, source_rate, place, sample_rate)
                     n_written += 1
                 except InputError as error:
                     failures.append(str(error))
             advance(1)
     if target != task.folder:
-        for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
+        for name in (METADATA, "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
             shutil.copyfile(task.folder / name, target / name)
     return Resampled(target, n_written, n_present, tuple(failures))
-
-
-def _highest_rate(task: Task, wanted: int) -> int:
-    rates = [int(path.name) for path in task.folder.iterdir() if path.is_dir() and path.name.isdigit()]
-    rates = [rate for rate in rates if rate != wanted]
-    if not rates:
-        raise TaskError(f"{task.folder} has no audio at a rate other than {wanted} Hz, such as 48000/")
-    return max(rates)
 
 
 def sinc_resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
     """Band-limited interpolation with a Hann-windowed sinc (Smith, "Digital Audio Resampling"), as torchaudio does.
 
-    Rates are reduced to ``down`` and ``up``. Each of the ``up`` phases between two source samples has its own filter of
-    6 zero crossings on either side, cut off at 99 % of the lower Nyquist frequency.
+    Rates in Hz are reduced to ``down`` and ``up``. Each of the ``up`` phases between two source samples has its own
+    filter of 6 zero crossings on either side, cut off at 99 % of the lower Nyquist frequency.
 
     Args:
         samples: float32 [shape=(n_samples,)].
-        source_rate: their rate in Hz.
-        sample_rate: wanted, in Hz.
+        source_rate: their rate.
+        sample_rate: wanted.
 
     Returns:
         float32 [shape=(ceil(n_samples * up / down),)].
@@ -129,24 +116,17 @@ def sinc_resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np
     return rows[0].T.reshape(-1)[: -(-len(samples) * up // down)].numpy()
 
 
-def _resampler(source_rate: int, sample_rate: int) -> Callable[[np.ndarray], np.ndarray]:
+def _resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
     try:
         from torchaudio.functional import resample
     except (ImportError, OSError):  # OSError: compiled for another torch; ours gives the same
-        return lambda mono: sinc_resample(mono, source_rate, sample_rate)
-    return lambda mono: resample(torch.from_numpy(mono), source_rate, sample_rate).numpy()
+        return sinc_resample(samples, source_rate, sample_rate)
+    return resample(torch.from_numpy(samples), source_rate, sample_rate).numpy()
 
 
-def _resample_file(
-    source: Path, source_rate: int, place: Path, sample_rate: int, resample: Callable[[np.ndarray], np.ndarray]
-) -> None:
-    try:
-        info = soundfile.info(source)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
-        raise InputError(f"{source}: cannot be read as audio ({error})") from error
-    if info.samplerate != source_rate:
-        raise InputError(f"{source}: has {info.samplerate} Hz; expected {source_rate} Hz")
-    samples = resample(load_audio(source, source_rate))
+def _resample_file(source: Path, source_rate: int, place: Path, sample_rate: int) -> None:
+    info = audio_info(source, source_rate)
+    samples = _resample(load_audio(source, source_rate), source_rate, sample_rate)
     with atomic_path(place) as part:
         try:
             soundfile.write(part, samples, sample_rate, format=info.format, subtype=info.subtype)

@@ -29,22 +29,13 @@ _SCHEMA = 2  # of a record; another number makes all results anew
 
 @dataclass(frozen=True)
 class Plan:
-    """How to evaluate.
+    """How to evaluate."""
 
-    Args:
-        probes: ``"linear"`` (fast) and ``"mlp"`` (hear-eval-kit's).
-        seeds: how many seeds of the ``"mlp"`` probe.
-        search: size of its search.
-        standardize: of the ``"mlp"`` probe's embeddings by the training rows: ``"auto"`` for openSMILE and
-            concatenations (paper, section 3.4), ``"always"`` or ``"never"``.
-        device: ``"auto"`` or a torch device.
-    """
-
-    probes: tuple[str, ...] = ("linear",)
-    seeds: int = 1
-    search: Search = field(default_factory=Search)
-    standardize: str = "auto"
-    device: str = "auto"
+    probes: tuple[str, ...] = ("linear",)  # "linear" (fast) and "mlp" (hear-eval-kit's)
+    seeds: int = 1  # how many, of the mlp probe
+    search: Search = field(default_factory=Search)  # size of its search
+    standardize: str = "auto"  # its embeddings by the training rows: "always", "never", or Model.wants_standardizing
+    device: str = "auto"  # or a torch device
 
     def __post_init__(self) -> None:
         if not self.probes or not set(self.probes) <= set(PROBES):
@@ -61,29 +52,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class MissingResult:
-    """A model and task without a result.
+    """A model and task without a result."""
 
-    Args:
-        model: label; empty if the task itself is at fault.
-        task: folder's name.
-        reason: why.
-    """
-
-    model: str
-    task: str
+    model: str  # label; empty if the task itself is at fault
+    task: str  # folder's name
     reason: str
 
 
 @dataclass
 class Outcome:
-    """What a run gave.
+    """What a run gave."""
 
-    Args:
-        records: results, new and kept ones.
-        failures: what is missing.
-    """
-
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)  # results, new and kept ones
     failures: list[MissingResult] = field(default_factory=list)
 
 
@@ -99,18 +79,9 @@ def evaluate(
 ) -> Outcome:
     """Evaluate every model on every task.
 
-    Embeddings are computed in a process a model and task, and kept in the cache; every score is written to
-    ``output/results`` at once. What is there is not computed again. A model or task that fails is reported and the
-    others go on.
-
-    Args:
-        models: from :func:`~hear_byols.evaluation.models.parse_models`.
-        tasks: folders.
-        output: folder of the results.
-        plan: probes, seeds and so on.
-        cache: folder of the embeddings, by default ``output/embeddings``.
-        progress: show bars.
-        log: called with one line a result.
+    Embeddings are computed in a process a model and task, and kept in the cache, by default ``output/embeddings``;
+    every score is written to ``output/results`` at once. What is there is not computed again. A model or task that
+    fails is reported and the others go on. ``log`` is called with one line a result.
 
     Raises:
         OutputError: results cannot be written.
@@ -146,15 +117,17 @@ def _evaluate_one(
         known_folder(part, task, cache) or embed_apart(part, task, cache, device=plan.device, progress=progress)
         for part in model.parts
     ]
+    clips = [(clip.split, clip.name, clip.labels, [asdict(e) for e in clip.events]) for clip in task.all_clips()]
+    labels = _digest([clips, task.vocabulary, task.metadata])
     embeddings: list[Embeddings] = []
     splits: dict[str, ProbeData] = {}
     for probe, seed in plan.jobs():
-        standardize = probe == "linear" or plan.standardize == "always"
-        standardize = standardize or (plan.standardize == "auto" and model.wants_standardizing)
+        asked = {"auto": model.wants_standardizing, "always": True, "never": False}[plan.standardize]
+        standardize = probe == "linear" or asked
         key = {
             "schema": _SCHEMA,
             "embeddings": ["/".join(folder.parts[-2:]) for folder in folders],
-            "task": _labels_digest(task),
+            "task": labels,
             "probe": probe,
             "seed": seed,
             "search": asdict(plan.search) if probe == "mlp" else None,
@@ -167,19 +140,15 @@ def _evaluate_one(
                 embeddings = [read_embeddings(folder) for folder in folders]
                 splits = data_of_splits(task, embeddings)
             start = time.perf_counter()
-            result = _probe(probe, scorer, splits, seed, plan, standardize)
+            if probe == "linear":
+                result = probe_linear(scorer, splits)
+            else:
+                options: dict[str, Any] = {"standardize": standardize, "device": find_device(plan.device)}
+                result = probe_mlp(scorer, splits, seed=seed, search=plan.search, **options)
             record = _record(key, task, result, embeddings, time.perf_counter() - start)
-            _write_record(path, record)
+            with output_path(path) as part:
+                part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         yield {**record, "model": model.label}
-
-
-def _probe(
-    probe: str, scorer: Scorer, splits: dict[str, ProbeData], seed: int, plan: Plan, standardize: bool
-) -> ProbeResult:
-    if probe == "linear":
-        return probe_linear(scorer, splits)
-    device = find_device(plan.device)
-    return probe_mlp(scorer, splits, seed=seed, search=plan.search, standardize=standardize, device=device)
 
 
 def _record(
@@ -206,11 +175,6 @@ def _record(
     }
 
 
-def _labels_digest(task: Task) -> str:
-    clips = [(clip.split, clip.name, clip.labels, [asdict(e) for e in clip.events]) for clip in task.all_clips()]
-    return _digest([clips, task.vocabulary, task.metadata])
-
-
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -224,13 +188,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         raise OutputError(f"{path} cannot be read ({error}); delete it and run again") from error
 
 
-def _write_record(path: Path, record: dict[str, Any]) -> None:
-    with output_path(path) as part:
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
 def _line(record: dict[str, Any]) -> str:
-    scores = ", ".join(
-        f"{name} {value:.4f}" for name, value in record["scores"].items() if not is_part(name, record["scores"])
-    )
+    found = record["scores"]
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in found.items() if not is_part(name, found))
     return f"{record['task']['folder']}, {record['model']}, {record['probe']} probe, seed {record['seed']}: {scores}"

@@ -20,19 +20,12 @@ from hear_byols.evaluation.tasks import Event, Task
 class Scorer:
     """Scores of labels of whole clips; of events, see :class:`EventScorer`.
 
-    Args:
-        task: whose.
-
-    Attributes:
-        multilabel: whether labels do not exclude each other.
-        strictest: the post-processing of events that is taken where none is chosen.
-
     Raises:
         TaskError: an unknown score.
     """
 
     known: Mapping[str, Any] = SCENE_SCORES
-    strictest: Postprocessing | None = None
+    strictest: Postprocessing | None = None  # post-processing that is taken where none is chosen
 
     def __init__(self, task: Task) -> None:
         unknown = [name for name in task.evaluation if name not in self.known]
@@ -42,7 +35,7 @@ class Scorer:
                 f"{', '.join(self.known)}"
             )
         self.task = task
-        self.multilabel = task.prediction_type == "multilabel"
+        self.multilabel = task.prediction_type == "multilabel"  # labels do not exclude each other
         self.names = tuple(dict.fromkeys(task.evaluation))
         self.sign = -1 if self.names[0] in MINIMIZED else 1
 
@@ -87,12 +80,8 @@ class EventScorer(Scorer):
     def choose(self, data: ProbeData, probabilities: np.ndarray) -> tuple[float, Postprocessing]:
         """See :class:`Scorer`; of equals the strictest post-processing."""
         name = self.names[0]
-        results = []
-        for how in self.grid:
-            value = self.sign * self._scores(name, data, probabilities, how)[name]
-            results.append((0.0 if math.isnan(value) else value, how, value))
-        _, how, value = max(results, key=lambda result: result[:2])
-        return value, how
+        results = [(self.sign * self._scores(name, data, probabilities, how)[name], how) for how in self.grid]
+        return max(results, key=lambda result: (0.0 if math.isnan(result[0]) else result[0], result[1]))
 
     def test(self, data: ProbeData, probabilities: np.ndarray, how: Postprocessing | None) -> dict[str, float]:
         """See :class:`Scorer`."""

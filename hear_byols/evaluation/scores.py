@@ -15,22 +15,15 @@ from typing import Any
 import numpy as np
 
 from hear_byols._util.imports import require
-from hear_byols.evaluation.scientific import metrics, stats
 from hear_byols.evaluation.tasks import Event
 
+stats, metrics = (require(name, "evaluation", "eval") for name in ("scipy.stats", "sklearn.metrics"))
 Events = Mapping[str, Sequence[Event]]  # by clip
 MINIMIZED = frozenset({"segment_1s_er"})
 
 
 def event_scores(name: str, predicted: Events, reference: Events, vocabulary: Sequence[str]) -> dict[str, float]:
-    """A score of an event task by its name, and its parts (``<name>_precision`` ...) where it has such.
-
-    Args:
-        name: one of :data:`EVENT_SCORES`.
-        predicted: events of every clip.
-        reference: likewise.
-        vocabulary: all labels.
-    """
+    """A score of :data:`EVENT_SCORES` by its name, and its parts (``<name>_precision`` ...) where it has such."""
     values = EVENT_SCORES[name](predicted, reference, vocabulary)
     return {name: next(iter(values.values())), **{f"{name}_{part}": value for part, value in values.items()}}
 
@@ -58,7 +51,7 @@ def _mean_average_precision(probabilities: np.ndarray, targets: np.ndarray) -> f
 def _auc_of_classes(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     if not (np.ptp(targets, axis=0) > 0).all():  # a class without positives or without negatives
         return np.full(targets.shape[1], math.nan)
-    return np.atleast_1d(metrics.roc_auc_score(targets, probabilities, average=None))  # pyright: ignore[reportArgumentType]
+    return np.atleast_1d(metrics.roc_auc_score(targets, probabilities, average=None))
 
 
 def _aucroc(probabilities: np.ndarray, targets: np.ndarray) -> float:
@@ -84,19 +77,15 @@ def _sed(kind: str, parts: Sequence[str], predicted: Events, reference: Events, 
     sound_event = require("sed_eval.sound_event", "scoring events", "eval")
     container = require("dcase_util.containers", "scoring events", "eval").MetaDataContainer
     scorer = getattr(sound_event, kind)(event_label_list=list(vocabulary), **options)
+
+    def as_list(events: Sequence[Event], clip: str) -> Any:
+        spans = [(event.label, event.start / 1000, event.end / 1000, clip) for event in events]
+        names = ("event_label", "event_onset", "event_offset", "file")
+        return container([dict(zip(names, span, strict=True)) for span in spans])
+
     for clip in predicted:
-        lists = [
-            container(
-                [
-                    {"event_label": e.label, "event_onset": e.start / 1000, "event_offset": e.end / 1000, "file": clip}
-                    for e in events
-                ]
-            )
-            for events in (reference[clip], predicted[clip])
-        ]
-        scorer.evaluate(reference_event_list=lists[0], estimated_event_list=lists[1])
-    overall = scorer.results_overall_metrics()
-    flat = {name: value for group in overall.values() for name, value in group.items()}
+        scorer.evaluate(as_list(reference[clip], clip), as_list(predicted[clip], clip))
+    flat = {name: value for group in scorer.results_overall_metrics().values() for name, value in group.items()}
     return {part: float(flat[part]) for part in parts}
 
 

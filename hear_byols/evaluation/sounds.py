@@ -26,28 +26,18 @@ Draw = Callable[[str, str, np.random.Generator], np.ndarray]
 
 @dataclass(frozen=True)
 class Sounds:
-    """Isolated sounds by label.
+    """Isolated sounds by label."""
 
-    Args:
-        origin: where they are from, for the metadata.
-        labels: that every split has sounds of.
-        draw: gives one of a label and a split, without silence around it, float32 [shape=(n_samples,)].
-        task: name of the task they are from; empty if they are made.
-    """
-
-    origin: str
-    labels: tuple[str, ...]
-    draw: Draw
-    task: str = ""
+    origin: str  # where they are from, for the metadata
+    labels: tuple[str, ...]  # that every split has sounds of
+    draw: Draw  # gives one of a label and a split, without silence around it, float32 [shape=(n_samples,)]
+    task: str = ""  # name of the task they are from; empty if they are made
 
 
 def sounds_of_task(folder: str | os.PathLike[str]) -> Sounds:
-    """The clips of a scene task with one label each; its own splits or folds keep the recordings apart.
+    """The clips of a scene task at 16 kHz with one label each; its own splits or folds keep the recordings apart.
 
     Of k folds the last tests, the one before validates and the rest trains.
-
-    Args:
-        folder: a task with audio at 16 kHz.
 
     Raises:
         TaskError: an event task, or no label that all three splits have clips of.
@@ -69,17 +59,15 @@ def sounds_of_task(folder: str | os.PathLike[str]) -> Sounds:
 
 
 def _pool(task: Task) -> dict[str, dict[str, list[TaskClip]]]:
-    folds = sorted(task.splits)
-    if task.split_mode == "trainvaltest":
-        own = {split: [split] for split in SPLITS}
-    else:
-        own = {"train": folds[:-2], "valid": folds[-2:-1], "test": folds[-1:]}
+    """Clips with one label, by split and label."""
+    sources = [["train"], ["valid"], ["test"]]
+    if task.split_mode != "trainvaltest":
+        *train, valid, test = sorted(task.splits)
+        sources = [train, [valid], [test]]
     pool: dict[str, dict[str, list[TaskClip]]] = {split: {} for split in SPLITS}
-    for split, sources in own.items():
-        for source in sources:
-            for clip in task.clips[source]:
-                if len(clip.labels) == 1:
-                    pool[split].setdefault(clip.labels[0], []).append(clip)
+    for split, own in zip(SPLITS, sources, strict=True):
+        for clip in (clip for source in own for clip in task.clips[source] if len(clip.labels) == 1):
+            pool[split].setdefault(clip.labels[0], []).append(clip)
     return pool
 
 
@@ -113,15 +101,12 @@ def _decay(time: np.ndarray, seconds: float) -> np.ndarray:
     return np.exp(-time / seconds) * np.minimum(1, time / 0.002)
 
 
-def _band(noise: np.ndarray, low: float, high: float) -> np.ndarray:
-    spectrum = np.fft.rfft(noise)
-    frequency = np.fft.rfftfreq(len(noise), 1 / SAMPLE_RATE)
+def _noise(random: np.random.Generator, seconds: float, low: float, high: float) -> np.ndarray:
+    """White noise of the frequencies from ``low`` to ``high``."""
+    noise = random.normal(size=round(seconds * SAMPLE_RATE))
+    spectrum, frequency = np.fft.rfft(noise), np.fft.rfftfreq(len(noise), 1 / SAMPLE_RATE)
     spectrum[(frequency < low) | (frequency > high)] = 0
     return np.fft.irfft(spectrum, len(noise))
-
-
-def _noise(random: np.random.Generator, seconds: float, low: float, high: float) -> np.ndarray:
-    return _band(random.normal(size=round(seconds * SAMPLE_RATE)), low, high)
 
 
 def _beep(random: np.random.Generator) -> np.ndarray:

@@ -10,10 +10,10 @@ import hashlib
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,29 +24,21 @@ from hear_byols.errors import OutputError, TaskError
 from hear_byols.evaluation.models import ModelSpec
 from hear_byols.evaluation.tasks import Task, TaskClip
 
-T = TypeVar("T")
-
 _PART_SECONDS = 60.0  # of computing, after which what is done is written
 _PART_BYTES = 256e6
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What computing embeddings took.
+    """What computing embeddings took."""
 
-    Args:
-        seconds: within the model, reading and writing aside.
-        audio_seconds: that were embedded.
-        peak_bytes: of the process's memory, the model's own included.
-        device: where.
-    """
-
-    seconds: float = 0.0
-    audio_seconds: float = 0.0
-    peak_bytes: int = 0
+    seconds: float = 0.0  # within the model, reading and writing aside
+    audio_seconds: float = 0.0  # that were embedded
+    peak_bytes: int = 0  # of the process's memory, the model's own included
     device: str = ""
 
     def __add__(self, other: Cost) -> Cost:
+        """The cost of two models on the same audio."""
         device = " ".join(dict.fromkeys(filter(None, (self.device, other.device))))
         peak = max(self.peak_bytes, other.peak_bytes)
         audio = max(self.audio_seconds, other.audio_seconds)
@@ -55,15 +47,11 @@ class Cost:
 
 @dataclass
 class Embeddings:
-    """Embeddings of clips by ``(split, name)``.
+    """Embeddings of clips by ``(split, name)``."""
 
-    Args:
-        vectors: float32 [shape=(size,)] a clip of a scene task, [shape=(n_timestamps, size)] one of an event task.
-        timestamps: centres in ms, float64 [shape=(n_timestamps,)] a clip; empty for scene tasks.
-        cost: what they took.
-    """
-
+    # float32 [shape=(size,)] a clip of a scene task, [shape=(n_timestamps, size)] one of an event task
     vectors: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    # centres in ms, float64 [shape=(n_timestamps,)]; of event tasks only
     timestamps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
@@ -83,114 +71,94 @@ def audio_digest(task: Task, sample_rate: int) -> str:
     for clip in task.all_clips():
         path = task.audio_path(clip, sample_rate)
         try:
-            digest.update(f"{clip.split}/{clip.name}:{file_digest(path)}\n".encode())
+            digest.update(f"{clip}:{file_digest(path)}\n".encode())
         except FileNotFoundError:
-            raise TaskError(_missing(task, path, sample_rate)) from None
+            if (task.folder / str(sample_rate)).is_dir():
+                text = f"{path} is missing; 'hear-byols tasks check {task.folder}' lists everything of the kind"
+                raise TaskError(text) from None
+            raise TaskError(
+                f"{task.folder} has no audio at {sample_rate} Hz, which the model needs; "
+                f"'hear-byols tasks resample {task.folder} --rate {sample_rate}' makes it"
+            ) from None
         except OSError as error:
             raise TaskError(f"{path} cannot be read ({error.strerror or error})") from error
     return digest.hexdigest()[:12]
 
 
-def _missing(task: Task, path: Path, sample_rate: int) -> str:
-    if not (task.folder / str(sample_rate)).is_dir():
-        return (
-            f"{task.folder} has no audio at {sample_rate} Hz, which the model needs; "
-            f"'hear-byols tasks resample {task.folder} --rate {sample_rate}' makes it"
-        )
-    return f"{path} is missing; 'hear-byols tasks check {task.folder}' lists everything of the kind"
-
-
 def read_embeddings(folder: Path) -> Embeddings:
-    """Everything that is kept in a cache folder.
-
-    Raises:
-        OutputError: a part cannot be read; it names the file, which may be deleted.
-    """
+    """Everything that is kept in a cache folder; an ``OutputError`` names a part that cannot be read."""
     found = Embeddings()
-    for path in sorted(folder.glob("part-*.npz")):
-        _opened(path, lambda content: _read_part(content, found))
+    for path in _parts(folder):
+        with _opened(path) as content:
+            keys = [tuple(key.split("/", 1)) for key in content["keys"].tolist()]
+            bounds = np.cumsum(content["lengths"])[:-1]
+            rows = np.split(content["vectors"], bounds)
+            is_event = content["timestamps"].size > 0
+            found.vectors.update(zip(keys, rows if is_event else [row[0] for row in rows], strict=True))
+            if is_event:
+                found.timestamps.update(zip(keys, np.split(content["timestamps"], bounds), strict=True))
+            seconds, audio_seconds, peak = content["cost"].tolist()
+            before, device = found.cost, str(content["device"])
+            peak = max(before.peak_bytes, int(peak))
+            found.cost = Cost(before.seconds + seconds, before.audio_seconds + audio_seconds, peak, device)
     return found
 
 
-def _read_part(content: Mapping[str, np.ndarray], found: Embeddings) -> None:
-    keys = [tuple(key.split("/", 1)) for key in content["keys"].tolist()]
-    bounds = np.cumsum(content["lengths"])[:-1]
-    rows = np.split(content["vectors"], bounds)
-    is_event = content["timestamps"].size > 0
-    found.vectors.update(zip(keys, rows if is_event else [row[0] for row in rows], strict=True))
-    if is_event:
-        found.timestamps.update(zip(keys, np.split(content["timestamps"], bounds), strict=True))
-    seconds, audio_seconds, peak = content["cost"].tolist()
-    before, peak = found.cost, max(found.cost.peak_bytes, int(peak))
-    device = str(content["device"])
-    found.cost = Cost(before.seconds + seconds, before.audio_seconds + audio_seconds, peak, device)
-
-
 def is_complete(folder: Path, task: Task) -> bool:
-    """Whether a cache folder covers a whole task; only names are read.
+    """Whether a cache folder covers a whole task; only names are read; errors as :func:`read_embeddings`."""
+    keys: set[str] = set()
+    for path in _parts(folder):
+        with _opened(path) as content:
+            keys.update(content["keys"].tolist())
+    return all(str(clip) in keys for clip in task.all_clips())
 
-    Raises:
-        OutputError: as :func:`read_embeddings`.
-    """
-    keys = {key for path in sorted(folder.glob("part-*.npz")) for key in _opened(path, lambda c: c["keys"].tolist())}
-    return all(f"{clip.split}/{clip.name}" in keys for clip in task.all_clips())
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.npz"))
 
 
-def _opened(path: Path, read: Callable[[Mapping[str, np.ndarray]], T]) -> T:
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     try:
         with np.load(path) as content:
-            return read(content)
+            yield content
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise OutputError(f"{path} cannot be read ({error}); delete it and run again") from error
 
 
 class PartWriter:
-    """Collects embeddings and writes them from time to time.
-
-    Args:
-        folder: of the cache.
-        device: where they are computed.
-    """
+    """Collects embeddings that are computed on a device, and writes them to a cache folder from time to time."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self._folder = folder
-        self._device = _describe(device)
+        n_threads = torch.get_num_threads()
+        on_cpu = f"{device}, {n_threads} thread{'s' * (n_threads > 1)}"
+        self._device = torch.cuda.get_device_name(device) if device.startswith("cuda") else on_cpu
         self._items: list[tuple[TaskClip, np.ndarray, np.ndarray]] = []
         self._seconds = self._audio_seconds = 0.0
         self._started = time.monotonic()
-        existing = [int(path.stem[5:10]) for path in folder.glob("part-*.npz")]
-        self._next = max(existing, default=-1) + 1
+        self._next = max((int(path.stem[5:10]) for path in _parts(folder)), default=-1) + 1
 
     def add(
-        self,
-        clips: Sequence[TaskClip],
-        vectors: np.ndarray,
-        timestamps: np.ndarray | None,
-        seconds: float,
-        audio_seconds: float,
+        self, clips: Sequence[TaskClip], vectors: np.ndarray, times: np.ndarray, seconds: float, audio_seconds: float
     ) -> None:
         """Take the embeddings of clips, and what they cost."""
-        times = timestamps if timestamps is not None else np.empty((len(clips), 0))
         self._items += zip(clips, vectors, times, strict=True)
         self._seconds += seconds
         self._audio_seconds += audio_seconds
-        held = sum(item[1].nbytes for item in self._items)
+        held = sum(each.nbytes for _, each, _ in self._items)
         if time.monotonic() - self._started > _PART_SECONDS or held > _PART_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was collected.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write what was collected, or raise an ``OutputError``."""
         if not self._items:
             return
         clips, vectors, times = zip(*self._items, strict=True)
         rows = [np.atleast_2d(vector) for vector in vectors]
         on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         content = {
-            "keys": np.array([f"{clip.split}/{clip.name}" for clip in clips]),
+            "keys": np.array(list(map(str, clips))),
             "lengths": np.array([len(row) for row in rows]),
             "vectors": np.concatenate(rows),
             "timestamps": np.concatenate(times),
@@ -203,9 +171,3 @@ class PartWriter:
             np.savez(part, **content)  # pyright: ignore[reportArgumentType]
         self._next += 1
         self._items, self._seconds, self._audio_seconds, self._started = [], 0.0, 0.0, time.monotonic()
-
-
-def _describe(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"{device}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"

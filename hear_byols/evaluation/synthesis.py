@@ -21,40 +21,27 @@ import soundfile
 from hear_byols._util.files import atomic_path
 from hear_byols.errors import OptionError, OutputError
 from hear_byols.evaluation.sounds import MADE, SAMPLE_RATE, SPLITS, Sounds, sounds_of_task
+from hear_byols.evaluation.tasks import METADATA
 
 _PEAK = 0.9  # of a mixture, at most
 _BACKGROUND_RMS = 0.02
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SynthesisConfig:
-    """What a synthesized task sounds like.
+    """What a synthesized task sounds like."""
 
-    Args:
-        kind: ``"office"`` or ``"notes"``.
-        seed: of everything that is drawn.
-        n_clips: of training, validation and test.
-        clip_seconds: length of every clip.
-        level_db: of an event over the background, by mean power; one of these is drawn a clip (DCASE 2016: -6, 0, 6).
-        level_spread_db: by which events of a clip differ, up and down, drawn evenly.
-        events_per_second: density, the mean number of onsets; one of these is drawn a clip.
-        overlap: share of the clips whose events may overlap.
-        event_seconds: shortest and longest event; longer sounds are cut and faded out.
-        evaluation: names of scores, the criterion first.
-        postprocessing: ``event_postprocessing_grid`` of the kit.
-    """
-
-    kind: str
-    seed: int
-    n_clips: tuple[int, int, int]
-    clip_seconds: float
-    level_db: tuple[float, ...]
-    level_spread_db: float
-    events_per_second: tuple[float, ...]
-    overlap: float
-    event_seconds: tuple[float, float]
-    evaluation: tuple[str, ...]
-    postprocessing: Mapping[str, list[float]]
+    kind: str  # "office" or "notes"
+    seed: int = 0  # of everything that is drawn
+    n_clips: tuple[int, int, int] = (24, 8, 16)  # of training, validation and test
+    clip_seconds: float = 20.0
+    level_db: tuple[float, ...]  # of an event over the background, by mean power; one of these is drawn a clip
+    level_spread_db: float  # by which events of a clip differ, up and down, drawn evenly
+    events_per_second: tuple[float, ...]  # mean number of onsets; one of these is drawn a clip
+    overlap: float  # share of the clips whose events may overlap
+    event_seconds: tuple[float, float]  # shortest and longest event; longer sounds are cut and faded out
+    evaluation: tuple[str, ...]  # names of scores, the criterion first
+    postprocessing: Mapping[str, list[float]]  # event_postprocessing_grid of the kit
 
     def __post_init__(self) -> None:
         if len(self.n_clips) != 3 or min(self.n_clips) < 1:
@@ -70,10 +57,7 @@ class SynthesisConfig:
 SYNTHESES = {
     "office": SynthesisConfig(
         kind="office",
-        seed=0,
-        n_clips=(24, 8, 16),
-        clip_seconds=20.0,
-        level_db=(-6.0, 0.0, 6.0),
+        level_db=(-6.0, 0.0, 6.0),  # as DCASE 2016
         level_spread_db=0.0,
         events_per_second=(0.25, 0.5),
         overlap=0.5,
@@ -83,9 +67,6 @@ SYNTHESES = {
     ),
     "notes": SynthesisConfig(
         kind="notes",
-        seed=0,
-        n_clips=(24, 8, 16),
-        clip_seconds=20.0,
         level_db=(30.0,),
         level_spread_db=6.0,
         events_per_second=(2.0, 4.0),
@@ -105,7 +86,7 @@ def synthesize(
     source: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write a task in HEAR format; the same configuration and sounds give the same samples.
+    """Write a task in HEAR format, and return its folder; the same configuration and sounds give the same samples.
 
     Clips are written whole and the metadata last, so a run that was killed starts over what is not there.
 
@@ -114,9 +95,6 @@ def synthesize(
         config: one of :data:`SYNTHESES`, or a changed one.
         source: scene task in HEAR format whose clips are mixed; by default sounds are made.
         progress: told the name of every clip that is written.
-
-    Returns:
-        The task's folder.
 
     Raises:
         TaskError: the source is not a scene task with usable clips.
@@ -138,8 +116,9 @@ def synthesize(
                     soundfile.write(part, mixture, SAMPLE_RATE, subtype="PCM_16")
                 progress(name)
             _write_text(folder / f"{split}.json", json.dumps(labels, indent=1))
-        _write_vocabulary(folder / "labelvocabulary.csv", sounds.labels)
-        _write_text(folder / "task_metadata.json", json.dumps(metadata, indent=1))
+        with atomic_path(folder / "labelvocabulary.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("idx", "label"), *enumerate(sounds.labels)])
+        _write_text(folder / METADATA, json.dumps(metadata, indent=1))
     except (OSError, soundfile.LibsndfileError) as error:
         raise OutputError(f"{folder} cannot be written ({error})") from error
     return folder
@@ -223,23 +202,15 @@ def _metadata(name: str, config: SynthesisConfig, sounds: Sounds) -> dict[str, A
 
 
 def _is_there(folder: Path, metadata: dict[str, Any]) -> bool:
-    path = folder / "task_metadata.json"
-    if not path.is_file():
-        return False
     try:
-        present = json.loads(path.read_text(encoding="utf-8"))
+        present = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except (OSError, ValueError):
         present = None
     if present != metadata:
         raise OutputError(f"{folder} holds a task of another recipe; choose another output folder or remove it")
     return True
-
-
-def _write_vocabulary(path: Path, labels: tuple[str, ...]) -> None:
-    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["idx", "label"])
-        writer.writerows(enumerate(labels))
 
 
 def _write_text(path: Path, text: str) -> None:

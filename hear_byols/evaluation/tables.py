@@ -24,40 +24,24 @@ from hear_byols.evaluation.scores import MINIMIZED, is_part
 
 @dataclass(frozen=True)
 class Row:
-    """One model, or one published system, on one task with one probe.
+    """One model, or one published system, on one task with one probe."""
 
-    Args:
-        model: label.
-        values: of every score, one a seed.
-        source: of published scores; empty for ours.
-        cost: cells on size, speed and memory; empty for published scores.
-        validation: the mean over folds of the score that the probe chose by, the higher the better, one a seed.
-    """
-
-    model: str
-    values: dict[str, list[float]]
-    source: str = ""
-    cost: tuple[str, ...] = ("", "", "")
-    validation: tuple[float, ...] = ()
+    model: str  # label
+    values: dict[str, list[float]]  # of every score, one a seed
+    source: str = ""  # of published scores; empty for ours
+    cost: tuple[str, ...] = ("", "", "")  # cells on size, speed and memory; empty for published scores
+    validation: tuple[float, ...] = ()  # mean over folds of what the probe chose by, the higher the better, one a seed
 
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of a task and probe, the best first.
+    """All rows of a task and probe, the best first."""
 
-    Args:
-        task: name of its folder.
-        name: of the task.
-        probe: which, and the size of its search, in words.
-        scores: shown, the criterion first.
-        rows: of models and published systems.
-    """
-
-    task: str
+    task: str  # name of its folder
     name: str
-    probe: str
-    scores: tuple[str, ...]
-    rows: tuple[Row, ...]
+    probe: str  # which, and the size of its search, in words
+    scores: tuple[str, ...]  # shown, the criterion first
+    rows: tuple[Row, ...]  # of models and published systems
 
     @property
     def title(self) -> str:
@@ -92,7 +76,7 @@ def _table(records: Sequence[dict[str, Any]]) -> Table:
             model,
             {name: [each["scores"][name] for each in members] for name in names},
             cost=_cost(members[0]),
-            validation=tuple(_validation(each) for each in members),
+            validation=tuple(float(np.mean(np.array(each["settings"]["validation"], float))) for each in members),
         )
         for model, members in by_model.items()
     ]
@@ -112,20 +96,12 @@ def _sort_key(row: Row, score: str) -> float:
     return value if score in MINIMIZED else -value
 
 
-def _validation(record: dict[str, Any]) -> float:
-    return float(np.mean([math.nan if score is None else score for score in record["settings"]["validation"]]))
-
-
 def _cost(record: dict[str, Any]) -> tuple[str, str, str]:
-    cost = record["cost"]
-    return str(record["size"]), _speed(cost), f"{cost['peak_bytes'] / 1e9:.2f} GB"
-
-
-def _speed(cost: dict[str, Any]) -> str:
-    if not cost["seconds"]:
-        return ""
-    speed = cost["audio_seconds"] / cost["seconds"]
-    return f"{speed:.{0 if speed >= 100 else 1}f}x ({cost['device']})"
+    cost, speed = record["cost"], ""
+    if cost["seconds"]:
+        times = cost["audio_seconds"] / cost["seconds"]
+        speed = f"{times:.{0 if times >= 100 else 1}f}x ({cost['device']})"
+    return str(record["size"]), speed, f"{cost['peak_bytes'] / 1e9:.2f} GB"
 
 
 def cell(values: Sequence[float], minimized: bool = False) -> str:
@@ -133,8 +109,8 @@ def cell(values: Sequence[float], minimized: bool = False) -> str:
     if not values:
         return ""
     mean = float(np.mean(values))
-    if math.isnan(mean):
-        return "-"
+    if not math.isfinite(mean):  # infinite: d' of classes that are told apart without fault
+        return "-" if math.isnan(mean) else str(mean)
     tenths = round(1000 * mean, 6)  # beyond the rounding of floats
     text = f"{(math.ceil(tenths) if minimized else math.floor(tenths)) / 10:.1f}"
     if len(values) > 1:
@@ -144,32 +120,20 @@ def cell(values: Sequence[float], minimized: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Published:
-    """A published score.
+    """A published score."""
 
-    Args:
-        task: HEAR's name of the task.
-        mode: its size, ``"5h"``, ``"50h"`` or ``"full"``.
-        score: name of the score.
-        system: whose.
-        value: a fraction of 1.
-        source: where it was published.
-    """
-
-    task: str
-    mode: str
-    score: str
-    system: str
-    value: float
-    source: str
+    task: str  # HEAR's name of the task
+    mode: str  # its size, "5h", "50h" or "full"
+    score: str  # name of the score
+    system: str  # whose
+    value: float  # a fraction of 1
+    source: str  # where it was published
 
 
 def published(task: str, folder: str, score: str) -> list[Published]:
     """Scores of exactly this task: same name, same size, same score; none for stand-ins, which have other names.
 
-    Args:
-        task: name in the task's metadata.
-        folder: name of the task's folder, whose last part HEAR uses for the size (``nsynth_pitch-v2.2.3-5h``).
-        score: name of the score.
+    The last part of a folder's name is HEAR's word for the size (``nsynth_pitch-v2.2.3-5h``).
     """
     mode = folder.rpartition("-")[2]
     return [row for row in _rows() if (row.task, row.mode, row.score) == (task, mode, score)]

@@ -1,4 +1,4 @@
-"""The files of a HEAR task folder, value by value; every error is a ``TaskError`` that names the file."""
+"""The files of a HEAR task folder, value by value; every error names the file, and is a ``TaskError`` or of audio."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hear_byols.errors import TaskError
+import soundfile
+
+from hear_byols.errors import InputError, TaskError
 
 
 def read_json(path: Path, kind: type) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        TaskError: it is missing, not JSON, or not of the kind that is expected.
-    """
+    """Content of a JSON file, which must be of a kind."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -83,12 +81,19 @@ def entries(path: Path) -> list[tuple[str, Any]]:
     return found
 
 
-def number(value: object) -> float:
-    """A finite number.
+def audio_info(path: Path, sample_rate: int) -> Any:
+    """What libsndfile says of a clip, or an ``InputError`` if it is no audio, or has another rate in Hz."""
+    try:
+        info = soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as audio ({error})") from error
+    if info.samplerate != sample_rate:
+        raise InputError(f"{path}: has {info.samplerate} Hz, its folder's name says {sample_rate} Hz")
+    return info
 
-    Raises:
-        ValueError: it is none.
-    """
+
+def number(value: object) -> float:
+    """A finite number, or a ``ValueError``."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(value)
     return float(value)

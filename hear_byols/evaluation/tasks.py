@@ -7,7 +7,7 @@ A folder holds ``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.task_files import duration, entries, number, one_of, read_json, read_vocabulary, strings
 
+METADATA = "task_metadata.json"
 EMBEDDING_TYPES = ("scene", "event")
 PREDICTION_TYPES = ("multiclass", "multilabel")
 FOLD_MODES = ("new_split_kfold", "presplit_kfold")
@@ -26,13 +27,7 @@ SPLIT_MODES = ("trainvaltest", *FOLD_MODES)
 
 @dataclass(frozen=True)
 class Event:
-    """A labelled stretch of a clip.
-
-    Args:
-        label: of the vocabulary.
-        start: in milliseconds.
-        end: in milliseconds.
-    """
+    """A labelled stretch of a clip, from ``start`` to ``end`` in milliseconds."""
 
     label: str
     start: float
@@ -41,30 +36,20 @@ class Event:
 
 @dataclass(frozen=True)
 class TaskClip:
-    """A file of a task with its labels.
-
-    Args:
-        name: of the file, unique in its split.
-        split: the split it belongs to.
-        labels: of the whole clip (scene tasks).
-        events: in the clip (event tasks).
-    """
+    """A file of a task, whose name is unique in its split; as text ``split/name``."""
 
     name: str
     split: str
-    labels: tuple[str, ...] = ()
-    events: tuple[Event, ...] = ()
+    labels: tuple[str, ...] = ()  # of the whole clip (scene tasks)
+    events: tuple[Event, ...] = ()  # in the clip (event tasks)
+
+    def __str__(self) -> str:
+        return f"{self.split}/{self.name}"
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Which splits train, select and test one predictor.
-
-    Args:
-        train: names of splits.
-        valid: names of splits.
-        test: names of splits.
-    """
+    """Names of the splits that train, select and test one predictor."""
 
     train: tuple[str, ...]
     valid: tuple[str, ...]
@@ -73,36 +58,20 @@ class DataSplit:
 
 @dataclass(frozen=True)
 class Task:
-    """A task in the HEAR format. Made by :func:`read_task`.
-
-    Args:
-        folder: where it lies.
-        name: of the task, as its metadata has it.
-        version: likewise.
-        embedding_type: ``"scene"`` or ``"event"``.
-        prediction_type: ``"multiclass"`` (one label a clip) or ``"multilabel"``.
-        split_mode: ``"trainvaltest"``, ``"new_split_kfold"`` or ``"presplit_kfold"``.
-        splits: names, in the metadata's order.
-        sample_duration: length of every clip in seconds; None if they differ.
-        evaluation: names of scores; the first is the criterion of model selection.
-        vocabulary: labels, each at its index.
-        clips: of every split, in the order of its file.
-        params: the metadata's ``evaluation_params``.
-        metadata: everything the metadata says.
-    """
+    """A task in the HEAR format. Made by :func:`read_task`."""
 
     folder: Path
-    name: str
+    name: str  # as the metadata has it
     version: str
-    embedding_type: str
-    prediction_type: str
-    split_mode: str
-    splits: tuple[str, ...]
-    sample_duration: float | None
-    evaluation: tuple[str, ...]
-    vocabulary: tuple[str, ...]
-    clips: Mapping[str, tuple[TaskClip, ...]]
-    params: Mapping[str, Any] = field(default_factory=dict)
+    embedding_type: str  # "scene" or "event"
+    prediction_type: str  # "multiclass" (one label a clip) or "multilabel"
+    split_mode: str  # "trainvaltest", "new_split_kfold" or "presplit_kfold"
+    splits: tuple[str, ...]  # in the metadata's order
+    sample_duration: float | None  # of every clip in seconds; None if they differ
+    evaluation: tuple[str, ...]  # names of scores; the first is the criterion of model selection
+    vocabulary: tuple[str, ...]  # labels, each at its index
+    clips: Mapping[str, tuple[TaskClip, ...]]  # of every split, in the order of its file
+    params: Mapping[str, Any] = field(default_factory=dict)  # the metadata's evaluation_params
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -131,11 +100,10 @@ class Task:
         if self.split_mode == "trainvaltest":
             return [DataSplit(("train",), ("valid",), ("test",))]
         folds = sorted(self.splits)
-        result = []
-        for i, test in enumerate(folds):
-            valid = folds[(i + 1) % len(folds)]
-            result.append(DataSplit(tuple(f for f in folds if f not in (test, valid)), (valid,), (test,)))
-        return result
+        return [
+            DataSplit(tuple(fold for fold in folds if fold not in (test, valid)), (valid,), (test,))
+            for test, valid in zip(folds, folds[1:] + folds[:1], strict=True)
+        ]
 
     def targets(self, labels: Iterable[str], where: str) -> np.ndarray:
         """Labels as a binary vector, float32 [shape=(n_labels,)].
@@ -155,16 +123,13 @@ class Task:
 
 
 def read_task(folder: str | os.PathLike[str]) -> Task:
-    """Read a task's metadata, vocabulary and labels; the audio is not touched.
-
-    Args:
-        folder: in HEAR format.
+    """Read the metadata, vocabulary and labels of a folder in HEAR format; the audio is not touched.
 
     Raises:
         TaskError: a file is missing or not in the format; the message names it.
     """
     folder = Path(folder)
-    path = folder / "task_metadata.json"
+    path = folder / METADATA
     if not path.is_file():
         raise TaskError(f"{folder} is not a task folder in HEAR format: it has no task_metadata.json")
     metadata = read_json(path, dict)
@@ -187,7 +152,7 @@ def read_task(folder: str | os.PathLike[str]) -> Task:
         sample_duration=duration(metadata, path),
         evaluation=strings(metadata, "evaluation", path),
         vocabulary=read_vocabulary(folder / "labelvocabulary.csv"),
-        clips={split: read(folder / f"{split}.json", split) for split in splits},
+        clips={split: tuple(read(folder / f"{split}.json", split)) for split in splits},
         params=metadata.get("evaluation_params") or {},
         metadata=metadata,
     )
@@ -201,28 +166,29 @@ def find_tasks(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     found = []
     for path in map(Path, paths):
-        inner = [path] if (path / "task_metadata.json").is_file() else sorted(path.glob("*/task_metadata.json"))
-        if not inner:
+        files = list(path.glob(METADATA)) or sorted(path.glob(f"*/{METADATA}"))
+        if not files:
             raise TaskError(f"{path} is neither a task folder in HEAR format nor a folder of such")
-        found += [each if each == path else each.parent for each in inner]
+        found += [file.parent for file in files]
     return list(dict.fromkeys(found))
 
 
-def _read_labels(path: Path, split: str) -> tuple[TaskClip, ...]:
-    clips = []
+def audio_rates(folder: Path) -> list[int]:
+    """Sample rates in Hz that a task folder has a folder of audio for, in rising order."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def _read_labels(path: Path, split: str) -> Iterator[TaskClip]:
     for name, labels in entries(path):
         if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
             raise TaskError(f"{path}: {name} must have a list of labels, got {labels!r}")
-        clips.append(TaskClip(name, split, labels=tuple(map(str, labels))))
-    return tuple(clips)
+        yield TaskClip(name, split, labels=tuple(map(str, labels)))
 
 
-def _read_events(path: Path, split: str) -> tuple[TaskClip, ...]:
-    clips = []
+def _read_events(path: Path, split: str) -> Iterator[TaskClip]:
     for name, events in entries(path):
         try:
             read = tuple(Event(str(e["label"]), number(e["start"]), number(e["end"])) for e in events)
         except (KeyError, TypeError, ValueError) as error:
             raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
-        clips.append(TaskClip(name, split, events=read))
-    return tuple(clips)
+        yield TaskClip(name, split, events=read)

@@ -31,10 +31,7 @@ class ModelCrashError(HearByolsError, RuntimeError):
 
 
 def embed_apart(part: ModelSpec, task: Task, cache: Path, *, device: str = "auto", progress: bool = False) -> Path:
-    """Compute the embeddings of a task in another process.
-
-    Returns:
-        Folder of the cache that now holds all of them.
+    """Compute the embeddings of a task in another process, and return the folder of the cache that holds them all.
 
     Raises:
         ModelCrashError: the process failed; what it had finished is kept.
@@ -93,14 +90,15 @@ def main(request: str) -> int:
         embed_task(module, model, task, folder, device=asked["device"], progress=asked["progress"])
         with atomic_path(_rate_note(part, cache)) as note:
             note.write_text(str(model.sample_rate), encoding="ascii")
+        result = {"folder": str(folder)}
     except Exception as error:  # a foreign model may raise anything
+        kind = ""
         if not isinstance(error, HearByolsError):
             traceback.print_exc()
-        kind = "" if isinstance(error, HearByolsError) else f"{type(error).__name__}: "
-        answer.write_text(json.dumps({"error": f"{kind}{error}"}), encoding="utf-8")
-        return 1
-    answer.write_text(json.dumps({"folder": str(folder)}), encoding="utf-8")
-    return 0
+            kind = f"{type(error).__name__}: "
+        result = {"error": f"{kind}{error}"}
+    answer.write_text(json.dumps(result), encoding="utf-8")
+    return int("error" in result)
 
 
 def end_with_parent() -> None:

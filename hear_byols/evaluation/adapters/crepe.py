@@ -30,7 +30,9 @@ class Crepe(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = _load_network()
+        torchcrepe: Any = require("torchcrepe", "CREPE")
+        torchcrepe.load.model("cpu", "full")
+        self.network = torchcrepe.infer.model
         self.eval()
 
     def forward(self, audio: Tensor, hop: int) -> Tensor:
@@ -53,12 +55,6 @@ class Crepe(nn.Module):
             hidden = getattr(self.network, f"conv{number}_BN")(hidden[..., None])[..., 0]
             hidden = nn.functional.max_pool1d(hidden, 2)
         return hidden.flatten(1)
-
-
-def _load_network() -> Any:
-    torchcrepe = require("torchcrepe", "CREPE")
-    torchcrepe.load.model("cpu", "full")
-    return torchcrepe.infer.model
 
 
 def load_model(model_file_path: str = "") -> Crepe:

@@ -18,12 +18,7 @@ _MIN_SAMPLES = 1600  # 100 ms; shorter clips are followed by zeros, as the encod
 
 
 class LogMelStatistics(nn.Module):
-    """The features' model.
-
-    Args:
-        frame_ms: window of timestamp embeddings.
-        hop_ms: distance of two timestamps.
-    """
+    """The features' model; ``frame_ms`` and ``hop_ms`` are those of timestamp embeddings."""
 
     def __init__(self, frame_ms: float = 1000, hop_ms: float = 50) -> None:
         super().__init__()

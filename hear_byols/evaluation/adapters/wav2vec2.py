@@ -22,17 +22,18 @@ RECEPTIVE_FIELD, HOP = 400, 320  # samples of the convolutional feature encoder
 
 
 class Wav2Vec2(nn.Module):
-    """The transformer's last hidden states.
-
-    Args:
-        source: repository of the Hub, or a folder that ``save_pretrained`` wrote.
-    """
+    """The transformer's last hidden states; from the Hub, or from a folder that ``save_pretrained`` wrote."""
 
     sample_rate = 16000
 
     def __init__(self, source: str) -> None:
         super().__init__()
-        self.network = _load_network(source)
+        options = {"local_files_only": offline() or os.path.isdir(source)}
+        try:
+            self.network: Any = require("transformers", "wav2vec 2.0").Wav2Vec2Model.from_pretrained(source, **options)
+        except (OSError, ValueError) as error:
+            text = f"{source}: wav2vec 2.0 weights could not be loaded ({root_cause(error)})"
+            raise WeightsNotFoundError(text) from error
         self.scene_embedding_size = self.timestamp_embedding_size = int(self.network.config.hidden_size)
         # Models with layer norm in the feature encoder were trained on clips of mean 0 and variance 1.
         self.normalizes = self.network.config.feat_extract_norm == "layer"
@@ -47,21 +48,8 @@ class Wav2Vec2(nn.Module):
         return self.network(audio).last_hidden_state
 
 
-def _load_network(source: str) -> Any:
-    transformers = require("transformers", "wav2vec 2.0")
-    try:
-        return transformers.Wav2Vec2Model.from_pretrained(source, local_files_only=offline() or os.path.isdir(source))
-    except (OSError, ValueError) as error:
-        raise WeightsNotFoundError(
-            f"{source}: wav2vec 2.0 weights could not be loaded ({root_cause(error)})"
-        ) from error
-
-
 def load_model(model_file_path: str = "") -> Wav2Vec2:
-    """Load weights.
-
-    Args:
-        model_file_path: repository of the Hub or a local folder; by default the paper's baseline.
+    """Load a repository of the Hub or a local folder; by default the paper's baseline.
 
     Raises:
         MissingDependencyError: transformers is not installed.
