@@ -54,6 +54,14 @@ def test_an_encoder_that_learns_better_is_kept_and_lies_in_the_file(tuned, capsy
     assert main(["classify", "predict", str(path), str(clips[0]), "-o", str(path.parent / "out.csv"), "-q"]) == 0
 
 
+def test_fitted_again_it_keeps_the_encoder(tuned, tmp_path):
+    path, (clips, labels) = tuned
+    Classifier.load(path, device="cpu").fit(clips, labels).save(tmp_path / "again.hbc")
+    before, again = (Classifier.load(each, device="cpu") for each in (path, tmp_path / "again.hbc"))
+    assert again.artefact.encoder == before.artefact.encoder
+    assert again.predict(clips).tolist() == labels
+
+
 def test_vectors_of_the_frozen_encoder_are_refused(tuned, tmp_path):
     path, _ = tuned
     assert main(["embed", str(path.parent / "new"), "-o", str(tmp_path), "-m", MODEL, "--quiet"]) == 0

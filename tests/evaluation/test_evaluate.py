@@ -190,6 +190,7 @@ def test_scores_are_never_flattered():
         ([1.0], False, "100.0"),
         ([0.5, 0.52], False, "51.0 ± 1.5"),
         ([math.nan], False, "-"),
+        ([math.inf], False, "inf"),
         ([], False, ""),
     ):
         assert cell(values, minimized) == text
@@ -197,7 +198,7 @@ def test_scores_are_never_flattered():
 
 def test_the_report_is_whole_and_needs_nothing_from_elsewhere(tmp_path):
     outcome = Outcome(
-        [record("a<b|c", 0.5, seed=seed, chroma_acc=0.25) for seed in (0, 1)]
+        [record("a<b|c", 0.5, seed=seed, d_prime=math.inf) for seed in (0, 1)]
         + [record("d", 0.4, task="x", folder="x-v1", score="segment_1s_er")],
         [MissingResult("d", "esc50-v2.0.0-full", "ValueError:\nno | more")],
     )
