@@ -20,12 +20,12 @@ from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_positions
 
 N_FRAMES = 32
+TEACHER_SIZES = {"mn04": 8, "swift_f0": 2}  # of small teachers under the names of real ones
 SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "log_steps": 1}
 # A module with the HEAR API whose embeddings are log energies of eight bands: targets without openSMILE.
 HEAR_MODULE = """
 import torch
 from hear_byols.frontend import LogMel
-from hear_byols.teachers import Teacher
 
 class Bands(torch.nn.Module):
     sample_rate, scene_embedding_size = 16000, 8
