@@ -51,17 +51,12 @@ def clips():
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_batches_silence_and_half_precision(home, name):
-    teacher, audio = load_teacher(name), clips()
-    together = teacher(audio)
-    for i in range(len(audio)):
-        alone = teacher(audio[i : i + 1])
-        assert float((together[i] - alone[0]).abs().max() / alone.abs().max()) < 1e-5
+def test_silence_is_finite_and_half_precision_close(home, name):
+    exact, rough = load_teacher(name), load_teacher(name, precision="bfloat16")
     for n_samples in (1, 400, 25000):
-        assert bool(torch.isfinite(teacher(torch.zeros(1, n_samples))).all())
-    rough = load_teacher(name, precision="bfloat16")(audio)
-    correlation = torch.corrcoef(torch.stack([together.flatten(), rough.flatten()]))[0, 1]
-    assert float(correlation) > (0.99 if name == "mn04" else 0.999)
+        assert bool(torch.isfinite(exact(torch.zeros(1, n_samples))).all())
+    both = torch.stack([exact(clips()).flatten(), rough(clips()).flatten()])
+    assert float(torch.corrcoef(both)[0, 1]) > (0.99 if name == "mn04" else 0.999)
 
 
 def test_swift_f0_agrees_with_onnx_runtime(home):

@@ -78,19 +78,14 @@ def test_a_wheel_is_added_and_loaded_and_nothing_of_it_is_unpacked(path, home, t
     assert not os.path.exists("/tmp/hear_byols_evil")
 
 
-def test_the_published_file_itself_will_do(published, home, tmp_path):
+def test_the_published_file_itself_and_one_that_was_read_out_before_will_do(published, monkeypatch, home, tmp_path):
     (tmp_path / "any_name").write_bytes(published)
-    assert [record.name for record, _ in add_teachers(tmp_path / "any_name")] == [SPEAKER]
-    load_teacher(SPEAKER)
-
-
-def test_a_file_that_was_read_out_before_will_do(monkeypatch, home, tmp_path):
-    state = random_teacher("swift_f0").state_dict()
-    np.savez_compressed(tmp_path / "old.npz", **state)
+    np.savez_compressed(tmp_path / "old.npz", **random_teacher("swift_f0").state_dict())
     record(monkeypatch, "swift_f0", converted=describe("old.npz", (tmp_path / "old.npz").read_bytes()))
-    add_teachers(tmp_path / "old.npz")
     audio = sounds(1, 16000)
-    torch.testing.assert_close(load_teacher("swift_f0")(audio), random_teacher("swift_f0")(audio))
+    for name, file in ((SPEAKER, "any_name"), ("swift_f0", "old.npz")):
+        assert [record.name for record, _ in add_teachers(tmp_path / file)] == [name]
+        torch.testing.assert_close(load_teacher(name)(audio), random_teacher(name)(audio))
 
 
 def test_cut_changed_and_other_files_are_refused(published, path, home):

@@ -17,7 +17,6 @@ from hear_byols.extraction.files import collect
 from hear_byols.training.batches import CropSampler
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import find_sources, load_pool
-from hear_byols.training.distributed import World
 from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
 
 N_SAMPLES = PretrainConfig(crop_frames=N_FRAMES).crop_samples
@@ -116,22 +115,19 @@ def test_lists_name_files_in_any_unicode_with_a_byte_order_mark(shard, tmp_path)
 
 
 def test_folders_are_searched_as_embed_searches_them(tmp_path):
+    for given, fault in (
+        (tmp_path / "no", "no such file"),
+        (tmp_path, r"no \.tar shard and no audio"),
+        ("", "is empty"),
+    ):
+        with pytest.raises(InputError, match=fault):
+            find_sources([given])
     for name in ("b.wav", "a/x.M4A", "a/._x.wav", ".git/y.wav", "notes.txt", "z.tar"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     sources = dict(find_sources([tmp_path]))
     assert sources == {"z": [tmp_path / "z.tar"], tmp_path.name: [tmp_path / "a/x.M4A", tmp_path / "b.wav"]}
     assert [file.path for file in collect([tmp_path])] == sources[tmp_path.name]
-
-
-def test_sources_must_exist_and_hold_audio(tmp_path):
-    for given, fault in (
-        (tmp_path / "nowhere", "no such file"),
-        (tmp_path, r"no \.tar shard and no audio"),
-        ("", "is empty"),
-    ):
-        with pytest.raises(InputError, match=fault):
-            find_sources([given])
 
 
 def test_nothing_usable_is_an_error_that_leaves_no_cache(cache, tmp_path):
@@ -166,14 +162,22 @@ def test_a_shard_is_read_whole_or_refused(shard, cache, caplog):
         load_pool([shard], cache)
 
 
-def test_cache_is_used_until_the_files_change(shard, cache, tmp_path, monkeypatch):
-    first = load_pool([shard], cache)
+def test_cache_is_used_until_the_files_change_and_only_if_it_is_whole(cache, tmp_path, monkeypatch):
+    path = write(tmp_path / "x.wav")
+    first = load_pool([path], cache)
     with monkeypatch.context() as patch:
         patch.setattr("hear_byols.training.data.decode_bytes", lambda *_: pytest.fail("decoded again"))
-        again = load_pool([shard], cache)
+        again = load_pool([path], cache)
     np.testing.assert_array_equal(first.audio, again.audio)
-    assert again.skipped == first.skipped
-    assert load_pool([shard, write(tmp_path / "more.wav")], cache).n_clips == 3
+    assert load_pool([path, write(tmp_path / "more.wav")], cache).n_clips == 2
+    whole = (cache / "audio.npy").read_bytes()
+    for content, fault in (
+        (whole[:1000], "cache.*made again"),
+        (whole[:2000] + bytes(1000) + whole[3000:], r"audio\.npy has changed since .* remove .* it is made again"),
+    ):
+        (cache / "audio.npy").write_bytes(content)
+        with pytest.raises(InputError, match=fault):
+            load_pool([path, tmp_path / "more.wav"], cache)
 
 
 def test_files_of_the_same_name_and_size_are_not_mistaken_for_each_other(cache, tmp_path):
@@ -188,19 +192,6 @@ def test_files_of_the_same_name_and_size_are_not_mistaken_for_each_other(cache, 
     assert len(set(digests)) == 3
     (tmp_path / "b").rename(tmp_path / "c")
     assert load_pool([tmp_path / "c/clips"], cache).digest == digests[-1]
-
-
-def test_a_cut_or_changed_cache_is_one_error(cache, tmp_path):
-    path = write(tmp_path / "x.wav")
-    load_pool([path], cache)
-    whole = (cache / "audio.npy").read_bytes()
-    for content, fault in (
-        (whole[:1000], "cache.*made again"),
-        (whole[:2000] + bytes(1000) + whole[3000:], r"audio\.npy has changed since .* remove .* it is made again"),
-    ):
-        (cache / "audio.npy").write_bytes(content)
-        with pytest.raises(InputError, match=fault):
-            load_pool([path], cache)
 
 
 def make_pool(lengths):
@@ -230,33 +221,15 @@ def test_places_are_uniform_over_time_not_over_clips():
     assert torch.equal(places_of(pool, 50, 100), places_of(pool, 50, 100))
 
 
-@pytest.fixture(scope="module")
-def targets(pool):
-    return band_targets(pool, N_SAMPLES)
-
-
-def draw(source, n=8):
-    return source.draw(n, torch.Generator().manual_seed(0))
-
-
-def test_features_belong_to_their_crops(pool, targets):
-    batch = draw(CropSampler(pool, N_SAMPLES, targets=targets), 32)
+def test_features_belong_to_their_crops(pool):
+    targets = band_targets(pool, N_SAMPLES)
+    hybrid, plain, again = (CropSampler(pool, N_SAMPLES, targets=given) for given in (targets, None, None))
+    batch = hybrid.draw(32, torch.Generator().manual_seed(0))
     assert batch.log_mels.shape == (32, 1, 64, N_FRAMES)
     bands = batch.log_mels[:, 0].mean(2).unflatten(1, (8, 8)).mean(2)
     torch.testing.assert_close(batch.features, targets.standardizer(bands), rtol=0.02, atol=0.02)
-
-
-def test_parts_of_several_processes_make_up_the_batch_of_one(pool, targets):
-    sources = [CropSampler(pool, N_SAMPLES, targets=given) for given in (targets, None)]
-    for source in sources:
-        whole = draw(source)
-        parts = [draw(CropSampler(pool, N_SAMPLES, targets=source.targets, world=World(rank, 2))) for rank in range(2)]
-        torch.testing.assert_close(torch.cat([part.log_mels for part in parts]), whole.log_mels)
-        if source.targets:
-            torch.testing.assert_close(torch.cat([part.features for part in parts]), whole.features)
-    assert whole.features is None  # without targets
-    hybrid, plain = (source.digest for source in sources)
-    assert plain == CropSampler(pool, N_SAMPLES).digest != hybrid
+    assert plain.draw(8, torch.Generator()).features is None
+    assert plain.digest == again.digest != hybrid.digest
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

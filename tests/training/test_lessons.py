@@ -50,11 +50,10 @@ def test_a_seed_makes_the_same_waveforms_again_and_another_one_others():
     assert first.shape == (16, N)
     assert first.isfinite().all()
     assert first.abs().max() <= 1
-
-
-def test_an_augmentation_that_does_nothing_only_sets_the_peak():
-    given = sounds()[:, :N]
-    torch.testing.assert_close(augmented(UNCHANGED, sounds()), given / given.abs().amax(1, keepdim=True))
+    quiet = dataclasses.replace(WaveformAugmentation(), noise_db=(-90, -90))
+    assert augmented(quiet, 0 * sounds()).abs().max() < 1e-3  # of silence; NaN would fail
+    peaks = sounds()[:, :N].abs().amax(1, keepdim=True)
+    torch.testing.assert_close(augmented(UNCHANGED, sounds()), sounds()[:, :N] / peaks)
 
 
 def test_speed_moves_pitch():
@@ -95,11 +94,6 @@ def test_short_sounds_stand_in_silence():
     assert silent.max() < 1
 
 
-def test_silence_stays_finite_and_quiet():
-    silence = torch.zeros(4, WaveformAugmentation().n_source_samples(N))
-    assert augmented(dataclasses.replace(WaveformAugmentation(), noise_db=(-90, -90)), silence).abs().max() < 1e-3
-
-
 def test_small_sources_are_heard_more_than_their_share():
     clips = [np.zeros(90_000, np.int16), np.zeros(10_000, np.int16)]
     pool = dataclasses.replace(AudioPool.from_clips(clips), sources=np.array([0, 1]), source_names=("large", "small"))
@@ -109,17 +103,9 @@ def test_small_sources_are_heard_more_than_their_share():
         assert (positions[:, 0] + 100 <= positions[:, 1]).all()
 
 
-def test_a_shard_is_a_function_of_plan_and_number(folder, pool):
-    waveforms = torch.cat(list(folder.plan.waveforms(pool, 2)))
-    assert waveforms.shape == (SHARD, N)
-    assert waveforms.dtype == torch.int16
-    assert torch.equal(waveforms, folder.read(2)[0])
-    assert not torch.equal(waveforms, folder.read(1)[0])
-
-
 def test_lessons_hold_the_means_of_the_teachers_frames(folder):
     waveforms, features = folder.read(0)
-    assert features.shape == (SHARD, PARTS, 10)
+    assert (waveforms.shape, features.shape) == ((SHARD, N), (SHARD, PARTS, 10))
     frames = BandTeacher(8)(waveforms[:5].float() / 32767)
     quarters = torch.nn.functional.adaptive_avg_pool1d(frames.transpose(1, 2), PARTS).transpose(1, 2)
     torch.testing.assert_close(features[:5, :, :8].float(), quarters, atol=0.01, rtol=1e-3)
@@ -133,7 +119,7 @@ def test_opensmile_may_be_one_of_several_teachers(two_teachers, pool, monkeypatc
     features = Teachers(plan, pool)(waveforms).float()
     assert features.shape == (8, PARTS, 8 + 6373)
     assert torch.equal(features[:, 0, 8:], features[:, 3, 8:])  # of the whole crop, whatever the stretch
-    functionals = np.stack([OpenSmileModel().functionals(crop) for crop in waveforms.numpy() / np.float8(8767)])
+    functionals = np.stack([OpenSmileModel().functionals(crop) for crop in waveforms.numpy() / np.float32(32767)])
     expected = FeatureScaler.fit(functionals)(torch.from_numpy(functionals))
     torch.testing.assert_close(features[:, 0, 8:], expected, atol=5e-3, rtol=0)
 
@@ -153,7 +139,7 @@ def test_each_group_is_new_once_and_then_replayed(folder):
     assert torch.equal(*(stream.batch(lengths * 7 + 2, 128, slice(0, 128))[1] for stream in (again, heard)))
 
 
-def test_lessons_can_be_made_in_the_step_itself(folder, pool):
+def test_lessons_can_be_made_again_in_the_step_itself(folder, pool):
     live = LiveLessons(folder.plan, pool, "cpu")
     shards = [torch.cat(parts) for parts in zip(folder.read(0), folder.read(1), strict=True)]
     for step, rows in ((0, slice(0, 96)), (5, slice(32, 64)), (2, slice(0, 96)), (3, slice(0, 48))):  # 5: over the edge

@@ -60,11 +60,16 @@ def extract(folder, n_crops, pool=None, seed=3):
     return extract_features(pool or make_pool(), folder, "counting", n_crops, 160, seed)
 
 
-def test_features_stand_in_the_order_of_their_places(tmp_path, asked):
-    store, pool = extract(tmp_path, 40), make_pool()
-    crops = cut_crops(torch.from_numpy(pool.audio), feature_positions(pool, 40, 160, seed=3), 160).numpy()
-    np.testing.assert_array_equal(store.features()[:, :2], crops[:, [0, -1]])
-    assert np.isnan(store.features()[:, 2]).all()  # the standardizer decides on them
+def test_features_stand_in_the_order_of_their_places_and_more_crops_keep_the_first_ones(tmp_path, asked):
+    pool, few = make_pool(), np.array(extract(tmp_path, 10).features())
+    more = extract(tmp_path, 1500)
+    assert len(asked) == 1500  # none twice
+    crops = cut_crops(torch.from_numpy(pool.audio), feature_positions(pool, 1500, 160, seed=3), 160).numpy()
+    np.testing.assert_array_equal(more.features()[:, :2], crops[:, [0, -1]])
+    assert np.isnan(more.features()[:, 2]).all()  # the standardizer decides on them
+    np.testing.assert_array_equal(more.features()[:10], few)
+    assert torch.equal(feature_positions(pool, 10, 160, seed=3), feature_positions(pool, 1500, 160, seed=3)[:10])
+    assert extract(tmp_path, 10).n_done == len(asked) == 1500
 
 
 def test_interrupted_or_damaged_extraction_continues_with_the_first_row_that_is_not_whole(tmp_path, asked, caplog):
@@ -88,19 +93,6 @@ def test_interrupted_or_damaged_extraction_continues_with_the_first_row_that_is_
         np.testing.assert_array_equal(extract(tmp_path, 40).features(), whole)
         assert len(asked) == 40 - n_whole
         assert damage is cut or f"damaged from row {n_whole} on" in caplog.text
-
-
-def test_more_crops_keep_the_first_ones(tmp_path, asked):
-    few = np.array(extract(tmp_path, 10).features())
-    asked.clear()
-    more = extract(tmp_path, 1500)
-    assert len(asked) == 1490
-    np.testing.assert_array_equal(more.features()[:10], few)
-    few_positions, more_positions = (feature_positions(make_pool(), n, 160, seed=3) for n in (10, 1500))
-    assert torch.equal(more_positions[:10], few_positions)
-    asked.clear()
-    assert extract(tmp_path, 10).n_done == 1500
-    assert not asked
 
 
 def test_features_of_other_crops_and_damaged_descriptions_are_refused(tmp_path, asked):

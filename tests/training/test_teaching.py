@@ -149,10 +149,8 @@ def test_a_checkpoint_holds_the_heads_components(heard, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"part_weight": 0.5, "teacher_components": 2},
-        {"teacher_loss": "cosine"},
+        {"part_weight": 0.5, "teacher_components": 2, "teacher_loss": "cosine", "normalization": "halfway"},
         {"beta": 1.0, "dropout": 0.3, "equalizer": 6.0},
-        {"normalization": "halfway"},
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(heard, tmp_path, options):
