@@ -178,13 +178,6 @@ def test_faults_end_in_one_line(audio, tmp_path, capsys):
         assert len(error.splitlines()) == 1
 
 
-def test_options_of_the_command_stay_few(capsys):
-    with pytest.raises(SystemExit):
-        main(["pretrain", "--help"])
-    options = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
-    assert len(options) <= 25
-
-
 def test_a_second_run_in_the_folder_is_refused_and_what_a_killed_one_left_is_removed(audio, tmp_path, capsys):
     left = [tmp_path / "run" / name for name in (".a.part.csv", "states/.b.part.pt", "cache/.c.part.npy")]
     for path in left:
