@@ -115,44 +115,43 @@ def yamnet_file(tflite, flatbuffers, teacher):
     return bytes(builder.Output())
 
 
+def mn04_arrays(state):
+    """The arrays of a published file with these weights, and norms that do something."""
+    arrays, dice = {}, np.random.default_rng(0)
+
+    def publish(place, name):
+        arrays[f"{place}.0.weight"] = state[f"{name}.weight"].numpy()
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            arrays[f"{place}.1.{kind}"] = dice.uniform(0.5, 2, len(state[f"{name}.bias"])).astype(np.float32)
+
+    publish("features.0", "first")
+    publish("features.16", "last")
+    for i in range(15):
+        present = {key.split(".")[2] for key in state if key.startswith(f"blocks.{i}.")}
+        kinds = [kind for kind in ("expand", "depthwise", "squeeze", "project") if kind in present]
+        for step, kind in enumerate(kinds):
+            place, name = f"features.{i + 1}.block.{step}", f"blocks.{i}.{kind}"
+            if kind != "squeeze":
+                publish(place, name)
+                continue
+            for linear, layer in (("fc1", "squeeze"), ("fc2", "excite")):
+                for part in ("weight", "bias"):
+                    arrays[f"{place}.conc_se_layers.0.{linear}.{part}"] = state[f"{name}.{layer}.{part}"].numpy()
+    return arrays
+
+
 def test_mn04_folds_its_batch_norms():
     """The folded convolution computes what convolution and norm did."""
-    arrays = {}
-    generator = np.random.default_rng(0)
-    for key, value in random_teacher("mn04").state_dict().items():
-        arrays |= _unfolded(key, value.numpy(), generator)
+    teacher = random_teacher("mn04")
+    arrays = mn04_arrays(teacher.state_dict())
     state = CONVERTERS["mn04"](arrays)
-    assert state.keys() == random_teacher("mn04").state_dict().keys()
-    x = torch.randn(1, 16, 5, 5)
-    place = "features.4.block.0"
+    assert state.keys() == teacher.state_dict().keys()
+    x, place = torch.randn(1, 16, 5, 5), "features.4.block.0"
     norm = [torch.from_numpy(arrays[f"{place}.1.{part}"]) for part in ("running_mean", "running_var", "weight", "bias")]
     wanted = torch.nn.functional.conv2d(x, torch.from_numpy(arrays[f"{place}.0.weight"]))
     wanted = torch.nn.functional.batch_norm(wanted, *norm, eps=1e-3)
     got = torch.nn.functional.conv2d(x, state["blocks.3.expand.weight"], state["blocks.3.expand.bias"])
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-
-
-def _unfolded(key, value, generator):
-    """The arrays of the published file that a parameter comes from, with norms that do something."""
-    name, part = key.rsplit(".", 1)
-    if ".squeeze." in name:
-        number, _, layer = name.removeprefix("blocks.").split(".")
-        return {f"features.{int(number) + 1}.block.2.conc_se_layers.0.{_LINEARS[layer]}.{part}": value}
-    if name in ("first", "last"):
-        place = "features.0" if name == "first" else "features.16"
-    else:
-        number, kind = name.removeprefix("blocks.").split(".")
-        squeezed = int(number) in (3, 4, 5, 10, 11, 12, 13, 14)
-        order = ["depthwise", "project"] if number == "0" else ["expand", "depthwise", "project"]
-        step = order.index(kind) + (squeezed and kind == "project")
-        place = f"features.{int(number) + 1}.block.{step}"
-    if part == "weight":
-        return {f"{place}.0.weight": value}
-    kinds = ("weight", "bias", "running_mean", "running_var")
-    return {f"{place}.1.{kind}": generator.uniform(0.5, 2, value.shape).astype(np.float32) for kind in kinds}
-
-
-_LINEARS = {"squeeze": "fc1", "excite": "fc2"}
 
 
 def test_a_missing_library_is_named(monkeypatch):

@@ -1,6 +1,5 @@
 """The audio pool: shards, folders, cache and faults; fair crops, and batches of them."""
 
-import io
 import logging
 import os
 import tarfile
@@ -33,27 +32,17 @@ def write(path, audio=None, rate=16000, **options):
     return path
 
 
-def wav_bytes(audio):
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio, 16000, format="WAV")
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def shard(tmp_path):
-    path = tmp_path / "tones.tar"
-    with tarfile.open(path, "w") as tar:
-        for name, content in (
-            ("a.wav", wav_bytes(tone(20000))),
-            ("broken.opus", b"not audio"),
-            ("b.wav", wav_bytes(tone(8000, 0.1))),
-            ("short.wav", wav_bytes(tone(100))),
-            ("label.json", b"{}"),
-        ):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
+    """Two tones among what cannot be used."""
+    for name, audio in (("a", tone(20000)), ("b", tone(8000, 0.1)), ("short", tone(100))):
+        write(tmp_path / f"members/{name}.wav", audio)
+    (tmp_path / "members/broken.opus").write_bytes(b"not audio")
+    (tmp_path / "members/label.json").write_text("{}")
+    with tarfile.open(tmp_path / "tones.tar", "w") as tar:
+        for name in ("a.wav", "broken.opus", "b.wav", "short.wav", "label.json"):
+            tar.add(tmp_path / "members" / name, name)
+    return tmp_path / "tones.tar"
 
 
 @pytest.fixture
