@@ -145,10 +145,12 @@ def test_the_last_stanza_that_names_a_file_counts():
         ("music/theme.ogg", "GPL-3 or CC-BY-3.0"),
         ("music/other.ogg", None),
         ("voice/bang.wav", None),
+        ("voice/theme.ogg", "GPL-3 or CC-BY-3.0"),  # the only one of this name
     ):
         names = Counter(("bang", "horn", "theme", "other", "bang"))
         found = debian.stanza_of(f"/usr/share/games/game/{path}", stanzas, names)
         assert (found and found.licence) == licence, path
+    assert debian.stanza_of("/usr/share/games/game/voice/theme.ogg", stanzas, Counter(theme=2)) is None
     stanzas, _ = debian.parsed("Files: *\nLicense: GPL-2\n\nFiles: mods/doors/sounds/*\nLicense: MIT\n")
     assert debian.stanza_of("/usr/share/mods/doors/sounds/a.ogg", stanzas, Counter("a")).licence == "MIT"
     assert debian.stanza_of("/usr/share/mods/beds/sounds/a.ogg", stanzas, Counter("a")) is None  # of another part
