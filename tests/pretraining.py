@@ -20,12 +20,12 @@ from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_positions
 
 N_FRAMES = 32
+TEACHER_SIZES = {"mn04": 8, "swift_f0": 2}  # of small teachers under the names of real ones
 SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "log_steps": 1}
 # A module with the HEAR API whose embeddings are log energies of eight bands: targets without openSMILE.
 HEAR_MODULE = """
 import torch
 from hear_byols.frontend import LogMel
-from hear_byols.teachers import Teacher
 
 class Bands(torch.nn.Module):
     sample_rate, scene_embedding_size = 16000, 8
@@ -97,21 +97,22 @@ def make_trainer(
 
 
 class BandTeacher(Teacher):
-    """A teacher without weights: log energies of bands, a frame every 10 ms."""
+    """A teacher without weights, whose layers are log energies of bands, a frame every 10 ms."""
 
     name = "bands"
     frame_ms = 10
-    DEFAULT_LAYERS = (0,)
-    LAYERS = range(1)
-    timestamp_embedding_size = 0
+    LAYERS = range(8)
 
     def __init__(self, n_bands: int) -> None:
-        super().__init__()
+        super().__init__(range(n_bands))
         self.log_mel = LogMel()
-        self.timestamp_embedding_size = n_bands
+
+    @classmethod
+    def frame_size(cls, layers):
+        return len(layers)
 
     def front_end(self, audio):
         return self.log_mel(audio)
 
     def network(self, features):
-        return features.unflatten(1, (self.timestamp_embedding_size, -1)).mean(2).transpose(1, 2)
+        return features.unflatten(1, (len(self.layers), -1)).mean(2).transpose(1, 2)

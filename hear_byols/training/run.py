@@ -143,11 +143,10 @@ def _pretrain(
     """Train one run; returns whether it is at its end."""
     config, output = run.config, run.folder
     with _alone(output), process_group():
-        if _is_first():
-            write_settings(config, output / "run.toml")
         pool = load_pool(data, cache, workers=hardware.workers)
 
         def export(trainer: Trainer, row: Row) -> None:
+            write_settings(config, output / "run.toml")
             about = describe(trainer, row, pool, output.resolve().name, run.preset)
             export_encoder(trainer, output / "encoder.pth", about)
 

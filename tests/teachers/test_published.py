@@ -57,100 +57,96 @@ def test_yamnet():
 
 def yamnet_file(tflite, flatbuffers, teacher):
     """A TFLite file of a teacher's weights in int8, in the order of the published one."""
-    state = {name: value.numpy() for name, value in teacher.state_dict().items()}
-    builder, buffers, tensors, operators = flatbuffers.Builder(1 << 22), [b""], [], []
-    codes = ["MUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"]
+    builder = flatbuffers.Builder(1 << 22)
+    codes = ("MUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
 
-    def tensor(values, scale=None):
-        buffers.append(np.ascontiguousarray(values).tobytes())
-        tensors.append((values.shape, len(buffers) - 1, scale))
-        return len(tensors) - 1
+    def table(kind, **fields):
+        getattr(tflite, f"{kind}Start")(builder)
+        for name, value in fields.items():
+            getattr(tflite, f"{kind}Add{name}")(builder, value)
+        return getattr(tflite, f"{kind}End")(builder)
 
-    def operator(kind, *arrays):
-        operators.append((codes.index(kind), [0, *arrays]))
-
-    tensor(np.zeros(1, np.float32))  # the input
-    operator("MUL", tensor(state["window"]))
-    operator("FULLY_CONNECTED", tensor(state["mel"].T), tensor(state["offset"]))
-    for i in range(27):
-        weight, bias = state[f"convs.{i}.weight"], state[f"convs.{i}.bias"]
-        depthwise = i % 2 == 1
-        scale = (np.abs(weight).max((1, 2, 3)) / 127).astype(np.float32)
-        whole = np.round(weight / scale[:, None, None, None]).astype(np.int8)
-        layout = whole.transpose(1, 2, 3, 0) if depthwise else whole.transpose(0, 2, 3, 1)
-        bias_scale = np.full_like(scale, 1e-4)
-        given = tensor(layout, scale), tensor(np.round(bias / bias_scale).astype(np.int32), bias_scale)
-        operator("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", *given)
-    one = np.ones(1, np.float32)
-    operator("FULLY_CONNECTED", tensor(np.zeros((521, 1024), np.int8), one), tensor(np.zeros(521, np.int32), one))
-    return _tflite_bytes(tflite, builder, buffers, tensors, operators, codes)
-
-
-def _tflite_bytes(tflite, builder, buffers, tensors, operators, codes):
-    def offsets(start, places):
+    def tables(start, places):
         start(builder, len(places))
         for place in reversed(places):
             builder.PrependUOffsetTRelative(place)
         return builder.EndVector()
 
-    def buffer(content):
-        data = builder.CreateNumpyVector(np.frombuffer(content, np.uint8)) if content else None
-        tflite.BufferStart(builder)
-        if data is not None:
-            tflite.BufferAddData(builder, data)
-        return tflite.BufferEnd(builder)
+    buffers, tensors, operators = [table("Buffer")], [], []
 
-    def tensor(shape, place, scale):
-        dims = builder.CreateNumpyVector(np.array(shape, np.int32))
-        scales = builder.CreateNumpyVector(np.zeros(0, np.float32) if scale is None else scale)
-        tflite.QuantizationParametersStart(builder)
-        tflite.QuantizationParametersAddScale(builder, scales)
-        quantization = tflite.QuantizationParametersEnd(builder)
-        tflite.TensorStart(builder)
-        tflite.TensorAddShape(builder, dims)
-        tflite.TensorAddBuffer(builder, place)
-        tflite.TensorAddQuantization(builder, quantization)
-        return tflite.TensorEnd(builder)
+    def tensor(values, scale=()):
+        content = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        buffers.append(table("Buffer", Data=builder.CreateNumpyVector(content)))
+        shape = builder.CreateNumpyVector(np.array(values.shape, np.int32))
+        scales = builder.CreateNumpyVector(np.array(scale, np.float32))
+        quantization = table("QuantizationParameters", Scale=scales)
+        tensors.append(table("Tensor", Shape=shape, Buffer=len(buffers) - 1, Quantization=quantization))
+        return len(tensors) - 1
 
-    def operator(code, inputs):
-        given = builder.CreateNumpyVector(np.array(inputs, np.int32))
-        tflite.OperatorStart(builder)
-        tflite.OperatorAddOpcodeIndex(builder, code)
-        tflite.OperatorAddInputs(builder, given)
-        return tflite.OperatorEnd(builder)
+    def operator(kind, *inputs):
+        inputs = builder.CreateNumpyVector(np.array([0, *inputs], np.int32))
+        operators.append(table("Operator", OpcodeIndex=codes.index(kind), Inputs=inputs))
 
-    def code(name):
-        tflite.OperatorCodeStart(builder)
-        # as files of the published one's age say it
-        tflite.OperatorCodeAddDeprecatedBuiltinCode(builder, getattr(tflite.BuiltinOperator, name))
-        return tflite.OperatorCodeEnd(builder)
-
-    made = offsets(tflite.SubGraphStartTensorsVector, [tensor(*values) for values in tensors])
-    steps = offsets(tflite.SubGraphStartOperatorsVector, [operator(*values) for values in operators])
-    tflite.SubGraphStart(builder)
-    tflite.SubGraphAddTensors(builder, made)
-    tflite.SubGraphAddOperators(builder, steps)
-    graphs = offsets(tflite.ModelStartSubgraphsVector, [tflite.SubGraphEnd(builder)])
-    contents = offsets(tflite.ModelStartBuffersVector, [buffer(content) for content in buffers])
-    names = offsets(tflite.ModelStartOperatorCodesVector, [code(name) for name in codes])
-    tflite.ModelStart(builder)
-    tflite.ModelAddSubgraphs(builder, graphs)
-    tflite.ModelAddBuffers(builder, contents)
-    tflite.ModelAddOperatorCodes(builder, names)
-    builder.Finish(tflite.ModelEnd(builder))
+    state = {name: value.numpy() for name, value in teacher.state_dict().items()}
+    tensor(np.zeros(1, np.float32))  # the input
+    operator("MUL", tensor(state["window"]))
+    operator("FULLY_CONNECTED", tensor(state["mel"].T), tensor(state["offset"]))
+    for i in range(27):
+        weight, bias = state[f"convs.{i}.weight"], state[f"convs.{i}.bias"]
+        scale = np.abs(weight).max((1, 2, 3)) / 127
+        whole = np.round(weight / scale[:, None, None, None]).astype(np.int8)
+        kind, axes = ("DEPTHWISE_CONV_2D", (1, 2, 3, 0)) if i % 2 else ("CONV_2D", (0, 2, 3, 1))
+        bias_scale = np.full_like(scale, 1e-4)
+        given = tensor(whole.transpose(axes), scale), tensor(np.round(bias / bias_scale).astype(np.int32), bias_scale)
+        operator(kind, *given)
+    operator("FULLY_CONNECTED", tensor(np.zeros((521, 1024), np.int8), [1]), tensor(np.zeros(521, np.int32), [1]))
+    graph = {
+        "Tensors": tables(tflite.SubGraphStartTensorsVector, tensors),
+        "Operators": tables(tflite.SubGraphStartOperatorsVector, operators),
+    }
+    # Files of the published one's age have the kinds of operators in this field.
+    kinds = [table("OperatorCode", DeprecatedBuiltinCode=getattr(tflite.BuiltinOperator, name)) for name in codes]
+    model = {
+        "Subgraphs": tables(tflite.ModelStartSubgraphsVector, [table("SubGraph", **graph)]),
+        "Buffers": tables(tflite.ModelStartBuffersVector, buffers),
+        "OperatorCodes": tables(tflite.ModelStartOperatorCodesVector, kinds),
+    }
+    builder.Finish(table("Model", **model))
     return bytes(builder.Output())
+
+
+def mn04_arrays(state):
+    """The arrays of a published file with these weights, and norms that do something."""
+    arrays, dice = {}, np.random.default_rng(0)
+
+    def publish(place, name):
+        arrays[f"{place}.0.weight"] = state[f"{name}.weight"].numpy()
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            arrays[f"{place}.1.{kind}"] = dice.uniform(0.5, 2, len(state[f"{name}.bias"])).astype(np.float32)
+
+    publish("features.0", "first")
+    publish("features.16", "last")
+    for i in range(15):
+        present = {key.split(".")[2] for key in state if key.startswith(f"blocks.{i}.")}
+        kinds = [kind for kind in ("expand", "depthwise", "squeeze", "project") if kind in present]
+        for step, kind in enumerate(kinds):
+            place, name = f"features.{i + 1}.block.{step}", f"blocks.{i}.{kind}"
+            if kind != "squeeze":
+                publish(place, name)
+                continue
+            for linear, layer in (("fc1", "squeeze"), ("fc2", "excite")):
+                for part in ("weight", "bias"):
+                    arrays[f"{place}.conc_se_layers.0.{linear}.{part}"] = state[f"{name}.{layer}.{part}"].numpy()
+    return arrays
 
 
 def test_mn04_folds_its_batch_norms():
     """The folded convolution computes what convolution and norm did."""
-    arrays = {}
-    generator = np.random.default_rng(0)
-    for key, value in random_teacher("mn04").state_dict().items():
-        arrays |= _unfolded(key, value.numpy(), generator)
+    teacher = random_teacher("mn04")
+    arrays = mn04_arrays(teacher.state_dict())
     state = CONVERTERS["mn04"](arrays)
-    assert state.keys() == random_teacher("mn04").state_dict().keys()
-    x = torch.randn(1, 16, 5, 5)
-    place = "features.4.block.0"
+    assert state.keys() == teacher.state_dict().keys()
+    x, place = torch.randn(1, 16, 5, 5), "features.4.block.0"
     norm = [torch.from_numpy(arrays[f"{place}.1.{part}"]) for part in ("running_mean", "running_var", "weight", "bias")]
     wanted = torch.nn.functional.conv2d(x, torch.from_numpy(arrays[f"{place}.0.weight"]))
     wanted = torch.nn.functional.batch_norm(wanted, *norm, eps=1e-3)
@@ -158,33 +154,8 @@ def test_mn04_folds_its_batch_norms():
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
-def _unfolded(key, value, generator):
-    """The arrays of the published file that a parameter comes from, with norms that do something."""
-    name, part = key.rsplit(".", 1)
-    if ".squeeze." in name:
-        number, _, layer = name.removeprefix("blocks.").split(".")
-        return {f"features.{int(number) + 1}.block.2.conc_se_layers.0.{_LINEARS[layer]}.{part}": value}
-    if name in ("first", "last"):
-        place = "features.0" if name == "first" else "features.16"
-    else:
-        number, kind = name.removeprefix("blocks.").split(".")
-        squeezed = int(number) in (3, 4, 5, 10, 11, 12, 13, 14)
-        order = ["depthwise", "project"] if number == "0" else ["expand", "depthwise", "project"]
-        step = order.index(kind) + (squeezed and kind == "project")
-        place = f"features.{int(number) + 1}.block.{step}"
-    if part == "weight":
-        return {f"{place}.0.weight": value}
-    kinds = ("weight", "bias", "running_mean", "running_var")
-    return {f"{place}.1.{kind}": generator.uniform(0.5, 2, value.shape).astype(np.float32) for kind in kinds}
-
-
-_LINEARS = {"squeeze": "fc1", "excite": "fc2"}
-
-
-@pytest.mark.parametrize(
-    ("name", "library"), [("swift_f0", "onnx"), ("yamnet", "tflite"), ("moonshine", "onnxruntime")]
-)
-def test_a_missing_library_is_named(name, library, monkeypatch):
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingDependencyError, match=rf'needs {library} .*pip install "hear_byols\[teachers\]"'):
-        READERS[name]([b""])
+def test_a_missing_library_is_named(monkeypatch):
+    for name, library in (("swift_f0", "onnx"), ("yamnet", "tflite"), ("moonshine", "onnxruntime")):
+        monkeypatch.setitem(sys.modules, library, None)
+        with pytest.raises(MissingDependencyError, match=rf'needs {library} .*pip install "hear_byols\[teachers\]"'):
+            READERS[name]([b""])

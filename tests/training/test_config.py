@@ -5,16 +5,20 @@ import math
 import pytest
 
 from hear_byols.errors import OptionError
+from hear_byols.frontend import LogMel
 from hear_byols.teachers import list_teachers
 from hear_byols.training.config import TEACHERS, PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
 
 
 def test_defaults_are_the_papers():
-    config = PretrainConfig()
+    config, hour = PretrainConfig(), 3600 * 16000
     assert (config.batch_size, config.epochs, config.learning_rate) == (256, 100, 3e-4)  # section 2.3
     assert (config.crop_frames, config.ema_decay, config.head_hidden) == (96, 0.99, 4096)
     assert config.mixup_ratio == 0.4
+    assert LogMel().n_frames(config.crop_samples) == 96
+    assert config.total_steps(hour) == math.ceil(100 * 3600 / 0.95 / 256)  # epochs are passes over the hours
+    assert PretrainConfig(steps=7).total_steps(hour) == 7
 
 
 def test_bad_settings_are_refused_by_name():
@@ -26,22 +30,32 @@ def test_bad_settings_are_refused_by_name():
         {"learning_rate": math.nan},
         {"encoder": "vit"},
         {"schedule": "linear"},
+        {"precision": "bf16"},
         {"restarts": (5, 5)},
         {"restarts": (0,)},
-        {"precision": "bf16"},
         {"crop_frames": 1},
         {"crop_frames": 2000},
         {"mel_scale": (1.5, 0.6)},
         {"time_canvas": 0.5},
+        {"student_db": (3.0, -3.0)},
     ):
         with pytest.raises(OptionError, match=next(iter(option))):
             PretrainConfig(**option)
 
 
-def test_epochs_are_passes_over_the_hours():
-    hour = 3600 * 16000
-    assert PretrainConfig(epochs=2).total_steps(hour) == math.ceil(2 * 3600 / 0.95 / 256)
-    assert PretrainConfig(steps=7).total_steps(hour) == 7
+def test_settings_of_teachers_that_do_not_fit_are_refused():
+    for options, message in (
+        ({"targets": "mn04+mn04"}, "names a teacher twice"),
+        ({"teacher_weights": (1.0,)}, "one a teacher"),
+        ({"encoder": "clstm", "part_weight": 0.1}, "clstm has no columns"),
+        ({"encoder": "clstm", "heads_on": "multi"}, "clstm has no columns"),
+        ({"layers": "heads", "heads_on": "multi"}, r"layers 'heads' needs teachers, as in A\+B, and heads_on 'last'"),
+        ({"layers": "heads", "targets": "none"}, "layers 'heads' needs teachers"),
+        ({"teacher_loss": "huber"}, "teacher_loss must be one of mse, cosine"),
+        ({"targets": "opensmile", "equalizer": 6.0}, "equalizer must be 0 without teachers"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            PretrainConfig(**{"encoder": "cnn", "targets": "mn04+swift_f0", **options})
 
 
 def test_rate_rises_then_stays_or_falls_to_zero():
@@ -55,28 +69,28 @@ def test_rate_rises_then_stays_or_falls_to_zero():
     assert [again.rate(s, 200) for s in (100, 150, 200)] == pytest.approx([2, 1, 0])  # not long enough for the second
 
 
-def test_every_row_of_the_paper_has_a_preset():
+def test_every_row_of_the_paper_and_every_shipped_model_has_a_preset():
     ratios = {name: preset.settings for name, preset in PRESETS.items() if name.startswith("hybrid_cvt_")}
     assert len(ratios) == 7
     for name, settings in ratios.items():
         alpha, beta = map(int, name.removeprefix("hybrid_cvt_").split("_"))
         assert settings["alpha"] / settings["beta"] == pytest.approx(alpha / beta)
         assert settings["alpha"] + settings["beta"] == pytest.approx(2)
-    seconds = [make_config(f"byol_s_{ms}ms").crop_samples / 16000 for ms in (500, 950, 1425, 2000)]
-    assert seconds == pytest.approx([0.5, 0.95, 1.425, 2], abs=0.005)
-    assert {make_config(f"byol_s_{ms}ms").batch_size for ms in (500, 950, 1425, 2000)} == {128}  # section 3.2
+    windows = [make_config(f"byol_s_{ms}ms") for ms in (500, 950, 1425, 2000)]
+    assert [config.crop_samples / 16000 for config in windows] == pytest.approx([0.5, 0.95, 1.425, 2], abs=0.005)
+    assert {config.batch_size for config in windows} == {128}  # section 3.2
     assert {make_config(name).encoder for name in PRESETS} == {"cnn", "resnetish34", "clstm", "cvt"}
     assert make_config("hybrid_cnn").targets == make_config("hybrid_cvt").targets == "opensmile"
     assert not make_config("byol_s_plus_plus").hybrid
     assert "LibriSpeech" in PRESETS["byol_s_plus_plus"].data
+    for name in ("cnn_hybrid", "cnn_byols", "cvt_hybrid", "cvt_byols"):
+        config = make_config(name)
+        assert (config.encoder, config.hybrid) == (name.split("_")[0], name.endswith("hybrid"))
 
 
 def test_settings_replace_those_of_the_preset():
     config = make_config("hybrid_cvt_1_4", batch_size=64, alpha=1.0)
     assert (config.encoder, config.batch_size, config.alpha, config.beta) == ("cvt", 64, 1.0, 1.6)
-
-
-def test_unknown_names_are_refused():
     with pytest.raises(OptionError, match="hybrid_cvt_1_4"):
         make_config("hybrid")
     with pytest.raises(OptionError, match="no such setting: batch"):
@@ -88,9 +102,3 @@ def test_all_teachers_can_be_targets():
     assert PretrainConfig(targets="mn04+swift_f0").teachers == ("mn04", "swift_f0")
     assert PretrainConfig(targets="opensmile+mn04").teachers == ("opensmile", "mn04")
     assert PretrainConfig(targets="opensmile").teachers == PretrainConfig().teachers == ()
-
-
-def test_every_shipped_model_has_a_preset():
-    for name in ("cnn_hybrid", "cnn_byols", "cvt_hybrid", "cvt_byols"):
-        config = make_config(name)
-        assert (config.encoder, config.hybrid) == (name.split("_")[0], name.endswith("hybrid"))
