@@ -16,8 +16,7 @@ from hear_byols.errors import InputError, OptionError
 class Teacher(nn.Module):
     """A pretrained model that turns 16 kHz audio into frames; subclasses are the architectures.
 
-    Weights are frozen and the module is in evaluation mode when made. A clip's frames do not depend on the batch it is
-    in, and clips may have any length from one sample.
+    A clip's frames do not depend on the batch it is in, and clips may have any length from one sample.
 
     Args:
         layers: the layers whose outputs stand side by side in a frame; by default :attr:`DEFAULT_LAYERS`.
@@ -30,9 +29,14 @@ class Teacher(nn.Module):
 
     name: ClassVar[str]
     frame_ms: ClassVar[float]  # distance of two frames
-    DEFAULT_LAYERS: ClassVar[tuple[int, ...]]
+    first_ms: ClassVar[float]  # centre of a clip's first frame
     LAYERS: ClassVar[range]  # that there are
+    DEFAULT_LAYERS: ClassVar[tuple[int, ...]]
+    SIZES: ClassVar[tuple[int, ...]]  # numbers that each of LAYERS has in a frame
+    OWN_SIZE: ClassVar[int] = 0  # numbers that stand before them in every frame
     sample_rate: int = 16000
+    window: Tensor  # of the spectrogram, if there is one
+    mel: Tensor  # its filters
 
     def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
         super().__init__()
@@ -48,7 +52,7 @@ class Teacher(nn.Module):
     @classmethod
     def frame_size(cls, layers: Sequence[int]) -> int:
         """Numbers in a frame of these layers."""
-        raise NotImplementedError
+        return cls.OWN_SIZE + sum(cls.SIZES[cls.LAYERS.index(layer)] for layer in layers)
 
     @property
     def timestamp_embedding_size(self) -> int:
@@ -103,7 +107,7 @@ class Teacher(nn.Module):
 
     def first_frame_ms(self, n_samples: int) -> float:
         """Centre of the first frame of a clip of so many samples."""
-        raise NotImplementedError
+        return self.first_ms
 
     def times_ms(self, n_frames: int, n_samples: int) -> Tensor:
         """Centres of the frames of a clip in milliseconds, float32 [shape=(n_frames,)]."""

@@ -33,6 +33,9 @@ class TeacherModel(nn.Module):
         OptionError: an option is out of range.
     """
 
+    normalization = None  # no two teachers agree on one
+    batch_invariant = True
+
     def __init__(
         self,
         teacher: Teacher,
@@ -58,16 +61,6 @@ class TeacherModel(nn.Module):
     def device(self) -> torch.device:
         """Where the model is, and where it expects audio."""
         return self.encoder.device
-
-    @property
-    def normalization(self) -> None:
-        """None: no two teachers agree on one."""
-        return None
-
-    @property
-    def batch_invariant(self) -> bool:
-        """A clip's embedding is the same alone and among others."""
-        return True
 
     def forward(self, audio: Tensor) -> Tensor:
         """Embed whole clips, differentiably: (n_clips, n_samples) -> (n_clips, scene_embedding_size).

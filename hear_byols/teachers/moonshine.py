@@ -26,8 +26,10 @@ class Moonshine(Teacher):
 
     name = "moonshine"
     frame_ms = 24.0
+    first_ms = (_HOP + _OVERLAP) / 32  # half of what a frame sees
     LAYERS = range(7)
     DEFAULT_LAYERS = (2, 4, 6)
+    SIZES = (_WIDTH,) * 7
 
     def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
         super().__init__(layers, precision)
@@ -37,11 +39,6 @@ class Moonshine(Teacher):
         self.conv3 = nn.Conv1d(2 * _WIDTH, _WIDTH, 3, stride=2)
         self.blocks = nn.ModuleList(TransformerBlock(_WIDTH, 8, biased=False, turn=turn) for _ in range(6))
         self.norm = nn.LayerNorm(_WIDTH, bias=False)
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """288 a layer."""
-        return _WIDTH * len(layers)
 
     def frames(self, audio: Tensor) -> Tensor:
         """In pieces of 30 s."""
@@ -58,10 +55,6 @@ class Moonshine(Teacher):
             x = block(x)
             outputs[number] = self.norm(x) if number == len(self.blocks) else x
         return torch.cat([outputs[number] for number in self.layers], 2)
-
-    def first_frame_ms(self, n_samples: int) -> float:
-        """Half of what a frame sees."""
-        return (_HOP + _OVERLAP) / 32
 
 
 def turn(x: Tensor) -> Tensor:

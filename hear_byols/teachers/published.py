@@ -31,6 +31,10 @@ _SWIFT_F0_SPECTRA = {
     2048: ("v161", "v241", "v242", "v244"),
     512: ("v262", "v342", "v343", "v345"),
 }
+_SMART_TURN_BIASED = {
+    **{"q": "self_attn.q_proj", "v": "self_attn.v_proj", "o": "self_attn.out_proj", "fc1": "fc1", "fc2": "fc2"},
+    **{"n1": "self_attn_layer_norm", "n2": "final_layer_norm"},
+}
 
 
 def read_torch(contents: Sequence[bytes]) -> Arrays:
@@ -48,8 +52,7 @@ def read_npz(contents: Sequence[bytes]) -> Arrays:
 
 def read_swift_f0(contents: Sequence[bytes]) -> Arrays:
     """Windows, mel filters and convolutions, by the names of the module's parameters."""
-    [values] = map(_onnx_values, contents)
-    arrays = {}
+    values, arrays = _onnx_values(contents[0]), {}
     for n_fft, (window, places, filters, shape) in _SWIFT_F0_SPECTRA.items():
         mel = np.zeros(values[shape].prod(), np.float32)
         mel[values[places]] = values[filters]
@@ -74,30 +77,21 @@ def read_speech_embedding(contents: Sequence[bytes]) -> Arrays:
 
 def read_smart_turn(contents: Sequence[bytes]) -> Arrays:
     """Int8 weights of the encoder and their scales."""
-    [values] = map(_onnx_values, contents)
-    encoder, arrays = "inner.encoder.", {}
+    values, encoder, arrays = _onnx_values(contents[0]), "inner.encoder.", {}
     for conv in ("conv1", "conv2"):
         place = f"{encoder}{conv}"
-        arrays[conv], arrays[f"{conv}_scale"] = values[f"{place}.weight_quantized"], values[f"{place}.weight_scale"]
         bias = values[f"{place}.bias_quantized"] * values[f"{place}.bias_quantized_scale"]
+        arrays |= {conv: values[f"{place}.weight_quantized"], f"{conv}_scale": values[f"{place}.weight_scale"]}
         arrays[f"{conv}_bias"] = bias.astype(np.float32)
     arrays["positions"] = values[f"{encoder}embed_positions.weight"].astype(np.float16)
     for i in range(4):
         for name, number in _smart_turn_numbers(i).items():
             arrays[f"{i}{name}"] = values[f"val_{number}_quantized"]
             arrays[f"{i}{name}_scale"] = values[f"val_{number}_scale"]
-        layer = f"{encoder}layers.{i}."
-        for name, attribute in (("q", "q_proj"), ("v", "v_proj"), ("o", "out_proj")):
-            arrays[f"{i}{name}_bias"] = values[f"{layer}self_attn.{attribute}.bias"]
-        for name, attribute in (
-            ("fc1", "fc1"),
-            ("fc2", "fc2"),
-            ("n1", "self_attn_layer_norm"),
-            ("n2", "final_layer_norm"),
-        ):
-            arrays[f"{i}{name}_bias"] = values[f"{layer}{attribute}.bias"]
-        for name, attribute in (("n1", "self_attn_layer_norm"), ("n2", "final_layer_norm")):
-            arrays[f"{i}{name}"] = values[f"{layer}{attribute}.weight"]
+        for name, attribute in _SMART_TURN_BIASED.items():
+            arrays[f"{i}{name}_bias"] = values[f"{encoder}layers.{i}.{attribute}.bias"]
+        for name in ("n1", "n2"):
+            arrays[f"{i}{name}"] = values[f"{encoder}layers.{i}.{_SMART_TURN_BIASED[name]}.weight"]
     arrays["n"], arrays["n_bias"] = (values[f"{encoder}layer_norm.{part}"] for part in ("weight", "bias"))
     return arrays
 

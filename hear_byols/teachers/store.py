@@ -34,9 +34,10 @@ def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete it and add it again") from error
-    if content_digest(state) not in record.weights:
+    digest = content_digest(state)
+    if digest not in record.weights:
         raise CheckpointError(
-            f"{path} does not hold the weights of {record.name!r}: their digest is {content_digest(state)} instead of "
+            f"{path} does not hold the weights of {record.name!r}: their digest is {digest} instead of "
             f"{' or '.join(record.weights)}; delete it and add it again: {' && '.join(how_to_add(record))}"
         )
     return state
@@ -61,9 +62,8 @@ def add_teachers(path: Path) -> list[tuple[TeacherRecord, Path]]:
         raise WeightsNotFoundError(f"{path}: there is no such file")
     found = list(_in_file(path) or _in_wheel(path))
     if not found:
-        raise CheckpointError(
-            f"{path} holds no teacher, or is cut or changed (sha256 {file_digest(path)}); {_accepted()}"
-        )
+        digest = file_digest(path)
+        raise CheckpointError(f"{path} holds no teacher, or is cut or changed (sha256 {digest}); {_accepted()}")
     return [(record, _keep(record, state)) for record, state in found]
 
 

@@ -42,15 +42,14 @@ class ResidualBlock(nn.Module):
 
 
 class SwiftF0(Teacher):
-    """Frames every 16 ms: logits of 95 pitches from 46.9 to 2094 Hz, their softmax, and the logit of voicing.
-
-    It has one layer.
-    """
+    """Frames every 16 ms: logits of 95 pitches from 46.9 to 2094 Hz, their softmax, and the logit of voicing."""
 
     name = "swift_f0"
     frame_ms = 16.0
+    first_ms = 0.0
     LAYERS = range(1, 2)
     DEFAULT_LAYERS = (1,)
+    SIZES = (2 * _N_PITCHES + 1,)
 
     def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
         super().__init__(layers, precision)
@@ -64,11 +63,6 @@ class SwiftF0(Teacher):
         self.peak = nn.Conv2d(4, 4, (5, 1), padding=(2, 0))
         self.voicing1 = nn.Conv1d(5, 16, 3, padding=1)
         self.voicing2 = nn.Conv1d(16, 1, 1)
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """Logits, posteriors and voicing."""
-        return 2 * _N_PITCHES + 1
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Three log-mel spectrograms: (n_clips, n_samples) -> (n_clips, 3, 128, n_samples // 256)."""
@@ -93,7 +87,3 @@ class SwiftF0(Teacher):
         evidence = torch.cat([self.peak(x).amax(2), features.mean((1, 2), keepdim=True)[:, 0]], 1)
         voicing = self.voicing2(F.relu(self.voicing1(evidence))).transpose(1, 2)
         return torch.cat([logits, logits.float().softmax(2), voicing], 2)
-
-    def first_frame_ms(self, n_samples: int) -> float:
-        """Frames are centred on multiples of the hop."""
-        return 0.0
