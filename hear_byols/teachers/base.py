@@ -42,12 +42,15 @@ class Teacher(nn.Module):
         super().__init__()
         self.layers = self.DEFAULT_LAYERS if layers is None else tuple(layers)
         if not self.layers or not set(self.layers) <= set(self.LAYERS):
-            raise OptionError(
-                f"layers of {self.name} are from {self.LAYERS[0]} to {self.LAYERS[-1]}, one or more; got {layers!r}"
-            )
+            known = f"from {self.LAYERS[0]} to {self.LAYERS[-1]}"
+            raise OptionError(f"layers of {self.name} are {known}, one or more; got {layers!r}")
         if precision not in PRECISIONS:
             raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
         self.precision = precision
+        self.build()
+
+    def build(self) -> None:
+        """Make the modules and buffers of the architecture."""
 
     @classmethod
     def frame_size(cls, layers: Sequence[int]) -> int:
@@ -70,13 +73,10 @@ class Teacher(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Compute frames.
+        """Compute frames, float32 [shape=(n_clips, n_frames, timestamp_embedding_size)].
 
         Args:
             audio: mono samples in [-1, 1] at 16 kHz, on the model's device [shape=(n_clips, n_samples)].
-
-        Returns:
-            float32 [shape=(n_clips, n_frames, timestamp_embedding_size)].
 
         Raises:
             InputError: the audio has another rank, or no samples.
@@ -124,19 +124,15 @@ def in_pieces(
 ) -> Tensor:
     """Embed long clips piece by piece, for networks that were made for short ones.
 
-    Pieces follow each other; the last one ends with the clip and starts early enough to be a full piece, of which only
-    the frames that are still missing are kept.
+    The last piece ends with the clip and is a full one, too: of its frames those that are still missing are kept.
 
     Args:
         embed: (n_clips, n * hop + overlap) samples, and less than a hop more, to (n_clips, n, size) frames.
-        audio: [shape=(n_clips, n_samples)], n_samples at least ``n_frames * hop + overlap``.
-        n_frames: of the whole clip.
+        audio: at least ``n_frames * hop + overlap`` samples [shape=(n_clips, n_samples)].
+        n_frames: of the whole clip, as in the result [shape=(n_clips, n_frames, size)].
         hop: samples from frame to frame.
         overlap: samples that a frame sees beyond its hop.
         most: frames in a piece.
-
-    Returns:
-        [shape=(n_clips, n_frames, size)].
     """
     if n_frames <= most:
         return embed(audio)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -50,12 +49,7 @@ _BLOCKS = (
 
 
 class SqueezeExcitation(nn.Module):
-    """Weights channels by what they hold on the whole.
-
-    Args:
-        n_channels: in and out.
-        n_squeezed: between.
-    """
+    """Weights channels by what they hold on the whole."""
 
     def __init__(self, n_channels: int, n_squeezed: int) -> None:
         super().__init__()
@@ -109,8 +103,7 @@ class MN04(Teacher):
     DEFAULT_LAYERS = (3, 6, 10, 12, 13, 14, 15, 16)
     SIZES = (_FIRST, *(sizes.out for sizes in _BLOCKS), _LAST)
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.first = nn.Conv2d(1, _FIRST, 3, 2, 1)
         self.blocks = nn.ModuleList(map(InvertedResidual, self.SIZES, _BLOCKS))
         self.last = nn.Conv2d(_BLOCKS[-1].out, _LAST, 1)

@@ -48,10 +48,9 @@ class TeacherModel(nn.Module):
         super().__init__()
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
-        self.encoder = teacher
+        self.encoder, self.batch_size = teacher, batch_size
         self.sample_rate = teacher.sample_rate
         self.framing = Framing(frame_ms, hop_ms, self.sample_rate)
-        self.batch_size = batch_size
         self.scene_embedding_size = self.timestamp_embedding_size = teacher.scene_embedding_size
         told = ("name", "description", "licence", "commercial", "data", "reference")
         self.provenance = {name: getattr(record, name) for name in told}
@@ -63,11 +62,7 @@ class TeacherModel(nn.Module):
         return self.encoder.device
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Embed whole clips, differentiably: (n_clips, n_samples) -> (n_clips, scene_embedding_size).
-
-        Raises:
-            InputError: the audio has the wrong rank, dtype, device or values.
-        """
+        """Embed whole clips, differentiably: (n_clips, n_samples) -> (n_clips, scene_embedding_size)."""
         return torch.cat([over_time(self.encoder(part)) for part in self._parts(check_batch(audio, self.device))])
 
     @torch.no_grad()

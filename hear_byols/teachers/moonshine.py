@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,8 +29,7 @@ class Moonshine(Teacher):
     DEFAULT_LAYERS = (2, 4, 6)
     SIZES = (_WIDTH,) * 7
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.conv1 = nn.Conv1d(1, _WIDTH, 127, stride=64, bias=False)
         self.group_norm = nn.GroupNorm(1, _WIDTH)
         self.conv2 = nn.Conv1d(_WIDTH, 2 * _WIDTH, 7, stride=3)
@@ -58,11 +55,7 @@ class Moonshine(Teacher):
 
 
 def turn(x: Tensor) -> Tensor:
-    """Rotary positions: neighbouring pairs of a head's first 32 values turn with the place of their frame.
-
-    Args:
-        x: queries or keys [shape=(..., n_frames, 36)].
-    """
+    """Rotary positions of queries or keys [shape=(..., n_frames, 36)]: neighbours turn with their frame's place."""
     rates = 10000 ** (-torch.arange(16, device=x.device) / 16)
     angles = F.pad(torch.arange(x.shape[-2], device=x.device)[:, None] * rates, (0, 2))  # the last two pairs stay
     cos, sin = angles.cos(), angles.sin()

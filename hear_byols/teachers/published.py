@@ -145,10 +145,8 @@ def read_yamnet(contents: Sequence[bytes]) -> Arrays:
     def scales(tensor: Any) -> np.ndarray:
         return tensor.Quantization().ScaleAsNumpy()
 
-    kinds = {
-        getattr(tflite.BuiltinOperator, name): name
-        for name in ("MUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
-    }
+    names = ("MUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+    kinds = {getattr(tflite.BuiltinOperator, name): name for name in names}
     arrays, n_convs = {}, 0
     for operator in map(graph.Operators, range(graph.OperatorsLength())):
         code = model.OperatorCodes(operator.OpcodeIndex())
@@ -158,9 +156,9 @@ def read_yamnet(contents: Sequence[bytes]) -> Arrays:
             arrays["window"] = values(inputs[1], np.float32).ravel()
         elif kind == "FULLY_CONNECTED" and "mel" not in arrays:
             arrays |= {"mel": values(inputs[1], np.float32), "offset": values(inputs[2], np.float32)}
-        elif kind in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
-            key = "fc" if kind == "FULLY_CONNECTED" else f"c{n_convs:02d}" + "d" * (kind == "DEPTHWISE_CONV_2D")
-            n_convs += kind != "FULLY_CONNECTED"
+        elif kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            key = f"c{n_convs:02d}" + "d" * (kind == "DEPTHWISE_CONV_2D")
+            n_convs += 1
             bias = values(inputs[2], np.int32) * scales(inputs[2])
             arrays |= {key: values(inputs[1], np.int8), f"{key}_scale": scales(inputs[1])}
             arrays[f"{key}_bias"] = bias.astype(np.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,8 +28,7 @@ class Resemblyzer(Teacher):
     DEFAULT_LAYERS = (3, 4)
     SIZES = (_WIDTH,) * 4
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.lstm = nn.ModuleList(nn.LSTM(size, _WIDTH, batch_first=True) for size in (40, _WIDTH, _WIDTH))
         self.linear = nn.Linear(_WIDTH, _WIDTH)
         self.register_buffer("mel", slaney_filters(40), persistent=False)

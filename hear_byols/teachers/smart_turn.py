@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,8 +30,7 @@ class SmartTurn(Teacher):
     DEFAULT_LAYERS = (1, 2, 3, 4)
     SIZES = (_WIDTH,) * 4
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.conv1 = nn.Conv1d(80, _WIDTH, 3, padding=1)
         self.conv2 = nn.Conv1d(_WIDTH, _WIDTH, 3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.zeros(_MAX_FRAMES, _WIDTH))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,8 +31,7 @@ class SpeechEmbedding(Teacher):
     SIZES = _WIDTHS[1:]
     OWN_SIZE = 96
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.convs = nn.ModuleList([nn.Conv2d(1, _WIDTHS[0], 3)])
         for number in range(1, 19):
             kernel, padding = ((1, 3), (0, 1)) if number % 2 else ((3, 1), 0)

@@ -23,12 +23,7 @@ from hear_byols.weights.teachers import TEACHERS, added_teacher, how_to_add
 
 
 def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
-    """The weights of a teacher that was added.
-
-    Raises:
-        WeightsNotFoundError: it was not; the message names the commands that do.
-        CheckpointError: the file is cut, damaged, or not what the record says.
-    """
+    """The weights of a teacher that was added; errors as of ``load_teacher``."""
     path = added_teacher(record, cache_dir())
     try:
         state = load_file(path)

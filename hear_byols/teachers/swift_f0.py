@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,12 +21,7 @@ _BLOCKS = (((7, 3), 1), ((7, 1), 17), ((5, 1), 27), ((3, 1), 40), ((3, 1), 48), 
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of equal shape, added to their input.
-
-    Args:
-        kernel: over frequency and time.
-        dilation: over frequency.
-    """
+    """Two convolutions, over (frequency, time) and dilated over frequency, added to their input."""
 
     def __init__(self, kernel: tuple[int, int], dilation: int) -> None:
         super().__init__()
@@ -51,8 +44,7 @@ class SwiftF0(Teacher):
     DEFAULT_LAYERS = (1,)
     SIZES = (2 * _N_PITCHES + 1,)
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         for n_fft in _N_FFT:
             self.register_buffer(f"window{n_fft}", torch.hann_window(n_fft))
             self.register_buffer(f"mel{n_fft}", torch.zeros(n_fft // 2 + 1, _N_MELS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -34,8 +33,7 @@ class YAMNet(Teacher):
     OWN_SIZE = _WIDTHS[-1]
     offset: Tensor
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.convs = nn.ModuleList([nn.Conv2d(1, _WIDTHS[0], 3, 2)])
         for pair, (given, wanted) in enumerate(pairwise(_WIDTHS)):
             halving = 2 * pair + 2 in _HALVING

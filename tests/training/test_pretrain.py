@@ -8,10 +8,9 @@ import torch
 from pretraining import TinyEncoder, make_trainer
 
 from hear_byols.errors import CheckpointError, OutputError, TrainingError
-from hear_byols.training.loop import train
+from hear_byols.training.loop import load_newest, save_state, states, train
 from hear_byols.training.metrics import read_log
 from hear_byols.training.pretrain import Pretrainer
-from hear_byols.training.states import load_newest, save_state, states
 from hear_byols.training.trainer import by_rate
 
 
