@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hear_byols.errors import OptionError
+from hear_byols._util.numbers import positive_count
 from hear_byols.framing import Framing
 from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
 from hear_byols.teachers.base import Teacher, over_time
@@ -46,9 +46,8 @@ class TeacherModel(nn.Module):
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-            raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
-        self.encoder, self.batch_size = teacher, batch_size
+        self.encoder = teacher
+        self.batch_size = positive_count("batch_size", batch_size)
         self.sample_rate = teacher.sample_rate
         self.framing = Framing(frame_ms, hop_ms, self.sample_rate)
         self.scene_embedding_size = self.timestamp_embedding_size = teacher.scene_embedding_size

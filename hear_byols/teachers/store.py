@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hear_byols._util.files import atomic_path, file_digest
-from hear_byols.errors import CheckpointError, OutputError, WeightsNotFoundError
+from hear_byols._util.files import file_digest, output_path
+from hear_byols.errors import CheckpointError, WeightsNotFoundError
 from hear_byols.teachers.convert import CONVERTERS
 from hear_byols.teachers.published import READERS, read_npz, read_torch
 from hear_byols.weights.digest import content_digest
@@ -117,13 +117,8 @@ def _keep(record: TeacherRecord, state: dict[str, Tensor]) -> Path:
             f"instead of {' or '.join(record.weights)}; a library that reads it may have changed: please report it"
         )
     target = cache_dir() / record.file
-    try:
-        with atomic_path(target) as part:
-            save_file(state, part, metadata={"teacher": record.name, "licence": record.licence})
-    except OSError as error:
-        raise OutputError(
-            f"{target} cannot be written ({error.strerror or error}); set HEAR_BYOLS_HOME to a folder for such files"
-        ) from error
+    with output_path(target, "set HEAR_BYOLS_HOME to a folder for such files") as part:
+        save_file(state, part, metadata={"teacher": record.name, "licence": record.licence})
     return target
 
 

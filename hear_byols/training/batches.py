@@ -58,8 +58,8 @@ class CropSampler:
         targets: TeacherFeatures | None = None,
         world: World = ALONE,
     ) -> None:
-        self.device, self.world = torch.device(device), world
-        self.n_samples, self.targets = n_samples, targets
+        self.n_samples, self.targets, self.world = n_samples, targets, world
+        self.device = torch.device(device)
         self.log_mel = LogMel().to(self.device)
         audio = torch.from_numpy(pool.audio)
         self._audio = audio.to(self.device) if _fits(audio, self.device) else audio

@@ -214,7 +214,8 @@ def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, workers: in
     """Decode everything into one .npy file; returns the index of its clips."""
     index: dict[str, list] = {"lengths": [], "sources": [], "skipped": []}
     loud: dict[str, float] = {}
-    digest, threads = hashlib.sha256(str(SAMPLE_RATE).encode()), ThreadPoolExecutor(max(workers, 1))
+    digest = hashlib.sha256(str(SAMPLE_RATE).encode())
+    threads = ThreadPoolExecutor(max(workers, 1))
     with output_path(audio_path, CONTINUES) as part, open(part, "wb") as out, threads:
         _write_header(out, 0)
         for number, (name, paths) in enumerate(sources):

@@ -52,8 +52,9 @@ class HearExtractor:
                 f"targets {spec!r} cannot be loaded as a HEAR module ({type(error).__name__}: {error}); "
                 f'accepted: "{OPENSMILE}", "MODULE" or "MODULE:PATH" with load_model and get_scene_embeddings'
             ) from error
-        self._device, self._rate = find_device("auto"), int(model.sample_rate)
+        self._device = find_device("auto")
         self._model = model.to(self._device)
+        self._rate = int(model.sample_rate)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, n_features).

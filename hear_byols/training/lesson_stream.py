@@ -106,10 +106,10 @@ class Lessons:
         workers: int = 1,
         device: str = "cpu",
     ) -> None:
-        self.folder, self.digest = folder, folder.digest
-        self.n_groups, self.group = max(1, n_shards // group), min(group, n_shards)
+        self.folder, self.replays, self.digest = folder, replays, folder.digest
+        self.n_groups = max(1, n_shards // group)
+        self.group = min(group, n_shards)
         self.n_lessons = self.n_groups * self.group * SHARD
-        self.replays = replays
         self._processes: list[BaseProcess] = []
         self._visit = -1
         self._buffer = torch.empty(0), torch.empty(0)

@@ -7,6 +7,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def train(
     bar = tqdm(total=total, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
     end, saved = trainer.seconds + 60 * max_minutes, trainer.seconds
     row = metrics.rows[-1] if metrics and metrics.rows else {}
-    try:
+    with bar, closing(metrics) if metrics else nullcontext():
         if row and trainer.n_steps >= total:
             export(trainer, row)  # of a finished run, whose last sitting may have had no room for it
         while trainer.n_steps < total:
@@ -76,10 +77,6 @@ def train(
                 trainer.fabric.barrier()
             if stop:
                 break
-    finally:
-        bar.close()
-        if metrics is not None:
-            metrics.close()
     if trainer.n_steps < total:
         message = "stopped after %g minutes at step %d of %d; the same command continues"
         logger.info(message, max_minutes, trainer.n_steps, total)

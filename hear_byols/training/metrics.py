@@ -83,7 +83,8 @@ def draw_curves(rows: list[Row], path: Path) -> None:
     figures = require("matplotlib.figure", "a picture of the curves", "train")
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[2, 1])
-    steps, marker = [row["step"] for row in rows], "" if len(rows) > 1 else "o"
+    steps = [row["step"] for row in rows]
+    marker = "" if len(rows) > 1 else "o"
     for name in (name for name in rows[0] if name.startswith("loss_")):
         values = [row[name] for row in rows]
         if any(map(math.isfinite, values)):

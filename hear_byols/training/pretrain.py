@@ -101,6 +101,5 @@ class Pretrainer(Trainer[Byol]):
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`extra_state`."""
         self.views.memory.load_state_dict(state["memory"])
         self.views = TwoViews(self.config, self.mean, self.std, self.views.memory, self.world)

@@ -12,8 +12,9 @@ import logging
 import multiprocessing
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -204,24 +205,17 @@ def _extract_all(batches: Iterator[np.ndarray], extractor, targets: str, workers
         for batch in batches:
             yield from extractor(batch)
         return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start_worker, (targets,)) as processes:
+    with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as processes:
         while group := list(islice(batches, 8 * workers)):  # imap alone would read all batches ahead
-            for rows in processes.imap(_work, group):
+            for rows in processes.imap(partial(_extract, targets), group):
                 yield from rows
 
 
-_extractor: Callable[[np.ndarray], np.ndarray]  # one per worker process
+_extractor = lru_cache(maxsize=1)(make_extractor)  # one a worker process
 
 
-def _start_worker(targets: str) -> None:
-    global _extractor
-    torch.set_num_threads(1)
-    _extractor = make_extractor(targets)
-
-
-def _work(crops: np.ndarray) -> np.ndarray:
-    return _extractor(crops)
+def _extract(targets: str, crops: np.ndarray) -> np.ndarray:
+    return _extractor(targets)(crops)
 
 
 @dataclass(frozen=True)

@@ -217,8 +217,9 @@ class TeacherTrainer(Trainer[Student]):
         """A stretch of the crop, in columns and in the teachers' parts."""
         if not self.config.part_weight:
             return None, None
-        n_columns, generator = n_frames // self.encoder.column_frames, self._generator
+        n_columns = n_frames // self.encoder.column_frames
         n_parts = math.gcd(n_columns, PARTS)
+        generator = self._generator
         if self.device.type != "cpu":  # nothing waits for the device
             generator = seeded(torch.Generator(), self.config.seed, self.n_steps, "part")
         i = int(torch.randint(n_parts, (1,), generator=generator))
@@ -227,7 +228,6 @@ class TeacherTrainer(Trainer[Student]):
 
     @torch.no_grad()
     def checkpoint_head(self) -> nn.Linear | None:
-        """See :meth:`Trainer.checkpoint_head`."""
         if self.config.layers != "heads":
             return None
         waveforms, _ = self.lessons.first(STATISTICS_SHARDS)
@@ -244,6 +244,5 @@ class TeacherTrainer(Trainer[Student]):
         return {"features": [self._scale.mean, self._scale.std, *self._scale.bases]}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`extra_state`."""
         mean, std, *bases = state["features"]
         self._scale = TeacherScale(mean, std, tuple(bases)).to(self.device)

@@ -36,12 +36,9 @@ class Trainer(Generic[Network]):
     std: float
 
     def __init__(self, config: PretrainConfig, fabric: Fabric, total_steps: int, data: str) -> None:
-        self.config = config
-        self.fabric = fabric
-        self.device = fabric.device
+        self.config, self.total_steps, self.data = config, total_steps, data
+        self.fabric, self.device = fabric, fabric.device
         self.world = World(fabric.global_rank, fabric.world_size)
-        self.total_steps = total_steps
-        self.data = data
         self.n_steps = 0
         self.seconds = 0.0  # of training, over all sittings
         self._generator = torch.Generator(self.device)
@@ -53,14 +50,11 @@ class Trainer(Generic[Network]):
             synchronize_batch_norm(self.network, self.device)
         if config.compile:
             self.network.compile()
-        groups = by_rate(self.network, self.encoder, config.rate_fan_in)
-        self._rates = list(groups)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": parameters} for parameters in groups.values()],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        shares = by_rate(self.network, self.encoder, config.rate_fan_in)
+        self._rates = list(shares)
+        groups = [{"params": parameters} for parameters in shares.values()]
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay, fused=fused)
         self._module, self._optimizer = fabric.setup(self.network, self.optimizer)
 
     def make_network(self) -> tuple[Network, MultilayerEncoder]:

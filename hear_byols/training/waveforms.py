@@ -87,12 +87,10 @@ class WaveformAugmentation:
             if not len(rows):
                 return sounds
         response = torch.fft.rfft(_impulse(noise[rows], seconds[rows], torch.where(in_room, wet, 0.0)[rows]), n_fft)
-        hertz = torch.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1, device=sounds.device)
+        hertz = torch.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1, device=sounds.device).clamp_min(1)
         below = torch.where(limited & from_above, high_cut, SAMPLE_RATE)[rows, None]
         above = torch.where(limited & ~from_above, low_cut, 0.0)[rows, None]
-        gain = torch.sigmoid((below / hertz.clamp_min(1)).log() * 12) * torch.sigmoid(
-            (hertz.clamp_min(1) / above.clamp_min(1e-3)).log() * 6
-        )
+        gain = torch.sigmoid((below / hertz).log() * 12) * torch.sigmoid((hertz / above.clamp_min(1e-3)).log() * 6)
         filtered = torch.fft.irfft(torch.fft.rfft(sounds[rows], n_fft) * response * gain, n_fft)
         filtered = sounds.index_copy(0, rows, filtered[:, : sounds.shape[1]])
         return filtered if sounds.is_cpu else torch.where(changed[:, None], filtered, sounds)
