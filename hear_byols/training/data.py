@@ -33,7 +33,7 @@ _READ_AHEAD = 64  # files in memory while they are decoded
 
 
 def load_pool(data: Iterable[str | os.PathLike[str]], cache: str | os.PathLike[str], workers: int = 1) -> AudioPool:
-    """Decode files, or take them from the cache if it was made from the same ones.
+    """Decode files, or take them from the cache if it was made from the same ones; samples are memory-mapped.
 
     Files that cannot be decoded, are too short or hold NaN are skipped, logged and listed in ``CACHE/skipped.txt``.
 
@@ -42,9 +42,6 @@ def load_pool(data: Iterable[str | os.PathLike[str]], cache: str | os.PathLike[s
             hold audio files or shards (searched recursively). Any format, rate and number of channels.
         cache: folder for ``audio.npy`` (2 bytes a sample) and ``index.json``; made if missing. Processes may share it.
         workers: threads that decode.
-
-    Returns:
-        The pool, its samples memory-mapped.
 
     Raises:
         InputError: nothing found, or no file could be used.
@@ -78,10 +75,9 @@ def load_pool(data: Iterable[str | os.PathLike[str]], cache: str | os.PathLike[s
 
 
 def find_sources(data: Iterable[str | os.PathLike[str]]) -> list[tuple[str, list[Path]]]:
-    """List what is to be read of the data of :func:`load_pool`: one entry a tar shard, folder, single file or list.
+    """List what is to be read of the data of :func:`load_pool`, each shard, folder, file or list by name.
 
-    Returns:
-        Pairs of a name and the files behind it, sorted, so that the order does not depend on the file system.
+    The files behind a name are sorted, so that the order does not depend on the file system.
 
     Raises:
         InputError: a path does not exist, or holds no tar shard and no audio file.

@@ -89,12 +89,10 @@ class Lessons:
     random order. The order depends on the seed alone, so a run waits where lessons are not there yet.
 
     Args:
-        folder: of the shards.
-        n_shards: how many there are to be.
+        folder: that is to hold ``n_shards``.
         replays: earlier groups between two new ones: the more, the slower the extraction may be.
         group: shards that are shuffled together.
-        workers: processes that extract; 0: the shards must be there.
-        device: of the extraction.
+        workers: processes that extract, on ``device``; 0: the shards must be there.
     """
 
     def __init__(

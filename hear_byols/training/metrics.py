@@ -19,7 +19,7 @@ class MetricsLogger:
     Args:
         folder: for ``log.csv``, ``curves.png`` and, on request, ``tensorboard``.
         values: names of what a line holds behind :data:`PROGRESS`.
-        n_steps: steps that the run has done; lines of later steps, from a sitting that was cut short, are removed.
+        n_steps: that the run has done; lines of later ones, from a sitting that was cut short, are removed.
         tensorboard: also write events.
 
     Raises:

@@ -27,12 +27,8 @@ class Outputs(NamedTuple):
 def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """L_ss: mean of 2 - 2 cos, the squared distance of the normalized vectors (Grill et al. 2020, equation 2).
 
-    Args:
-        predictions: of the online network [shape=(n, size)].
-        targets: projections of the target network; no gradient flows into them [shape=(n, size)].
-
-    Returns:
-        A scalar from 0 (same direction) to 4; of both directions of every pair, the symmetrized loss.
+    Both are [shape=(n, size)]; no gradient flows into the targets. The scalar, from 0 (same direction) to 4, is the
+    symmetrized loss if the rows are both directions of every pair.
     """
     return (2 - 2 * F.cosine_similarity(predictions, targets.detach(), dim=-1)).mean()
 
@@ -44,12 +40,8 @@ def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     projections then come to predict the features too, so both losses pull the same way. The prediction head's direction
     cannot be that of the features and of an unrelated projection.
 
-    Args:
-        projections: of both views [shape=(2 * batch, size)].
-        features: of the crops the views were made from [shape=(batch, size)].
-
-    Returns:
-        A scalar; 1 for projections of 0 if the features have unit variance.
+    Projections are of both views [shape=(2 * batch, size)], features of the crops behind them [shape=(batch, size)].
+    The scalar is 1 for projections of 0 if the features have unit variance.
     """
     return (projections.unflatten(0, (2, len(features))) - features).square().mean()
 

@@ -109,10 +109,9 @@ def draw_within(offsets: Tensor, clips: Tensor, n_samples: int, generator: torch
 
 
 def cut_crops(audio: Tensor, positions: Tensor, n_samples: int) -> Tensor:
-    """Cut crops out of a pool's int16 audio, at :func:`draw_positions`; beyond the end of its clip a crop is 0.
+    """Cut crops out of a pool's audio, at :func:`draw_positions`; beyond the end of its clip a crop is 0.
 
-    Returns:
-        float32 in [-1, 1] [shape=(n_crops, n_samples)].
+    From int16 [shape=(n,)] to float32 in [-1, 1] [shape=(n_crops, n_samples)].
     """
     firsts, stops = positions.unbind(1)
     crops = audio.unfold(0, n_samples, 1)[firsts].float() / 32768

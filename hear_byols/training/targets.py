@@ -159,13 +159,11 @@ def extract_features(
 ) -> FeatureStore:
     """Extract the features of crops, or of those still missing. Processes may share the folder: one works, others wait.
 
+    The crops are those of :func:`feature_positions`.
+
     Args:
-        pool: audio to draw from, uniformly over time.
         folder: of the :class:`FeatureStore`, which has at least ``n_crops`` rows then.
         targets: see :func:`hear_byols.training.extractors.make_extractor`.
-        n_crops: how many.
-        n_samples: length of a crop.
-        seed: of the draw.
         workers: processes to extract with; 0 works in this one.
         progress: show a bar.
 

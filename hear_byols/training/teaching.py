@@ -106,11 +106,7 @@ def equalized(log_mels: Tensor, most_db: float, generator: torch.Generator) -> T
 def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int], kind: str = "mse") -> Tensor:
     """L_t of every teacher: mean squared error over its features, or 1 - the cosine between answers and features.
 
-    Args:
-        answers: of the heads [shape=(n, sum of sizes)].
-        features: standardized, same shape.
-        sizes: of each teacher.
-        kind: "mse" or "cosine".
+    Both are [shape=(n, sum of sizes)], the features standardized; ``kind`` is "mse" or "cosine".
 
     Returns:
         [shape=(n_teachers,)]; 1 for answers of 0 to features of unit variance.

@@ -143,8 +143,10 @@ class Trainer(Generic[Network]):
         # An option that is younger than the saved run was at its default; one that is gone has no effect.
         fields = PretrainConfig.__dataclass_fields__
         saved = PretrainConfig(**{name: value for name, value in state["config"].items() if name in fields})
+        n_steps, total = state["n_steps"], state["total_steps"]
+        rates = ((saved.rate(step, total), self.config.rate(step, self.total_steps)) for step in range(n_steps))
         free = FREE_ON_RESUME
-        if self._begins_like(saved, state["total_steps"], state["n_steps"]):
+        if n_steps <= self.total_steps and all(old == new for old, new in rates):  # so far they are one run
             free |= {"steps", "epochs", "restarts"}
         for name in (name for name in fields if name not in free):
             old, new = getattr(saved, name), getattr(self.config, name)
@@ -154,12 +156,6 @@ class Trainer(Generic[Network]):
         if state["data"] != self.data:
             raise CheckpointError("the run to be continued was on other data or features; use another output folder")
 
-    def _begins_like(self, saved: PretrainConfig, total_steps: int, n_steps: int) -> bool:
-        """Whether this run would have had the learning rates that the saved one has had so far."""
-        ours, theirs = self.config.rate, saved.rate
-        same = (ours(step, self.total_steps) == theirs(step, total_steps) for step in range(n_steps))
-        return n_steps <= self.total_steps and all(same)
-
 
 def _present_name(key: str) -> str:
     """Of a weight; the states of versions before 1.0 have the heads' former names."""
@@ -167,14 +163,11 @@ def _present_name(key: str) -> str:
 
 
 def by_rate(network: nn.Module, encoder: nn.Module, fan_in: int) -> dict[float, list[nn.Parameter]]:
-    """Trained parameters by their share of the learning rate (Yang et al. 2022, Tensor Programs V, table 3).
+    """Trained parameters by their share of the rate, in (0, 1] (Yang et al. 2022, Tensor Programs V, table 3).
 
     A step of Adam moves each weight by about the rate, and all of a layer's together in few directions; so the wider a
     layer, the more a step outweighs its random start, and the fewer directions its outputs keep. Layers of the encoder
     with more than ``fan_in`` inputs learn slower in proportion; with 0 all learn at the full rate.
-
-    Returns:
-        For each share of the rate, in (0, 1], its parameters.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     slowed = set(encoder.parameters())
