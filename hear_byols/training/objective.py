@@ -16,12 +16,12 @@ BYOL_HIDDEN = 4096
 
 
 class Outputs(NamedTuple):
-    """What :class:`Byol` computes; rows are the first views followed by the second views [shape=(2 * batch, ...)]."""
+    """What :class:`Byol` computes; rows are the first views followed by the second views."""
 
-    embeddings: Tensor  # of the online encoder, without gradient [shape=(..., embedding_size)]
-    projections: Tensor  # of the online projection head [shape=(..., projection_size)], as what follows
-    predictions: Tensor  # of the prediction head
-    targets: Tensor  # the target's projections of the *other* view, without gradient
+    embeddings: Tensor  # of the online encoder, without gradient [shape=(2 * batch, embedding_size)]
+    projections: Tensor  # of the online projection head [shape=(2 * batch, projection_size)]
+    predictions: Tensor  # of the prediction head, same shape
+    targets: Tensor  # the target's projections of the *other* view, without gradient, same shape
 
 
 def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -112,7 +112,6 @@ def update_momentum(target: nn.Module, online: nn.Module, decay: float) -> None:
 def embedding_spread(embeddings: Tensor) -> Tensor:
     """How far embeddings [shape=(n, size)] are from collapse: sqrt(size) times the mean deviation of unit vectors.
 
-    Returns:
-        A scalar: 0 if all directions are the same, about 1 if they are uniform on the sphere.
+    The scalar is 0 if all directions are the same, about 1 if they are uniform on the sphere.
     """
     return F.normalize(embeddings.float(), dim=1).std(dim=0).mean() * embeddings.shape[1] ** 0.5

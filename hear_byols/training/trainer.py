@@ -146,7 +146,7 @@ class Trainer(Generic[Network]):
         n_steps, total = state["n_steps"], state["total_steps"]
         rates = ((saved.rate(step, total), self.config.rate(step, self.total_steps)) for step in range(n_steps))
         free = FREE_ON_RESUME
-        if n_steps <= self.total_steps and all(old == new for old, new in rates):  # so far they are one run
+        if n_steps <= self.total_steps and all(old == new for old, new in rates):  # at the same rates so far
             free |= {"steps", "epochs", "restarts"}
         for name in (name for name in fields if name not in free):
             old, new = getattr(saved, name), getattr(self.config, name)
