@@ -21,22 +21,11 @@ from hear_byols.teachers.yamnet import YAMNet
 from hear_byols.weights.records import TeacherRecord
 from hear_byols.weights.teachers import find_teacher, list_teachers
 
-__all__ = [
-    "CLASSES",
-    "Teacher",
-    "TeacherModel",
-    "TeacherRecord",
-    "find_teacher",
-    "get_scene_embeddings",
-    "get_timestamp_embeddings",
-    "list_teachers",
-    "load_teacher",
-    "load_teacher_model",
-]
+__all__ = ["CLASSES", "Teacher", "TeacherModel", "TeacherRecord", "find_teacher", "get_scene_embeddings"]
+__all__ += ["get_timestamp_embeddings", "list_teachers", "load_teacher", "load_teacher_model"]
 
-CLASSES: dict[str, type[Teacher]] = {
-    cls.name: cls for cls in (SmartTurn, Moonshine, MN04, Resemblyzer, SwiftF0, YAMNet, SpeechEmbedding)
-}
+_ARCHITECTURES = (SmartTurn, Moonshine, MN04, Resemblyzer, SwiftF0, YAMNet, SpeechEmbedding)
+CLASSES: dict[str, type[Teacher]] = {cls.name: cls for cls in _ARCHITECTURES}
 
 
 def load_teacher(
@@ -71,13 +60,7 @@ def load_teacher(
 def load_teacher_model(name: str, *, precision: str = "float32", **options: Any) -> TeacherModel:
     """Load a teacher with the interface of ``EmbeddingModel``; what ``hear_byols.load_model(name)`` does.
 
-    Args:
-        name: of :func:`list_teachers`.
-        precision: as in :func:`load_teacher`.
-        **options: of :class:`TeacherModel`.
-
-    Raises:
-        HearByolsError: as :func:`load_teacher`; or an option is out of range.
+    Arguments and errors are those of :func:`load_teacher`, the options those of :class:`TeacherModel`.
     """
     return TeacherModel(load_teacher(name, precision=precision), find_teacher(name), **options)
 
@@ -100,11 +83,7 @@ def get_timestamp_embeddings(audio: Tensor, model: Teacher) -> tuple[Tensor, Ten
 
 @torch.no_grad()
 def get_scene_embeddings(audio: Tensor, model: Teacher) -> Tensor:
-    """Mean and maximum of a teacher's frames over time.
-
-    Args:
-        audio: as for :func:`get_timestamp_embeddings`.
-        model: from :func:`load_teacher`.
+    """Mean and maximum of a teacher's frames over time; arguments as of :func:`get_timestamp_embeddings`.
 
     Returns:
         float32 [shape=(n_clips, scene_embedding_size)]: all means, then all maxima.

@@ -16,8 +16,7 @@ from hear_byols.errors import InputError, OptionError
 class Teacher(nn.Module):
     """A pretrained model that turns 16 kHz audio into frames; subclasses are the architectures.
 
-    Weights are frozen and the module is in evaluation mode when made. A clip's frames do not depend on the batch it is
-    in, and clips may have any length from one sample.
+    A clip's frames do not depend on the batch it is in, and clips may have any length from one sample.
 
     Args:
         layers: the layers whose outputs stand side by side in a frame; by default :attr:`DEFAULT_LAYERS`.
@@ -30,25 +29,33 @@ class Teacher(nn.Module):
 
     name: ClassVar[str]
     frame_ms: ClassVar[float]  # distance of two frames
-    DEFAULT_LAYERS: ClassVar[tuple[int, ...]]
+    first_ms: ClassVar[float]  # centre of a clip's first frame
     LAYERS: ClassVar[range]  # that there are
+    DEFAULT_LAYERS: ClassVar[tuple[int, ...]]
+    SIZES: ClassVar[tuple[int, ...]]  # numbers that each of LAYERS has in a frame
+    OWN_SIZE: ClassVar[int] = 0  # numbers that stand before them in every frame
     sample_rate: int = 16000
+    window: Tensor  # of the spectrogram, if there is one
+    mel: Tensor  # its filters
 
     def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
         super().__init__()
         self.layers = self.DEFAULT_LAYERS if layers is None else tuple(layers)
         if not self.layers or not set(self.layers) <= set(self.LAYERS):
-            raise OptionError(
-                f"layers of {self.name} are from {self.LAYERS[0]} to {self.LAYERS[-1]}, one or more; got {layers!r}"
-            )
+            known = f"from {self.LAYERS[0]} to {self.LAYERS[-1]}"
+            raise OptionError(f"layers of {self.name} are {known}, one or more; got {layers!r}")
         if precision not in PRECISIONS:
             raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
         self.precision = precision
+        self.build()
+
+    def build(self) -> None:
+        """Make the modules and buffers of the architecture."""
 
     @classmethod
     def frame_size(cls, layers: Sequence[int]) -> int:
         """Numbers in a frame of these layers."""
-        raise NotImplementedError
+        return cls.OWN_SIZE + sum(cls.SIZES[cls.LAYERS.index(layer)] for layer in layers)
 
     @property
     def timestamp_embedding_size(self) -> int:
@@ -66,13 +73,10 @@ class Teacher(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Compute frames.
+        """Compute frames, float32 [shape=(n_clips, n_frames, timestamp_embedding_size)].
 
         Args:
             audio: mono samples in [-1, 1] at 16 kHz, on the model's device [shape=(n_clips, n_samples)].
-
-        Returns:
-            float32 [shape=(n_clips, n_frames, timestamp_embedding_size)].
 
         Raises:
             InputError: the audio has another rank, or no samples.
@@ -103,7 +107,7 @@ class Teacher(nn.Module):
 
     def first_frame_ms(self, n_samples: int) -> float:
         """Centre of the first frame of a clip of so many samples."""
-        raise NotImplementedError
+        return self.first_ms
 
     def times_ms(self, n_frames: int, n_samples: int) -> Tensor:
         """Centres of the frames of a clip in milliseconds, float32 [shape=(n_frames,)]."""
@@ -120,19 +124,15 @@ def in_pieces(
 ) -> Tensor:
     """Embed long clips piece by piece, for networks that were made for short ones.
 
-    Pieces follow each other; the last one ends with the clip and starts early enough to be a full piece, of which only
-    the frames that are still missing are kept.
+    The last piece ends with the clip and is a full one, too: of its frames those that are still missing are kept.
 
     Args:
         embed: (n_clips, n * hop + overlap) samples, and less than a hop more, to (n_clips, n, size) frames.
-        audio: [shape=(n_clips, n_samples)], n_samples at least ``n_frames * hop + overlap``.
-        n_frames: of the whole clip.
+        audio: at least ``n_frames * hop + overlap`` samples [shape=(n_clips, n_samples)].
+        n_frames: of the whole clip, as in the result [shape=(n_clips, n_frames, size)].
         hop: samples from frame to frame.
         overlap: samples that a frame sees beyond its hop.
         most: frames in a piece.
-
-    Returns:
-        [shape=(n_clips, n_frames, size)].
     """
     if n_frames <= most:
         return embed(audio)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ def smart_turn(arrays: Arrays) -> State:
     for conv in ("conv1", "conv2"):
         state[f"{conv}.weight"] = arrays[conv].astype(np.float32) * arrays[f"{conv}_scale"][:, None, None]
         state[f"{conv}.bias"] = arrays[f"{conv}_bias"]
-    state["positions"] = arrays["positions"]
-    state |= _norm(arrays, "n", "norm")
+    state |= {"positions": arrays["positions"], **_layer(arrays, "n", "norm")}
 
     def linear(key: str) -> np.ndarray:
         return (arrays[key].astype(np.float32) * arrays[f"{key}_scale"]).T
@@ -34,9 +33,9 @@ def smart_turn(arrays: Arrays) -> State:
 
 def moonshine(arrays: Arrays) -> State:
     """Uint8 weights with a scale and a zero each; convolutions and norms in float."""
-    state = {f"{name}.{part}": value for name, part, value in _convolutions(arrays)}
-    state |= {"group_norm.weight": arrays["group"], "group_norm.bias": arrays["group_bias"]}
-    state |= _norm(arrays, "n", "norm")
+    state = _layer(arrays, "group", "group_norm") | _layer(arrays, "n", "norm")
+    for conv in ("conv1", "conv2", "conv3"):
+        state |= _layer(arrays, conv, conv)
 
     def linear(key: str) -> np.ndarray:
         zero, scale = np.float32(arrays[f"{key}_zero"].item()), np.float32(arrays[f"{key}_scale"].item())
@@ -52,11 +51,10 @@ def yamnet(arrays: Arrays) -> State:
     names = sorted(name for name in arrays if name[0] == "c" and "_" not in name)
     state = {"window": arrays["window"], "mel": arrays["mel"].T, "offset": arrays["offset"]}
     for i, name in enumerate(names):
-        weight, scale = arrays[name].astype(np.float32), arrays[f"{name}_scale"]
-        if name.endswith("d"):
-            state[f"convs.{i}.weight"] = (weight * scale).transpose(3, 0, 1, 2)
-        else:
-            state[f"convs.{i}.weight"] = (weight * scale[:, None, None, None]).transpose(0, 3, 1, 2)
+        # (1, height, width, channels) of a depthwise convolution, else (channels, height, width, inputs)
+        axes = (3, 0, 1, 2) if name.endswith("d") else (0, 3, 1, 2)
+        weight = arrays[name].astype(np.float32).transpose(axes)
+        state[f"convs.{i}.weight"] = weight * arrays[f"{name}_scale"][:, None, None, None]
         state[f"convs.{i}.bias"] = arrays[f"{name}_bias"]
     return _tensors(state)
 
@@ -95,9 +93,8 @@ def mn04(arrays: Arrays) -> State:
             state |= _folded(arrays, f"{place}.{part}", f"{block}.{name}")
         for part in squeeze:
             for given, name in (("fc1", "squeeze"), ("fc2", "excite")):
-                for kind in ("weight", "bias"):
-                    value = arrays[f"{place}.{part}.conc_se_layers.0.{given}.{kind}"]
-                    state[f"{block}.squeeze.{name}.{kind}"] = value
+                layer = f"{place}.{part}.conc_se_layers.0.{given}"
+                state |= {f"{block}.squeeze.{name}.{kind}": arrays[f"{layer}.{kind}"] for kind in ("weight", "bias")}
     return _tensors(state)
 
 
@@ -114,21 +111,14 @@ def _block(arrays: Arrays, i: int, linear: Callable[[str], np.ndarray]) -> dict[
     state[f"{place}attention_out.weight"] = linear(f"{i}o")
     for key, name in (("fc1", "perceptron_in"), ("fc2", "perceptron_out")):
         state |= {f"{place}{name}.weight": linear(f"{i}{key}"), f"{place}{name}.bias": arrays[f"{i}{key}_bias"]}
-    return (
-        state | _norm(arrays, f"{i}n1", f"{place}attention_norm") | _norm(arrays, f"{i}n2", f"{place}perceptron_norm")
-    )
+    norms = _layer(arrays, f"{i}n1", f"{place}attention_norm") | _layer(arrays, f"{i}n2", f"{place}perceptron_norm")
+    return state | norms
 
 
-def _norm(arrays: Arrays, key: str, name: str) -> dict[str, np.ndarray]:
+def _layer(arrays: Arrays, key: str, name: str) -> dict[str, np.ndarray]:
+    """Weight of a layer, and its bias if it has one."""
     bias = {f"{name}.bias": arrays[f"{key}_bias"]} if f"{key}_bias" in arrays else {}
     return {f"{name}.weight": arrays[key], **bias}
-
-
-def _convolutions(arrays: Arrays) -> Iterator[tuple[str, str, np.ndarray]]:
-    for name in ("conv1", "conv2", "conv3"):
-        yield name, "weight", arrays[name]
-        if f"{name}_bias" in arrays:
-            yield name, "bias", arrays[f"{name}_bias"]
 
 
 def _folded(arrays: Arrays, place: str, name: str) -> dict[str, np.ndarray]:

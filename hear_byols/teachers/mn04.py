@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -50,12 +49,7 @@ _BLOCKS = (
 
 
 class SqueezeExcitation(nn.Module):
-    """Weights channels by what they hold on the whole.
-
-    Args:
-        n_channels: in and out.
-        n_squeezed: between.
-    """
+    """Weights channels by what they hold on the whole."""
 
     def __init__(self, n_channels: int, n_squeezed: int) -> None:
         super().__init__()
@@ -104,16 +98,14 @@ class MN04(Teacher):
 
     name = "mn04"
     frame_ms = 320.0
-    window: Tensor
-    mel: Tensor
+    first_ms = 160.0  # the middle of 32 spectrogram frames
     LAYERS = range(17)
     DEFAULT_LAYERS = (3, 6, 10, 12, 13, 14, 15, 16)
+    SIZES = (_FIRST, *(sizes.out for sizes in _BLOCKS), _LAST)
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.first = nn.Conv2d(1, _FIRST, 3, 2, 1)
-        given = (_FIRST, *(sizes.out for sizes in _BLOCKS))
-        self.blocks = nn.ModuleList(map(InvertedResidual, given, _BLOCKS))
+        self.blocks = nn.ModuleList(map(InvertedResidual, self.SIZES, _BLOCKS))
         self.last = nn.Conv2d(_BLOCKS[-1].out, _LAST, 1)
         # 400 samples in the middle of 512, every second of the 800-point window at 32 kHz
         window = F.pad(torch.hann_window(800, periodic=False)[::2], (56, 56))
@@ -122,12 +114,6 @@ class MN04(Teacher):
         gain = 4 * (1 - 0.97 * torch.exp(angles)).abs().square()
         mel = kaldi_filters(_N_MELS, _N_BINS, _BIN_HZ, 15000) * gain.float()[:, None]
         self.register_buffer("mel", mel, persistent=False)
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """As many as the layers are wide."""
-        widths = (_FIRST, *(sizes.out for sizes in _BLOCKS), _LAST)
-        return sum(widths[number] for number in layers)
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Log-mel spectrogram: (n_clips, n_samples) -> (n_clips, 1, 128, n)."""
@@ -142,11 +128,7 @@ class MN04(Teacher):
             x = block(x)
             if number in self.layers:
                 means[number] = x.mean(2)
-        n_frames = x.shape[3]
         if 16 in self.layers:
             means[16] = F.hardswish(self.last(x)).mean(2)
-        return torch.cat([F.adaptive_avg_pool1d(means[number], n_frames) for number in self.layers], 1).transpose(1, 2)
-
-    def first_frame_ms(self, n_samples: int) -> float:
-        """The middle of 32 spectrogram frames."""
-        return 160.0
+        parts = [F.adaptive_avg_pool1d(means[number], x.shape[3]) for number in self.layers]
+        return torch.cat(parts, 1).transpose(1, 2)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hear_byols.errors import OptionError
+from hear_byols._util.numbers import positive_count
 from hear_byols.framing import Framing
 from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
 from hear_byols.teachers.base import Teacher, over_time
@@ -33,6 +33,9 @@ class TeacherModel(nn.Module):
         OptionError: an option is out of range.
     """
 
+    normalization = None  # no two teachers agree on one
+    batch_invariant = True
+
     def __init__(
         self,
         teacher: Teacher,
@@ -43,12 +46,10 @@ class TeacherModel(nn.Module):
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-            raise OptionError(f"batch_size must be a positive integer or None, got {batch_size!r}")
         self.encoder = teacher
+        self.batch_size = positive_count("batch_size", batch_size)
         self.sample_rate = teacher.sample_rate
         self.framing = Framing(frame_ms, hop_ms, self.sample_rate)
-        self.batch_size = batch_size
         self.scene_embedding_size = self.timestamp_embedding_size = teacher.scene_embedding_size
         told = ("name", "description", "licence", "commercial", "data", "reference")
         self.provenance = {name: getattr(record, name) for name in told}
@@ -59,22 +60,8 @@ class TeacherModel(nn.Module):
         """Where the model is, and where it expects audio."""
         return self.encoder.device
 
-    @property
-    def normalization(self) -> None:
-        """None: no two teachers agree on one."""
-        return None
-
-    @property
-    def batch_invariant(self) -> bool:
-        """A clip's embedding is the same alone and among others."""
-        return True
-
     def forward(self, audio: Tensor) -> Tensor:
-        """Embed whole clips, differentiably: (n_clips, n_samples) -> (n_clips, scene_embedding_size).
-
-        Raises:
-            InputError: the audio has the wrong rank, dtype, device or values.
-        """
+        """Embed whole clips, differentiably: (n_clips, n_samples) -> (n_clips, scene_embedding_size)."""
         return torch.cat([over_time(self.encoder(part)) for part in self._parts(check_batch(audio, self.device))])
 
     @torch.no_grad()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,22 +24,18 @@ class Moonshine(Teacher):
 
     name = "moonshine"
     frame_ms = 24.0
+    first_ms = (_HOP + _OVERLAP) / 32  # half of what a frame sees
     LAYERS = range(7)
     DEFAULT_LAYERS = (2, 4, 6)
+    SIZES = (_WIDTH,) * 7
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.conv1 = nn.Conv1d(1, _WIDTH, 127, stride=64, bias=False)
         self.group_norm = nn.GroupNorm(1, _WIDTH)
         self.conv2 = nn.Conv1d(_WIDTH, 2 * _WIDTH, 7, stride=3)
         self.conv3 = nn.Conv1d(2 * _WIDTH, _WIDTH, 3, stride=2)
         self.blocks = nn.ModuleList(TransformerBlock(_WIDTH, 8, biased=False, turn=turn) for _ in range(6))
         self.norm = nn.LayerNorm(_WIDTH, bias=False)
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """288 a layer."""
-        return _WIDTH * len(layers)
 
     def frames(self, audio: Tensor) -> Tensor:
         """In pieces of 30 s."""
@@ -59,17 +53,9 @@ class Moonshine(Teacher):
             outputs[number] = self.norm(x) if number == len(self.blocks) else x
         return torch.cat([outputs[number] for number in self.layers], 2)
 
-    def first_frame_ms(self, n_samples: int) -> float:
-        """Half of what a frame sees."""
-        return (_HOP + _OVERLAP) / 32
-
 
 def turn(x: Tensor) -> Tensor:
-    """Rotary positions: neighbouring pairs of a head's first 32 values turn with the place of their frame.
-
-    Args:
-        x: queries or keys [shape=(..., n_frames, 36)].
-    """
+    """Rotary positions of queries or keys [shape=(..., n_frames, 36)]: neighbours turn with their frame's place."""
     rates = 10000 ** (-torch.arange(16, device=x.device) / 16)
     angles = F.pad(torch.arange(x.shape[-2], device=x.device)[:, None] * rates, (0, 2))  # the last two pairs stay
     cos, sin = angles.cos(), angles.sin()

@@ -31,6 +31,11 @@ _SWIFT_F0_SPECTRA = {
     2048: ("v161", "v241", "v242", "v244"),
     512: ("v262", "v342", "v343", "v345"),
 }
+_SMART_TURN_NUMBERS = {"q": 17, "k": 25, "v": 32, "o": 75, "fc1": 79, "fc2": 88}  # the exporter's, in the first block
+_SMART_TURN_BIASED = {
+    **{"q": "self_attn.q_proj", "v": "self_attn.v_proj", "o": "self_attn.out_proj", "fc1": "fc1", "fc2": "fc2"},
+    **{"n1": "self_attn_layer_norm", "n2": "final_layer_norm"},
+}
 
 
 def read_torch(contents: Sequence[bytes]) -> Arrays:
@@ -48,8 +53,7 @@ def read_npz(contents: Sequence[bytes]) -> Arrays:
 
 def read_swift_f0(contents: Sequence[bytes]) -> Arrays:
     """Windows, mel filters and convolutions, by the names of the module's parameters."""
-    [values] = map(_onnx_values, contents)
-    arrays = {}
+    values, arrays = _onnx_values(contents[0]), {}
     for n_fft, (window, places, filters, shape) in _SWIFT_F0_SPECTRA.items():
         mel = np.zeros(values[shape].prod(), np.float32)
         mel[values[places]] = values[filters]
@@ -74,39 +78,24 @@ def read_speech_embedding(contents: Sequence[bytes]) -> Arrays:
 
 def read_smart_turn(contents: Sequence[bytes]) -> Arrays:
     """Int8 weights of the encoder and their scales."""
-    [values] = map(_onnx_values, contents)
-    encoder, arrays = "inner.encoder.", {}
+    values, encoder, arrays = _onnx_values(contents[0]), "inner.encoder.", {}
     for conv in ("conv1", "conv2"):
         place = f"{encoder}{conv}"
-        arrays[conv], arrays[f"{conv}_scale"] = values[f"{place}.weight_quantized"], values[f"{place}.weight_scale"]
         bias = values[f"{place}.bias_quantized"] * values[f"{place}.bias_quantized_scale"]
+        arrays |= {conv: values[f"{place}.weight_quantized"], f"{conv}_scale": values[f"{place}.weight_scale"]}
         arrays[f"{conv}_bias"] = bias.astype(np.float32)
     arrays["positions"] = values[f"{encoder}embed_positions.weight"].astype(np.float16)
-    for i in range(4):
-        for name, number in _smart_turn_numbers(i).items():
-            arrays[f"{i}{name}"] = values[f"val_{number}_quantized"]
-            arrays[f"{i}{name}_scale"] = values[f"val_{number}_scale"]
-        layer = f"{encoder}layers.{i}."
-        for name, attribute in (("q", "q_proj"), ("v", "v_proj"), ("o", "out_proj")):
-            arrays[f"{i}{name}_bias"] = values[f"{layer}self_attn.{attribute}.bias"]
-        for name, attribute in (
-            ("fc1", "fc1"),
-            ("fc2", "fc2"),
-            ("n1", "self_attn_layer_norm"),
-            ("n2", "final_layer_norm"),
-        ):
-            arrays[f"{i}{name}_bias"] = values[f"{layer}{attribute}.bias"]
-        for name, attribute in (("n1", "self_attn_layer_norm"), ("n2", "final_layer_norm")):
-            arrays[f"{i}{name}"] = values[f"{layer}{attribute}.weight"]
+    for i, shift in enumerate((0, 75, 148, 221)):
+        for name, number in _SMART_TURN_NUMBERS.items():
+            fewer = 2 if i and number > 32 else 0  # values that lie between, after the first block
+            place = f"val_{number + shift - fewer}"
+            arrays |= {f"{i}{name}": values[f"{place}_quantized"], f"{i}{name}_scale": values[f"{place}_scale"]}
+        for name, attribute in _SMART_TURN_BIASED.items():
+            arrays[f"{i}{name}_bias"] = values[f"{encoder}layers.{i}.{attribute}.bias"]
+        for name in ("n1", "n2"):
+            arrays[f"{i}{name}"] = values[f"{encoder}layers.{i}.{_SMART_TURN_BIASED[name]}.weight"]
     arrays["n"], arrays["n_bias"] = (values[f"{encoder}layer_norm.{part}"] for part in ("weight", "bias"))
     return arrays
-
-
-def _smart_turn_numbers(i: int) -> dict[str, int]:
-    """The exporter's numbers of a block's weights; from the second block on, two values fewer lie between them."""
-    shift, fewer = (0, 75, 148, 221)[i], 2 if i else 0
-    attention = {"q": 17 + shift, "k": 25 + shift, "v": 32 + shift}
-    return {**attention, "o": 75 + shift - fewer, "fc1": 79 + shift - fewer, "fc2": 88 + shift - fewer}
 
 
 def read_moonshine(contents: Sequence[bytes]) -> Arrays:
@@ -151,10 +140,8 @@ def read_yamnet(contents: Sequence[bytes]) -> Arrays:
     def scales(tensor: Any) -> np.ndarray:
         return tensor.Quantization().ScaleAsNumpy()
 
-    kinds = {
-        getattr(tflite.BuiltinOperator, name): name
-        for name in ("MUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
-    }
+    names = ("MUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+    kinds = {getattr(tflite.BuiltinOperator, name): name for name in names}
     arrays, n_convs = {}, 0
     for operator in map(graph.Operators, range(graph.OperatorsLength())):
         code = model.OperatorCodes(operator.OpcodeIndex())
@@ -164,9 +151,9 @@ def read_yamnet(contents: Sequence[bytes]) -> Arrays:
             arrays["window"] = values(inputs[1], np.float32).ravel()
         elif kind == "FULLY_CONNECTED" and "mel" not in arrays:
             arrays |= {"mel": values(inputs[1], np.float32), "offset": values(inputs[2], np.float32)}
-        elif kind in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
-            key = "fc" if kind == "FULLY_CONNECTED" else f"c{n_convs:02d}" + "d" * (kind == "DEPTHWISE_CONV_2D")
-            n_convs += kind != "FULLY_CONNECTED"
+        elif kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            key = f"c{n_convs:02d}" + "d" * (kind == "DEPTHWISE_CONV_2D")
+            n_convs += 1
             bias = values(inputs[2], np.int32) * scales(inputs[2])
             arrays |= {key: values(inputs[1], np.int8), f"{key}_scale": scales(inputs[1])}
             arrays[f"{key}_bias"] = bias.astype(np.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,22 +24,15 @@ class Resemblyzer(Teacher):
 
     name = "resemblyzer"
     frame_ms = 160.0
-    window: Tensor
-    mel: Tensor
     LAYERS = range(1, 5)
     DEFAULT_LAYERS = (3, 4)
+    SIZES = (_WIDTH,) * 4
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.lstm = nn.ModuleList(nn.LSTM(size, _WIDTH, batch_first=True) for size in (40, _WIDTH, _WIDTH))
         self.linear = nn.Linear(_WIDTH, _WIDTH)
         self.register_buffer("mel", slaney_filters(40), persistent=False)
         self.register_buffer("window", torch.hann_window(400), persistent=False)
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """256 a layer."""
-        return _WIDTH * len(layers)
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Mel power, quiet clips raised to -30 dB: (n_clips, n_samples) -> (n_clips, n_steps, 40)."""

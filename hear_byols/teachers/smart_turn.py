@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,13 +26,11 @@ class SmartTurn(Teacher):
 
     name = "smart_turn"
     frame_ms = 20.0
-    window: Tensor
-    mel: Tensor
     LAYERS = range(1, 5)
     DEFAULT_LAYERS = (1, 2, 3, 4)
+    SIZES = (_WIDTH,) * 4
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.conv1 = nn.Conv1d(80, _WIDTH, 3, padding=1)
         self.conv2 = nn.Conv1d(_WIDTH, _WIDTH, 3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.zeros(_MAX_FRAMES, _WIDTH))
@@ -42,11 +38,6 @@ class SmartTurn(Teacher):
         self.norm = nn.LayerNorm(_WIDTH)
         self.register_buffer("mel", slaney_filters(80), persistent=False)
         self.register_buffer("window", torch.hann_window(2 * _HALF_WINDOW), persistent=False)
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """384 a layer."""
-        return _WIDTH * len(layers)
 
     def frames(self, audio: Tensor) -> Tensor:
         """In pieces of 8 s; silence goes before the clip, up to whole frames."""

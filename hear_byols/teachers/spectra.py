@@ -12,11 +12,7 @@ from torch import Tensor
 def power_spectrum(audio: Tensor, window: Tensor, hop: int, n_fft: int | None = None) -> Tensor:
     """Squared magnitudes of windowed frames: (n_clips, n_samples) -> (n_clips, n_frames, n_fft // 2 + 1).
 
-    Args:
-        audio: every frame lies inside it; pad before.
-        window: [shape=(length,)].
-        hop: in samples.
-        n_fft: zeros follow the frame up to this length; by default the window's.
+    Every frame lies inside the audio and has the window's length, up to ``n_fft`` followed by zeros.
     """
     frames = audio.unfold(1, len(window), hop) * window
     spectrum = torch.fft.rfft(frames, n_fft)
@@ -31,11 +27,7 @@ def reflected(audio: Tensor, n: int) -> Tensor:
 
 
 def slaney_filters(n_mels: int, n_bins: int = 201, sample_rate: int = 16000) -> Tensor:
-    """Area-normalized triangles on Slaney's mel scale (linear below 1 kHz, logarithmic above) from 0 to Nyquist.
-
-    Returns:
-        float32 [shape=(n_bins, n_mels)].
-    """
+    """Area-normalized triangles on Slaney's mel scale, linear below 1 kHz, to Nyquist; float32 (n_bins, n_mels)."""
     log_step = math.log(6.4) / 27
     highest = 15 + math.log(sample_rate / 2000) / log_step
     mels = torch.linspace(0, highest, n_mels + 2, dtype=torch.float64)
@@ -47,11 +39,7 @@ def slaney_filters(n_mels: int, n_bins: int = 201, sample_rate: int = 16000) -> 
 
 
 def kaldi_filters(n_mels: int, n_bins: int, bin_hz: float, highest_hz: float) -> Tensor:
-    """Triangles of height 1, straight over mels (1127 ln(1 + f / 700)), from 0 Hz, as Kaldi makes them.
-
-    Returns:
-        float32 [shape=(n_bins, n_mels)].
-    """
+    """Triangles of height 1, straight over mels (1127 ln(1 + f / 700)), as Kaldi's; float32 (n_bins, n_mels)."""
     step = 1127 * math.log(1 + highest_hz / 700) / (n_mels + 1)
     bins = 1127 * torch.log1p(torch.arange(n_bins, dtype=torch.float64) * bin_hz / 700)[:, None]
     centre = step * torch.arange(1, n_mels + 1, dtype=torch.float64)

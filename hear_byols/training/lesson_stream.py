@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -29,34 +30,18 @@ class LiveLessons:
     """Lessons whose teachers compute in the step itself.
 
     Between two batches of new crops come batches mixed from earlier ones, which the device keeps in its memory: the
-    newest ``KEPT``, with the presets' teachers 10 GB. Each batch is a function of its step alone.
-
-    Args:
-        plan: of the lessons.
-        pool: that they come from.
-        device: of the teachers.
-        replays: batches of earlier crops between two new ones.
+    newest ``KEPT``, with the presets' teachers 10 GB. Each batch is a function of its step alone. ``replays`` are the
+    batches of earlier crops between two new ones.
     """
 
     def __init__(self, plan: LessonPlan, pool: AudioPool, device: torch.device | str, replays: int = 0) -> None:
-        self.plan = plan
-        self.pool = pool
-        self.replays = replays
-        self._audio = torch.from_numpy(pool.audio).to(device)
+        self.plan, self.pool, self.replays = plan, pool, replays
+        self.n_lessons = max(1, int(pool.offsets[-1]) // plan.n_samples)  # crops that fit end to end into the pool
+        self.digest = f"{plan.digest} {pool.digest}"  # tells whether two runs learn from the same
+        audio = torch.from_numpy(pool.audio).to(device)
+        self._heard = lru_cache(maxsize=1)(lambda shard: torch.cat(list(plan.waveforms(pool, shard, audio))))
         self._teachers = Teachers(plan, pool, device)
-        self._shard = -1
-        self._waveforms = torch.empty(0)
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
-
-    @property
-    def n_lessons(self) -> int:
-        """Crops that fit end to end into the pool."""
-        return max(1, int(self.pool.offsets[-1]) // self.plan.n_samples)
-
-    @property
-    def digest(self) -> str:
-        """Tells whether two runs learn from the same."""
-        return f"{self.plan.digest} {self.pool.digest}"
 
     def batch(self, step: int, size: int, rows: slice) -> tuple[Tensor, Tensor]:
         """As :meth:`Lessons.batch`."""
@@ -67,11 +52,10 @@ class LiveLessons:
         oldest = max(0, newest + 1 - KEPT // size)
         numbers = torch.randint(oldest, newest + 1, (_MIXED,), generator=generator).tolist()
         chosen = torch.randperm(rows.stop - rows.start, generator=generator).tensor_split(_MIXED)
-        batches = [self._batch(number, size, rows) for number in numbers]
-        waveforms, features = (
-            torch.cat([batch[i][part.to(batch[i].device)] for batch, part in zip(batches, chosen, strict=True)])
-            for i in range(2)
-        )
+        mixed = []
+        for number, part in zip(numbers, chosen, strict=True):
+            mixed.append([tensor[part.to(tensor.device)] for tensor in self._batch(number, size, rows)])
+        waveforms, features = map(torch.cat, zip(*mixed, strict=True))
         return waveforms, features
 
     def first(self, n_shards: int) -> tuple[Tensor, Tensor]:
@@ -97,12 +81,6 @@ class LiveLessons:
                 del self._kept[min(self._kept)]
         return lessons
 
-    def _heard(self, shard: int) -> Tensor:
-        if shard != self._shard:
-            self._waveforms = torch.cat(list(self.plan.waveforms(self.pool, shard, self._audio)))
-            self._shard = shard
-        return self._waveforms
-
 
 class Lessons:
     """Lessons in the order in which a run hears them, made by processes of their own while it trains.
@@ -111,12 +89,10 @@ class Lessons:
     random order. The order depends on the seed alone, so a run waits where lessons are not there yet.
 
     Args:
-        folder: of the shards.
-        n_shards: how many there are to be.
+        folder: that is to hold ``n_shards``.
         replays: earlier groups between two new ones: the more, the slower the extraction may be.
         group: shards that are shuffled together.
-        workers: processes that extract; 0: the shards must be there.
-        device: of the extraction.
+        workers: processes that extract, on ``device``; 0: the shards must be there.
     """
 
     def __init__(
@@ -128,17 +104,17 @@ class Lessons:
         workers: int = 1,
         device: str = "cpu",
     ) -> None:
-        self.folder = folder
+        self.folder, self.replays, self.digest = folder, replays, folder.digest
         self.n_groups = max(1, n_shards // group)
         self.group = min(group, n_shards)
-        self.replays = replays
+        self.n_lessons = self.n_groups * self.group * SHARD
         self._processes: list[BaseProcess] = []
         self._visit = -1
         self._buffer = torch.empty(0), torch.empty(0)
         missing = [i for i in range(self.n_groups * self.group) if not folder.path(i).exists()]
-        if missing and workers and folder.pool.folder is None:
-            raise InputError("processes that extract lessons need a pool on disk; use load_pool")
         if missing and workers:
+            if folder.pool.folder is None:
+                raise InputError("processes that extract lessons need a pool on disk; use load_pool")
             context = multiprocessing.get_context("spawn")
             # Each worker takes the next shard, so that a slow one holds nobody up. Kept, since a worker that starts
             # slowly would look in vain for the lock of a number that nobody holds any more.
@@ -149,32 +125,15 @@ class Lessons:
                 process.start()
                 self._processes.append(process)
 
-    @property
-    def n_lessons(self) -> int:
-        """Distinct lessons."""
-        return self.n_groups * self.group * SHARD
-
-    @property
-    def digest(self) -> str:
-        """Tells whether two runs learn from the same."""
-        return self.folder.digest
-
     def batch(self, step: int, size: int, rows: slice) -> tuple[Tensor, Tensor]:
-        """The lessons of a step; what is left of a group behind its last whole batch is passed over.
+        """Those ``rows`` of a step's lessons, ``size`` in all and at most a group; as :meth:`LessonFolder.read`.
 
-        Args:
-            step: from 0.
-            size: lessons of a step, at most a group.
-            rows: of them, those that are wanted.
-
-        Returns:
-            Waveforms and features, as :meth:`LessonFolder.read`.
+        What is left of a group behind its last whole batch is passed over.
         """
-        per_visit = self.group * SHARD // size
-        visit, place = divmod(step, per_visit)
+        visit, place = divmod(step, self.group * SHARD // size)
         if visit != self._visit:
-            shards = [self.group * self._heard(visit) + i for i in range(self.group)]
-            self._buffer = self._together(shards)
+            first = self.group * self._heard(visit)
+            self._buffer = self._together(range(first, first + self.group))
             self._order = torch.randperm(self.group * SHARD, generator=self._generator(visit, "order"))
             self._visit = visit
         chosen = self._order[place * size : (place + 1) * size][rows]
@@ -193,7 +152,7 @@ class Lessons:
         self._processes = []
 
     def _heard(self, visit: int) -> int:
-        """Which group is heard: each new one, then ``replays`` random ones up to it; at last permutations of all."""
+        """Which group: each new one, then ``replays`` random ones up to it; at last permutations of all."""
         newest, place = divmod(visit, 1 + self.replays)
         if newest < self.n_groups:
             return int(torch.randint(newest + 1, (1,), generator=self._generator(visit, "group"))) if place else newest
@@ -204,20 +163,23 @@ class Lessons:
         return seeded(torch.Generator(), self.folder.plan.seed, number, purpose)
 
     def _together(self, shards: Iterable[int]) -> tuple[Tensor, Tensor]:
-        waveforms, features = zip(*(self._wait(shard) for shard in shards), strict=True)
-        return torch.cat(waveforms), torch.cat(features)
+        """Of some shards, as soon as they are there."""
+        read = []
+        for shard in shards:
+            path = self.folder.path(shard)
+            while not path.exists():
+                if not any(process.is_alive() for process in self._processes) and not path.exists():
+                    raise TrainingError(
+                        f"{path} is not there and nothing makes it: the extraction has failed (its own message stands "
+                        "above); the same command continues"
+                    )
+                time.sleep(_POLL)
+            read.append(self.folder.read(shard))
+        waveforms, features = map(torch.cat, zip(*read, strict=True))
+        return waveforms, features
 
-    def _wait(self, shard: int) -> tuple[Tensor, Tensor]:
-        while not self.folder.path(shard).exists():
-            if not any(process.is_alive() for process in self._processes):
-                if self.folder.path(shard).exists():
-                    break
-                raise TrainingError(
-                    f"{self.folder.path(shard)} is not there and nothing makes it: the extraction has failed (its own "
-                    "message stands above); the same command continues"
-                )
-            time.sleep(_POLL)
-        return self.folder.read(shard)
+
+LessonSource = Lessons | LiveLessons
 
 
 def _extract(folder: Path, plan: LessonPlan, pool: Path, shards: list[int], n_taken: Synchronized, device: str) -> None:

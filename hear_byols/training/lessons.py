@@ -42,31 +42,19 @@ _FIT_CROPS = 256  # behind the scale of openSMILE's features
 
 @dataclass(frozen=True)
 class LessonPlan:
-    """What fixes every lesson.
+    """What fixes every lesson."""
 
-    Args:
-        teachers: names, of :mod:`hear_byols.teachers` or ``"opensmile"``.
-        precision: of the teachers' arithmetic, ``"float32"`` or ``"bfloat16"``.
-        n_samples: length of a crop.
-        seed: of all draws.
-        augmentation: what happens to a crop before anybody hears it.
-        balance: a source of h hours is heard in proportion to h ** balance; 1: every second alike, 0: every source.
-    """
-
-    teachers: tuple[str, ...]
-    precision: str = "float32"
-    n_samples: int = 16000
-    seed: int = 42
-    augmentation: WaveformAugmentation = field(default_factory=WaveformAugmentation)
-    balance: float = 0.5
+    teachers: tuple[str, ...]  # names, of hear_byols.teachers or "opensmile"
+    precision: str = "float32"  # of the teachers' arithmetic
+    n_samples: int = 16000  # length of a crop
+    seed: int = 42  # of all draws
+    augmentation: WaveformAugmentation = field(default_factory=WaveformAugmentation)  # before anybody hears a crop
+    balance: float = 0.5  # a source of h hours counts h ** balance; 1: every second alike, 0: every source
 
     def waveforms(self, pool: AudioPool, shard: int, audio: Tensor | None = None) -> Iterator[Tensor]:
-        """The crops of a shard, in batches: int16 [shape=(n, n_samples)].
+        """The crops of a shard by its number, in batches: int16 [shape=(n, n_samples)].
 
-        Args:
-            pool: that they come from.
-            shard: its number.
-            audio: the pool's samples on the device where crops are to be made; a GPU draws other crops than a CPU.
+        They are made where ``audio`` is, the pool's samples; a GPU draws other crops than a CPU.
         """
         audio = torch.from_numpy(pool.audio) if audio is None else audio
         generator = changes = seeded(torch.Generator(), self.seed, shard, "lessons")
@@ -76,12 +64,8 @@ class LessonPlan:
             size = SHARD
         n_source = self.augmentation.n_source_samples(self.n_samples)
         for _ in range(SHARD // size):
-            crops, others = (
-                cut_crops(
-                    audio, draw_balanced(pool, size, n_source, self.balance, generator).to(audio.device), n_source
-                )
-                for _ in range(2)
-            )
+            positions = [draw_balanced(pool, size, n_source, self.balance, generator) for _ in range(2)]
+            crops, others = (cut_crops(audio, drawn.to(audio.device), n_source) for drawn in positions)
             sounds = self.augmentation(crops, others, self.n_samples, changes)
             yield (sounds * 32767).round().to(torch.int16)
 
@@ -96,11 +80,7 @@ class LessonPlan:
 
 
 def draw_balanced(pool: AudioPool, n: int, n_samples: int, balance: float, generator: torch.Generator) -> Tensor:
-    """Draw positions of crops, sources weighted by a power of their hours; see ``draw_positions``.
-
-    Returns:
-        int64 [shape=(n, 2)]: the crop's first sample in the pool, and the end of its clip.
-    """
+    """Draw positions of crops, as ``draw_positions``, but sources weighted by a power of their hours."""
     lengths = np.diff(pool.offsets).astype(np.float64)
     totals = np.bincount(pool.sources, weights=lengths, minlength=len(pool.source_names))
     weights = lengths * np.power(np.maximum(totals, 1), balance - 1)[pool.sources]
@@ -111,13 +91,7 @@ def draw_balanced(pool: AudioPool, n: int, n_samples: int, balance: float, gener
 
 
 class Teachers:
-    """Several teachers side by side.
-
-    Args:
-        plan: names them.
-        pool: whose first lessons give openSMILE's features their scale.
-        device: where they compute; openSMILE on the CPU.
-    """
+    """A plan's teachers side by side, on a device; the pool's first lessons give openSMILE's features their scale."""
 
     def __init__(self, plan: LessonPlan, pool: AudioPool, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
@@ -128,14 +102,7 @@ class Teachers:
 
     @torch.no_grad()
     def __call__(self, waveforms: Tensor) -> Tensor:
-        """Means of the teachers' frames over each part of a crop.
-
-        Args:
-            waveforms: int16 [shape=(batch, n_samples)].
-
-        Returns:
-            float16 [shape=(batch, PARTS, sum of sizes)].
-        """
+        """Means of the teachers' frames over each part of a crop: int16 (n, n_samples) -> float16 (n, PARTS, sizes)."""
         audio = waveforms.to(self.device).float() / 32767
         frames = [model(audio).transpose(1, 2) for model in self.models]
         return torch.cat([F.adaptive_avg_pool1d(x, PARTS) for x in frames], 1).transpose(1, 2).half()
@@ -160,30 +127,20 @@ def teacher_sizes(names: tuple[str, ...]) -> dict[str, int]:
 
 
 class LessonFolder:
-    """Shards of lessons on disk.
-
-    Args:
-        folder: made if missing.
-        plan: of the lessons.
-        pool: that they come from.
+    """Shards of lessons on disk, in a folder that is made if missing.
 
     Raises:
         InputError: the folder holds lessons of another plan or pool, or its description is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str], plan: LessonPlan, pool: AudioPool) -> None:
-        self.folder = Path(folder)
-        self.plan = plan
-        self.pool = pool
+        self.folder, self.plan, self.pool = Path(folder), plan, pool
         self.folder.mkdir(parents=True, exist_ok=True)
         recipe = {**plan.describe(), "pool": pool.digest, "shard": SHARD, "parts": PARTS}
         with FileLock(self.folder / "lock"):
             begin_or_continue(self.folder, recipe, ("shard", "parts"))
-
-    @property
-    def digest(self) -> str:
-        """Tells whether two folders hold the same lessons."""
-        return hashlib.sha256((self.folder / "recipe.json").read_bytes()).hexdigest()
+        # Tells whether two folders hold the same lessons.
+        self.digest = hashlib.sha256((self.folder / "recipe.json").read_bytes()).hexdigest()
 
     def path(self, shard: int) -> Path:
         """File of a shard."""
@@ -193,11 +150,9 @@ class LessonFolder:
         """Extract a shard, unless it is there."""
         if self.path(shard).exists():
             return
-        waveforms, features = [], []
-        for batch in self.plan.waveforms(self.pool, shard):
-            waveforms.append(batch)
-            features.append(teachers(batch).cpu())
-        tensors = {"waveforms": torch.cat(waveforms), "features": torch.cat(features)}
+        batches = [(batch, teachers(batch).cpu()) for batch in self.plan.waveforms(self.pool, shard)]
+        waveforms, features = map(torch.cat, zip(*batches, strict=True))
+        tensors = {"waveforms": waveforms, "features": features}
         with output_path(self.path(shard), CONTINUES) as part:
             save_file(tensors, part, metadata={"digest": content_digest(tensors)})
 

@@ -19,7 +19,7 @@ class MetricsLogger:
     Args:
         folder: for ``log.csv``, ``curves.png`` and, on request, ``tensorboard``.
         values: names of what a line holds behind :data:`PROGRESS`.
-        n_steps: steps that the run has done; lines of later steps, from a sitting that was cut short, are removed.
+        n_steps: that the run has done; lines of later ones, from a sitting that was cut short, are removed.
         tensorboard: also write events.
 
     Raises:
@@ -31,8 +31,16 @@ class MetricsLogger:
         self.fields = (*PROGRESS, *values)
         self.picture = folder / "curves.png"
         self.rows = [row for row in read_log(self.path) if row["step"] <= n_steps]
-        self._rewrite()
-        self._events = _event_writer(folder / "tensorboard", n_steps) if tensorboard else None
+        with output_path(self.path, CONTINUES) as part, open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.fields)
+            writer.writeheader()
+            writer.writerows(map(_formatted, self.rows))
+        self._events = None
+        if tensorboard:
+            require("tensorboard", "--tensorboard", "train")
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(folder / "tensorboard", purge_step=n_steps + 1 if n_steps else None)
 
     def add(self, row: Row) -> None:
         """Append a line with all :attr:`fields`."""
@@ -56,12 +64,6 @@ class MetricsLogger:
             with writing(self.path.with_name("tensorboard"), CONTINUES):
                 self._events.close()
 
-    def _rewrite(self) -> None:
-        with output_path(self.path, CONTINUES) as part, open(part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.fields)
-            writer.writeheader()
-            writer.writerows(_formatted(row) for row in self.rows)
-
 
 def read_log(path: Path) -> list[Row]:
     """Read the lines of a ``log.csv``; none if there is no such file. A torn last line is left out."""
@@ -73,11 +75,7 @@ def read_log(path: Path) -> list[Row]:
 
 
 def draw_curves(rows: list[Row], path: Path) -> None:
-    """Draw losses, and below them the spread of the embeddings, over the steps.
-
-    Args:
-        rows: lines of a log.
-        path: of the PNG.
+    """Draw losses, and below them the spread of the embeddings, over the steps of a log into a PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -86,29 +84,20 @@ def draw_curves(rows: list[Row], path: Path) -> None:
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[2, 1])
     steps = [row["step"] for row in rows]
+    marker = "" if len(rows) > 1 else "o"
     for name in (name for name in rows[0] if name.startswith("loss_")):
         values = [row[name] for row in rows]
         if any(map(math.isfinite, values)):
-            label = name.removeprefix("loss_").replace("_", " ")
-            upper.plot(steps, values, label=label, marker="" if len(rows) > 1 else "o")
-    upper.set_ylabel("loss")
-    upper.set_ylim(bottom=0)
+            upper.plot(steps, values, label=name.removeprefix("loss_").replace("_", " "), marker=marker)
     upper.legend(fontsize="small")
-    lower.plot(steps, [row["spread"] for row in rows], color="black", marker="" if len(rows) > 1 else "o")
-    lower.set_ylabel("spread")
-    lower.set_ylim(bottom=0)
+    lower.plot(steps, [row["spread"] for row in rows], color="black", marker=marker)
     lower.set_xlabel("step")
-    for axes in (upper, lower):
+    for axes, label in ((upper, "loss"), (lower, "spread")):
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120, format="png")
 
 
 def _formatted(row: Row) -> dict[str, str]:
     return {name: f"{value:.9g}" for name, value in row.items()}
-
-
-def _event_writer(folder: Path, n_steps: int):
-    require("tensorboard", "--tensorboard", "train")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(folder, purge_step=n_steps + 1 if n_steps else None)

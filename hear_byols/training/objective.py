@@ -16,31 +16,19 @@ BYOL_HIDDEN = 4096
 
 
 class Outputs(NamedTuple):
-    """What :class:`Byol` computes; rows are the first views followed by the second views.
+    """What :class:`Byol` computes; rows are the first views followed by the second views."""
 
-    Args:
-        embeddings: of the online encoder, without gradient [shape=(2 * batch, embedding_size)].
-        projections: of the online projection head [shape=(2 * batch, projection_size)].
-        predictions: of the prediction head [shape=(2 * batch, projection_size)].
-        targets: the target's projections of the *other* view, without gradient [shape=(2 * batch, projection_size)].
-    """
-
-    embeddings: Tensor
-    projections: Tensor
-    predictions: Tensor
-    targets: Tensor
+    embeddings: Tensor  # of the online encoder, without gradient [shape=(2 * batch, embedding_size)]
+    projections: Tensor  # of the online projection head [shape=(2 * batch, projection_size)]
+    predictions: Tensor  # of the prediction head, same shape
+    targets: Tensor  # the target's projections of the *other* view, without gradient, same shape
 
 
 def self_supervised_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """L_ss: mean of 2 - 2 cos, the squared distance of the normalized vectors (Grill et al. 2020, equation 2).
 
-    Args:
-        predictions: of the online network [shape=(n, size)].
-        targets: projections of the target network; no gradient flows into them [shape=(n, size)].
-
-    Returns:
-        A scalar from 0 (same direction) to 4. Both directions of a pair count as two rows, so the symmetrized loss is
-        their mean, on the same scale as :func:`supervised_loss`.
+    Both are [shape=(n, size)]; no gradient flows into the targets. The scalar, from 0 (same direction) to 4, is the
+    symmetrized loss if the rows are both directions of every pair.
     """
     return (2 - 2 * F.cosine_similarity(predictions, targets.detach(), dim=-1)).mean()
 
@@ -49,28 +37,17 @@ def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     """L_sup: mean squared error against standardized hand-crafted features (paper, section 2.2).
 
     The paper leaves open which output of the online network is meant. Here it is the projection head's: the target's
-    projections then come to predict the features too, so both losses pull the same way. With the prediction head's,
-    whose direction cannot be that of the features and of an unrelated projection, this loss stayed above 1 for 320
-    steps of a first run (at twice the learning rate, so the two causes are not told apart).
+    projections then come to predict the features too, so both losses pull the same way. The prediction head's direction
+    cannot be that of the features and of an unrelated projection.
 
-    Args:
-        projections: of both views [shape=(2 * batch, size)].
-        features: of the crops the views were made from [shape=(batch, size)].
-
-    Returns:
-        A scalar; 1 for projections of 0 if the features have unit variance.
+    Projections are of both views [shape=(2 * batch, size)], features of the crops behind them [shape=(batch, size)].
+    The scalar is 1 for projections of 0 if the features have unit variance.
     """
     return (projections.unflatten(0, (2, len(features))) - features).square().mean()
 
 
 def mlp_head(in_features: int, out_features: int, hidden: int = BYOL_HIDDEN) -> nn.Sequential:
-    """Linear, batch norm, ReLU, linear: (batch, in_features) -> (batch, out_features).
-
-    Args:
-        in_features: size of the embedding (projection head) or of the projection (prediction head).
-        out_features: size of the projection: 256, or 6373 for the hybrid (paper, section 2.2).
-        hidden: width of the hidden layer; 4096 in BYOL.
-    """
+    """A head of BYOL: (batch, in_features) -> (batch, out_features), 256 or 6373 (paper, section 2.2)."""
     return nn.Sequential(
         nn.Linear(in_features, hidden),
         nn.BatchNorm1d(hidden),
@@ -80,13 +57,7 @@ def mlp_head(in_features: int, out_features: int, hidden: int = BYOL_HIDDEN) -> 
 
 
 class ProjectionNetwork(nn.Module):
-    """Encoder and projection head.
-
-    Args:
-        encoder: (batch, 1, mel, time) -> (batch, embedding_size), with the attribute ``embedding_size``.
-        projection_size: size of the projection.
-        hidden: width of the head's hidden layer.
-    """
+    """Encoder and projection head, whose hidden layer has the width ``hidden``."""
 
     def __init__(self, encoder: MultilayerEncoder, projection_size: int, hidden: int) -> None:
         super().__init__()
@@ -94,7 +65,7 @@ class ProjectionNetwork(nn.Module):
         self.projection_head = mlp_head(encoder.embedding_size, projection_size, hidden)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embeddings and projections of log-mels [shape=(batch, 1, mel, time)]."""
+        """Embeddings and projections of log-mels [shape=(batch, 1, mel, time)]."""
         embeddings = self.encoder(x)
         return embeddings, self.projection_head(embeddings)
 
@@ -103,13 +74,8 @@ class Byol(nn.Module):
     """Online encoder and heads, and the target that follows them (paper, figure 1).
 
     Both networks run in train mode, each with the batch statistics of its own activations, on the two views of a batch
-    together. The target's batch-norm buffers are averaged like its parameters (the original leaves them out), so the
-    target is a complete network at every moment.
-
-    Args:
-        encoder: the online encoder; the target starts as its copy.
-        projection_size: 256, or the number of hand-crafted features for the hybrid.
-        hidden: width of the heads' hidden layers.
+    together. The target starts as a copy. Its batch-norm buffers are averaged like its parameters (the original leaves
+    them out), so it is a complete network at every moment. The hybrid's projections are as many as its features.
     """
 
     def __init__(
@@ -121,12 +87,7 @@ class Byol(nn.Module):
         self.target = copy.deepcopy(self.online).requires_grad_(False)
 
     def forward(self, first: Tensor, second: Tensor) -> Outputs:
-        """Predict each view's target projection from the other view.
-
-        Args:
-            first: one view of every crop [shape=(batch, 1, mel, time)].
-            second: another view of the same crops, same shape.
-        """
+        """Predict each view's target projection from the other view of the same crops [shape=(batch, 1, mel, time)]."""
         embeddings, projections = self.online(torch.cat([first, second]))
         predictions = self.prediction_head(projections)
         with torch.no_grad():
@@ -136,14 +97,9 @@ class Byol(nn.Module):
 
 @torch.no_grad()
 def update_momentum(target: nn.Module, online: nn.Module, decay: float) -> None:
-    """Move the target towards the online network: t <- decay * t + (1 - decay) * o.
+    """Move the target, in place, towards the online network: t <- decay * t + (1 - decay) * o.
 
     Floating-point buffers (batch-norm statistics) are averaged too; integer buffers (batch counts) are copied.
-
-    Args:
-        target: changed in place.
-        online: a module of the same structure.
-        decay: 0 copies the online network, 1 leaves the target as it is.
     """
     pairs = list(zip(target.state_dict().values(), online.state_dict().values(), strict=True))
     floats = [(t, o) for t, o in pairs if t.is_floating_point()]
@@ -154,12 +110,8 @@ def update_momentum(target: nn.Module, online: nn.Module, decay: float) -> None:
 
 
 def embedding_spread(embeddings: Tensor) -> Tensor:
-    """How far embeddings are from collapse: sqrt(size) times the mean standard deviation of unit vectors.
+    """How far embeddings [shape=(n, size)] are from collapse: sqrt(size) times the mean deviation of unit vectors.
 
-    Args:
-        embeddings: [shape=(n, size)].
-
-    Returns:
-        A scalar: 0 if all directions are the same, about 1 if they are uniform on the sphere.
+    The scalar is 0 if all directions are the same, about 1 if they are uniform on the sphere.
     """
     return F.normalize(embeddings.float(), dim=1).std(dim=0).mean() * embeddings.shape[1] ** 0.5

@@ -22,27 +22,16 @@ from hear_byols.training.config import MAX_CROP_SAMPLES
 
 @dataclass(frozen=True)
 class AudioPool:
-    """Clips laid end to end, and as many zeros behind them as the longest crop has samples.
+    """Clips laid end to end, and as many zeros behind them as the longest crop has samples."""
 
-    Args:
-        audio: int16 samples, usually memory-mapped [shape=(n_samples,)].
-        offsets: int64 first sample of each clip, and the end of the last one [shape=(n_clips + 1,)].
-        sources: for each clip, the index of its shard, folder or list in ``source_names`` [shape=(n_clips,)].
-        source_names: names of the shards, folders or lists, without their path.
-        sample_rate: in Hz.
-        skipped: what was left out, and why, one line a file.
-        digest: of the samples and of where clips end, so that it stays when files move.
-        folder: of the cache behind the pool, which other processes can open; None: the pool is in memory.
-    """
-
-    audio: np.ndarray
-    offsets: np.ndarray
-    sources: np.ndarray
-    source_names: tuple[str, ...]
-    sample_rate: int = 16000
-    skipped: tuple[str, ...] = ()
-    digest: str = ""
-    folder: Path | None = None
+    audio: np.ndarray  # int16 samples, usually memory-mapped [shape=(n_samples,)]
+    offsets: np.ndarray  # int64 first sample of each clip, and the end of the last one [shape=(n_clips + 1,)]
+    sources: np.ndarray  # for each clip, the index of its shard, folder or list in source_names [shape=(n_clips,)]
+    source_names: tuple[str, ...]  # without their path
+    sample_rate: int = 16000  # in Hz
+    skipped: tuple[str, ...] = ()  # what was left out, and why, one line a file
+    digest: str = ""  # of the samples and of where clips end, so that it stays when files move
+    folder: Path | None = None  # of the cache behind the pool, which other processes can open; None: it is in memory
 
     @classmethod
     def open(cls, cache: str | os.PathLike[str]) -> AudioPool:
@@ -65,15 +54,12 @@ class AudioPool:
                 folder=cache,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{cache} holds no whole pool of audio ({error}); remove it to have it made again"
-            ) from error
+            message = f"{cache} holds no whole pool of audio ({error}); remove it to have it made again"
+            raise InputError(message) from error
         n_samples = pool.offsets[-1] + MAX_CROP_SAMPLES
         if len(pool.audio) != n_samples:
-            raise InputError(
-                f"{cache / 'audio.npy'} has {len(pool.audio)} samples, its index says {n_samples}; "
-                f"remove {cache}, it is made again"
-            )
+            fault = f"{cache / 'audio.npy'} has {len(pool.audio)} samples, its index says {n_samples}"
+            raise InputError(f"{fault}; remove {cache}, it is made again")
         return pool
 
     @classmethod
@@ -103,13 +89,8 @@ class AudioPool:
 def draw_positions(offsets: Tensor, n_crops: int, n_samples: int, generator: torch.Generator) -> Tensor:
     """Draw positions for crops, uniform over all positions at which a crop fits into its clip.
 
-    A clip has the weight of its duration. One shorter than the crop has one place, at its beginning.
-
-    Args:
-        offsets: of the pool, on the generator's device [shape=(n_clips + 1,)].
-        n_crops: how many, with replacement.
-        n_samples: length of a crop in samples.
-        generator: source of randomness.
+    A clip has the weight of its duration. One shorter than the crop has one place, at its beginning. The pool's offsets
+    [shape=(n_clips + 1,)] are on the generator's device.
 
     Returns:
         int64 [shape=(n_crops, 2)]: the crop's first sample in the pool, and the end of its clip.
@@ -128,15 +109,9 @@ def draw_within(offsets: Tensor, clips: Tensor, n_samples: int, generator: torch
 
 
 def cut_crops(audio: Tensor, positions: Tensor, n_samples: int) -> Tensor:
-    """Cut crops out of the pool; beyond the end of its clip a crop is 0.
+    """Cut crops out of a pool's audio, at :func:`draw_positions`; beyond the end of its clip a crop is 0.
 
-    Args:
-        audio: int16 samples of a pool [shape=(n,)].
-        positions: of :func:`draw_positions`, on the same device [shape=(n_crops, 2)].
-        n_samples: length of a crop in samples.
-
-    Returns:
-        float32 in [-1, 1] [shape=(n_crops, n_samples)].
+    From int16 [shape=(n,)] to float32 in [-1, 1] [shape=(n_crops, n_samples)].
     """
     firsts, stops = positions.unbind(1)
     crops = audio.unfold(0, n_samples, 1)[firsts].float() / 32768

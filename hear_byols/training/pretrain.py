@@ -9,18 +9,12 @@ import torch
 from torch import Tensor
 
 from hear_byols.encoders.multilayer import MultilayerEncoder
+from hear_byols.training import objective
 from hear_byols.training.augmentations import MemoryBank, TwoViews
 from hear_byols.training.batches import CropSampler
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.initial import initial_encoder, start_as_identity
-from hear_byols.training.objective import (
-    BYOL_PROJECTION,
-    Byol,
-    embedding_spread,
-    self_supervised_loss,
-    supervised_loss,
-    update_momentum,
-)
+from hear_byols.training.objective import BYOL_PROJECTION, Byol
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -32,13 +26,10 @@ MIXUP_MEMORY = 2048  # past crops that are backgrounds, as in BYOL-A
 
 
 class Pretrainer(Trainer[Byol]):
-    """BYOL-A, BYOL-S and Hybrid BYOL-S as the paper trains them.
+    """BYOL-A, BYOL-S and Hybrid BYOL-S as the paper trains them; other arguments as of :class:`Trainer`.
 
     Args:
-        config: the run.
         crops: where batches come from; with targets for the hybrid.
-        fabric: launched; decides on device, precision and processes.
-        total_steps: length of the run, which the learning-rate schedule follows.
         encoder: to train instead of a fresh one of ``config.encoder``.
     """
 
@@ -57,21 +48,19 @@ class Pretrainer(Trainer[Byol]):
         super().__init__(config, fabric, total_steps, crops.digest)
         self.mean, self.std, shape = self._measure()
         if config.identity_norm:
-            self._start_as_identity()
+            self.seed(0, "batch norm")
+            log_mels = crops.draw(config.batch_size, self._generator).log_mels
+            start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.world)
+            self.network.target.encoder.load_state_dict(self.encoder.state_dict())
         memory = MemoryBank(MIXUP_MEMORY, shape, self.device)
         self.views = TwoViews(config, self.mean, self.std, memory, self.world)
 
-    def make_network(self) -> Byol:
-        """Online network, prediction head and target."""
+    def make_network(self) -> tuple[Byol, MultilayerEncoder]:
+        """Online network, prediction head and target; the online encoder."""
         encoder = self._given or initial_encoder(self.config.encoder, self.config.init)
         targets = self.crops.targets
         size = targets.n_features if targets is not None else BYOL_PROJECTION
-        return Byol(encoder, size, self.config.head_hidden)
-
-    @property
-    def encoder(self) -> MultilayerEncoder:
-        """The online encoder."""
-        return self.network.online.encoder
+        return Byol(encoder, size, self.config.head_hidden), encoder
 
     def _measure(self) -> tuple[float, float, tuple[int, ...]]:
         """Mean and standard deviation of the log-mels, and the shape of a crop."""
@@ -87,31 +76,20 @@ class Pretrainer(Trainer[Byol]):
         mean = total / count
         return mean, math.sqrt(max(squares / count - mean * mean, 0.0)), shape
 
-    def _start_as_identity(self) -> None:
-        self.seed(0, "batch norm")
-        log_mels = self.crops.draw(self.config.batch_size, self._generator).log_mels
-        start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.world)
-        self.network.target.encoder.load_state_dict(self.encoder.state_dict())
-
     def step(self) -> Tensor:
-        """Train on one batch.
-
-        Returns:
-            :attr:`values` of this process's part of the batch; the supervised loss is NaN without targets
-            [shape=(4,)].
-        """
+        """Train on one batch; see :meth:`Trainer.step`. The supervised loss is NaN without targets."""
         self.begin_step()
         batch = self.crops.draw(self.config.batch_size, self._generator)
         outputs = self.forward(*self.views(batch.log_mels, self._generator))
-        self_supervised = self_supervised_loss(outputs.predictions, outputs.targets)
+        self_supervised = objective.self_supervised_loss(outputs.predictions, outputs.targets)
         loss = self.config.beta * self_supervised
         supervised = torch.full_like(self_supervised, math.nan)
         if batch.features is not None:
-            supervised = supervised_loss(outputs.projections, batch.features)
+            supervised = objective.supervised_loss(outputs.projections, batch.features)
             loss = loss + self.config.alpha * supervised
         self.learn(loss)
-        update_momentum(self.network.target, self.network.online, self.config.ema_decay)
-        spread = embedding_spread(outputs.embeddings)
+        objective.update_momentum(self.network.target, self.network.online, self.config.ema_decay)
+        spread = objective.embedding_spread(outputs.embeddings)
         return torch.stack([loss.detach(), supervised.detach(), self_supervised.detach(), spread])
 
     def extra_state(self) -> dict[str, Any]:
@@ -123,7 +101,5 @@ class Pretrainer(Trainer[Byol]):
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`extra_state`."""
-        memory = self.views.memory
-        memory.load_state_dict(state["memory"])
-        self.views = TwoViews(self.config, self.mean, self.std, memory, self.world)
+        self.views.memory.load_state_dict(state["memory"])
+        self.views = TwoViews(self.config, self.mean, self.std, self.views.memory, self.world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,17 +13,7 @@ from hear_byols.training.distributed import ALONE, World
 
 
 def seeded(generator: torch.Generator, seed: int, step: int, purpose: str = "") -> torch.Generator:
-    """Seed a generator for one step.
-
-    Args:
-        generator: changed in place.
-        seed: of the run.
-        step: counts up from 0.
-        purpose: draws for different purposes are independent of each other.
-
-    Returns:
-        The generator.
-    """
+    """Seed a generator for one step, in place; returns it. Draws for different purposes are independent."""
     return generator.manual_seed(derived_seed(seed, step, purpose))
 
 
@@ -32,19 +23,13 @@ def derived_seed(seed: int, step: int, purpose: str = "") -> int:
     return int(mixed >> np.uint64(1))  # torch takes signed 64-bit seeds
 
 
+@dataclass(frozen=True)
 class Draws:
-    """Random numbers, one a crop: drawn for the batch of all processes, of which this one's part is kept.
+    """Random numbers, one a crop: drawn for the batch of all processes, of which this one's part is kept."""
 
-    Args:
-        n_crops: of this process.
-        generator: in the same state in every process; on the device of the crops.
-        world: the processes that share the batch.
-    """
-
-    def __init__(self, n_crops: int, generator: torch.Generator, world: World = ALONE) -> None:
-        self.n_crops = n_crops
-        self.generator = generator
-        self.world = world
+    n_crops: int  # of this process
+    generator: torch.Generator  # in the same state in every process; on the device of the crops
+    world: World = ALONE  # the processes that share the batch
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Numbers from ``low`` to ``high`` [shape=(n_crops,)]."""

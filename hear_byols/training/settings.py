@@ -17,7 +17,8 @@ from hear_byols.training.config import PretrainConfig
 
 def write_settings(config: PretrainConfig, path: Path) -> None:
     """Write all settings, one a line."""
-    lines = [f"{name} = {_toml(value)}\n" for name, value in dataclasses.asdict(config).items()]
+    settings = dataclasses.asdict(config).items()
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings]  # as TOML has them
     with output_path(path) as part:
         part.write_text("".join(lines), encoding="utf-8")
 
@@ -38,8 +39,9 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def parse_settings(text: str, name: str) -> dict[str, Any]:
     """Read settings from TOML text; ``name`` is what an error calls it, see :func:`read_settings`."""
+    toml = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "--config on Python 3.10", "train")
     try:
-        given = _tomllib().loads(text)
+        given = toml.loads(text)
     except ValueError as error:
         raise OptionError(f"{name}: settings are lines like steps = 9 or mel_scale = [0.6, 1.5] ({error})") from error
     defaults = dataclasses.asdict(PretrainConfig())
@@ -58,11 +60,3 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     if type(value) is not type(default):
         raise OptionError(f"{name} must be like {default!r}, got {value!r}")
     return value
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-
-
-def _tomllib() -> Any:
-    return require("tomllib" if sys.version_info >= (3, 11) else "tomli", "--config on Python 3.10", "train")

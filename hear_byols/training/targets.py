@@ -12,8 +12,9 @@ import logging
 import multiprocessing
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -64,10 +65,8 @@ def begin_or_continue(folder: Path, recipe: dict, numbers: tuple[str, ...]) -> N
     present = read_recipe(folder, numbers)
     if present and present != recipe:
         differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
-        raise InputError(
-            f"{folder} holds what was made in another way (different: {differing}); name another cache folder, or "
-            "remove it"
-        )
+        message = f"{folder} holds what was made in another way (different: {differing})"
+        raise InputError(f"{message}; name another cache folder, or remove it")
     if not present:
         with output_path(folder / "recipe.json", CONTINUES) as part:
             part.write_text(json.dumps(recipe), encoding="utf-8")
@@ -76,9 +75,8 @@ def begin_or_continue(folder: Path, recipe: dict, numbers: tuple[str, ...]) -> N
 class FeatureStore:
     """Features of crops on disk, in the order of their positions; complete rows count, whatever follows does not.
 
-    Args:
-        folder: where ``recipe.json``, ``features.f32`` (float32 rows, one behind the other) and ``features.crc32``
-            (a checksum of each) lie.
+    The folder holds ``recipe.json``, ``features.f32`` (float32 rows, one behind the other) and ``features.crc32`` (a
+    checksum of each).
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -99,8 +97,16 @@ class FeatureStore:
     @property
     def n_done(self) -> int:
         """Number of complete rows."""
-        widths = {self._rows_path: 4 * self.n_features, self._sums_path: 4}
-        return min(path.stat().st_size // width if path.exists() else 0 for path, width in widths.items())
+        return min(path.stat().st_size // width if path.exists() else 0 for path, width in self._widths())
+
+    def _widths(self) -> list[tuple[Path, int]]:
+        """The files, and bytes of a row in each."""
+        return [(self._rows_path, 4 * self.n_features), (self._sums_path, 4)]
+
+    def _cut(self, n_rows: int) -> None:
+        for path, width in self._widths():
+            with open(path, "ab") as file:
+                file.truncate(n_rows * width)
 
     def features(self, stop: int | None = None) -> np.ndarray:
         """Rows 0 to ``stop`` (default: all complete ones), memory-mapped, float32 [shape=(n, n_features)]."""
@@ -117,16 +123,12 @@ class FeatureStore:
         if n_whole < len(rows):
             logger.warning("%s: damaged from row %d on, which is extracted again", self._rows_path, n_whole)
         del rows
-        for path, width in ((self._rows_path, 4 * self.n_features), (self._sums_path, 4)):
-            with open(path, "ab") as file:
-                file.truncate(n_whole * width)
+        self._cut(n_whole)
 
     def append(self, rows: Iterable[np.ndarray]) -> None:
         """Write rows behind the complete ones, each float32 [shape=(n_features,)]."""
-        n_done = self.n_done
+        self._cut(self.n_done)
         with open(self._rows_path, "ab") as values, open(self._sums_path, "ab") as sums:
-            values.truncate(4 * self.n_features * n_done)
-            sums.truncate(4 * n_done)
             for row in rows:
                 content = np.ascontiguousarray(row, np.float32).tobytes()
                 with writing(self._rows_path, CONTINUES):
@@ -136,11 +138,7 @@ class FeatureStore:
 
 
 def feature_positions(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:
-    """Positions of the crops that have features; those of a smaller ``n_crops`` are the first of a larger one.
-
-    Returns:
-        int64 [shape=(n_crops, 2)], as :func:`hear_byols.training.pool.draw_positions`.
-    """
+    """Positions of the crops that have features, as ``draw_positions``; those of fewer crops are the first of more."""
     offsets = torch.from_numpy(pool.offsets)
     blocks = [
         draw_positions(offsets, _DRAW_BLOCK, n_samples, seeded(torch.Generator(), seed, block, "features"))
@@ -161,18 +159,13 @@ def extract_features(
 ) -> FeatureStore:
     """Extract the features of crops, or of those still missing. Processes may share the folder: one works, others wait.
 
+    The crops are those of :func:`feature_positions`.
+
     Args:
-        pool: audio to draw from.
-        folder: of the :class:`FeatureStore`.
+        folder: of the :class:`FeatureStore`, which has at least ``n_crops`` rows then.
         targets: see :func:`hear_byols.training.extractors.make_extractor`.
-        n_crops: number of crops, drawn uniformly over time.
-        n_samples: length of a crop in samples.
-        seed: of the draw.
         workers: processes to extract with; 0 works in this one.
         progress: show a bar.
-
-    Returns:
-        The store, with at least ``n_crops`` rows.
 
     Raises:
         MissingDependencyError: opensmile is not installed.
@@ -210,24 +203,17 @@ def _extract_all(batches: Iterator[np.ndarray], extractor, targets: str, workers
         for batch in batches:
             yield from extractor(batch)
         return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start_worker, (targets,)) as processes:
+    with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as processes:
         while group := list(islice(batches, 8 * workers)):  # imap alone would read all batches ahead
-            for rows in processes.imap(_work, group):
+            for rows in processes.imap(partial(_extract, targets), group):
                 yield from rows
 
 
-_extractor: Callable[[np.ndarray], np.ndarray]  # one per worker process
+_extractor = lru_cache(maxsize=1)(make_extractor)  # one a worker process
 
 
-def _start_worker(targets: str) -> None:
-    global _extractor
-    torch.set_num_threads(1)
-    _extractor = make_extractor(targets)
-
-
-def _work(crops: np.ndarray) -> np.ndarray:
-    return _extractor(crops)
+def _extract(targets: str, crops: np.ndarray) -> np.ndarray:
+    return _extractor(targets)(crops)
 
 
 @dataclass(frozen=True)
@@ -237,18 +223,12 @@ class FeatureScaler:
     Many ComParE functionals have tails over several decades, and the squared error would be spent on them. ``asinh`` is
     the identity near the median and a logarithm far from it. NaN, infinity and features that are constant over the
     pool become 0, the mean: a constant prediction is then right for them, and no crop is lost.
-
-    Args:
-        centre: medians, float32 [shape=(n_features,)], as all others.
-        scale: interquartile ranges over 1.349, the standard deviation if that is 0, 1 for constants.
-        mean: means of the squashed values.
-        std: standard deviations of the squashed values; 0 for constants.
     """
 
-    centre: Tensor
-    scale: Tensor
-    mean: Tensor
-    std: Tensor
+    centre: Tensor  # medians, float32 [shape=(n_features,)], as all others
+    scale: Tensor  # interquartile ranges over 1.349, the standard deviation if that is 0, 1 for constants
+    mean: Tensor  # of the squashed values
+    std: Tensor  # likewise; 0 for constants
 
     @classmethod
     def fit(cls, features: np.ndarray) -> FeatureScaler:
@@ -257,11 +237,7 @@ class FeatureScaler:
         return cls(*(torch.tensor(values, dtype=torch.float32) for values in zip(*columns, strict=True)))
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Standardize raw features [shape=(..., n_features)], on any device.
-
-        Returns:
-            float32 of the same shape, finite, within +-5.
-        """
+        """Standardize raw features [shape=(..., n_features)], on any device: float32, finite, within +-5."""
         centre, scale, mean, std = (v.to(features.device) for v in vars(self).values())
         features = features.float()
         squashed = torch.asinh((features - centre) / scale)

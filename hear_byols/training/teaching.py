@@ -19,19 +19,12 @@ from hear_byols.encoders.pooling import mean_max
 from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.heads import component_head, make_head
+from hear_byols.training.heads import TeacherScale, component_head, make_head
 from hear_byols.training.initial import initial_encoder
-from hear_byols.training.lesson_stream import Lessons, LiveLessons
+from hear_byols.training.lesson_stream import LessonSource
 from hear_byols.training.lessons import PARTS
-from hear_byols.training.objective import (
-    BYOL_PROJECTION,
-    Byol,
-    embedding_spread,
-    self_supervised_loss,
-    update_momentum,
-)
+from hear_byols.training.objective import BYOL_PROJECTION, Byol, embedding_spread, self_supervised_loss, update_momentum
 from hear_byols.training.randomness import seeded
-from hear_byols.training.teacher_scale import TeacherScale
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -42,52 +35,31 @@ EQUALIZER_BANDS = 6  # whose gains are drawn; those between are interpolated
 
 
 class StudentOutputs(NamedTuple):
-    """What :class:`Student` computes.
+    """What :class:`Student` computes."""
 
-    Args:
-        embeddings: of the crops [shape=(n, embedding_size)].
-        answers: of the heads, to the whole crops [shape=(n, n_features)].
-        part_answers: of the heads for stretches, to one stretch of each crop [shape=(n, n_features)].
-        predictions: of BYOL's prediction head; None without L_ss [shape=(n, projection_size)].
-        targets: projections of the other view by the target network, likewise.
-    """
-
-    embeddings: Tensor
-    answers: Tensor
-    part_answers: Tensor | None
-    predictions: Tensor | None
-    targets: Tensor | None
+    embeddings: Tensor  # of the crops [shape=(n, embedding_size)]
+    answers: Tensor  # of the heads, to the whole crops [shape=(n, n_features)]
+    part_answers: Tensor | None  # of the heads for stretches, to one stretch of each crop [shape=(n, n_features)]
+    predictions: Tensor | None  # of BYOL's prediction head; None without L_ss [shape=(n, projection_size)]
+    targets: Tensor | None  # projections of the other view by the target network, likewise
 
 
 class Student(nn.Module):
-    """An encoder, a head for each teacher, and what L_ss needs.
-
-    The heads of all teachers lie side by side in one matrix.
+    """An encoder, the teachers' heads side by side in one matrix, and what L_ss needs.
 
     Args:
         encoder: to be trained, with ``columns``.
         n_features: of all teachers together.
-        parts: whether there are heads for stretches.
-        self_supervised: whether there are projection head, prediction head and target network.
-        hidden: width of these heads.
-        heads_on: "last": the heads for whole crops see the last layer's embedding; "multi": that of all layers.
+        config: which heads there are, and what those for whole crops see.
     """
 
-    def __init__(
-        self,
-        encoder: MultilayerEncoder,
-        n_features: int,
-        parts: bool,
-        self_supervised: bool,
-        hidden: int,
-        heads_on: str = "last",
-    ) -> None:
+    def __init__(self, encoder: MultilayerEncoder, n_features: int, config: PretrainConfig) -> None:
         super().__init__()
-        self._heads_on = heads_on
-        self.heads = make_head(encoder.size_of(heads_on), n_features)
-        self.part_heads = make_head(encoder.own_size, n_features) if parts else None
-        self.byol = Byol(encoder, BYOL_PROJECTION, hidden) if self_supervised else None
-        if not self_supervised:
+        self._heads_on = config.heads_on
+        self.heads = make_head(encoder.size_of(config.heads_on), n_features)
+        self.part_heads = make_head(encoder.own_size, n_features) if config.part_weight else None
+        self.byol = Byol(encoder, BYOL_PROJECTION, config.head_hidden) if config.beta else None
+        if self.byol is None:
             self._encoder = encoder
 
     @property
@@ -99,10 +71,9 @@ class Student(nn.Module):
         """Answer the teachers, and on request predict each view from the other.
 
         Args:
-            views: standardized log-mels; with ``pairs`` first views followed by second ones
-                [shape=(n, 1, mel, time)].
+            views: standardized log-mels [shape=(n, 1, mel, time)].
             part: the stretch that the second kind of heads answers for, in columns.
-            pairs: whether the rows are two views of each crop, for L_ss.
+            pairs: for L_ss, whether the rows are first views of all crops followed by second ones.
         """
         part_answers = predictions = targets = None
         if part is None and self._heads_on == "last":
@@ -123,10 +94,7 @@ class Student(nn.Module):
 def equalized(log_mels: Tensor, most_db: float, generator: torch.Generator) -> Tensor:
     """Log-mels as through another microphone: each crop under a smooth random curve (Nam et al. 2022, FilterAugment).
 
-    Args:
-        log_mels: natural logarithm of (mel power + offset) [shape=(n, mel, time)].
-        most_db: largest gain, and loss.
-        generator: on the device of the log-mels.
+    They are logarithms of (mel power + offset) [shape=(n, mel, time)]; ``most_db`` is the largest gain, and loss.
     """
     n, n_mels = log_mels.shape[:2]
     gains = (2 * torch.rand(n, 1, EQUALIZER_BANDS, generator=generator, device=generator.device) - 1) * most_db
@@ -138,44 +106,30 @@ def equalized(log_mels: Tensor, most_db: float, generator: torch.Generator) -> T
 def teacher_losses(answers: Tensor, features: Tensor, sizes: dict[str, int], kind: str = "mse") -> Tensor:
     """L_t of every teacher: mean squared error over its features, or 1 - the cosine between answers and features.
 
-    Args:
-        answers: of the heads [shape=(n, sum of sizes)].
-        features: standardized, same shape.
-        sizes: features of each teacher.
-        kind: "mse" or "cosine".
+    Both are [shape=(n, sum of sizes)], the features standardized; ``kind`` is "mse" or "cosine".
 
     Returns:
         [shape=(n_teachers,)]; 1 for answers of 0 to features of unit variance.
     """
-    answers = answers.float()
+    answers, widths = answers.float(), list(sizes.values())
     if kind == "mse":
-        errors = (answers - features).square()
-        return torch.stack([part.mean() for part in errors.split(list(sizes.values()), 1)])
-    pairs = zip(answers.split(list(sizes.values()), 1), features.split(list(sizes.values()), 1), strict=True)
+        return torch.stack([part.mean() for part in (answers - features).square().split(widths, 1)])
+    pairs = zip(answers.split(widths, 1), features.split(widths, 1), strict=True)
     return torch.stack([1 - F.cosine_similarity(answer, feature).mean() for answer, feature in pairs])
 
 
 class TeacherTrainer(Trainer[Student]):
-    """A student of several teachers.
+    """A student of several teachers; other arguments as of :class:`Trainer`.
 
     Args:
-        config: the run.
         lessons: augmented crops and what the teachers say of them.
         sizes: features of each teacher, in the lessons' order.
-        fabric: launched; decides on device, precision and processes.
-        total_steps: length of the run, which the learning-rate schedule follows.
     """
 
     def __init__(
-        self,
-        config: PretrainConfig,
-        lessons: Lessons | LiveLessons,
-        sizes: dict[str, int],
-        fabric: Fabric,
-        total_steps: int,
+        self, config: PretrainConfig, lessons: LessonSource, sizes: dict[str, int], fabric: Fabric, total_steps: int
     ) -> None:
-        self.lessons = lessons
-        self._feature_sizes = sizes
+        self.lessons, self._feature_sizes = lessons, sizes
         most = config.teacher_components or max(sizes.values())
         self.sizes = {name: min(size, most) for name, size in sizes.items()}
         self.values = ("loss", "loss_self_supervised", "spread", *(f"loss_{name}" for name in sizes))
@@ -184,20 +138,13 @@ class TeacherTrainer(Trainer[Student]):
         self._weights = torch.tensor(config.weights, device=self.device)
         self._measure()
 
-    def make_network(self) -> Student:
-        """The student, of a fresh encoder or one to be taught further."""
+    def make_network(self) -> tuple[Student, MultilayerEncoder]:
+        """The student, of a fresh encoder or one to be taught further; the encoder."""
         encoder = initial_encoder(self.config.encoder, self.config.init)
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.config.dropout
-        config = self.config
-        n_features, parts, self_supervised = sum(self.sizes.values()), bool(config.part_weight), bool(config.beta)
-        return Student(encoder, n_features, parts, self_supervised, config.head_hidden, config.heads_on)
-
-    @property
-    def encoder(self) -> MultilayerEncoder:
-        """The online encoder."""
-        return self.network.encoder
+        return Student(encoder, sum(self.sizes.values()), self.config), encoder
 
     def _measure(self) -> None:
         """Mean and standard deviation of the log-mels, and the scale of the features."""
@@ -277,7 +224,6 @@ class TeacherTrainer(Trainer[Student]):
 
     @torch.no_grad()
     def checkpoint_head(self) -> nn.Linear | None:
-        """See :meth:`Trainer.checkpoint_head`."""
         if self.config.layers != "heads":
             return None
         waveforms, _ = self.lessons.first(STATISTICS_SHARDS)
@@ -294,6 +240,5 @@ class TeacherTrainer(Trainer[Student]):
         return {"features": [self._scale.mean, self._scale.std, *self._scale.bases]}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`extra_state`."""
         mean, std, *bases = state["features"]
         self._scale = TeacherScale(mean, std, tuple(bases)).to(self.device)

@@ -25,7 +25,7 @@ class Trainer(Generic[Network]):
     """A run on one or several processes; subclasses make the network and take the steps.
 
     Args:
-        config: the run.
+        config: of the run.
         fabric: launched; decides on device, precision and processes.
         total_steps: length of the run, which the learning-rate schedule follows.
         data: digest of what the run learns from.
@@ -36,39 +36,29 @@ class Trainer(Generic[Network]):
     std: float
 
     def __init__(self, config: PretrainConfig, fabric: Fabric, total_steps: int, data: str) -> None:
-        self.config = config
-        self.fabric = fabric
-        self.device = fabric.device
+        self.config, self.total_steps, self.data = config, total_steps, data
+        self.fabric, self.device = fabric, fabric.device
         self.world = World(fabric.global_rank, fabric.world_size)
-        self.total_steps = total_steps
-        self.data = data
         self.n_steps = 0
         self.seconds = 0.0  # of training, over all sittings
         self._generator = torch.Generator(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
-            self.network: Network = self.make_network().to(self.device)
+            network, self.encoder = self.make_network()
+        self.network = network.to(self.device)
         if self.world.size > 1:
             synchronize_batch_norm(self.network, self.device)
         if config.compile:
             self.network.compile()
-        groups = by_rate(self.network, self.encoder, config.rate_fan_in)
-        self._rates = list(groups)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": parameters} for parameters in groups.values()],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        shares = by_rate(self.network, self.encoder, config.rate_fan_in)
+        self._rates = list(shares)
+        groups = [{"params": parameters} for parameters in shares.values()]
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay, fused=fused)
         self._module, self._optimizer = fabric.setup(self.network, self.optimizer)
 
-    def make_network(self) -> Network:
-        """Everything that is trained or follows what is trained."""
-        raise NotImplementedError
-
-    @property
-    def encoder(self) -> MultilayerEncoder:
-        """The online encoder, the product of the run."""
+    def make_network(self) -> tuple[Network, MultilayerEncoder]:
+        """Everything that is trained or follows what is trained; and of it the online encoder, the run's product."""
         raise NotImplementedError
 
     def checkpoint_head(self) -> nn.Linear | None:
@@ -76,11 +66,7 @@ class Trainer(Generic[Network]):
         return None
 
     def step(self) -> Tensor:
-        """Train on one batch.
-
-        Returns:
-            :attr:`values` of this process's part of the batch, on the device, so that nothing waits for them.
-        """
+        """Train on one batch; returns :attr:`values` of this process's part, on the device: nothing waits for them."""
         raise NotImplementedError
 
     def begin_step(self) -> None:
@@ -113,8 +99,7 @@ class Trainer(Generic[Network]):
     @property
     def is_finite(self) -> bool:
         """Whether all trained weights are numbers."""
-        weights = [p.detach() for p in self.network.parameters() if p.requires_grad]
-        norms = torch._foreach_norm(weights)  # pyright: ignore
+        norms = torch._foreach_norm([p.detach() for p in self.network.parameters() if p.requires_grad])  # pyright: ignore
         return bool(torch.stack(norms).isfinite().all())
 
     def extra_state(self) -> dict[str, Any]:
@@ -158,25 +143,18 @@ class Trainer(Generic[Network]):
         # An option that is younger than the saved run was at its default; one that is gone has no effect.
         fields = PretrainConfig.__dataclass_fields__
         saved = PretrainConfig(**{name: value for name, value in state["config"].items() if name in fields})
+        n_steps, total = state["n_steps"], state["total_steps"]
+        rates = ((saved.rate(step, total), self.config.rate(step, self.total_steps)) for step in range(n_steps))
         free = FREE_ON_RESUME
-        if self._begins_like(saved, state["total_steps"], state["n_steps"]):
-            free = free | {"steps", "epochs", "restarts"}
+        if n_steps <= self.total_steps and all(old == new for old, new in rates):  # at the same rates so far
+            free |= {"steps", "epochs", "restarts"}
         for name in (name for name in fields if name not in free):
             old, new = getattr(saved, name), getattr(self.config, name)
             if old != new:
-                raise CheckpointError(
-                    f"the run to be continued has {name}={old!r}, this one {new!r}; "
-                    "use its settings, or another output folder"
-                )
+                differ = f"the run to be continued has {name}={old!r}, this one {new!r}"
+                raise CheckpointError(f"{differ}; use its settings, or another output folder")
         if state["data"] != self.data:
             raise CheckpointError("the run to be continued was on other data or features; use another output folder")
-
-    def _begins_like(self, saved: PretrainConfig, total_steps: int, n_steps: int) -> bool:
-        """Whether this run would have had the learning rates that the saved one has had so far."""
-        if n_steps > self.total_steps:
-            return False
-        rates = saved.rate, self.config.rate
-        return all(rates[0](step, total_steps) == rates[1](step, self.total_steps) for step in range(n_steps))
 
 
 def _present_name(key: str) -> str:
@@ -185,19 +163,11 @@ def _present_name(key: str) -> str:
 
 
 def by_rate(network: nn.Module, encoder: nn.Module, fan_in: int) -> dict[float, list[nn.Parameter]]:
-    """Trained parameters by their share of the learning rate (Yang et al. 2022, Tensor Programs V, table 3).
+    """Trained parameters by their share of the rate, in (0, 1] (Yang et al. 2022, Tensor Programs V, table 3).
 
     A step of Adam moves each weight by about the rate, and all of a layer's together in few directions; so the wider a
-    layer, the more a step outweighs its random start, and the fewer directions its outputs keep.
-
-    Args:
-        network: all that is trained.
-        encoder: the part of it whose wide layers learn slower.
-        fan_in: inputs of a layer up to which its weights learn at the full rate; wider ones learn at a rate in inverse
-            proportion. 0: all at the full rate.
-
-    Returns:
-        For each share of the rate, in (0, 1], its parameters.
+    layer, the more a step outweighs its random start, and the fewer directions its outputs keep. Layers of the encoder
+    with more than ``fan_in`` inputs learn slower in proportion; with 0 all learn at the full rate.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     slowed = set(encoder.parameters())

@@ -23,57 +23,38 @@ _FIRST_ECHO = 0.002  # s; the direct sound stands alone up to here
 
 @dataclass(frozen=True)
 class WaveformAugmentation:
-    """How often and how far crops are changed; shares are of the crops of a batch.
+    """How often and how far crops are changed; shares are of the crops of a batch."""
 
-    Args:
-        speed_share: played faster or slower, which moves pitch too
-        speed: slowest and fastest speed
-        mix_share: mixed with another crop
-        mix_db: by how much the other crop is weaker at least and at most, in dB of their RMS
-        room_share: heard in a room
-        room_seconds: shortest and longest reverberation time
-        band_share: limited to a band from below or from above, as by telephones and cheap microphones
-        burst_share: a stretch of the crop alone, silence around it
-        burst_seconds: shortest stretch
-        level_db: lowest and highest peak, in dB of full scale
-        noise_db: lowest and highest level of the white noise floor, in dB of full scale
-    """
-
-    speed_share: float = 0.4
-    speed: tuple[float, float] = (0.8, 1.25)
-    mix_share: float = 0.5
-    mix_db: tuple[float, float] = (0.0, 25.0)
-    room_share: float = 0.15
-    room_seconds: tuple[float, float] = (0.1, 0.8)
-    band_share: float = 0.2
-    burst_share: float = 0.15
-    burst_seconds: float = 0.1
-    level_db: tuple[float, float] = (-20.0, -1.0)
-    noise_db: tuple[float, float] = (-110.0, -50.0)
+    speed_share: float = 0.4  # played faster or slower, which moves pitch too
+    speed: tuple[float, float] = (0.8, 1.25)  # slowest and fastest
+    mix_share: float = 0.5  # mixed with another crop
+    mix_db: tuple[float, float] = (0.0, 25.0)  # by how much that is weaker at least and at most, in dB of their RMS
+    room_share: float = 0.15  # heard in a room
+    room_seconds: tuple[float, float] = (0.1, 0.8)  # shortest and longest reverberation time
+    band_share: float = 0.2  # limited to a band from below or above, as by telephones and cheap microphones
+    burst_share: float = 0.15  # a stretch of the crop alone, silence around it
+    burst_seconds: float = 0.1  # shortest stretch
+    level_db: tuple[float, float] = (-20.0, -1.0)  # lowest and highest peak, in dB of full scale
+    noise_db: tuple[float, float] = (-110.0, -50.0)  # lowest and highest white noise floor, likewise
 
     def n_source_samples(self, n_samples: int) -> int:
         """Samples of the recording that a crop of ``n_samples`` may need at the fastest speed."""
         return math.ceil(n_samples * self.speed[1]) + 2
 
     def __call__(self, crops: Tensor, others: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Make augmented crops.
+        """Make augmented crops, float32 in [-1, 1] [shape=(batch, n_samples)], by a generator on their device.
 
         Args:
             crops: recordings, float32 [shape=(batch, >= n_source_samples(n_samples))].
             others: recordings to mix in, same shape.
-            n_samples: length of the result in samples.
-            generator: on the device of the crops.
-
-        Returns:
-            float32 in [-1, 1] [shape=(batch, n_samples)].
+            n_samples: of the result.
+            generator: of all draws.
         """
         draw = Draws(len(crops), generator)
-        sounds = self._play(crops, n_samples, draw)
-        backgrounds = self._play(others, n_samples, draw)
+        sounds, backgrounds = self._play(crops, n_samples, draw), self._play(others, n_samples, draw)
         sounds = self._mix(sounds, backgrounds, draw)
-        sounds = self._filter(sounds, draw)
-        sounds = self._burst(sounds, draw)
-        sounds = self._level(sounds, draw)
+        for change in (self._filter, self._burst, self._level):
+            sounds = change(sounds, draw)
         noise = torch.randn(sounds.shape, generator=generator, device=crops.device)
         floor = 10 ** (draw.uniform(*self.noise_db) / 20)
         return (sounds + noise * floor[:, None]).clamp(-1, 1)
@@ -106,12 +87,10 @@ class WaveformAugmentation:
             if not len(rows):
                 return sounds
         response = torch.fft.rfft(_impulse(noise[rows], seconds[rows], torch.where(in_room, wet, 0.0)[rows]), n_fft)
-        hertz = torch.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1, device=sounds.device)
+        hertz = torch.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1, device=sounds.device).clamp_min(1)
         below = torch.where(limited & from_above, high_cut, SAMPLE_RATE)[rows, None]
         above = torch.where(limited & ~from_above, low_cut, 0.0)[rows, None]
-        gain = torch.sigmoid((below / hertz.clamp_min(1)).log() * 12) * torch.sigmoid(
-            (hertz.clamp_min(1) / above.clamp_min(1e-3)).log() * 6
-        )
+        gain = torch.sigmoid((below / hertz).log() * 12) * torch.sigmoid((hertz / above.clamp_min(1e-3)).log() * 6)
         filtered = torch.fft.irfft(torch.fft.rfft(sounds[rows], n_fft) * response * gain, n_fft)
         filtered = sounds.index_copy(0, rows, filtered[:, : sounds.shape[1]])
         return filtered if sounds.is_cpu else torch.where(changed[:, None], filtered, sounds)
@@ -137,12 +116,9 @@ def rms(sounds: Tensor) -> Tensor:
 
 
 def resample(sounds: Tensor, speeds: Tensor, n_samples: int) -> Tensor:
-    """Play each crop at its own speed by linear interpolation; crops of speed 1 are cut, unchanged.
+    """Play each crop at its own speed by linear interpolation: (batch, n > n_samples * speed) -> (batch, n_samples).
 
-    Args:
-        sounds: [shape=(batch, n)], n > n_samples times the highest speed.
-        speeds: [shape=(batch,)].
-        n_samples: length of the result.
+    Crops of speed 1 are cut, unchanged.
     """
     positions = torch.arange(n_samples, device=sounds.device, dtype=torch.float64) * speeds[:, None].double()
     base = positions.long()

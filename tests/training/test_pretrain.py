@@ -8,11 +8,10 @@ import torch
 from pretraining import TinyEncoder, make_trainer, write_clips
 
 from hear_byols.errors import CheckpointError, OutputError, TrainingError
-from hear_byols.training.loop import train
+from hear_byols.training.loop import load_newest, save_state, states, train
 from hear_byols.training.metrics import read_log
 from hear_byols.training.presets import make_config
 from hear_byols.training.run import Hardware, pretrain
-from hear_byols.training.states import load_newest, save_state, states
 
 
 def ignore(trainer, row):

@@ -9,13 +9,12 @@ import hear_byols
 from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.export import export_encoder
-from hear_byols.training.heads import component_head, make_head
+from hear_byols.training.heads import TeacherScale, component_head, make_head
 from hear_byols.training.initial import initial_encoder
 from hear_byols.training.lesson_stream import Lessons
 from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Teachers
+from hear_byols.training.loop import load_newest, save_state
 from hear_byols.training.run import Hardware, make_fabric
-from hear_byols.training.states import load_newest, save_state
-from hear_byols.training.teacher_scale import TeacherScale
 from hear_byols.training.teaching import TeacherTrainer, equalized, teacher_losses
 
 SMALL = {"encoder": "cnn", "targets": "mn04+swift_f0", "crop_frames": 32, "batch_size": 16, "head_hidden": 32}
