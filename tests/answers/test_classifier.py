@@ -13,7 +13,6 @@ import soundfile
 from made_sounds import CLASSES, MODEL, formulas_in, paths_and_labels, rows_of, write_classes
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from sklearn.linear_model import LogisticRegression
 
 from hear_byols import embed_to_folder, read_embeddings
 from hear_byols.answers.classifier import Classifier
@@ -49,6 +48,8 @@ def test_ridge_in_closed_form_is_ridge_regression(n, size):
 
 
 def test_logistic_in_the_clips_own_space_is_logistic_regression():
+    from sklearn.linear_model import LogisticRegression
+
     rng = np.random.default_rng(0)
     y = np.arange(24) % 3
     x = (rng.normal(size=(24, 60)) + 2 * np.eye(3)[y] @ rng.normal(size=(3, 60))).astype(np.float32)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import soundfile
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from made_sounds import rows_of
 from real_audio import RATE, labelled_clips
 
 from hear_byols import read_embeddings
@@ -29,8 +25,7 @@ def write_m4a(path: Path, samples: np.ndarray) -> None:
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("aac", rate=RATE)
-        stream.layout = "mono"
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
         frame.sample_rate = RATE
         for packet in [*stream.encode(frame), *stream.encode(None)]:
@@ -52,17 +47,12 @@ def home(tmp_path_factory):
             soundfile.write(path, samples, RATE, format="OGG", subtype="OPUS")
         else:
             soundfile.write(path, np.stack([samples] * (1 + i % 2), 1), RATE)
-    first = sorted((home / "recordings").iterdir())[0]
-    shutil.copy(sorted(first.glob("*.wav"))[-1], first / "Kopie für später.wav")
+    first = min((home / "recordings").iterdir())
+    shutil.copy(max(first.glob("*.wav")), first / "Kopie für später.wav")
     (first / "broken.wav").write_bytes(b"RIFF no more")
     (first / "empty.flac").write_bytes(b"")
-    return home
-
-
-@pytest.fixture(scope="module")
-def embedded(home):
     assert main(["embed", str(home / "recordings"), "-o", str(home / "embedded"), "-m", "cnn_hybrid", "-q"]) == 1
-    return home / "embedded"
+    return home
 
 
 def names_of(home):
@@ -70,49 +60,38 @@ def names_of(home):
     return {path.relative_to(home / "recordings").as_posix() for path in paths}
 
 
-def test_every_file_is_accounted_for(home, embedded):
-    content = read_embeddings(embedded)
+def test_a_classifier_comes_of_it_and_every_file_is_accounted_for(home, capsys):
+    content = read_embeddings(home / "embedded")
     failed = {each["name"] for each in content.failed}
-    assert len(names_of(home)) == 303
-    assert len(content) == 301
+    assert (len(names_of(home)), len(content)) == (303, 301)
     assert {Path(name).name for name in failed} == BAD
     assert set(content.names) | failed == names_of(home)
     assert all(each["reason"] for each in content.failed)
-
-
-def test_a_classifier_comes_of_it(home, embedded, capsys):
-    assert main(["classify", "train", str(embedded), "-o", str(home / "a.hbc")]) == 1
+    assert main(["classify", "train", str(home / "embedded"), "-o", str(home / "a.hbc")]) == 1
     captured = capsys.readouterr()
     assert all(name in captured.err for name in BAD)
-    accuracy = float(re.search(r"accuracy ([\d.]+)%", captured.out)[1])
-    assert accuracy > 50  # of ten classes, from less than a second of each clip
-    with open(home / "a.report" / "clips.csv", newline="", encoding="utf-8") as file:
-        clips = {row["path"] for row in csv.DictReader(file)}
-    with open(home / "a.report" / "failures.csv", newline="", encoding="utf-8") as file:
-        failures = {row["path"] for row in csv.DictReader(file)}
-    assert clips | failures == names_of(home)
-    some = sorted((home / "recordings").iterdir())[0]
+    # Of ten classes, from less than a second of each clip.
+    assert float(re.search(r"accuracy ([\d.]+)%", captured.out)[1]) > 50
+    tables = [rows_of(home / "a.report" / name) for name in ("clips.csv", "failures.csv")]
+    assert {row["path"] for rows in tables for row in rows} == names_of(home)
+    some = min((home / "recordings").iterdir())
     assert main(["classify", "predict", str(home / "a.hbc"), str(some), "-o", str(home / "a.csv"), "-q"]) == 1
-    with open(home / "a.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(home / "a.csv")
     assert {row["path"] for row in rows} == {path.name for path in some.iterdir()}
     assert {row["path"] for row in rows if row["error"]} == BAD
 
 
-def test_the_copy_is_found_and_next_to_its_original(home, embedded, capsys):
-    assert main(["duplicates", str(embedded), "-o", str(home / "copies.csv"), "-q"]) == 0
-    with open(home / "copies.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    groups = [{row["path"] for row in rows if row["group"] == group} for group in {row["group"] for row in rows}]
-    (own,) = [group for group in groups if any("Kopie" in name for name in group)]
-    assert len(own) == 2
-    copy = next(name for name in own if "Kopie" in name)
-    assert main(["search", str(embedded), copy, "-n", "1"]) == 0
-    assert (own - {copy}).pop() in capsys.readouterr().out
+def test_the_copy_is_found_and_next_to_its_original(home, capsys):
+    assert main(["duplicates", str(home / "embedded"), "-o", str(home / "copies.csv"), "-q"]) == 0
+    rows = rows_of(home / "copies.csv")
+    (copy,) = (row for row in rows if "Kopie" in row["path"])
+    (other,) = (row for row in rows if row["group"] == copy["group"] and row != copy)
+    assert main(["search", str(home / "embedded"), copy["path"], "-n", "1"]) == 0
+    assert other["path"] in capsys.readouterr().out
 
 
-def test_the_map_knows_where_every_sound_lies(home, embedded):
-    assert main(["map", "--audio", str(embedded), "-o", str(home / "maps" / "map.html"), "-q"]) == 1
+def test_the_map_knows_where_every_sound_lies(home):
+    assert main(["map", "--audio", str(home / "embedded"), "-o", str(home / "maps" / "map.html"), "-q"]) == 1
     page = (home / "maps" / "map.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert len(data["points"]) == len(data["sounds"]) == 301
