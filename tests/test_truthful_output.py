@@ -1,20 +1,27 @@
-"""The output folder tells the truth: rows stay, complete means seen, and damage is one clear error."""
+"""The output folder tells the truth: rows stay, complete means seen, damage is one clear error, progress is told."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from extraction import MODEL, contents, noise, recorded, rows_of, write_corpus
 
-from hear_byols._util.files import atomic_path
+from hear_byols import load_model, read_embeddings
+from hear_byols._util import progress as progress_module
+from hear_byols._util.files import atomic_path, file_digest
+from hear_byols._util.progress import progress
 from hear_byols.cli.main import main
-from hear_byols.errors import OutputError
+from hear_byols.errors import InputError, OptionError, OutputError
 from hear_byols.extraction.extract import embed_to_folder
+from hear_byols.extraction.folder import load_its_model
 from hear_byols.extraction.groups import GroupLimits
 from hear_byols.extraction.output import OutputFolder
 
@@ -166,3 +173,59 @@ def test_a_table_whose_part_has_another_name_is_damaged(tmp_path):
     index.write_text(index.read_text().replace("part-00000", "other"))
     with pytest.raises(OutputError, match=r"index\.jsonl is damaged"):
         embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="csv")
+
+
+def test_a_folder_is_read_back_whole_or_refused(home):
+    index, manifest = home / "out" / "index.jsonl", home / "out" / "manifest.json"
+    with open(index, "a") as file:
+        file.write('[{"outputs": {"embeddings/x.np')  # where a kill cut it off
+    assert len(read_embeddings(home / "out")) == 6
+
+    def refuse(folder: str, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            read_embeddings(home / folder)
+
+    refuse("in", "has no manifest")
+    victim = home / "out" / next(iter(contents(home / "out")))
+    whole, digest = victim.read_bytes(), file_digest(victim)
+    for damaged in (whole[:100], whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:]):
+        victim.write_bytes(damaged)
+        refuse("out", rf"{victim.name}.*has changed since it was written")
+    np.savez(victim, embedding=np.array([print], dtype=object))  # would run code if it were unpickled
+    index.write_text(index.read_text().replace(digest, file_digest(victim)))
+    refuse("out", r"cannot be read .*allow_pickle")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema": "other/9"}))
+    refuse("out", "embed again")
+
+
+def test_vectors_of_another_model_or_setting_are_refused_and_their_own_is_found(home):
+    options = {"normalization": "original", "frame_ms": 500, "hop_ms": 70}
+    embed_to_folder([home / "in"], home / "windows", model=MODEL, timestamps=True, **options)
+    content = read_embeddings(home / "windows", model=load_model(MODEL, **options))
+    model = load_its_model(content.settings)
+    assert model.config.normalization.mode == "original"
+    assert (model.framing.frame_ms, model.framing.hop_ms) == (500, 70)
+    with pytest.raises(OptionError, match="another model"):
+        load_its_model(content.settings, "random_clstm")
+    for name, changes, message in (
+        (MODEL, {"normalization": "clip"}, "normalization is 'original', not 'clip'"),
+        ("random_clstm", {}, "parameters_sha256"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            read_embeddings(home / "windows", model=load_model(name, **{**options, **changes}))
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal_and_can_be_turned_off(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    for title, shown, told in (
+        ("", True, "50 of 100 files, about 50 s left\n80 of 100 files, about 20 s left\n"),
+        ("esc10", True, "esc10: 50 of 100 files, about 50 s left\nesc10: 80 of 100 files, about 20 s left\n"),
+        ("esc10", False, ""),
+    ):
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        with progress(100, "file", done=20, title=title, shown=shown) as advance:
+            for _ in range(8):
+                now[0] += 10
+                advance(10)
+        assert sys.stderr.getvalue() == told

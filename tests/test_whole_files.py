@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -21,38 +22,29 @@ from hear_byols.errors import AudioWarning, InputError, OptionError
 RATE = 16000
 SECONDS = 4.0
 FORMS = {
-    "wav": ("WAV", "PCM_16"),
-    "float wav": ("WAV", "FLOAT"),
-    "adpcm wav": ("WAV", "IMA_ADPCM"),
-    "rf64": ("RF64", "PCM_16"),
-    "w64": ("W64", "PCM_16"),
-    "aiff": ("AIFF", "PCM_16"),
-    "aifc": ("AIFF", "FLOAT"),
-    "au": ("AU", "PCM_16"),
-    "caf": ("CAF", "PCM_16"),
-    "nist": ("NIST", "PCM_16"),
-    "voc": ("VOC", "PCM_16"),
-    "svx": ("SVX", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-    "vorbis": ("OGG", "VORBIS"),
-    "opus": ("OGG", "OPUS"),
+    kind.lower(): (kind, "PCM_16") for kind in ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "VOC", "SVX", "FLAC")
 }
+FORMS |= {"float wav": ("WAV", "FLOAT"), "adpcm wav": ("WAV", "IMA_ADPCM"), "aifc": ("AIFF", "FLOAT")}
+FORMS |= {"mp3": ("MP3", "MPEG_LAYER_III"), "vorbis": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS")}
 JOINED = ("mp3", "vorbis", "opus")  # formats whose joined files are read whole; others are refused
 TELLS_SECONDS = ("wav", "rf64", "w64", "aiff", "au", "mp3", "nist", "svx")
 HAS_STRUCTURE = ("flac", "mp3", "vorbis", "opus")  # that shows where something is missing in the middle
 
 
-def noise(seconds: float = SECONDS, channels: int = 1) -> np.ndarray:
-    audio = 0.1 * np.random.default_rng(0).standard_normal((round(seconds * RATE), channels))
+def noise(channels: int = 1) -> np.ndarray:
+    audio = 0.1 * np.random.default_rng(0).standard_normal((round(SECONDS * RATE), channels))
     return audio.astype(np.float32)
 
 
-def encoded(form: str, audio: np.ndarray | None = None) -> bytes:
+def written(audio: np.ndarray, rate: int, **options: object) -> bytes:
     buffer = io.BytesIO()
-    kind, subtype = FORMS[form]
-    soundfile.write(buffer, noise() if audio is None else audio, RATE, subtype, format=kind)
+    soundfile.write(buffer, audio, rate, **options)
     return buffer.getvalue()
+
+
+def encoded(form: str, channels: int = 1) -> bytes:
+    kind, subtype = FORMS[form]
+    return written(noise(channels), RATE, format=kind, subtype=subtype)
 
 
 def without_middle(content: bytes, n_zeros: int) -> bytes:
@@ -89,13 +81,12 @@ def test_files_are_read_whole_or_refused(tmp_path, form):
         return
     assert seconds_of(content + content, tmp_path) == pytest.approx(2 * SECONDS, abs=0.1)
     assert audio_seconds(tmp_path / "x.bin") == pytest.approx(2 * SECONDS, abs=0.2)
-    stereo = encoded(form, noise(channels=2))
-    assert seconds_of(content * 2 + stereo, tmp_path) == pytest.approx(3 * SECONDS, abs=0.1)
+    assert seconds_of(content * 2 + encoded(form, channels=2), tmp_path) == pytest.approx(3 * SECONDS, abs=0.1)
 
 
 def test_a_lost_page_of_ogg_is_found(tmp_path):
     content = encoded("opus")
-    places = [i for i in range(len(content)) if content[i : i + 4] == b"OggS"]
+    places = [match.start() for match in re.finditer(b"OggS", content)]
     message = r"page 4 follows page 2; \d\.\d\d s could be read before it"
     assert_refused(content[: places[3]] + content[places[4] :], tmp_path, message)
 
@@ -123,11 +114,9 @@ def test_a_length_that_is_too_small_is_refused(tmp_path):
     for form, n_bytes in (("wav", 2), ("float wav", 4)):
         content = with_length(encoded(form), RATE * n_bytes)
         assert_refused(content, tmp_path, r"the header says 1\.00 s, and 3\.00 s more follow")
-    content = encoded("wav", np.zeros((0, 1)))
-    n_bytes = (1 << 32) + 64_000  # passed 4 GB
-    with open(tmp_path / "big.wav", "wb") as file:
-        file.write(with_length(content, n_bytes % (1 << 32)))
-        file.truncate(len(content) + n_bytes)  # sparse
+    content, n_bytes = written(np.zeros((0, 1)), RATE, format="WAV"), (1 << 32) + 64_000  # passed 4 GB
+    (tmp_path / "big.wav").write_bytes(with_length(content, n_bytes % (1 << 32)))
+    os.truncate(tmp_path / "big.wav", len(content) + n_bytes)  # sparse
     with pytest.raises(InputError, match=r"the header says 2\.00 s, and 134217\.73 s more follow"):
         load_audio(tmp_path / "big.wav")
 
@@ -175,9 +164,7 @@ def variable_mp3() -> tuple[bytes, bytes]:
     """An MP3 of variable bit rate and 10 s, dense in its first; and without the frame that says how long it is."""
     audio = 0.2 * np.sin(np.arange(441_000) / 16)
     audio[:44100] = 0.3 * np.random.default_rng(0).standard_normal(44100)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio, 44100, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
-    content = buffer.getvalue()
+    content = written(audio, 44100, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
     first = content.index(b"\xff\xfb", 4)
     assert b"Xing" in content[:first]
     return content, content[first:]
@@ -304,25 +291,17 @@ def by_ffmpeg(
     return path.read_bytes()
 
 
-FFMPEG_FORMS = [
-    ("x.m4a", "aac", {"movflags": "faststart"}),
-    ("x.mp4", "aac", {}),
+FFMPEG_FORMS = [(name, "aac", {}) for name in ("x.mp4", "x.aac", "x.mkv", "x.flv")]
+FFMPEG_FORMS += [(f"x.{codec}", codec, {}) for codec in ("ac3", "eac3", "tta")]
+FFMPEG_FORMS += [("x.wv", "wavpack", {}), ("x.caf", "alac", {})]
+FFMPEG_FORMS += [(name, "libmp3lame", {}) for name in ("x.avi", "x.wav")]
+FFMPEG_FORMS += [("x.m4a", codec, {"movflags": "faststart"}) for codec in ("aac", "alac")]
+FFMPEG_FORMS += [
     ("fragments.mp4", "aac", {"movflags": "frag_keyframe+empty_moov", "frag_duration": "500000"}),
-    ("x.m4a", "alac", {"movflags": "faststart"}),
-    ("x.aac", "aac", {}),
-    ("x.ac3", "ac3", {}),
-    ("x.eac3", "eac3", {}),
     ("x.amr", "libopencore_amrnb", {"rate": 8000}),
     ("x.webm", "libopus", {"rate": 48000}),
     ("live.webm", "libopus", {"rate": 48000, "form": "webm", "live": "1"}),
-    ("x.mkv", "aac", {}),
     ("x.wma", "wmav2", {"form": "asf"}),
-    ("x.flv", "aac", {}),
-    ("x.avi", "libmp3lame", {}),
-    ("x.caf", "alac", {}),
-    ("x.wav", "libmp3lame", {}),
-    ("x.wv", "wavpack", {}),
-    ("x.tta", "tta", {}),
 ]
 JOINED_BY_FFMPEG = ("x.aac", "x.ac3", "x.eac3")
 
@@ -352,17 +331,15 @@ def test_codecs_that_nobody_knows_and_second_streams_are_told(tmp_path):
 
 def test_kinds_of_which_nobody_knows_whether_they_are_whole_are_named():
     for form in ("PAF", "PVF", "IRCAM", "AVR", "MAT4", "MAT5", "MPC2K", "WVE", "XI", "SDS", "HTK"):
-        buffer = io.BytesIO()
-        soundfile.write(buffer, noise(), RATE, format=form, subtype=next(iter(soundfile.available_subtypes(form))))
+        content = written(noise(), RATE, format=form, subtype=next(iter(soundfile.available_subtypes(form))))
         with pytest.raises(InputError, match=r"x: is .+\(.*\), which is not read.*convert it to WAV"):
-            decode_bytes(buffer.getvalue(), "x")
+            decode_bytes(content, "x")
 
 
 def test_what_is_no_audio_is_said_to_be_none(tmp_path):
     """Even where FFmpeg would guess: it takes many bytes for GSM at 8 kHz."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, noise(), RATE, format="RAW", subtype="GSM610")
-    assert_refused(buffer.getvalue(), tmp_path, "no kind of audio file that is known here")
+    content = written(noise(), RATE, format="RAW", subtype="GSM610")
+    assert_refused(content, tmp_path, "no kind of audio file that is known here")
     for content in (b"<!DOCTYPE html><html>404</html>", bytes(5000), b"just text, and more of it", b""):
         assert_refused(content, tmp_path, "^(?!.*does not exist).*cannot be read as audio", "x.mp3")
 

@@ -1,4 +1,4 @@
-"""A researcher's folder: 303 files of five formats, of which two cannot be read, from vectors to answers."""
+"""A researcher's folder: 153 files of five formats, of which two cannot be read, from vectors to answers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def write_m4a(path: Path, samples: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """300 clips, 60 of each format, in ten folders; a broken and an empty file; a copy with a name of its own."""
+    """150 clips, 30 of each format, in ten folders; a broken and an empty file; a copy with a name of its own."""
     pytest.importorskip("av", reason='needs pip install "hear_byols[formats]"')
     home = tmp_path_factory.mktemp("researcher")
-    for i, (label, samples) in enumerate(labelled_clips(300, 0.8)):
+    for i, (label, samples) in enumerate(labelled_clips(150, 0.8)):
         suffix = ("wav", "flac", "mp3", "opus", "m4a")[(i // 10) % 5]
         path = home / "recordings" / label / f"{i:03}.{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def names_of(home):
 def test_a_classifier_comes_of_it_and_every_file_is_accounted_for(home, capsys):
     content = read_embeddings(home / "embedded")
     failed = {each["name"] for each in content.failed}
-    assert (len(names_of(home)), len(content)) == (303, 301)
+    assert (len(names_of(home)), len(content)) == (153, 151)
     assert {Path(name).name for name in failed} == BAD
     assert set(content.names) | failed == names_of(home)
     assert all(each["reason"] for each in content.failed)
@@ -94,6 +94,6 @@ def test_the_map_knows_where_every_sound_lies(home):
     assert main(["map", "--audio", str(home / "embedded"), "-o", str(home / "maps" / "map.html"), "-q"]) == 1
     page = (home / "maps" / "map.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(data["points"]) == len(data["sounds"]) == 301
+    assert len(data["points"]) == len(data["sounds"]) == 151
     assert len(data["classes"]) == 10
     assert all((home / "maps" / unquote(sound)).is_file() for sound in data["sounds"])
