@@ -504,6 +504,13 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path, monkeypa
 # Killed, refused by the disk, started twice
 
 
+def status(log: Path, corpus: Path, output: Path, **options) -> int:
+    """Exit status of a run in a process of its own."""
+    process = start(log, [corpus], output, **options)
+    process.join()
+    return process.exitcode
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Thirty files, and for each format what an uninterrupted run makes of them."""
@@ -511,9 +518,7 @@ def many(tmp_path_factory):
     names = write_corpus(folder / "in", 30)
     whole = {}
     for format in ("npz", *["parquet"] * HAS_PYARROW):
-        process = start(folder / "log", [folder / "in"], folder / format, format=format)
-        process.join()
-        assert process.exitcode == 0
+        assert status(folder / "log", folder / "in", folder / format, format=format) == 0
         assert sorted(recorded(folder / format)) == names
         whole[format] = contents(folder / format)
     return folder / "in", names, whole
@@ -524,9 +529,7 @@ def finish_and_check(tmp_path, many, format):
     corpus, names, whole = many
     before, log = recorded(tmp_path / "out"), tmp_path / "last"
     assert contents(tmp_path / "out", hidden=False).items() <= whole[format].items()  # all that is seen is whole
-    process = start(log, [corpus], tmp_path / "out", format=format)
-    process.join()
-    assert process.exitcode == 0
+    assert status(log, corpus, tmp_path / "out", format=format) == 0
     again = log.read_text().splitlines() if log.exists() else []
     assert sorted(before + again) == names
     assert sorted(recorded(tmp_path / "out")) == names
@@ -556,17 +559,14 @@ def test_killed_at_random_and_started_again(tmp_path, many, format):
 @pytest.mark.parametrize("moment", ["within a file", "before the record", "within the record"])
 @pytest.mark.parametrize("format", ["npz", PARQUET])
 def test_killed_at_the_worst_moments_and_started_again(tmp_path, many, format, moment):
-    process = start(tmp_path / "log", [many[0]], tmp_path / "out", format=format, die=moment)
-    process.join()
-    assert process.exitcode == -9
+    assert status(tmp_path / "log", many[0], tmp_path / "out", format=format, die=moment) == -9
     assert len(recorded(tmp_path / "out")) == 6  # two groups of three
     finish_and_check(tmp_path, many, format)
 
 
 @pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
 def test_no_room_for_a_file_gives_one_clear_error_and_leaves_nothing_half_done(tmp_path, many, format):
-    process = start(tmp_path / "log", [many[0]], tmp_path / "out", format=format, room=4096)
-    process.join()
+    status(tmp_path / "log", many[0], tmp_path / "out", format=format, room=4096)
     error = (tmp_path / "log.error").read_text()
     assert error.startswith("OutputError: ")
     assert "cannot be written" in error
