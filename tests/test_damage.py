@@ -176,6 +176,9 @@ def write_bombs(folder: Path, weights) -> dict[str, str]:
 
 def test_files_that_ask_for_gigabytes_are_refused_before_they_are_taken(tmp_path, weights):
     said = write_bombs(tmp_path, weights)
+    for name in ("twins.pth", "deep.pth"):  # which are small
+        with pytest.raises(CheckpointError, match=said.pop(str(tmp_path / name))):
+            read_checkpoint(tmp_path / name)
     done = subprocess.run([sys.executable, "-c", PROGRAM, *said], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     refused = [json.loads(line) for line in done.stdout.splitlines()]

@@ -23,7 +23,7 @@ from hear_byols import embed_files, embed_to_folder, read_embeddings
 from hear_byols._util.files import file_digest
 from hear_byols.containers.recording import Recording
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, OutputError
-from hear_byols.extraction import extract, groups
+from hear_byols.extraction import extract, groups, reader
 from hear_byols.extraction.files import AudioFile, collect
 from hear_byols.extraction.groups import GroupLimits
 from hear_byols.extraction.reader import Clip, read_ahead
@@ -110,23 +110,21 @@ def test_every_format_gives_the_models_own_vectors_back(tmp_path, corpus, expect
             found = {name: read_file(folder / "embeddings", format, name, timestamps) for name in expected}
         else:
             found = read_table(folder / "embeddings", format, timestamps)
+        exact = exact or found
         assert found.keys() == expected.keys()
         for name, (scene, windows, centres) in expected.items():
             vectors, times = found[name]
             assert_close(vectors, windows if timestamps else scene)
-            assert times is None if not timestamps else np.array_equal(times, centres)
-        exact = exact or found
+            np.testing.assert_array_equal(vectors, exact[name][0])
+            np.testing.assert_array_equal(times, centres if timestamps else None)
         content = read_embeddings(folder)
-        wanted = [np.concatenate([np.atleast_2d(exact[name][0]) for name in expected])]
-        wanted += [np.concatenate([exact[name][1] for name in expected])] if timestamps else [None]
-        np.testing.assert_array_equal(content.vectors, wanted[0])
-        np.testing.assert_array_equal(content.times_ms, wanted[1])
-        counts = [len(exact[name][1]) if timestamps else 1 for name in expected]
-        assert list(content.names) == np.repeat(list(expected), counts).tolist()
-        assert content.complete
-        assert len(content) == sum(counts)
-        assert content.paths.keys() == expected.keys()
-        assert all((corpus / name).samefile(path) for name, path in content.paths.items())
+        np.testing.assert_array_equal(content.vectors, np.vstack([vectors for vectors, _ in exact.values()]))
+        times = np.concatenate([times for _, times in exact.values()]) if timestamps else None
+        np.testing.assert_array_equal(content.times_ms, times)
+        names = [name for name, (vectors, _) in exact.items() for _ in np.atleast_2d(vectors)]
+        assert list(content.names) == names
+        assert (len(content), content.complete) == (len(names), True)
+        assert all((corpus / name).samefile(content.paths[name]) for name in expected)
 
 
 @pytest.mark.parametrize(
@@ -304,11 +302,13 @@ def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
     assert 16000 < most[0] <= 40000  # two seconds wait, half a second is on its way to us
 
 
-def test_reading_ahead_takes_files_longer_than_the_bound_and_ends_its_threads(tmp_path):
+def test_reading_ahead_takes_files_longer_than_the_bound_and_ends_its_threads(tmp_path, monkeypatch):
     lengths = [800, 800, 80000, 800, 80000, 80000, 800]
     files = write_levels(tmp_path, lengths)
-    clips = in_time(lambda: list(read_ahead(files, 16000, max_seconds=0.1)))
-    assert [len(clip.samples) for clip in clips] == lengths
+    for most in (256, 3):
+        monkeypatch.setattr(reader, "MAX_CLIPS", most)
+        clips = in_time(lambda: list(read_ahead(files, 16000, max_seconds=0.1)))
+        assert [len(clip.samples) for clip in clips] == lengths
     clips = read_ahead(files, 16000, max_seconds=0.1)
     next(clips)
     time.sleep(0.2)  # the readers wait for room, and nobody asks any more
@@ -455,7 +455,7 @@ def test_other_settings_in_the_same_folder_are_named_and_overwrite_starts_anew(t
         with pytest.raises(OutputError, match=message):
             embed_to_folder([tmp_path / "in"], output, **{"model": MODEL, **change})
     assert (contents(scenes), contents(windows)) == before
-    for change in ({"model": "random_cvt"}, {"format": "csv"}, {"timestamps": True}):
+    for change in ({"model": "random_cvt", "precision": "bfloat16"}, {"format": "csv"}, {"timestamps": True}):
         report = embed_to_folder([tmp_path / "in"], scenes, overwrite=True, **{"model": MODEL, **change})
         assert report.n_embedded == 2
         assert sorted(rows_of(scenes)) == sorted(recorded(scenes)) == names  # nothing of the old settings is left
@@ -490,7 +490,7 @@ def test_folders_of_others_are_refused(tmp_path):
     assert mine.read_text() == "not ours"
 
 
-def test_wrong_options_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_wrong_options_and_places_are_refused_before_anything_is_written(tmp_path, monkeypatch):
     write_corpus(tmp_path / "in", 1)
     for options in ({"format": "wav"}, {"device": "toaster"}, {"device": "cuda:99"}, {"batch_size": 0}, {"hop_ms": -1}):
         with pytest.raises(OptionError):
@@ -499,6 +499,9 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path, monkeypa
     with pytest.raises(MissingDependencyError, match=r"pip install 'hear_byols\[parquet\]'"):
         embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="parquet")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match=r"out/deep cannot be written \(Not a directory\)"):
+        embed_to_folder([tmp_path / "in"], tmp_path / "out" / "deep", model=MODEL)
 
 
 # Killed, refused by the disk, started twice

@@ -48,7 +48,7 @@ def task(tmp_path) -> Path:
     """A HEAR scene task of two splits and six clips, at two rates."""
     splits = {"train": "xyxy", "valid": "", "test": "yx"}
     tables = {split: {f"{i}.wav": [label] for i, label in enumerate(labels)} for split, labels in splits.items()}
-    folder = write_task(tmp_path / "task", tables, ["x", "y"])
+    folder = write_task(tmp_path / "task", tables, ["x", "y"], sample_duration=None)
     for seed, (split, name) in enumerate((split, name) for split, table in tables.items() for name in table):
         for rate in (16000, 48000):
             write_clip(folder, split, name, noise(0.2, seed, rate), rate)

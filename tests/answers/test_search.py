@@ -130,18 +130,20 @@ def test_copies_are_found_with_offset_and_gain_and_nothing_else_is(tmp_path, cap
     clips |= {"encoded.mp3": noises[0], "trimmed.wav": noises[0][4000:-3000], "quiet.flac": 0.25 * noises[0]}
     for name, samples in (clips | {"all of it.ogg": 0.5 * noises[0][2000:]}).items():
         soundfile.write(folder / name, samples, RATE)
-    shutil.copy(folder / "hum" / "hum1.wav", folder / "copy.wav")
+    shutil.copy(folder / "hum" / "hum1.wav", folder / "Kopie für später.wav")
     embed_to_folder([folder], out, model=MODEL)
     found = find_duplicates(out)
     assert (found.n_files, found.failures) == (18, ())
     assert sorted(sorted(copy.name for copy in group) for group in found.groups) == [
+        ["Kopie für später.wav", "hum/hum1.wav"],
         ["all of it.ogg", "encoded.mp3", "noise0.wav", "quiet.flac", "trimmed.wav"],
-        ["copy.wav", "hum/hum1.wav"],
     ]
     members = {copy.name: copy.alignment for group in found.groups for copy in group}
     assert members["trimmed.wav"].offset_s == pytest.approx(4000 / RATE, abs=2e-3)
     assert members["quiet.flac"].gain_db == pytest.approx(-12.04, abs=0.1)
     assert members["all of it.ogg"].gain_db == pytest.approx(-6.02, abs=1.5)
+    assert main(["search", str(out), "Kopie für später.wav", "-n", "1"]) == 0
+    assert "hum/hum1.wav" in capsys.readouterr().out
     (folder / "trimmed.wav").unlink()  # audio that has gone is told
     assert main(["duplicates", str(out), "-o", str(table)]) == 1
     assert "trimmed.wav" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,9 @@ def test_the_hub_gives_back_what_was_pushed(checkpoint, tmp_path):
         assert 'from_pretrained("ana/tiny", revision="trial")' in files["README.md"].decode()
         kind, message = client.error("push", spec="random_cnn", repo="ana/x", branch="main")
         assert (kind, "licence" in message) == ("CheckpointError", True)
-        pytest.importorskip("transformers")
         client.value("push", spec=str(checkpoint), repo="ana/tiny", branch="main")
-        np.testing.assert_allclose(client.value("auto", name="ana/tiny"), expected, atol=1e-6)
+        if find_spec("transformers"):
+            np.testing.assert_allclose(client.value("auto", name="ana/tiny"), expected, atol=1e-6)
 
 
 # ---- transformers
