@@ -166,7 +166,7 @@ def test_clips_of_equal_length_share_calls_and_calls_share_torchs_threads(corpus
     calls.clear()
     torch.set_num_threads(4)  # of a test with one_thread, which sets it back
     assert_close(embed_files(paths, model), wanted)
-    assert torch.get_num_threads() == 4
+    assert torch.get_num_threads() == in_time(torch.get_num_threads) == 4  # here, and in threads to come
     assert len({thread for _, thread, _ in calls}) > 1
     assert {n_threads for _, _, n_threads in calls} == {1}
 

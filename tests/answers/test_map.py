@@ -66,7 +66,7 @@ def test_without_labels_the_first_folder_is_the_label(corpus):
 
 def test_labels_of_a_table(corpus, tmp_path):
     table = tmp_path / "labels.csv"
-    table.write_text('\ufefflabel,more,file\ndog,1,a/clip00.flac\n"cat, big",2,./b/clip01.wav\nloud,3,a/clip00.flac\n')
+    table.write_text('\ufefflabel,more,file\nloud,1,a/clip00.flac\n"cat, big",2,./b/clip01.wav\ndog,3,a/clip00.flac\n')
     labels = find_labels(collect([corpus]), table)
     assert (labels[0], labels[4], labels.count(None)) == ("dog + loud", "cat, big", 6)
 
