@@ -11,6 +11,7 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,7 +219,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def names_of(*args: object, **options: object) -> list[str]:
+def names_of(*args: Any, **options: Any) -> list[str]:
     return [file.name for file in collect(*args, **options)]
 
 

@@ -8,6 +8,7 @@ import re
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def noise(channels: int = 1) -> np.ndarray:
     return audio.astype(np.float32)
 
 
-def written(audio: np.ndarray, rate: int, **options: object) -> bytes:
+def written(audio: np.ndarray, rate: int, **options: Any) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, audio, rate, **options)
     return buffer.getvalue()
