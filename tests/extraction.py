@@ -1,4 +1,4 @@
-"""Helpers of test_extract and test_cli: a folder of audio, and runs in processes of their own that can be killed."""
+"""Helpers of tests that embed files: a folder of audio, its vectors, and runs in processes that can be killed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,18 @@ def contents(output: Path, hidden: bool = True) -> dict[str, bytes]:
     }
 
 
+def rows_of(output: Path) -> dict[str, list[list[float]]]:
+    """The rows of each source, read back: the vector, and the time of a window."""
+    from hear_byols import read_embeddings
+
+    content = read_embeddings(output)
+    found: dict[str, list[list[float]]] = {}
+    for i, name in enumerate(content.names):
+        times = [] if content.times_ms is None else [content.times_ms[i]]
+        found.setdefault(name, []).append([*content.vectors[i].tolist(), *times])
+    return found
+
+
 def start(log: Path, *args: object, **options: object) -> multiprocessing.Process:
     """Start ``embed_to_folder`` in a process of its own, in groups of three clips."""
     process = processes.Process(target=_run, args=(log, args, options), daemon=True)
@@ -69,7 +82,8 @@ def _run(log: Path, args: tuple, options: dict) -> None:
     torch.set_num_threads(1)
     groups.GROUPS = groups.TABLE_GROUPS = groups.TABLE_GROUPS_TIMESTAMPS = groups.GroupLimits(3, 600)
     _log_embedded(groups, log)
-    _die_at(options.pop("die", None))
+    if moment := options.pop("die", None):
+        _die_at(moment)
     if room := options.pop("room", None):
         import resource
 
@@ -92,49 +106,31 @@ def _log_embedded(groups, log: Path) -> None:
     groups.embed_clips = logged
 
 
-def _die_at(moment: str | None) -> None:
-    """Arrange for a kill in the third group: while a file is written, before it is recorded, or within its record."""
-    from hear_byols.extraction import output as writing
+def _die_at(moment: str) -> None:
+    """Arrange for a kill in the third group: within a file, before the record, or within the record."""
+    from hear_byols._util import files
+    from hear_byols.extraction.output import OutputFolder
 
-    calls = {"n": 0}
+    calls, record, dumps = count(1), OutputFolder.record, json.dumps
 
-    def third(self) -> bool:
-        calls["n"] += 1
-        return calls["n"] == 3
-
-    write, dumps = writing.OutputFolder.record, json.dumps
-
-    def record(self, clips, items):
-        if third(self):
-            if moment == "within a file":
-                target = "savez" if self._form.suffix == ".npz" else None
-                _cut_short(target)
-            elif moment == "before the record":
-                json.dumps = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-            elif moment == "within the record":
-                json.dumps = lambda *args, **kwargs: _write_half(self.index.path, dumps(*args, **kwargs))
-        return write(self, clips, items)
-
-    if moment:
-        writing.OutputFolder.record = record
-
-
-def _cut_short(numpy_writer: str | None) -> None:
-    """Make the writer leave half a file and die."""
-
-    def half(path, *args, **kwargs):
-        Path(path).write_bytes(b"half of a file")
+    def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if numpy_writer:
-        setattr(np, numpy_writer, half)
-    else:
-        from pyarrow import parquet
+    def cut_file(path: Path) -> None:
+        os.truncate(path, 14)
+        die()
 
-        parquet.write_table = lambda table, path: half(path)
+    def cut_line(path: Path, line: str) -> None:
+        if moment == "within the record":
+            path.write_text(path.read_text() + line[: len(line) // 2])
+        die()
 
+    def dying(self, clips, items):
+        if next(calls) == 3:
+            if moment == "within a file":
+                files.sync_file = cut_file
+            else:
+                json.dumps = lambda entries: cut_line(self.index.path, dumps(entries))
+        return record(self, clips, items)
 
-def _write_half(path: Path, line: str) -> None:
-    with open(path, "a") as file:
-        file.write(line[: len(line) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
+    OutputFolder.record = dying

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import hear_byols
@@ -27,6 +28,7 @@ from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
 from hear_byols.weights.digest import content_digest
 
 CONFIG = ModelConfig(EncoderConfig("cnn", 16))
+HEADER = {"schema": "hear_byols/1", "config": CONFIG.to_dict(), "provenance": {"name": "tiny"}}
 SUFFIXES = (".pth", ".safetensors")
 
 
@@ -42,13 +44,12 @@ def saved(request, tmp_path, weights):
     return path
 
 
-def old_file(path, weights):
+def old_file(path: Path, weights, **changes) -> Path:
     """As releases before the digest wrote it."""
-    header = {"schema": "hear_byols/1", "config": CONFIG.to_dict(), "provenance": {"name": "tiny"}}
     if path.suffix == ".pth":
-        torch.save({**header, "state_dict": weights}, path)
+        torch.save({**HEADER, "state_dict": weights, **changes}, path)
     else:
-        save_file(weights, path, metadata={"hear_byols": json.dumps(header)})
+        save_file(weights, path, metadata={"hear_byols": json.dumps({**HEADER, **changes})})
     return path
 
 
@@ -70,66 +71,52 @@ def test_one_bit_anywhere_is_noticed(saved, weights):
     assert refused > 100
 
 
-def test_a_digest_that_does_not_fit(saved, weights, tmp_path):
+def test_a_digest_that_does_not_fit(saved, weights):
     """Well-formed but other weights, another normalization or provenance: the digest covers all."""
     other = {**weights, "fc2.bias": weights["fc2.bias"] + 1}
     if saved.suffix == ".pth":
         content = torch.load(saved, weights_only=True)
+        frontend = {**content["config"]["frontend"], "f_min": 61.0}
         changes = [{"state_dict": other}, {"provenance": {"name": "other"}}, {"digest": "0" * 64}, {"digest": None}]
-        changes += [{"config": {**content["config"], "frontend": {**content["config"]["frontend"], "f_min": 61.0}}}]
-        for change in changes:
+        for change in [*changes, {"config": {**content["config"], "frontend": frontend}}]:
             torch.save({**content, **change}, saved)
             with pytest.raises(CheckpointError, match="digest"):
                 read_checkpoint(saved)
         return
-    from safetensors import safe_open
-
     with safe_open(saved, "pt") as file:
         metadata = file.metadata()
-    assert same(read_checkpoint(saved), load_file(saved))
     save_file(other, saved, metadata=metadata)
     with pytest.raises(CheckpointError, match="digest"):
         read_checkpoint(saved)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_files_without_a_digest_load_as_before(tmp_path, weights, suffix):
-    assert same(read_checkpoint(old_file(tmp_path / f"old{suffix}", weights)), weights)
-
-
-def test_files_with_a_digest_have_what_earlier_releases_read(saved, weights):
-    """Theirs took these keys and left others alone."""
+def test_files_are_read_across_releases(saved, weights, tmp_path):
+    """Old ones, without a digest or a CRC, load; new ones have the keys that earlier releases read."""
+    torch.serialization.set_crc32_options(False)
+    try:
+        without_crc = old_file(tmp_path / f"crc{saved.suffix}", weights)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    for path in (saved, old_file(tmp_path / f"old{saved.suffix}", weights), without_crc):
+        assert same(read_checkpoint(path), weights)
     if saved.suffix == ".pth":
         content = torch.load(saved, weights_only=True)
     else:
-        from safetensors import safe_open
-
         with safe_open(saved, "pt") as file:
             content = {**json.loads(file.metadata()["hear_byols"]), "state_dict": load_file(saved)}
-    assert content["schema"] == "hear_byols/1"
     assert ModelConfig.from_dict(content["config"]) == CONFIG
-    assert content["provenance"] == {"name": "tiny"}
+    assert (content["schema"], content["provenance"]) == (HEADER["schema"], HEADER["provenance"])
     assert content["state_dict"].keys() == weights.keys()
 
 
 def test_old_archives_are_held_against_their_crc(tmp_path, weights):
     path = old_file(tmp_path / "old.pth", weights)
     content = bytearray(path.read_bytes())
-    place = content.index(weights["fc2.weight"].numpy().tobytes())
-    content[place + 2] ^= 0x10
+    content[content.index(weights["fc2.weight"].numpy().tobytes()) + 2] ^= 0x10
     path.write_bytes(content)
     assert torch.load(path, weights_only=True)  # torch itself does not notice
     with pytest.raises(CheckpointError, match="CRC"):
         read_checkpoint(path)
-
-
-def test_archives_written_without_crc_load(tmp_path, weights):
-    torch.serialization.set_crc32_options(False)
-    try:
-        path = old_file(tmp_path / "w.pth", weights)
-    finally:
-        torch.serialization.set_crc32_options(True)
-    assert same(read_checkpoint(path), weights)
 
 
 PROGRAM = """
@@ -151,98 +138,57 @@ class _Zeros:
         return bytearray, (4 << 30,)
 
 
-def _swollen(path, weights):
-    """A compressed archive of a gigabyte."""
-    old_file(path.with_suffix(".old.pth"), weights)
+def write_bombs(folder: Path, weights) -> dict[str, str]:
+    """Small files that would take gigabytes or are ambiguous: their paths, and what is said of them."""
+    old = old_file(folder / "old.pth", weights)
     with (
-        zipfile.ZipFile(path.with_suffix(".old.pth")) as old,
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
+        zipfile.ZipFile(old) as archive,
+        zipfile.ZipFile(folder / "swollen.pth", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as swollen,
+        zipfile.ZipFile(folder / "twins.pth", "w") as twins,
     ):
-        for name in old.namelist():
-            new.writestr(name, old.read(name) + (bytes(1 << 29) if name.endswith("data.pkl") else b""))
-
-
-def _claiming(path, weights):
-    """An archive with a member of more bytes than there are."""
-    content = old_file(path, weights).read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        info = max(archive.infolist(), key=lambda member: member.file_size)
-    size = struct.pack("<II", info.file_size, info.file_size)
-    path.write_bytes(content.replace(size, struct.pack("<II", 0x7FFFFFFF, 0x7FFFFFFF)))
-
-
-def _asking(path, weights, zipped=True):
-    """A pickle that makes gigabytes of zeros."""
-    torch.save({"schema": "hear_byols/1", "config": _Zeros()}, path, _use_new_zipfile_serialization=zipped)
-
-
-def _asking_unzipped(path, weights):
-    _asking(path, weights, zipped=False)
-
-
-def _tar(path, weights):
-    """A tar that claims a terabyte."""
+        for name in archive.namelist():
+            content = archive.read(name)
+            swollen.writestr(name, content + (bytes(1 << 28) if name.endswith("data.pkl") else b""))
+            twins.writestr(name, content)
+            if name.endswith("data/0"):
+                twins.writestr(name.upper(), bytes(len(content)))
+        largest = max(member.file_size for member in archive.infolist())
+    claim = struct.pack("<II", 0x7FFFFFFF, 0x7FFFFFFF)
+    content = old.read_bytes().replace(struct.pack("<II", largest, largest), claim)
+    (folder / "claiming.pth").write_bytes(content)
+    for name, zipped in (("asking.pth", True), ("unzipped.pth", False)):
+        torch.save({**HEADER, "config": _Zeros()}, folder / name, _use_new_zipfile_serialization=zipped)
     header = tarfile.TarInfo("storages")
     header.size = 1 << 40
-    path.write_bytes(header.tobuf() + bytes(4096))
-
-
-def _laughs(path, weights):
-    """Forty lists, each twice in the next, are a terabyte of JSON."""
-    laughs = ["ha"]
-    for _ in range(40):
+    (folder / "tar.pth").write_bytes(header.tobuf() + bytes(4096))
+    laughs, deep = ["ha"], []
+    for _ in range(40):  # each list twice in the next: a terabyte of JSON
         laughs = [laughs, laughs]
-    torch.save(with_provenance({"name": laughs}, weights), path)
-
-
-def with_provenance(provenance, weights) -> dict:
-    return {"schema": "hear_byols/1", "config": CONFIG.to_dict(), "provenance": provenance, "state_dict": weights}
-
-
-BOMBS = {
-    _swollen: "compressed",
-    _claiming: "claim more bytes",
-    _asking: "other than tensors and plain data",
-    _asking_unzipped: "other than tensors and plain data",
-    _tar: "tar archive",
-    _laughs: "not plain JSON data",
-}
+    for _ in range(150):
+        deep = [deep]
+    for name, provenance in (("laughs.pth", laughs), ("deep.pth", deep)):
+        old_file(folder / name, weights, provenance={"name": provenance})
+    said = {"swollen": "compressed", "twins": "two members", "claiming": "claim more bytes", "tar": "tar archive"}
+    said |= dict.fromkeys(("asking", "unzipped"), "other than tensors and plain data")
+    said |= dict.fromkeys(("laughs", "deep"), "not plain JSON data")
+    return {str(folder / f"{name}.pth"): words for name, words in said.items()}
 
 
 def test_files_that_ask_for_gigabytes_are_refused_before_they_are_taken(tmp_path, weights):
-    paths = {str(tmp_path / f"{make.__name__}.pth"): words for make, words in BOMBS.items()}
-    for make, path in zip(BOMBS, paths, strict=True):
-        make(Path(path), weights)
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True)
+    said = write_bombs(tmp_path, weights)
+    for name in ("twins.pth", "deep.pth"):  # which are small
+        with pytest.raises(CheckpointError, match=said.pop(str(tmp_path / name))):
+            read_checkpoint(tmp_path / name)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *said], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     refused = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [path for path, _, _ in refused] == list(paths)
+    assert [path for path, _, _ in refused] == list(said)
     for path, n_bytes, message in refused:
-        assert paths[path] in message
+        assert said[path] in message
         assert n_bytes < 2e8, path
 
 
-def test_members_of_one_name(tmp_path, weights):
-    path = old_file(tmp_path / "w.pth", weights)
-    with zipfile.ZipFile(path) as old:
-        name = next(name for name in old.namelist() if name.endswith("data/0"))
-        size = old.getinfo(name).file_size
-    with zipfile.ZipFile(path, "a") as file:
-        file.writestr(name.upper(), bytes(size))
-    with pytest.raises(CheckpointError, match="two members"):
-        read_checkpoint(path)
-
-
-def test_plain_data_that_is_nested_without_end(tmp_path, weights):
-    deep: list = []
-    for _ in range(150):
-        deep = [deep]
-    torch.save(with_provenance({"deep": deep}, weights), tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="not plain JSON data"):
-        read_checkpoint(tmp_path / "w.pth")
-
-
-def test_front_ends_of_absurd_cost(tmp_path, weights):
+def test_front_ends_and_windows_of_absurd_cost(tmp_path, weights):
     for change in (
         {"hop_length": 1, "sample_rate": 384_000, "n_fft": 32_768, "win_length": 32_768},
         {"hop_length": 1, "n_fft": 1024},
@@ -250,23 +196,15 @@ def test_front_ends_of_absurd_cost(tmp_path, weights):
         {"hop_length": 16, "n_fft": 32_768},
         {"sample_rate": 999, "f_max": 400.0},
     ):
-        content = with_provenance({}, weights)
-        content["config"]["frontend"].update(change)
         with pytest.raises(OptionError, match=r"frames a second|at least 1000 Hz"):
             replace(FrontendConfig(), **change)
-        torch.save(content, tmp_path / "w.pth")
+        config = {**HEADER["config"], "frontend": {**HEADER["config"]["frontend"], **change}}
         with pytest.raises(CheckpointError, match=r"frames a second|at least 1000 Hz"):
-            read_checkpoint(tmp_path / "w.pth")
-
-
-def test_costly_but_sensible_front_ends_are_taken():
+            read_checkpoint(old_file(tmp_path / "w.pth", weights, config=config))
     for change in ({"hop_length": 16}, {"sample_rate": 48_000, "hop_length": 120, "n_fft": 4096}, {"hop_length": 8}):
-        assert replace(FrontendConfig(), **change)
+        assert replace(FrontendConfig(), **change)  # costly, but sensible
     with pytest.raises(OptionError, match="mel bands do not fit"):
         hear_byols.EmbeddingModel(ModelConfig(CONFIG.encoder, FrontendConfig(f_min=60.0, f_max=60.0000001)))
-
-
-def test_windows_of_gigabytes():
     for value in (600_001, 1e9, 1e300, 10**400):
         with pytest.raises(OptionError, match="frame_ms must be"):
             hear_byols.load_model("random_cnn", frame_ms=value)
@@ -284,11 +222,9 @@ def test_vectors_that_are_not_finite_are_failures_of_their_files(tmp_path, weigh
     """Finite weights too large for float32 to add: nothing is written as a success."""
     huge = {key: value * 1e30 if value.is_floating_point() else value for key, value in weights.items()}
     save_checkpoint(tmp_path / "w.pth", CONFIG, huge, {})
-    for name in ("a", "b"):
-        soundfile.write(tmp_path / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
-    report = hear_byols.embed_to_folder(
-        [tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "out", model=tmp_path / "w.pth"
-    )
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+    report = hear_byols.embed_to_folder([tmp_path], tmp_path / "out", model=tmp_path / "w.pth")
     assert report.n_embedded == 0
     assert sorted(failure.name for failure in report.failures) == ["a.wav", "b.wav"]
     assert all("NaN or infinite" in failure.reason for failure in report.failures)
@@ -297,9 +233,12 @@ def test_vectors_that_are_not_finite_are_failures_of_their_files(tmp_path, weigh
 def test_the_digest_of_nested_content():
     """Order of keys, tuples and lists make no difference; names, types, shapes and values do."""
     content = {"a": torch.arange(6.0), "b": [1, 2.0, None, True, "x", b"y"], "c": {}}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    buffer.seek(0)
     reordered = {"c": {}, "b": (1, 2.0, None, True, "x", b"y"), "a": torch.arange(6.0)}
-    assert content_digest(content) == content_digest(reordered)
-    assert content_digest(content) == content_digest(torch.load(io.BytesIO(_bytes(content)), weights_only=True))
+    for equal in (reordered, torch.load(buffer, weights_only=True)):
+        assert content_digest(equal) == content_digest(content)
     for change in (
         {"a": torch.arange(6.0).view(2, 3)},
         {"a": torch.arange(6.0).double()},
@@ -312,9 +251,3 @@ def test_the_digest_of_nested_content():
         assert content_digest({**content, **change}) != content_digest(content)
     with pytest.raises(TypeError, match="object"):
         content_digest([object()])
-
-
-def _bytes(content) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()

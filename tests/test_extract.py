@@ -11,23 +11,23 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from extraction import MODEL, contents, noise, recorded, start, write_corpus
+from extraction import MODEL, contents, noise, recorded, rows_of, start, write_corpus
 
 import hear_byols
+from hear_byols import embed_files, embed_to_folder, read_embeddings
 from hear_byols._util.files import file_digest
 from hear_byols.containers.recording import Recording
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, OutputError
-from hear_byols.extraction import extract, groups
-from hear_byols.extraction.arrays import embed_files
-from hear_byols.extraction.extract import embed_to_folder
+from hear_byols.extraction import extract, groups, reader
 from hear_byols.extraction.files import AudioFile, collect
 from hear_byols.extraction.groups import GroupLimits
-from hear_byols.extraction.reader import read_ahead
+from hear_byols.extraction.reader import Clip, read_ahead
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5  # of the largest component
@@ -69,97 +69,107 @@ def assert_close(got, wanted):
 # What comes back is what the model gives
 
 
-def read_back(output: Path, format: str, timestamps: bool) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Read an output folder as a user would: {name: (vectors, times or None)}."""
-    folder = output / "embeddings"
-    if format in ("parquet", "csv"):
-        return (_read_parquet if format == "parquet" else _read_csv)(folder, timestamps)
-    result = {}
-    for path in folder.rglob(f"*.{format}"):
-        name = path.relative_to(folder).as_posix().removesuffix(f".{format}")
-        if format == "npz":
-            arrays = np.load(path)
-            assert str(arrays["source"]) == name
-            result[name] = (
-                (arrays["embeddings"], arrays["timestamps_ms"]) if timestamps else (arrays["embedding"], None)
-            )
-        elif not name.endswith(".timestamps_ms"):
-            times = folder / f"{name}.timestamps_ms.npy"
-            result[name] = (np.load(path), np.load(times) if timestamps else None)
-    return result
+def read_file(folder: Path, format: str, name: str, timestamps: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Vectors and times of a source from its npz or npy file, as the manual describes it."""
+    if format == "npy":
+        times = np.load(folder / f"{name}.timestamps_ms.npy") if timestamps else None
+        return np.load(folder / f"{name}.npy"), times
+    arrays = np.load(folder / f"{name}.npz")
+    assert arrays["source"] == name
+    return (arrays["embeddings"], arrays["timestamps_ms"]) if timestamps else (arrays["embedding"], None)
 
 
-def _read_parquet(folder: Path, timestamps: bool):
-    table = pytest.importorskip("pyarrow.parquet").read_table(folder)  # the folder as one table
-    names = np.array(table["source"].to_pylist())
-    vectors = np.stack(table["embedding"].to_numpy())
-    assert table.column_names == (["source", "timestamp_ms", "embedding"] if timestamps else ["source", "embedding"])
-    if not timestamps:
-        assert len(set(names)) == len(names)
-        return {name: (vector, None) for name, vector in zip(names, vectors, strict=True)}
-    times = table["timestamp_ms"].to_numpy()
-    return {name: (vectors[names == name], times[names == name]) for name in set(names)}
-
-
-def _read_csv(folder: Path, timestamps: bool):
-    rows: dict[str, list[dict]] = {}
+def read_table(folder: Path, format: str, timestamps: bool) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Vectors and times by source from parquet or csv parts, as the manual describes them."""
+    keys, rows = ["source", "timestamp_ms"] if timestamps else ["source"], []
+    if format == "parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(folder)  # the folder as one table
+        assert table.column_names == [*keys, "embedding"]
+        rows = [[*list(row.values())[:-1], *row["embedding"]] for row in table.to_pylist()]
     for path in folder.glob("part-*.csv"):
         with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                rows.setdefault(row.pop("source"), []).append(row)
-    result = {}
-    for name, lines in rows.items():
-        vectors = np.array([[np.float32(line[f"e{i}"]) for i in range(2048)] for line in lines], np.float32)
-        times = np.array([line["timestamp_ms"] for line in lines], np.float32) if timestamps else None
-        result[name] = (vectors, times) if timestamps else (vectors[0], None)
-    return result
+            header, *lines = csv.reader(file)
+        assert header == [*keys, *(f"e{i}" for i in range(2048))]
+        rows += lines
+    found: dict[str, list[np.ndarray]] = {}
+    for name, *numbers in rows:
+        found.setdefault(name, []).append(np.array(numbers, np.float32))
+    if not timestamps:
+        return {name: (vector, None) for name, (vector,) in found.items()}
+    return {name: (np.stack(each)[:, 1:], np.stack(each)[:, 0]) for name, each in found.items()}
 
 
 @pytest.mark.parametrize("timestamps", [False, True], ids=["scene", "timestamps"])
-@pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
-def test_every_format_gives_the_models_own_vectors_back(tmp_path, corpus, expected, format, timestamps):
-    report = embed_to_folder([corpus], tmp_path, model=MODEL, format=format, timestamps=timestamps)
-    assert (report.n_embedded, report.n_present, report.failures) == (len(expected), 0, ())
-    found = read_back(tmp_path, format, timestamps)
-    assert found.keys() == expected.keys()
-    for name, (vectors, times) in found.items():
-        scene, windows, centres = expected[name]
-        assert_close(vectors, windows if timestamps else scene)
-        if timestamps:
-            np.testing.assert_array_equal(times, centres)
+def test_every_format_gives_the_models_own_vectors_back(tmp_path, corpus, expected, timestamps):
+    """To who reads the files, and by ``read_embeddings``; text is exact."""
+    exact = None
+    for format in ("npz", "npy", "csv", *["parquet"] * HAS_PYARROW):
+        folder = tmp_path / format
+        report = embed_to_folder([corpus], folder, model=MODEL, format=format, timestamps=timestamps)
+        assert (report.n_embedded, report.n_present, report.failures) == (len(expected), 0, ())
+        if format in ("npz", "npy"):
+            found = {name: read_file(folder / "embeddings", format, name, timestamps) for name in expected}
+        else:
+            found = read_table(folder / "embeddings", format, timestamps)
+        exact = exact or found
+        assert found.keys() == expected.keys()
+        for name, (scene, windows, centres) in expected.items():
+            vectors, times = found[name]
+            assert_close(vectors, windows if timestamps else scene)
+            np.testing.assert_array_equal(vectors, exact[name][0])
+            np.testing.assert_array_equal(times, centres if timestamps else None)
+        content = read_embeddings(folder)
+        np.testing.assert_array_equal(content.vectors, np.vstack([vectors for vectors, _ in exact.values()]))
+        times = np.concatenate([times for _, times in exact.values()]) if timestamps else None
+        np.testing.assert_array_equal(content.times_ms, times)
+        names = [name for name, (vectors, _) in exact.items() for _ in np.atleast_2d(vectors)]
+        assert list(content.names) == names
+        assert (len(content), content.complete) == (len(names), True)
+        assert all((corpus / name).samefile(content.paths[name]) for name in expected)
 
 
-def test_csv_numbers_are_the_exact_float32(tmp_path, corpus):
-    for format in ("csv", "npy"):
-        embed_to_folder([corpus], tmp_path / format, model=MODEL, format=format)
-    as_text = read_back(tmp_path / "csv", "csv", False)
-    for name, (vector, _) in read_back(tmp_path / "npy", "npy", False).items():
-        np.testing.assert_array_equal(as_text[name][0], vector)
-
-
-@pytest.mark.parametrize(("batch_size", "clips"), [(1, 1), (2, 64), (None, 3)])
-def test_batches_and_groups_do_not_change_vectors(tmp_path, corpus, expected, monkeypatch, batch_size, clips):
+@pytest.mark.parametrize(
+    ("batch_size", "clips", "normalization"),
+    [(1, 1, "clip"), (2, 64, "clip"), (None, 3, "clip"), (None, 64, "original")],
+)
+def test_batches_and_groups_do_not_change_vectors(tmp_path, corpus, monkeypatch, batch_size, clips, normalization):
+    """Also where the original's normalization mixes what is embedded together."""
     monkeypatch.setattr(groups, "GROUPS", GroupLimits(clips, 600))
-    embed_to_folder([corpus], tmp_path, model=MODEL, batch_size=batch_size)
-    for name, (vector, _) in read_back(tmp_path, "npz", False).items():
-        assert_close(vector, expected[name][0])
+    embed_to_folder([corpus], tmp_path, model=MODEL, batch_size=batch_size, normalization=normalization)
+    content, alone = read_embeddings(tmp_path), hear_byols.load_model(MODEL, normalization=normalization)
+    audio = [torch.from_numpy(hear_byols.load_audio(corpus / name))[None] for name in content.names]
+    assert_close(content.vectors, np.concatenate([alone.scene_embeddings(clip).numpy() for clip in audio]))
 
 
-def test_clips_of_equal_length_share_a_call(corpus, model, monkeypatch):
-    shapes = []
+def test_groups_are_cut_by_number_and_length_and_name_what_fails(tmp_path, model):
+    names = write_corpus(tmp_path, 5, lengths_s=(0.3,))
+    (tmp_path / "b" / "bad.wav").write_text("no audio")
+    for limits, lengths in ((GroupLimits(2, 600), [2, 2, 1]), (GroupLimits(9, 0.91), [3, 2])):
+        made = list(groups.embedded_groups(model, collect([tmp_path]), False, limits))
+        assert [item.source for group in made for item in group.items] == names
+        assert [len(group.items) for group in made] == lengths
+        assert [failure.name for group in made for failure in group.failures] == ["b/bad.wav"]
+
+
+def test_clips_of_equal_length_share_calls_and_calls_share_torchs_threads(corpus, expected, monkeypatch):
+    model, calls = hear_byols.load_model(MODEL), []
     embed = model.scene_embeddings
-    monkeypatch.setattr(model, "scene_embeddings", lambda audio: shapes.append(tuple(audio.shape)) or embed(audio))
-    embed_files([file.path for file in collect([corpus])], model)
-    assert sorted(shapes) == [(1, 6400), (2, 19200), (5, 4800)]
 
+    def watched(audio):
+        calls.append((tuple(audio.shape), threading.current_thread().name, torch.get_num_threads()))
+        return embed(audio)
 
-def test_clips_stay_apart_under_the_originals_normalization(tmp_path, corpus):
-    alone = hear_byols.load_model(MODEL, normalization="original")
-    embed_to_folder([corpus], tmp_path, model=MODEL, normalization="original")
-    for file in collect([corpus]):
-        clip = torch.from_numpy(hear_byols.load_audio(file.path))[None]
-        got = np.load(tmp_path / "embeddings" / f"{file.name}.npz")["embedding"]
-        assert_close(got, alone.scene_embeddings(clip)[0].numpy())
+    monkeypatch.setattr(model, "scene_embeddings", watched)
+    wanted = np.stack([scene for scene, _, _ in expected.values()])
+    paths = [corpus / name for name in expected]
+    assert_close(embed_files(paths, model), wanted)
+    assert sorted(shape for shape, _, _ in calls) == [(1, 6400), (2, 19200), (5, 4800)]
+    calls.clear()
+    torch.set_num_threads(4)  # of a test with one_thread, which sets it back
+    assert_close(embed_files(paths, model), wanted)
+    assert torch.get_num_threads() == in_time(torch.get_num_threads) == 4  # here, and in threads to come
+    assert len({thread for _, thread, _ in calls}) > 1
+    assert {n_threads for _, _, n_threads in calls} == {1}
 
 
 # Files to arrays
@@ -170,70 +180,83 @@ def test_embed_files_takes_a_path_or_a_list(corpus, model, expected):
     paths = [corpus / name for name in names]
     assert_close(embed_files(str(paths[0]), model), expected[names[0]][0])
     assert_close(embed_files(paths, MODEL), np.stack([expected[name][0] for name in names]))
-    vectors, times = embed_files(paths[0], model, timestamps=True)
-    assert_close(vectors, expected[names[0]][1])
-    np.testing.assert_array_equal(times, expected[names[0]][2])
-    many, all_times = embed_files(paths, model, timestamps=True)
-    for name, vectors, times in zip(names, many, all_times, strict=True):
+    single, (many, all_times) = (embed_files(each, model, timestamps=True) for each in (paths[0], paths))
+    for name, vectors, times in [(names[0], *single), *zip(names, many, all_times, strict=True)]:
         assert_close(vectors, expected[name][1])
         np.testing.assert_array_equal(times, expected[name][2])
 
 
-def test_embed_files_names_what_it_cannot_embed(corpus, model, tmp_path):
-    good = collect([corpus])[0].path
-    with pytest.raises(InputError, match=r"nowhere\.wav: no such file"):
-        embed_files([good, tmp_path / "nowhere.wav"], model)
-    with pytest.raises(InputError, match="is a folder"):
-        embed_files(tmp_path, model)
-    with pytest.raises(InputError, match="no files"):
-        embed_files([], model)
+def test_embed_files_names_what_it_cannot_embed_or_leaves_its_place_empty(tmp_path, model, caplog):
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "good.wav", noise(0.3, seed=1), 16000)
+    paths = [tmp_path / name for name in ("bad.wav", "good.wav", "gone.wav")]
+    for wrong, message in (
+        (paths[:2], r"bad\.wav"),
+        (paths[1:], r"gone\.wav: no such file"),
+        (tmp_path, "is a folder"),
+        ([], "no files"),
+        ("", "a path is empty"),
+    ):
+        with pytest.raises(InputError, match=message):
+            embed_files(wrong, model)
+    vectors = embed_files(paths, model, on_error="skip")
+    assert np.isnan(vectors).all(axis=1).tolist() == [True, False, True]
+    np.testing.assert_array_equal(vectors[1], embed_files(paths[1], model))
+    windows, times = embed_files(paths, model, timestamps=True, on_error="skip")
+    assert [len(part) for part in windows] == [len(part) for part in times] == [0, 7, 0]
+    assert all(name in caplog.text for name in ("bad.wav", "gone.wav"))
+    with pytest.raises(OptionError, match="'raise' or 'skip'"):
+        embed_files(paths, model, on_error="ignore")
 
 
 # Which files
 
 
+def touch(folder: Path, *names: str) -> list[Path]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return [folder / name for name in names]
+
+
+def names_of(*args: Any, **options: Any) -> list[str]:
+    return [file.name for file in collect(*args, **options)]
+
+
 def test_folders_are_searched_in_order_without_hidden_files(tmp_path):
-    for name in ("b/x.WAV", "b/c/y.flac", "a.mp3", "b/notes.txt", ".hidden.wav", ".git/z.wav", "b/._x.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert [file.name for file in collect([tmp_path])] == ["a.mp3", "b/c/y.flac", "b/x.WAV"]
-    files = collect([tmp_path / "b" / "notes.txt", tmp_path / "b", tmp_path / "b"])  # given by name: any extension
-    assert [file.name for file in files] == ["notes.txt", "c/y.flac", "x.WAV"]
-    assert [file.name for file in collect([tmp_path / "b"], relative_to=tmp_path)] == ["b/c/y.flac", "b/x.WAV"]
+    with pytest.raises(OptionError, match=r"no audio files; folders are searched for .*\.flac"):
+        collect([tmp_path])
+    touch(tmp_path, "b/x.WAV", "b/c/y.flac", "a.mp3", "b/notes.txt", ".hidden.wav", ".git/z.wav", "b/._x.wav")
+    assert names_of([tmp_path]) == ["a.mp3", "b/c/y.flac", "b/x.WAV"]
+    paths = [tmp_path / "b" / "notes.txt", tmp_path / "b", tmp_path / "b"]  # given by name: any extension
+    assert names_of(paths) == ["notes.txt", "c/y.flac", "x.WAV"]
+    assert names_of([tmp_path / "b"], relative_to=tmp_path) == ["b/c/y.flac", "b/x.WAV"]
 
 
 def test_two_files_of_one_name_are_refused_unless_named_from_a_common_folder(tmp_path):
-    for name in ("a/x.wav", "b/x.wav"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    for paths in ([tmp_path / "a", tmp_path / "b"], [tmp_path / "a/x.wav", tmp_path / "b/x.wav"]):
+    files = touch(tmp_path, "a/x.wav", "b/x.wav")
+    for paths in ([tmp_path / "a", tmp_path / "b"], files):
         with pytest.raises(OptionError, match=r"a/x\.wav and .*b/x\.wav would both be called 'x\.wav'"):
             collect(paths)
-        assert [file.name for file in collect(paths, tmp_path)] == ["a/x.wav", "b/x.wav"]
+        assert names_of(paths, tmp_path) == ["a/x.wav", "b/x.wav"]
     with pytest.raises(OptionError, match="does not lie in"):
         collect([tmp_path / "a"], relative_to=tmp_path / "b")
 
 
-def test_files_that_differ_in_extension_keep_apart(tmp_path, model):
-    for extension in ("wav", "flac"):
-        soundfile.write(tmp_path / f"x.{extension}", noise(0.2, seed=len(extension)), 16000)
-    embed_to_folder([tmp_path], tmp_path / "out", model=MODEL)
-    assert sorted(contents(tmp_path / "out")) == ["embeddings/x.flac.npz", "embeddings/x.wav.npz"]
-
-
 def test_a_list_comes_from_standard_input(tmp_path):
-    (tmp_path / "folder").mkdir()
-    for name in ("one.wav", "two\u00e9 .wav", "folder/three.wav"):
-        (tmp_path / name).touch()
-    paths = [os.fsencode(tmp_path / name) for name in ("one.wav", "two\u00e9 .wav", "folder")]
-    for separator in (b"\n", b"\r\n", b"\0"):
-        found = collect(["-"], stdin=io.BytesIO(separator.join(paths) + separator))
-        assert [file.name for file in found] == ["one.wav", "two\u00e9 .wav", "three.wav"]
-
-
-def test_no_files_is_an_error(tmp_path):
-    with pytest.raises(OptionError, match=r"no audio files; folders are searched for .*\.flac"):
-        collect([tmp_path])
+    """Ended by lines or NUL, with its byte-order mark; UTF-16 without one is refused."""
+    names = ["one.wav", "two\u00e9 \u00fc.wav", "three.wav"]
+    paths = [str(path) for path in touch(tmp_path, *names[:2], "folder/three.wav")]
+    for end, mark, encoding in (
+        *((end, "", "utf-8") for end in ("\n", "\r\n", "\0")),
+        *(("\n", "\ufeff", encoding) for encoding in ("utf-8", "utf-16-le", "utf-16-be")),
+        ("\r\n", "\ufeff", "utf-16-be"),
+    ):
+        data = (mark + end.join([*paths[:2], str(tmp_path / "folder"), ""])).encode(encoding)
+        assert names_of(["-"], stdin=io.BytesIO(data)) == names
+    for encoding in ("utf-16-le", "utf-16-be"):
+        with pytest.raises(OptionError, match="UTF-16"):
+            collect(["-"], stdin=io.BytesIO("/data/a.wav\n".encode(encoding)))
 
 
 # Reading ahead
@@ -280,19 +303,16 @@ def test_reading_ahead_keeps_order_and_bounds_what_waits(tmp_path, monkeypatch):
     assert 16000 < most[0] <= 40000  # two seconds wait, half a second is on its way to us
 
 
-def test_files_longer_than_the_bound_are_read_all_the_same(tmp_path):
-    files = write_levels(tmp_path, [800, 800, 80000, 800, 80000, 80000, 800])
-    clips = in_time(lambda: list(read_ahead(files, 16000, max_seconds=0.1)))
-    assert [len(clip.samples) for clip in clips] == [800, 800, 80000, 800, 80000, 80000, 800]
-
-
-def test_reading_ahead_ends_its_threads_when_nobody_asks_any_more(tmp_path):
-    files = [AudioFile(f"{i}", tmp_path / f"{i}.wav") for i in range(20)]
-    for file in files:
-        soundfile.write(file.path, np.zeros(16000), 16000)
-    clips = read_ahead(files, 16000, max_seconds=1)
+def test_reading_ahead_takes_files_longer_than_the_bound_and_ends_its_threads(tmp_path, monkeypatch):
+    lengths = [800, 800, 80000, 800, 80000, 80000, 800]
+    files = write_levels(tmp_path, lengths)
+    for most in (256, 3):
+        monkeypatch.setattr(reader, "MAX_CLIPS", most)
+        clips = in_time(lambda: list(read_ahead(files, 16000, max_seconds=0.1)))
+        assert [len(clip.samples) for clip in clips] == lengths
+    clips = read_ahead(files, 16000, max_seconds=0.1)
     next(clips)
-    time.sleep(0.2)  # the readers now wait for room
+    time.sleep(0.2)  # the readers wait for room, and nobody asks any more
     in_time(clips.close)
     assert not [thread for thread in threading.enumerate() if "hear_byols-reader" in thread.name]
 
@@ -300,31 +320,38 @@ def test_reading_ahead_ends_its_threads_when_nobody_asks_any_more(tmp_path):
 # What cannot be embedded
 
 
-def test_bad_files_are_reported_and_do_not_stop_the_rest(tmp_path):
+def test_bad_files_and_folders_are_reported_and_do_not_stop_the_rest(tmp_path, monkeypatch):
     folder = tmp_path / "in"
     names = write_corpus(folder, 4)
     (folder / "text.wav").write_text("not audio")
+    (folder / "link.wav").symlink_to(folder / "nowhere.wav")
     soundfile.write(folder / "empty.wav", np.zeros(0), 16000)
     soundfile.write(folder / "nan.wav", np.array([0.0, np.nan]), 16000, subtype="FLOAT")
     soundfile.write(folder / "loud.wav", np.full(1600, 3000.0), 16000, subtype="FLOAT")
     os.mkfifo(folder / "pipe")
+    (folder / "locked").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):  # as for a user without permission; the tests may run as root
+        if path == str(folder / "locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
     report = embed_to_folder([folder, folder / "pipe", folder / "gone.wav"], tmp_path / "out", model=MODEL)
     reasons = {failure.name: failure.reason for failure in report.failures}
-    assert set(reasons) == {"text.wav", "empty.wav", "nan.wav", "loud.wav", "pipe", "gone.wav"}
-    for name, reason in [
-        ("text.wav", "cannot be read as audio"),
-        ("empty.wav", "holds no samples"),
-        ("nan.wav", "NaN"),
-        ("loud.wav", "peaks at 3000"),
-        ("pipe", "is not a file"),
-        ("gone.wav", "no such file"),
-    ]:
+    wanted = {"text.wav": "cannot be read as audio", "empty.wav": "holds no samples", "nan.wav": "NaN"}
+    wanted |= {"loud.wav": "peaks at 3000", "pipe": "is not a file"}
+    wanted |= {"locked": "the folder cannot be searched (Permission denied)"}
+    wanted |= dict.fromkeys(("gone.wav", "link.wav"), "no such file")
+    assert set(reasons) == set(wanted)
+    for name, reason in wanted.items():
         assert reason in reasons[name]
         assert str(folder / name) in reasons[name]
         assert "clip 0" not in reasons[name]  # the file is what the user knows
     assert sorted(recorded(tmp_path / "out")) == names
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert (manifest["complete"], manifest["n_recorded"], manifest["n_failed"]) == (True, 4, 6)
+    assert (manifest["complete"], manifest["n_recorded"], manifest["n_failed"]) == (True, 4, 8)
     assert {failure["name"] for failure in manifest["failed"]} == set(reasons)
 
 
@@ -344,125 +371,96 @@ def test_the_model_refusing_one_clip_of_a_batch_fails_that_clip_only(tmp_path, m
     assert [failure.name for failure in report.failures] == [names[2]]
     assert report.failures[0].reason.endswith(f"{names[2]}: too dull")
     assert sorted(recorded(tmp_path / "out")) == sorted(set(names) - {names[2]})
+    monkeypatch.setattr(model, "scene_embeddings", lambda audio: {}["a fault of the program, not of a file"])
+    with pytest.raises(KeyError):
+        embed_files(tmp_path / names[0], model)
 
 
 # Starting again
 
 
-@pytest.fixture
-def embedded_names(monkeypatch):
-    """Names of the clips that reached the model."""
-    names = []
-    embed = groups.embed_clips
-
-    def logged(model, clips, *args):
-        names.extend(clip.file.name for clip in clips)
-        return embed(model, clips, *args)
-
-    monkeypatch.setattr(groups, "embed_clips", logged)
-    return names
-
-
-@pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
-def test_a_second_run_does_nothing_and_a_third_only_what_is_new(tmp_path, embedded_names, format):
-    names = write_corpus(tmp_path / "in", 4)
-    embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
-    before = contents(tmp_path / "out")
-    embedded_names.clear()
-    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
-    assert (report.n_embedded, report.n_present, embedded_names) == (0, 4, [])
-    assert contents(tmp_path / "out") == before
-    soundfile.write(tmp_path / "in" / "new.wav", noise(0.3, 99), 16000)
-    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
-    assert (report.n_embedded, report.n_present, embedded_names) == (1, 4, ["new.wav"])
-    assert set(read_back(tmp_path / "out", format, False)) == {*names, "new.wav"}
-    assert before.items() < contents(tmp_path / "out").items()
-
-
-@pytest.mark.parametrize(("format", "again"), [("npz", 1), pytest.param("parquet", 3, marks=needs_pyarrow), ("csv", 3)])
-def test_a_changed_source_or_a_damaged_output_is_embedded_anew(tmp_path, embedded_names, monkeypatch, format, again):
+@pytest.mark.parametrize(
+    ("format", "again"), [("npz", 1), ("npy", 1), pytest.param("parquet", 3, marks=needs_pyarrow), ("csv", 3)]
+)
+def test_only_what_is_new_changed_or_damaged_is_embedded_again(tmp_path, model, monkeypatch, format, again):
+    """Of a damaged part all sources; the others keep their rows."""
+    folder, output = tmp_path / "in", tmp_path / "out"
     for limits in ("GROUPS", "TABLE_GROUPS"):
         monkeypatch.setattr(groups, limits, GroupLimits(3, 600))
-    names = write_corpus(tmp_path / "in", 6)
+    embed, names = groups.embed_clips, write_corpus(folder, 6)
 
-    def run():
-        embedded_names.clear()
-        return embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
+    def run() -> tuple[list[str], int]:
+        """Names of the files that reached the model, and the number of those that were there."""
+        embedded: list[Clip] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(groups, "embed_clips", lambda *args: embedded.extend(args[1]) or embed(*args))
+            report = embed_to_folder([folder], output, model=MODEL, format=format)
+        assert report.n_embedded == len(embedded)
+        found = rows_of(output)
+        assert sorted(found) == sorted(recorded(output)) == names
+        wanted = embed_files([folder / name for name in names], model)
+        assert_close(np.array([found[name][0] for name in names], np.float32), wanted)
+        return [clip.file.name for clip in embedded], report.n_present
 
-    run()
-    first = contents(tmp_path / "out")
-    soundfile.write(tmp_path / "in" / names[1], noise(0.35, 77), 16000)
-    assert run().n_embedded == 1  # the other sources of a table's part keep their rows
-    assert names[1] in embedded_names
-    found = read_back(tmp_path / "out", format, False)
-    assert sorted(found) == names
-    assert_close(found[names[1]][0], embed_files(tmp_path / "in" / names[1], MODEL))
-    untouched = {name: data for name, data in contents(tmp_path / "out").items() if first.get(name) == data}
-    assert len(untouched) == len(first) - 1
+    assert run() == (names, 0)
+    before = contents(output)
+    assert run() == ([], 6)
+    assert contents(output) == before
+    soundfile.write(folder / "new.wav", noise(0.3, 99), 16000)
+    names.append("new.wav")
+    assert run() == (["new.wav"], 6)
+    assert before.items() < contents(output).items()
+    before = contents(output)
+    soundfile.write(folder / names[1], noise(0.35, 77), 16000)
+    assert run() == ([names[1]], 6)
+    assert sum(data == before.get(name) for name, data in contents(output).items()) == len(before) - 1
+    for damage in (lambda data: data[:-7], lambda data: bytes(len(data))):  # the latter as after a power cut
+        name, data = max(contents(output).items(), key=lambda item: len(item[1]))
+        (output / name).write_bytes(damage(data))
+        assert run()[1] == 7 - again
+    assert run() == ([], 7)
 
-    output = tmp_path / "out" / next(iter(untouched))
-    output.write_bytes(output.read_bytes()[:-7])
-    assert run().n_embedded == again
-    assert sorted(read_back(tmp_path / "out", format, False)) == names
-    assert run().n_embedded == 0
 
-
-def test_a_source_that_has_gone_stays_embedded(tmp_path):
-    names = write_corpus(tmp_path / "in", 2)
-    paths = [tmp_path / "in" / name for name in names]
+def test_a_source_that_has_gone_stays_embedded_and_another_under_its_name_is_refused(tmp_path):
+    for i, name in enumerate(("one/x.wav", "one/y.wav", "two/x.wav")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, noise(0.3 + i / 10, seed=i), 16000)
+    paths = [tmp_path / "one" / "x.wav", tmp_path / "one" / "y.wav"]
     embed_to_folder(paths, tmp_path / "out", model=MODEL)
-    paths[0].unlink()
+    paths[1].unlink()
     report = embed_to_folder(paths, tmp_path / "out", model=MODEL)
     assert (report.n_embedded, report.n_present, report.failures) == (0, 2, ())
-
-
-def test_another_file_under_a_recorded_name_is_refused(tmp_path):
-    for i, folder in enumerate(("one", "two")):
-        (tmp_path / folder).mkdir()
-        soundfile.write(tmp_path / folder / "x.wav", noise(0.3 + i / 10, seed=i), 16000)
-    embed_to_folder([tmp_path / "one"], tmp_path / "out", model=MODEL)
     before = contents(tmp_path / "out")
-    with pytest.raises(
-        OutputError, match=r"'x\.wav' is recorded from .*one/x\.wav and is now to come from .*two/x\.wav"
-    ):
+    with pytest.raises(OutputError, match=r"'x\.wav' is recorded from .*one/x\.wav and is now to come from .*two/x"):
         embed_to_folder([tmp_path / "two"], tmp_path / "out", model=MODEL)
     assert contents(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model": "random_cvt"}, "parameters_sha256 was '"),
-        ({"normalization": "original"}, "normalization was 'clip', now 'original'"),
-        ({"precision": "bfloat16"}, "precision was 'float32', now 'bfloat16'"),
-        ({"format": "csv"}, "format was 'npz', now 'csv'"),
-        ({"timestamps": True}, "timestamps was False, now True"),
-    ],
-)
-def test_other_settings_in_the_same_folder_are_named_and_overwrite_starts_anew(tmp_path, change, message):
-    write_corpus(tmp_path / "in", 2)
+def test_other_settings_in_the_same_folder_are_named_and_overwrite_starts_anew(tmp_path):
+    names = write_corpus(tmp_path / "in", 2)
     soundfile.write(tmp_path / "other.wav", noise(0.2, 5), 16000)
-    embed_to_folder([tmp_path / "in", tmp_path / "other.wav"], tmp_path / "out", model=MODEL)
-    before = contents(tmp_path / "out")
-    options = {"model": MODEL, **change}
-    with pytest.raises(OutputError, match=message):
-        embed_to_folder([tmp_path / "in"], tmp_path / "out", **options)
-    assert contents(tmp_path / "out") == before
-    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", overwrite=True, **options)
-    assert report.n_embedded == 2
-    assert sorted(read_back(tmp_path / "out", options.get("format", "npz"), "timestamps" in change)) == sorted(
-        recorded(tmp_path / "out")
-    )
-    assert len(recorded(tmp_path / "out")) == 2  # nothing of the old settings is left
-
-
-def test_window_settings_matter_for_timestamps_only(tmp_path):
-    write_corpus(tmp_path / "in", 2)
-    embed_to_folder([tmp_path / "in"], tmp_path / "scene", model=MODEL)
-    embed_to_folder([tmp_path / "in"], tmp_path / "scene", model=MODEL, hop_ms=100)
-    embed_to_folder([tmp_path / "in"], tmp_path / "windows", model=MODEL, timestamps=True)
-    with pytest.raises(OutputError, match=r"hop_ms was 50, now 100"):
-        embed_to_folder([tmp_path / "in"], tmp_path / "windows", model=MODEL, timestamps=True, hop_ms=100)
+    scenes, windows = tmp_path / "scenes", tmp_path / "windows"
+    for output in (scenes, windows):
+        paths = [tmp_path / "in", tmp_path / "other.wav"]
+        embed_to_folder(paths, output, model=MODEL, timestamps=output == windows)
+    embed_to_folder([tmp_path / "in"], scenes, model=MODEL, hop_ms=100)  # matters to windows only
+    before = contents(scenes), contents(windows)
+    for output, change, message in (
+        (scenes, {"model": "random_cvt"}, "parameters_sha256 was '"),
+        (scenes, {"normalization": "original"}, "normalization was 'clip', now 'original'"),
+        (scenes, {"precision": "bfloat16"}, "precision was 'float32', now 'bfloat16'"),
+        (scenes, {"format": "csv"}, "format was 'npz', now 'csv'"),
+        (scenes, {"timestamps": True}, "timestamps was False, now True"),
+        (windows, {"timestamps": True, "hop_ms": 100}, "hop_ms was 50, now 100"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            embed_to_folder([tmp_path / "in"], output, **{"model": MODEL, **change})
+    assert (contents(scenes), contents(windows)) == before
+    for change in ({"model": "random_cvt", "precision": "bfloat16"}, {"format": "csv"}, {"timestamps": True}):
+        report = embed_to_folder([tmp_path / "in"], scenes, overwrite=True, **{"model": MODEL, **change})
+        assert report.n_embedded == 2
+        assert sorted(rows_of(scenes)) == sorted(recorded(scenes)) == names  # nothing of the old settings is left
+        assert len(contents(scenes)) == (1 if "format" in change else 2)
 
 
 def test_the_manifest_says_what_was_done(tmp_path):
@@ -471,38 +469,15 @@ def test_the_manifest_says_what_was_done(tmp_path):
     hear_byols.save_checkpoint(path, model.config, model.encoder.state_dict(), {"name": "mine"})
     write_corpus(tmp_path / "in", 2)
     embed_to_folder([tmp_path / "in"], tmp_path / "out", model=path, batch_size=4, device="cpu")
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    about = manifest.pop("about")
-    sha256 = about["model"][0].pop("sha256")
-    assert sha256 == file_digest(path)
-    assert about.pop("torch") == torch.__version__
-    assert about == {
-        "spec": str(path),
-        "options": {},
-        "model": [{"name": "weights.pth", "file": "weights.pth"}],
-        "provenance": {"name": "mine"},
-        "device": "cpu",
-        "batch_size": 4,
-    }
-    assert manifest == {
-        "schema": "hear_byols-embeddings/1",
-        "hear_byols": hear_byols.__version__,
-        "parameters_sha256": extract.parameters_digest(model),
-        "normalization": "clip",
-        "precision": "float32",
-        "sample_rate": 16000,
-        "embedding_size": 2048,
-        "format": "npz",
-        "timestamps": False,
-        "frame_ms": None,
-        "hop_ms": None,
-        "n_recorded": 2,
-        "complete": True,
-        "n_failed": 0,
-        "failed": [],
-        "failed_by_extension": {},
-        "warnings": [],
-    }
+    weights = {"name": "weights.pth", "file": "weights.pth", "sha256": file_digest(path)}
+    about = {"spec": str(path), "options": {}, "model": [weights], "provenance": {"name": "mine"}}
+    about |= {"device": "cpu", "batch_size": 4, "torch": torch.__version__}
+    wanted = {"schema": "hear_byols-embeddings/1", "hear_byols": hear_byols.__version__, "about": about}
+    wanted |= {"parameters_sha256": extract.parameters_digest(model), "normalization": "clip", "precision": "float32"}
+    wanted |= {"sample_rate": 16000, "embedding_size": 2048, "format": "npz"}
+    wanted |= {"timestamps": False, "frame_ms": None, "hop_ms": None, "n_recorded": 2, "complete": True}
+    wanted |= {"n_failed": 0, "failed": [], "failed_by_extension": {}, "warnings": []}
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == wanted
 
 
 def test_folders_of_others_are_refused(tmp_path):
@@ -516,21 +491,28 @@ def test_folders_of_others_are_refused(tmp_path):
     assert mine.read_text() == "not ours"
 
 
-def test_wrong_options_are_refused_before_anything_is_written(tmp_path):
+def test_wrong_options_and_places_are_refused_before_anything_is_written(tmp_path, monkeypatch):
     write_corpus(tmp_path / "in", 1)
     for options in ({"format": "wav"}, {"device": "toaster"}, {"device": "cuda:99"}, {"batch_size": 0}, {"hop_ms": -1}):
         with pytest.raises(OptionError):
             embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, **options)
-    assert not (tmp_path / "out").exists()
-
-
-def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'hear_byols\[parquet\]'"):
-        embed_to_folder([tmp_path], tmp_path / "out", model=MODEL, format="parquet")
+        embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="parquet")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match=r"out/deep cannot be written \(Not a directory\)"):
+        embed_to_folder([tmp_path / "in"], tmp_path / "out" / "deep", model=MODEL)
 
 
 # Killed, refused by the disk, started twice
+
+
+def status(log: Path, corpus: Path, output: Path, **options) -> int:
+    """Exit status of a run in a process of its own."""
+    process = start(log, [corpus], output, **options)
+    process.join()
+    return process.exitcode
 
 
 @pytest.fixture(scope="module")
@@ -539,10 +521,8 @@ def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
     names = write_corpus(folder / "in", 30)
     whole = {}
-    for format in ("npz", "parquet") if HAS_PYARROW else ("npz",):
-        process = start(folder / "log", [folder / "in"], folder / format, format=format)
-        process.join()
-        assert process.exitcode == 0
+    for format in ("npz", *["parquet"] * HAS_PYARROW):
+        assert status(folder / "log", folder / "in", folder / format, format=format) == 0
         assert sorted(recorded(folder / format)) == names
         whole[format] = contents(folder / format)
     return folder / "in", names, whole
@@ -552,9 +532,8 @@ def finish_and_check(tmp_path, many, format):
     """Run to the end; nothing that was recorded may be embedded again, and all must be as if never interrupted."""
     corpus, names, whole = many
     before, log = recorded(tmp_path / "out"), tmp_path / "last"
-    process = start(log, [corpus], tmp_path / "out", format=format)
-    process.join()
-    assert process.exitcode == 0
+    assert contents(tmp_path / "out", hidden=False).items() <= whole[format].items()  # all that is seen is whole
+    assert status(log, corpus, tmp_path / "out", format=format) == 0
     again = log.read_text().splitlines() if log.exists() else []
     assert sorted(before + again) == names
     assert sorted(recorded(tmp_path / "out")) == names
@@ -563,9 +542,8 @@ def finish_and_check(tmp_path, many, format):
 
 @pytest.mark.parametrize("format", ["npz", PARQUET])
 def test_killed_at_random_and_started_again(tmp_path, many, format):
-    corpus, names, _ = many
-    chance = random.Random(format)
-    progress = []
+    corpus, names, whole = many
+    chance, progress = random.Random(format), []
     for i in range(4):
         before, log = recorded(tmp_path / "out"), tmp_path / f"log{i}"
         process = start(log, [corpus], tmp_path / "out", format=format)
@@ -575,7 +553,7 @@ def test_killed_at_random_and_started_again(tmp_path, many, format):
         process.kill()
         process.join()
         progress.append(len(recorded(tmp_path / "out")))
-        assert contents(tmp_path / "out", hidden=False).items() <= many[2][format].items()  # all that is seen is whole
+        assert contents(tmp_path / "out", hidden=False).items() <= whole[format].items()
         if log.exists():
             assert not set(log.read_text().splitlines()) & set(before)
     assert 0 < progress[0] < len(names)  # it was killed in the middle, or this test shows nothing
@@ -585,49 +563,19 @@ def test_killed_at_random_and_started_again(tmp_path, many, format):
 @pytest.mark.parametrize("moment", ["within a file", "before the record", "within the record"])
 @pytest.mark.parametrize("format", ["npz", PARQUET])
 def test_killed_at_the_worst_moments_and_started_again(tmp_path, many, format, moment):
-    process = start(tmp_path / "log", [many[0]], tmp_path / "out", format=format, die=moment)
-    process.join()
-    assert process.exitcode == -9
+    assert status(tmp_path / "log", many[0], tmp_path / "out", format=format, die=moment) == -9
     assert len(recorded(tmp_path / "out")) == 6  # two groups of three
-    assert contents(tmp_path / "out", hidden=False).items() <= many[2][format].items()  # all that is seen is whole
     finish_and_check(tmp_path, many, format)
 
 
 @pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
 def test_no_room_for_a_file_gives_one_clear_error_and_leaves_nothing_half_done(tmp_path, many, format):
-    process = start(tmp_path / "log", [many[0]], tmp_path / "out", format=format, room=4096)
-    process.join()
+    status(tmp_path / "log", many[0], tmp_path / "out", format=format, room=4096)
     error = (tmp_path / "log.error").read_text()
     assert error.startswith("OutputError: ")
     assert "cannot be written" in error
     assert "File too large" in error or format == "npy"
     assert contents(tmp_path / "out") == {}
-
-
-def test_an_output_folder_that_cannot_be_made_gives_one_clear_error(tmp_path):
-    write_corpus(tmp_path / "in", 1)
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file/out cannot be written \(Not a directory\)"):
-        embed_to_folder([tmp_path / "in"], tmp_path / "file" / "out", model=MODEL)
-
-
-def test_the_clips_of_a_group_are_embedded_at_once_and_share_torchs_threads(corpus, expected, monkeypatch):
-    model, workers = hear_byols.load_model(MODEL), set()
-    embed = model.scene_embeddings
-
-    def watched(audio):
-        workers.add((threading.current_thread().name, torch.get_num_threads()))
-        return embed(audio)
-
-    monkeypatch.setattr(model, "scene_embeddings", watched)
-    files = collect([corpus])
-    torch.set_num_threads(4)  # of a test with one_thread, which sets it back
-    vectors = embed_files([file.path for file in files], model)
-    assert torch.get_num_threads() == 4
-    assert len(workers) > 1
-    assert {n_threads for _, n_threads in workers} == {1}
-    wanted = np.stack([expected[file.name][0] for file in files])
-    np.testing.assert_allclose(vectors, wanted, atol=TOLERANCE * np.abs(wanted).max())
 
 
 def test_two_runs_in_one_folder_are_kept_apart(tmp_path):

@@ -115,14 +115,8 @@ def test_a_killed_driver_and_a_killed_worker_lose_and_repeat_nothing(tmp_path, c
 def cluster():
     """A cluster that the user started."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=100 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, **quiet)
     yield
     ray.shutdown()
 
@@ -139,18 +133,12 @@ def test_the_vectors_are_the_models_and_a_cluster_of_the_users_goes_on(tmp_path,
         audio = torch.from_numpy(hear_byols.load_audio(tmp_path / "in" / name))
         wanted = model.scene_embeddings(audio[None])[0].numpy()
         assert np.abs(vector - wanted).max() <= 1e-5 * np.abs(wanted).max()
-
-
-def test_more_workers_than_the_cluster_has_room_for(tmp_path, cluster):
-    write_corpus(tmp_path / "in", 1)
-    with pytest.raises(OptionError, match="3 workers need a CPU each, and the cluster has 2"):
-        embed_with_ray([tmp_path / "in"], tmp_path / "out", model=MODEL, workers=3, device="cpu")
-
-
-def test_an_address_beside_a_running_ray(tmp_path, cluster):
-    write_corpus(tmp_path / "in", 1)
-    with pytest.raises(OptionError, match="Ray runs already in this process"):
-        embed_with_ray([tmp_path / "in"], tmp_path / "out", model=MODEL, address="10.0.0.1:6379")
+    for options, message in (
+        ({"workers": 3, "device": "cpu"}, "3 workers need a CPU each, and the cluster has 2"),
+        ({"address": "10.0.0.1:6379"}, "Ray runs already in this process"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            embed_with_ray([tmp_path / "in"], tmp_path / "other", model=MODEL, **options)
 
 
 # Without a cluster
@@ -163,28 +151,23 @@ def test_shards_are_small_enough_for_all_workers_and_bounded_in_bytes(tmp_path):
     assert [file for shard in shards for file in shard] == files
     assert {len(shard) for shard in shards} == {2}
     long = tmp_path / "long.wav"
-    with open(long, "wb") as file:
-        file.truncate(60 << 20)
+    long.touch()
+    os.truncate(long, 60 << 20)
     many = [files[0], AudioFile("l1", long), AudioFile("l2", long), *files[1:20]]
     assert [len(shard) for shard in _shards(many, n_workers=1)][:2] == [2, 3]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_options_that_cannot_be_and_the_missing_extra_are_named(tmp_path, capsys, monkeypatch):
+    write_corpus(tmp_path / "in", 1)
+    command = ["embed", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", MODEL]
+    for arguments, message in (
         (["--engine", "ray", "--format", "npz"], "--engine ray writes parquet, got --format npz"),
         (["--workers", "2"], "--workers and --address belong to --engine ray"),
         (["--engine", "ray", "--workers", "0"], "workers must be a positive integer, got 0"),
         (["--engine", "ray", "--device", "tpu"], "must be auto, cpu or cuda, got 'tpu'"),
-    ],
-)
-def test_options_that_cannot_be(tmp_path, capsys, arguments, message):
-    write_corpus(tmp_path / "in", 1)
-    assert main(["embed", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", MODEL, *arguments]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_without_ray_the_extra_is_named(tmp_path, capsys, monkeypatch):
+    ):
+        assert main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert main(["embed", str(tmp_path), "-o", str(tmp_path / "out"), "--engine", "ray"]) == 2
+    assert main([*command, "--engine", "ray"]) == 2
     assert 'pip install "hear_byols[ray]"' in capsys.readouterr().err

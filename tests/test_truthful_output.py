@@ -1,39 +1,43 @@
-"""The output folder tells the truth: rows stay, complete means seen, and damage is one clear error."""
+"""The output folder tells the truth: rows stay, complete means seen, damage is one clear error, progress is told."""
 
 from __future__ import annotations
 
-import csv
+import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
-from extraction import MODEL, contents, noise, recorded, write_corpus
+from extraction import MODEL, contents, noise, recorded, rows_of, write_corpus
 
-from hear_byols._util.files import atomic_path
+from hear_byols import load_model, read_embeddings
+from hear_byols._util import progress as progress_module
+from hear_byols._util.files import atomic_path, file_digest
+from hear_byols._util.progress import progress
 from hear_byols.cli.main import main
-from hear_byols.errors import OutputError
+from hear_byols.errors import InputError, OptionError, OutputError
 from hear_byols.extraction.extract import embed_to_folder
+from hear_byols.extraction.folder import load_its_model
+from hear_byols.extraction.groups import GroupLimits
 from hear_byols.extraction.output import OutputFolder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def rows(output: Path, format: str) -> dict[str, list[tuple[float, ...]]]:
-    """The rows of all parts by their source."""
-    found: dict[str, list[tuple[float, ...]]] = {}
-    if format == "csv":
-        for path in (output / "embeddings").glob("*.csv"):
-            with open(path, newline="") as file:
-                for row in csv.DictReader(file):
-                    found.setdefault(row.pop("source"), []).append(tuple(map(float, row.values())))
-        return found
-    table = pytest.importorskip("pyarrow.parquet").read_table(output / "embeddings")
-    for row in table.to_pylist():
-        found.setdefault(row.pop("source"), []).append((*row.pop("embedding"), *row.values()))
-    return found
+@pytest.fixture
+def home(tmp_path):
+    """Where ``in`` holds six files that ``out`` holds the vectors of."""
+    write_corpus(tmp_path / "in", 6)
+    embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
+    return tmp_path
+
+
+def is_complete(output: Path) -> bool:
+    return json.loads((output / "manifest.json").read_text())["complete"]
 
 
 @pytest.mark.parametrize("timestamps", [False, True])
@@ -44,89 +48,64 @@ def test_a_part_keeps_the_rows_of_sources_that_are_not_asked_for_or_gone(tmp_pat
     names = write_corpus(tmp_path / "in", 5)
     options = {"model": MODEL, "format": format, "timestamps": timestamps, "relative_to": tmp_path / "in"}
     embed_to_folder([tmp_path / "in"], tmp_path / "out", **options)
-    before = rows(tmp_path / "out", format)
+    before = rows_of(tmp_path / "out")
     changed, gone = tmp_path / "in" / names[1], tmp_path / "in" / names[3]
     soundfile.write(changed, noise(0.4, 99), 16000)
     gone.unlink()
     report = embed_to_folder([changed], tmp_path / "out", **options)
     assert (report.n_embedded, report.failures) == (1, ())
-    after = rows(tmp_path / "out", format)
+    after = rows_of(tmp_path / "out")
     assert sorted(after) == sorted(recorded(tmp_path / "out")) == names
-    assert after[names[1]] != before[names[1]]
-    assert all(after[name] == before[name] for name in names if name != names[1])
+    assert [name for name in names if after[name] != before[name]] == [names[1]]
     assert embed_to_folder([tmp_path / "in"], tmp_path / "out", **options).n_embedded == 0
 
 
-@pytest.mark.parametrize("format", ["npz", "csv"])
-def test_outputs_of_the_right_size_with_other_content_are_made_again(tmp_path, format):
-    names = write_corpus(tmp_path / "in", 2)
-    embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
-    whole = contents(tmp_path / "out")
-    output = tmp_path / "out" / next(iter(whole))
-    output.write_bytes(bytes(output.stat().st_size))  # as after a power cut
-    report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
-    assert report.n_embedded == (1 if format == "npz" else 2)
-    assert contents(tmp_path / "out") == whole
-    assert sorted(recorded(tmp_path / "out")) == names
-
-
-def test_lost_outputs_of_sources_that_are_not_asked_for_are_made_again_or_named(tmp_path):
-    names = write_corpus(tmp_path / "in", 3)
-    options = {"model": MODEL, "relative_to": tmp_path / "in"}
-    embed_to_folder([tmp_path / "in"], tmp_path / "out", **options)
-    whole = contents(tmp_path / "out")
-    for name in names[1:]:
-        (tmp_path / "out" / "embeddings" / f"{name}.npz").unlink()
-    (tmp_path / "in" / names[2]).unlink()
-    report = embed_to_folder([tmp_path / "in" / names[0]], tmp_path / "out", **options)
+def test_lost_outputs_of_sources_that_are_not_asked_for_are_made_again_or_named(home):
+    names, whole = sorted(recorded(home / "out")), contents(home / "out")
+    for name in names[1:3]:
+        (home / "out" / "embeddings" / f"{name}.npz").unlink()
+    (home / "in" / names[2]).unlink()
+    report = embed_to_folder([home / "in" / names[0]], home / "out", model=MODEL, relative_to=home / "in")
     assert (report.n_embedded, report.n_present) == (1, 1)
     assert [failure.name for failure in report.failures] == [names[2]]
-    assert sorted(contents(tmp_path / "out")) == sorted(whole)[:2]
-    assert sorted(recorded(tmp_path / "out")) == names[:2]
+    assert contents(home / "out").keys() == whole.keys() - {f"embeddings/{names[2]}.npz"}
+    assert sorted(recorded(home / "out")) == [*names[:2], *names[3:]]
 
 
 @pytest.mark.parametrize("lost", ["embeddings", "index.jsonl", "manifest.json", "an output", "all"])
 def test_what_vanishes_while_a_run_goes_on_is_not_called_complete(tmp_path, monkeypatch, lost):
-    monkeypatch.setattr("hear_byols.extraction.extract.group_limits", lambda *args: Limits())
+    monkeypatch.setattr("hear_byols.extraction.extract.group_limits", lambda *args: GroupLimits(2, 600))
     names = write_corpus(tmp_path / "in", 6)
     output = tmp_path / "out"
+    places = {"all": output, "an output": output / "embeddings" / f"{names[0]}.npz"}
     record, calls = OutputFolder.record, []
 
     def vanishing(self, clips, items):
         failures = record(self, clips, items)
         calls.append(len(clips))
         if len(calls) == 2:
-            target = output / "embeddings" / f"{names[0]}.npz" if lost == "an output" else output / lost
-            shutil.rmtree(output) if lost == "all" else shutil.rmtree(target) if target.is_dir() else target.unlink()
+            target = places.get(lost, output / lost)
+            shutil.rmtree(target) if target.is_dir() else target.unlink()
         return failures
 
-    monkeypatch.setattr(OutputFolder, "record", vanishing)
-    with pytest.raises(OutputError, match=r"while the run went on|cannot be written"):
-        embed_to_folder([tmp_path / "in"], output, model=MODEL)
-    manifest = output / "manifest.json"
-    assert not manifest.exists() or json.loads(manifest.read_text())["complete"] is False
-    monkeypatch.setattr(OutputFolder, "record", record)
-    if manifest.exists():  # the same command makes whole what is missing
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputFolder, "record", vanishing)
+        with pytest.raises(OutputError, match=r"while the run went on|cannot be written"):
+            embed_to_folder([tmp_path / "in"], output, model=MODEL)
+    if (output / "manifest.json").exists():  # the same command makes whole what is missing
+        assert not is_complete(output)
         embed_to_folder([tmp_path / "in"], output, model=MODEL)
         assert sorted(recorded(output)) == names
         assert len(contents(output)) == 6
 
 
-class Limits:
-    """Groups of two clips."""
-
-    clips, seconds = 2, 600
-
-
-def test_a_run_that_has_more_to_do_is_not_complete_until_it_is_done(tmp_path, monkeypatch):
-    write_corpus(tmp_path / "in", 2)
-    embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"] is True
-    soundfile.write(tmp_path / "in" / "new.wav", noise(0.3, 9), 16000)
+def test_a_run_that_has_more_to_do_is_not_complete_until_it_is_done(home, monkeypatch):
+    assert is_complete(home / "out")
+    soundfile.write(home / "in" / "new.wav", noise(0.3, 9), 16000)
     monkeypatch.setattr(OutputFolder, "record", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"] is False
+        embed_to_folder([home / "in"], home / "out", model=MODEL)
+    assert not is_complete(home / "out")
 
 
 def test_files_are_on_the_disk_before_they_have_their_names_and_folders_after(tmp_path, monkeypatch):
@@ -158,37 +137,32 @@ def test_a_source_called_like_an_unfinished_file_keeps_its_output(tmp_path):
         assert (tmp_path / "out" / "embeddings" / ".x.part.npz").exists()
 
 
-ENTRY = {"outputs": {"embeddings/a.npz": 1}, "sources": [{"name": "a", "path": "/a", "bytes": 1, "mtime_ns": 1}]}
-BAD_INDEXES = {
-    "no entries": [1],
-    "no outputs": [{"sources": []}],
-    "no sources": [{"outputs": {}}],
-    "no names": [{**ENTRY, "sources": [{}]}],
-    "names that are numbers": [{**ENTRY, "sources": [{**ENTRY["sources"][0], "name": 3}]}],
-    "an empty output": [{**ENTRY, "outputs": {"": 1}}],
-    "an output elsewhere": [{**ENTRY, "outputs": {"embeddings/../x": 1}}],
-    "an output that is no name": [{**ENTRY, "outputs": {"embeddings/\ud800": 1}}],
-    "a NUL": [{**ENTRY, "outputs": {"embeddings/\0": 1}}],
-    "a size that is text": [{**ENTRY, "outputs": {"embeddings/a": "1"}}],
-    "a source twice": [ENTRY, ENTRY],
-    "a digest that is none": [{**ENTRY, "sha256": 1}],
-}
+SOURCE = {"name": "a", "path": "/a", "bytes": 1, "mtime_ns": 1}
+ENTRY = {"outputs": {"embeddings/a.npz": 1}, "sources": [SOURCE]}
+BAD_ENTRIES = (
+    [1],
+    [{"sources": []}],
+    [{"outputs": {}}],
+    [{**ENTRY, "sources": [{}]}],
+    [{**ENTRY, "sources": [{**SOURCE, "name": 3}]}],
+    *([{**ENTRY, "outputs": {output: 1}}] for output in ("", "embeddings/../x", "embeddings/\ud800", "embeddings/\0")),
+    [{**ENTRY, "outputs": {"embeddings/a": "1"}}],
+    [ENTRY, ENTRY],
+    [{**ENTRY, "sha256": 1}],
+)
 
 
-def test_an_index_or_manifest_without_its_keys_is_one_clear_error(tmp_path, capsys):
-    write_corpus(tmp_path / "in", 1)
-    arguments = ["embed", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", MODEL]
-    assert main(arguments) == 0
-    bad = {"index.jsonl": [json.dumps(entries) + "\n" for entries in BAD_INDEXES.values()] + ["no json\n"]}
+def test_an_index_or_manifest_without_its_keys_is_one_clear_error(home, capsys):
+    arguments = ["embed", str(home / "in"), "-o", str(home / "out"), "--model", MODEL]
+    bad = {"index.jsonl": [*(json.dumps(entries) + "\n" for entries in BAD_ENTRIES), "no json\n"]}
     bad["manifest.json"] = ["{", "{}", "[]", "3", '{"schema": 1}', "[" * 100_000, "\x00"]
     for name, texts in bad.items():
-        whole = (tmp_path / "out" / name).read_text()
+        whole = (home / "out" / name).read_text()
         for content in texts:
-            (tmp_path / "out" / name).write_text(content)
-            capsys.readouterr()
+            (home / "out" / name).write_text(content)
             assert main(arguments) == 2, content
             assert name in capsys.readouterr().err
-        (tmp_path / "out" / name).write_text(whole)
+        (home / "out" / name).write_text(whole)
     assert main(arguments) == 0
 
 
@@ -199,3 +173,59 @@ def test_a_table_whose_part_has_another_name_is_damaged(tmp_path):
     index.write_text(index.read_text().replace("part-00000", "other"))
     with pytest.raises(OutputError, match=r"index\.jsonl is damaged"):
         embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="csv")
+
+
+def test_a_folder_is_read_back_whole_or_refused(home):
+    index, manifest = home / "out" / "index.jsonl", home / "out" / "manifest.json"
+    with open(index, "a") as file:
+        file.write('[{"outputs": {"embeddings/x.np')  # where a kill cut it off
+    assert len(read_embeddings(home / "out")) == 6
+
+    def refuse(folder: str, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            read_embeddings(home / folder)
+
+    refuse("in", "has no manifest")
+    victim = home / "out" / next(iter(contents(home / "out")))
+    whole, digest = victim.read_bytes(), file_digest(victim)
+    for damaged in (whole[:100], whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:]):
+        victim.write_bytes(damaged)
+        refuse("out", rf"{victim.name}.*has changed since it was written")
+    np.savez(victim, embedding=np.array([print], dtype=object))  # would run code if it were unpickled
+    index.write_text(index.read_text().replace(digest, file_digest(victim)))
+    refuse("out", r"cannot be read .*allow_pickle")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema": "other/9"}))
+    refuse("out", "embed again")
+
+
+def test_vectors_of_another_model_or_setting_are_refused_and_their_own_is_found(home):
+    options = {"normalization": "original", "frame_ms": 500, "hop_ms": 70}
+    embed_to_folder([home / "in"], home / "windows", model=MODEL, timestamps=True, **options)
+    content = read_embeddings(home / "windows", model=load_model(MODEL, **options))
+    model = load_its_model(content.settings)
+    assert model.config.normalization.mode == "original"
+    assert (model.framing.frame_ms, model.framing.hop_ms) == (500, 70)
+    with pytest.raises(OptionError, match="another model"):
+        load_its_model(content.settings, "random_clstm")
+    for name, changes, message in (
+        (MODEL, {"normalization": "clip"}, "normalization is 'original', not 'clip'"),
+        ("random_clstm", {}, "parameters_sha256"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            read_embeddings(home / "windows", model=load_model(name, **{**options, **changes}))
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal_and_can_be_turned_off(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    for title, shown, told in (
+        ("", True, "50 of 100 files, about 50 s left\n80 of 100 files, about 20 s left\n"),
+        ("esc10", True, "esc10: 50 of 100 files, about 50 s left\nesc10: 80 of 100 files, about 20 s left\n"),
+        ("esc10", False, ""),
+    ):
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        with progress(100, "file", done=20, title=title, shown=shown) as advance:
+            for _ in range(8):
+                now[0] += 10
+                advance(10)
+        assert sys.stderr.getvalue() == told

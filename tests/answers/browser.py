@@ -9,15 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 # The browser reads commands from its descriptor 3 and writes answers to 4.
-_START = (
-    "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 13); os.dup2(w, 14); os.dup2(13, 3); os.dup2(14, 4)"
-)
-_START += "; os.execv(sys.argv[3], sys.argv[3:])"
+_START = "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 13); os.dup2(w, 14); os.dup2(13, 3)"
+_START += "; os.dup2(14, 4); os.execv(sys.argv[3], sys.argv[3:])"
 
 
 def find_browser() -> str | None:
@@ -46,7 +45,6 @@ class Browser:
         self.call("Network.enable")
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
-        self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(home / "downloads"))
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
         self._number += 1
@@ -110,9 +108,18 @@ class Browser:
             self.mouse("mouseMoved", *place, modifiers=modifiers, buttons=1)
         self.mouse("mouseReleased", *places[-1], modifiers=modifiers)
 
-    def picture(self, path: Path) -> None:
-        """What the window shows, as a PNG file."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+    def download(self, folder: Path, action: Callable[[], None]) -> Path:
+        """The file that an action of the page saves into an empty folder."""
+        self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        action()
+        end = time.monotonic() + 20
+        while not (found := list(folder.glob("*.csv"))) and time.monotonic() < end:
+            time.sleep(0.05)
+        return found[0]
+
+    def picture(self) -> bytes:
+        """What the window shows, as the content of a PNG file."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def close(self) -> None:
         """End the browser."""

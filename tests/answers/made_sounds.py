@@ -1,7 +1,8 @@
-"""Small labelled recordings, made on the spot."""
+"""Small labelled recordings, made on the spot, and what tests read back."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +34,21 @@ def write_classes(folder: Path, n: int, seconds: float = 0.6, seed: int = 0) -> 
         for i in range(n):
             soundfile.write(folder / label / f"{label}{i}.wav", make(label, seconds, rng), RATE)
     return folder
+
+
+def paths_and_labels(folder: Path) -> tuple[list[Path], list[str]]:
+    """All clips below a folder and their classes."""
+    paths = sorted(folder.rglob("*.wav"))
+    return paths, [path.parent.name for path in paths]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that was written."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def formulas_in(path: Path) -> list[str]:
+    """Cells of a table that a spreadsheet would take for a formula."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "+", "-", "@", "\t"))]

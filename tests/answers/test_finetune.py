@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import MODEL, RATE, write_classes
+from made_sounds import MODEL, RATE, paths_and_labels, write_classes
 
 from hear_byols import embed_files, load_model
 from hear_byols.answers import finetune
@@ -21,9 +21,8 @@ from hear_byols.evaluation.tasks import Event
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def paths_and_labels(folder):
-    paths = sorted(folder.rglob("*.wav"))
-    return paths, [path.parent.name for path in paths]
+def classify(action: str, *arguments: object) -> int:
+    return main(["classify", action, *map(str, arguments), "--device", "cpu"])
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +33,11 @@ def tuned(tmp_path_factory):
     write_classes(home / "new", n=4, seed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hear_byols.answers.classifier.refit", lambda *known: cooled(refit(*known), np.inf))
-        command = ["classify", "train", str(home / "in"), "-o", str(home / "a.hbc"), "-m", MODEL]
-        assert main([*command, "--fine-tune", "6", "--device", "cpu"]) == 0
+        assert classify("train", home / "in", "-o", home / "a.hbc", "-m", MODEL, "--fine-tune", 6) == 0
     return home / "a.hbc", paths_and_labels(home / "new")
 
 
-def test_an_encoder_that_learns_better_is_kept_and_lies_in_the_file(tuned, capsys):
+def test_an_encoder_that_learns_better_is_kept_and_lies_in_the_file(tuned, tmp_path, capsys):
     path, (clips, labels) = tuned
     classifier = Classifier.load(path, device="cpu")
     about = classifier.artefact.training["fine_tuned"]
@@ -49,9 +47,17 @@ def test_an_encoder_that_learns_better_is_kept_and_lies_in_the_file(tuned, capsy
     assert classifier.scores["accuracy"] == about["accuracy"]
     right = (classifier.predict(clips) == np.array(labels)).mean()
     assert right > 0.7
-    assert main(["classify", "evaluate", str(path), str(path.parent / "new"), "--device", "cpu"]) == 0
+    assert classify("evaluate", path, path.parent / "new") == 0
     assert f"accuracy {right:.1%}" in capsys.readouterr().out
-    assert main(["classify", "predict", str(path), str(clips[0]), "-o", str(path.parent / "out.csv"), "-q"]) == 0
+    assert classify("predict", path, clips[0], "-o", tmp_path / "out.csv", "-q") == 0
+    # Vectors of the frozen encoder, and a damaged file, are refused.
+    assert main(["embed", str(path.parent / "new"), "-o", str(tmp_path / "out"), "-m", MODEL, "--quiet"]) == 0
+    assert classify("predict", path, tmp_path / "out", "-o", tmp_path / "out.csv", "-q") == 2
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    (tmp_path / "bad.hbc").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        Classifier.load(tmp_path / "bad.hbc").predict(clips)
 
 
 def test_fitted_again_it_keeps_the_encoder(tuned, tmp_path):
@@ -62,41 +68,34 @@ def test_fitted_again_it_keeps_the_encoder(tuned, tmp_path):
     assert again.predict(clips).tolist() == labels
 
 
-def test_vectors_of_the_frozen_encoder_are_refused(tuned, tmp_path):
-    path, _ = tuned
-    assert main(["embed", str(path.parent / "new"), "-o", str(tmp_path), "-m", MODEL, "--quiet"]) == 0
-    assert main(["classify", "predict", str(path), str(tmp_path), "-o", str(tmp_path / "out.csv"), "-q"]) == 2
-
-
 def test_a_detector_takes_the_fine_tuned_encoder_along(tuned, tmp_path):
     path, (clips, _) = tuned
+    (tmp_path / "audio").mkdir()
     for i in range(3):
         sounds = [soundfile.read(clips[place])[0] for place in (i, 4 + i)]
         gap = 0.001 * np.random.default_rng(i).normal(size=RATE)
-        (tmp_path / "audio").mkdir(exist_ok=True)
         soundfile.write(tmp_path / "audio" / f"{i}.wav", np.concatenate([gap, sounds[0], gap, sounds[1], gap]), RATE)
-        first, second = 1000 * len(sounds[0]) / RATE, 1000 * len(sounds[1]) / RATE
+        first, second = (1000 * len(sound) / RATE for sound in sounds)
         events = [Event("clicks", 1000, 1000 + first), Event("hum", 2000 + first, 2000 + first + second)]
         write_events(tmp_path / "labels" / f"{i}.csv", "csv", events, [1.0] * 2, 4.0)
-    output = tmp_path / "events.hbc"
-    command = ["classify", "train", str(tmp_path / "audio"), "--events", str(tmp_path / "labels"), "-o", str(output)]
-    assert main([*command, "-m", str(path), "--frame-ms", "300", "--hop-ms", "100", "-q", "--device", "cpu"]) == 0
+    options = ["--events", tmp_path / "labels", "--frame-ms", 300, "--hop-ms", 100, "-q"]
+    assert classify("train", tmp_path / "audio", "-o", tmp_path / "events.hbc", "-m", path, *options) == 0
+    wanted = Classifier.load(path, device="cpu").model.encoder.state_dict()
     path.rename(path.with_suffix(".moved"))
     try:
-        detector = Detector.load(output, device="cpu")
+        detector = Detector.load(tmp_path / "events.hbc", device="cpu")
         assert detector.detect(tmp_path / "audio" / "0.wav").seconds > 3
     finally:
         path.with_suffix(".moved").rename(path)
-    for key, value in Classifier.load(path, device="cpu").model.encoder.state_dict().items():
-        np.testing.assert_array_equal(detector.model.encoder.state_dict()[key], value)
+    for key, value in detector.model.encoder.state_dict().items():
+        np.testing.assert_array_equal(value, wanted[key])
 
 
 def test_an_encoder_that_learns_nothing_good_is_not_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(finetune, "LEARNING_RATE", 30.0)
     write_classes(tmp_path / "in", n=5)
-    command = ["classify", "train", str(tmp_path / "in"), "-m", MODEL, "--device", "cpu", "-o"]
-    assert main([*command, str(tmp_path / "frozen.hbc"), "-q"]) == 0
-    assert main([*command, str(tmp_path / "tuned.hbc"), "--fine-tune", "1"]) == 0
+    for name, options in (("frozen.hbc", ["-q"]), ("tuned.hbc", ["--fine-tune", 1])):
+        assert classify("train", tmp_path / "in", "-m", MODEL, "-o", tmp_path / name, *options) == 0
     assert "the frozen encoder is kept" in capsys.readouterr().out
     frozen, other = (Classifier.load(tmp_path / name) for name in ("frozen.hbc", "tuned.hbc"))
     assert not other.artefact.training["fine_tuned"]["kept"]
@@ -117,7 +116,7 @@ def test_training_begins_where_the_frozen_head_ends(tmp_path, monkeypatch):
     assert tuned is not model
 
 
-def test_what_cannot_be_fine_tuned_is_named(tmp_path, tuned):
+def test_what_cannot_be_fine_tuned_is_named(tmp_path):
     paths, labels = paths_and_labels(write_classes(tmp_path, n=2))
     with pytest.raises(OptionError, match="a single encoder"):
         Classifier("random_cnn+random_clstm", fine_tune=1, device="cpu").fit(paths, labels)
@@ -127,11 +126,3 @@ def test_what_cannot_be_fine_tuned_is_named(tmp_path, tuned):
     Classifier(MODEL, device="cpu").fit(paths, labels).save(frozen)
     with pytest.raises(OptionError, match="holds no encoder"):
         Classifier(str(frozen), device="cpu").fit(paths, labels)
-
-
-def test_a_damaged_encoder_is_refused(tuned, tmp_path):
-    content = bytearray(tuned[0].read_bytes())
-    content[len(content) // 2] ^= 64
-    (tmp_path / "bad.hbc").write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged"):
-        Classifier.load(tmp_path / "bad.hbc").predict(tuned[1][0])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from extraction import write_corpus
+from extraction import noise, write_corpus
+from task_folders import write_clip, write_task
 
 from hear_byols import embed_files, embed_to_folder, read_embeddings
 from hear_byols.analysis.figures import save_figure
@@ -42,23 +43,15 @@ def corpus(tmp_path):
     return tmp_path / "audio"
 
 
-def write_task(folder: Path, **metadata: object) -> Path:
-    """A HEAR scene task of two splits and six clips."""
-    splits = {"train": ["x", "y", "x", "y"], "test": ["y", "x"]}
-    for split, labels in splits.items():
-        for rate in ("16000", "48000"):
-            write_corpus(folder / rate / split, len(labels), (0.2,))
-            for path in (folder / rate / split).rglob("*.*"):  # tasks know no sub-folders
-                path.rename(folder / rate / split / path.name)
-        names = sorted(path.name for path in (folder / "16000" / split).iterdir() if path.is_file())
-        table = {name: [label] for name, label in zip(names, labels, strict=True)}
-        (folder / f"{split}.json").write_text(json.dumps(table))
-    names = ("train", "valid", "test")
-    (folder / "valid.json").write_text("{}")
-    (folder / "labelvocabulary.csv").write_text("idx,label\n0,x\n1,y\n")
-    content = {"embedding_type": "scene", "prediction_type": "multiclass", "splits": names, **metadata}
-    content |= {"split_mode": "trainvaltest", "evaluation": ["top1_acc"]}
-    (folder / "task_metadata.json").write_text(json.dumps(content))
+@pytest.fixture
+def task(tmp_path) -> Path:
+    """A HEAR scene task of two splits and six clips, at two rates."""
+    splits = {"train": "xyxy", "valid": "", "test": "yx"}
+    tables = {split: {f"{i}.wav": [label] for i, label in enumerate(labels)} for split, labels in splits.items()}
+    folder = write_task(tmp_path / "task", tables, ["x", "y"], sample_duration=None)
+    for seed, (split, name) in enumerate((split, name) for split, table in tables.items() for name in table):
+        for rate in (16000, 48000):
+            write_clip(folder, split, name, noise(0.2, seed, rate), rate)
     return folder
 
 
@@ -67,65 +60,47 @@ def test_without_labels_the_first_folder_is_the_label(corpus):
     (corpus / "a" / "clip00.flac").rename(corpus / "a" / "deep" / "clip00.flac")
     (corpus / "b" / "clip01.wav").rename(corpus / "clip01.wav")
     files = collect([corpus])
-    assert dict(zip([file.name for file in files], find_labels(files), strict=True)).items() >= {
-        ("a/deep/clip00.flac", "a"),
-        ("b/clip03.flac", "b"),
-        ("clip01.wav", None),
-    }
+    found = dict(zip([file.name for file in files], find_labels(files), strict=True))
+    assert found.items() >= {("a/deep/clip00.flac", "a"), ("b/clip03.flac", "b"), ("clip01.wav", None)}
 
 
 def test_labels_of_a_table(corpus, tmp_path):
     table = tmp_path / "labels.csv"
-    table.write_text('\ufefflabel,more,file\ndog,1,a/clip00.flac\n"cat, big",2,./b/clip01.wav\nloud,3,a/clip00.flac\n')
+    table.write_text('\ufefflabel,more,file\nloud,1,a/clip00.flac\n"cat, big",2,./b/clip01.wav\ndog,3,a/clip00.flac\n')
     labels = find_labels(collect([corpus]), table)
-    assert labels[0] == "dog + loud"
-    assert labels[4] == "cat, big"
-    assert labels.count(None) == 6
+    assert (labels[0], labels[4], labels.count(None)) == ("dog + loud", "cat, big", 6)
 
 
-def test_labels_of_a_task_hold_for_its_audio_wherever_it_lies(tmp_path):
-    task = write_task(tmp_path / "task")
+def test_labels_of_a_task_hold_for_its_audio_wherever_it_lies(task, tmp_path):
     (tmp_path / "copy").mkdir()
     (task / "16000" / "test").rename(tmp_path / "copy" / "test")
     assert find_labels(collect([task / "16000" / "train"]), task) == ["x", "y", "x", "y"]
     assert find_labels(collect([tmp_path / "copy"]), task) == ["y", "x"]
-    assert audio_folder(task, 48000) == task / "48000"
-    assert audio_folder(task, 32000) == task / "48000"
+    assert audio_folder(task, 48000) == audio_folder(task, 32000) == task / "48000"
     assert audio_folder(tmp_path / "copy", 16000) == tmp_path / "copy"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file; labels are a table \\(CSV\\) or a HEAR task folder"),
-        ("name,class\na,b\n", "must name the columns path and label; it holds name, class"),
-        ("", "it holds nothing"),
-        (
-            "file,label\nelse.wav,dog\n",
-            "labels 1 files, none of them among the 8 .* 'else.wav', the audio of 'a/clip00",
-        ),
+def test_what_gives_no_labels_is_named(corpus, task, tmp_path):
+    files, table = collect([corpus]), tmp_path / "labels.csv"
+    with pytest.raises(OptionError, match=r"no such file; labels are a table \(CSV\) or a HEAR task folder"):
+        find_labels(files, table)
+    for content, message in (
+        (b"name,class\na,b\n", "must name the columns path and label; it holds name, class"),
+        (b"", "it holds nothing"),
+        (b"file,label\nelse.wav,dog\n", "labels 1 files, none of them among the 8 .* 'else.wav', the audio of 'a/cl"),
         (b"file,label\n\xff\xfe,dog\n", "cannot be read as a table"),
-    ],
-)
-def test_tables_that_are_no_labels(corpus, tmp_path, content, message):
-    table = tmp_path / "labels.csv"
-    if content is not None:
-        table.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(OptionError, match=message):
-        find_labels(collect([corpus]), table)
-
-
-def test_tasks_that_give_no_labels_of_files(corpus, tmp_path):
-    task = write_task(tmp_path / "event", embedding_type="event")
-    for split in ("train", "test"):
-        (task / f"{split}.json").write_text("{}")
-    with pytest.raises(OptionError, match="embedding_type is 'event'"):
-        find_labels(collect([corpus]), task)
+    ):
+        table.write_bytes(content)
+        with pytest.raises(OptionError, match=message):
+            find_labels(files, table)
     with pytest.raises(TaskError, match=r"no task_metadata\.json"):
-        find_labels(collect([corpus]), corpus)
+        find_labels(files, corpus)
+    events = write_task(tmp_path / "events", {"train": {}, "valid": {}, "test": {}}, ["x"], embedding_type="event")
+    with pytest.raises(OptionError, match="embedding_type is 'event'"):
+        find_labels(files, events)
     (task / "train.json").write_text("[]")
     with pytest.raises(TaskError, match=r"train\.json must hold a JSON object"):
-        find_labels(collect([corpus]), task)
+        find_labels(files, task)
 
 
 # ---- projections
@@ -191,10 +166,9 @@ def map_of(labels: list[str | None], title: str = "title"):
 def test_up_to_140_labels_have_marks_of_their_own_and_neighbours_differ_twice():
     classes = map_of([str(i) for i in range(MAX_CLASSES)]).classes
     assert len({(each.colour, each.shape) for each in classes}) == len(classes) == 140
-    for one, other in pairwise(classes):
-        assert one.colour != other.colour
-        assert one.shape != other.shape
-    assert [each.label for each in classes[:11]] == [str(i) for i in range(11)]
+    assert all(one.colour != other.colour and one.shape != other.shape for one, other in pairwise(classes))
+    assert [each.label for each in classes[:11]] == [str(i) for i in range(11)]  # numbers sort as numbers
+    assert sorted(["b10", "10", "b9", "9", "a"], key=natural_key) == ["9", "10", "a", "b9", "b10"]
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1; OKLab of Ottosson 2020.
@@ -205,11 +179,8 @@ _BLIND = {
     "none": np.eye(3),
 }
 _LMS = [[0.41222147, 0.53633254, 0.05144599], [0.2119035, 0.68069955, 0.10739696], [0.08830246, 0.28171884, 0.6299787]]
-_LAB = [
-    [0.21045426, 0.7936178, -0.00407205],
-    [1.9779985, -2.42859221, 0.45059371],
-    [0.02590404, 0.78277177, -0.80867577],
-]
+_LAB = [[0.21045426, 0.7936178, -0.00407205], [1.9779985, -2.42859221, 0.45059371]]
+_LAB += [[0.02590404, 0.78277177, -0.80867577]]
 
 
 @pytest.mark.parametrize("kind", _BLIND)
@@ -225,17 +196,11 @@ def test_twenty_colours_are_told_apart_by_all_eyes(kind):
 def test_the_rarest_labels_and_files_without_label_are_grey():
     labels = [label for i in range(140) for label in (f"often {i}",) * 2] + ["rare 1", "rare 2", None]
     content = map_of(labels)
-    assert [(each.label, each.places) for each in content.classes[140:]] == [
-        ("(2 rarer labels)", (280, 281)),
-        (NO_LABEL, (282,)),
-    ]
+    rest = [("(2 rarer labels)", (280, 281)), (NO_LABEL, (282,))]
+    assert [(each.label, each.places) for each in content.classes[140:]] == rest
     assert {each.colour for each in content.classes[140:]}.isdisjoint(COLOURS)
     assert sorted(place for each in content.classes for place in each.places) == list(range(283))
     assert content.labels[280] == "rare 1"
-
-
-def test_numbers_in_labels_sort_as_numbers():
-    assert sorted(["b10", "10", "b9", "9", "a"], key=natural_key) == ["9", "10", "a", "b9", "b10"]
 
 
 # ---- pages
@@ -249,6 +214,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict]] = []
         self.texts: dict[str, str] = {}
         self.feed(text)
+        self.data = json.loads(self.texts["data"])
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
@@ -262,16 +228,12 @@ def test_a_page_holds_every_file_and_reaches_for_nothing_outside():
     content = map_of(["a", "b", None, "a"])
     text = make_page(content, Path())
     page = Page(text)
-    data = json.loads(page.texts["data"])
-    assert [point[3:] for point in data["points"]] == [
-        ["a.wav", "a"],
-        ["b.wav", "b"],
-        ["None.wav", NO_LABEL],
-        ["a.wav", "a"],
-    ]
-    assert np.array([point[:2] for point in data["points"]]) == pytest.approx(content.projection.points, abs=1e-5)
-    assert [data["classes"][point[2]][0] for point in data["points"]] == list(content.labels)
-    assert data["axes"] == ["one", "two"]
+    points = page.data["points"]
+    wanted = [["a.wav", "a"], ["b.wav", "b"], ["None.wav", NO_LABEL], ["a.wav", "a"]]
+    assert [point[3:] for point in points] == wanted
+    assert np.array([point[:2] for point in points]) == pytest.approx(content.projection.points, abs=1e-5)
+    assert [page.data["classes"][point[2]][0] for point in points] == list(content.labels)
+    assert page.data["axes"] == ["one", "two"]
     assert not {"src", "href"} & {name for _, attributes in page.tags for name in attributes}
     assert set(re.findall(r"https?://[^\"']*", text)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
     assert "default-src 'none'" in text
@@ -284,61 +246,53 @@ def test_strange_names_stay_text():
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in Page(make_page(quiet, Path())).tags]
     assert page.texts["h1"].strip() == page.texts["title"].strip() == HOSTILE[0]
     assert not set("<>&") & set(page.texts["data"])
-    data = json.loads(page.texts["data"])
-    assert [point[4] for point in data["points"]] == [*HOSTILE, "bad?.wav", "line\u2028break"]
+    assert [point[4] for point in page.data["points"]] == [*HOSTILE, "bad?.wav", "line\u2028break"]
     assert ".innerHTML" not in make_page(quiet, Path())
 
 
 def test_strange_names_in_a_picture(tmp_path):
     figure = draw_map(map_of([*HOSTILE, "a" * 100, None], title="$\\frac{$"))
     save_figure(figure, tmp_path / "map.png")
-    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    texts = figure.legends[0].get_texts()
+    shown = [text.get_text() for text in texts]
     assert shown == [*sorted(shown[:-1], key=natural_key), NO_LABEL]
-    assert "_hidden" in shown
-    assert "$x^2$ & 'y'" in shown
-    assert not any(text.get_parse_math() for text in figure.legends[0].get_texts())
+    assert {"_hidden", "$x^2$ & 'y'"} < set(shown)
+    assert not any(text.get_parse_math() for text in texts)
     assert max(map(len, shown)) == 28
 
 
 # ---- the command
 
 
-def test_the_command_maps_a_task_and_reports_bad_files(tmp_path, capsys):
-    task = write_task(tmp_path / "task")
+def test_the_command_maps_a_task_and_reports_bad_files(task, tmp_path, capsys):
     (task / "16000" / "test" / "bad.wav").write_bytes(b"no audio")
     output = tmp_path / "new" / "map.HTML"
     assert main(["map", MODEL, "--audio", str(task), "--output", str(output), "--device", "cpu", "--quiet"]) == 1
     assert "not embedded: test/bad.wav: " in capsys.readouterr().err
-    data = json.loads(Page(output.read_text()).texts["data"])
-    assert [point[4] for point in data["points"]] == ["y", "x", "x", "y", "x", "y"]
-    paths = sorted((task / "16000").rglob("clip*"))
-    expected = project(embed_files(paths, MODEL)).points
-    assert np.array([point[:2] for point in data["points"]]) == pytest.approx(expected, abs=1e-3)
+    points = Page(output.read_text()).data["points"]
+    assert [point[4] for point in points] == ["y", "x", "x", "y", "x", "y"]
+    expected = project(embed_files(sorted((task / "16000").rglob("?.wav")), MODEL)).points
+    assert np.array([point[:2] for point in points]) == pytest.approx(expected, abs=1e-3)
     assert [path.name for path in output.parent.iterdir()] == ["map.HTML"]
 
 
-def test_the_command_draws_a_picture(corpus, tmp_path, capsys):
-    output = tmp_path / "map.png"
-    assert main(["map", MODEL, "--audio", str(corpus), "--output", str(output), "--device", "cpu"]) == 0
-    assert output.read_bytes().startswith(b"\x89PNG")
-    assert f"mapped 8 points; wrote {output}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_the_command_draws_a_picture_and_its_errors_come_before_anything_is_embedded(corpus, monkeypatch, capsys):
+    monkeypatch.chdir(corpus.parent)
+    command = ["map", MODEL, "--device", "cpu", "--audio", "audio", "--output", "map.png"]
+    assert main(command) == 0
+    assert Path("map.png").read_bytes().startswith(b"\x89PNG")
+    assert "mapped 8 points; wrote map.png" in capsys.readouterr().err
+    Path("map.png").unlink()
+    monkeypatch.setattr("hear_byols.answers.mapping.embed_to_folder", lambda *args, **kwargs: pytest.fail("embedded"))
+    for arguments, message in (
         (["--output", "map.gif"], "must end in .html, .png, .pdf, .svg; got 'map.gif'"),
         (["--output", "audio/a/clip00.flac/map.png"], "cannot be made"),
-        (["--output", "map.png", "--labels", "none.csv"], "none.csv: no such file"),
-        (["--output", "map.png", "--audio", "none"], "none is not a folder"),
-    ],
-)
-def test_errors_come_before_anything_is_embedded(corpus, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(corpus.parent)
-    monkeypatch.setattr("hear_byols.answers.mapping.embed_to_folder", lambda *args, **kwargs: pytest.fail("embedded"))
-    assert main(["map", MODEL, "--audio", "audio", *arguments, "--device", "cpu"]) == 2
-    assert message in capsys.readouterr().err
-    assert [path.name for path in corpus.parent.iterdir()] == ["audio"]
+        (["--labels", "none.csv"], "none.csv: no such file"),
+        (["--audio", "none"], "none is not a folder"),
+    ):
+        assert main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["audio"]
 
 
 # ---- what is embedded already
@@ -346,17 +300,13 @@ def test_errors_come_before_anything_is_embedded(corpus, monkeypatch, capsys, ar
 
 def test_an_embed_folder_is_mapped_without_embedding_again(corpus, tmp_path):
     embed_to_folder([corpus], tmp_path / "embedded", model=MODEL)
-    by_audio, by_folder = tmp_path / "a.html", tmp_path / "b.html"
+    by_audio, by_folder, labels = tmp_path / "a.html", tmp_path / "b.html", tmp_path / "labels.csv"
     map_folder(MODEL, corpus, by_audio, title="t")
     for path in corpus.rglob("*.*"):
         path.unlink()
-    report = map_folder("", tmp_path / "embedded", by_folder, title="t")
-    assert report.n_points == 8
+    assert map_folder("", tmp_path / "embedded", by_folder, title="t").n_points == 8
     assert by_folder.read_text() == by_audio.read_text()
-    labels = tmp_path / "labels.csv"
-    labels.write_text(
-        "path,rank,label\n" + "".join(f"{name},1,'=cluster\n" for name in ("a/clip00.flac", "b/clip01.wav"))
-    )
+    labels.write_text("path,rank,label\na/clip00.flac,1,'=cluster\nb/clip01.wav,1,'=cluster\n")
     map_folder(MODEL, tmp_path / "embedded", by_folder, labels=labels)
     assert '"=cluster"' in by_folder.read_text()
     with pytest.raises(OptionError, match="another model"):
@@ -367,7 +317,7 @@ def test_windows_are_points_that_play_their_stretch(corpus, tmp_path):
     embed_to_folder([corpus], tmp_path / "embedded", model=MODEL, timestamps=True, frame_ms=400, hop_ms=200)
     output = tmp_path / "page" / "map.html"
     assert main(["map", "--audio", str(tmp_path / "embedded"), "-o", str(output), "--clusters", "3", "-q"]) == 0
-    data = json.loads(Page(output.read_text()).texts["data"])
+    data = Page(output.read_text()).data
     assert [each[0] for each in data["classes"]] == ["cluster 1", "cluster 2", "cluster 3"]
     content = read_embeddings(tmp_path / "embedded")
     assert [point[3] for point in data["points"]] == list(content.names)

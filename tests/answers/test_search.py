@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import shutil
 import sys
@@ -10,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import CLASSES, MODEL, RATE, make, write_classes
+from made_sounds import CLASSES, MODEL, RATE, formulas_in, make, rows_of, write_classes
 
 from hear_byols import embed_to_folder, read_embeddings
 from hear_byols.answers import compact as compact_module
@@ -24,15 +23,8 @@ from hear_byols.errors import InputError, MissingDependencyError, OptionError
 
 
 @pytest.fixture(scope="module")
-def embedded(sounds, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("embedded")
-    embed_to_folder([sounds], folder, model=MODEL)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """Two recordings of 4 s, the first with a sweep at 1 s and at 3 s, the second with one at 2 s."""
+    """Two recordings of 4 s, the first with a sweep at 1 s and at 3 s, the second with one at 2 s; and windows."""
     folder = tmp_path_factory.mktemp("long")
     rng = np.random.default_rng(5)
     for name, places in (("first.wav", (1.0, 3.0)), ("second.wav", (2.0,))):
@@ -41,60 +33,54 @@ def long(tmp_path_factory):
             sound = make("sweep", 0.5, rng)
             samples[round((place - 0.25) * RATE) :][: len(sound)] += sound
         soundfile.write(folder / name, samples, RATE)
+    embed_to_folder([folder], folder / "windows", model=MODEL, timestamps=True, frame_ms=500, hop_ms=100)
     return folder
 
 
 # --- Search ---
 
 
-def test_a_search_is_the_ranking_by_cosine(embedded):
+def test_a_search_is_the_ranking_by_cosine(sounds, embedded):
     content = read_embeddings(embedded)
     units = content.vectors / np.linalg.norm(content.vectors, axis=1, keepdims=True)
-    query = content.names[7]
-    cosines = units @ units[7]
-    expected = [content.names[i] for i in np.argsort(-cosines) if i != 7]
+    query, cosines = content.names[7], units @ units[7]
     hits = search(embedded, query, n=99)
-    assert [hit.name for hit in hits] == expected
+    assert [hit.name for hit in hits] == [content.names[i] for i in np.argsort(-cosines) if i != 7]
     np.testing.assert_allclose([hit.similarity for hit in hits], np.sort(np.delete(cosines, 7))[::-1], atol=1e-5)
     assert search(embedded, query, n=3) == hits[:3]
+    itself, other = search(embedded, sounds / "hum" / "hum3.wav", n=2)  # an audio file finds itself first
+    assert itself.name == "hum/hum3.wav"
+    assert itself.similarity > 0.9999 > other.similarity
 
 
-def test_an_audio_file_finds_itself_first(sounds, embedded):
-    hits = search(embedded, sounds / "hum" / "hum3.wav", n=2)
-    assert hits[0].name == "hum/hum3.wav"
-    assert hits[0].similarity > 0.9999
-    assert hits[1].similarity < 0.9999
-
-
-def test_a_stretch_finds_stretches(long, tmp_path):
-    embed_to_folder([long], tmp_path, model=MODEL, timestamps=True, frame_ms=500, hop_ms=100)
+def test_a_stretch_finds_stretches(long):
+    windows = long / "windows"
     for query in (long / "first.wav", "first.wav"):
-        hits = search(tmp_path, query, start_s=0.95, end_s=1.05, n=2)
+        hits = search(windows, query, start_s=0.95, end_s=1.05, n=2)
         other, time = ("second.wav", 2000) if query == "first.wav" else ("first.wav", 1000)
         best = next(hit for hit in hits if hit.name == other)
         assert abs(best.time_ms - time) <= 200
-    per_file = [hit.time_ms for hit in search(tmp_path, long / "first.wav", n=50) if hit.name == "first.wav"]
+    per_file = [hit.time_ms for hit in search(windows, long / "first.wav", n=50) if hit.name == "first.wav"]
     assert min(abs(a - b) for a, b in itertools.combinations(per_file, 2)) >= 500
-    with pytest.raises(InputError, match="no window between"):
-        search(tmp_path, "first.wav", start_s=50)
 
 
-def test_wrong_queries_are_named(sounds, embedded):
-    with pytest.raises(InputError, match="neither an audio file nor the name"):
-        search(embedded, "nothing.wav")
-    with pytest.raises(OptionError, match="whole files"):
-        search(embedded, "hum/hum1.wav", start_s=0.1)
-    with pytest.raises(InputError, match="starts at 9 s"):
-        search(embedded, sounds / "hum" / "hum1.wav", start_s=9)
-    for options in ({"n": 0}, {"start_s": 2, "end_s": 1}, {"start_s": -1}):
-        with pytest.raises(OptionError):
-            search(embedded, "hum/hum1.wav", **options)
+def test_wrong_queries_are_named(sounds, embedded, long):
+    clip = sounds / "hum" / "hum1.wav"
+    for folder, query, options, message in (
+        (embedded, "nothing.wav", {}, "neither an audio file nor the name"),
+        (embedded, "hum/hum1.wav", {"start_s": 0.1}, "whole files"),
+        (embedded, clip, {"start_s": 9}, "starts at 9 s"),
+        (long / "windows", "first.wav", {"start_s": 50}, "no window between"),
+        *((embedded, clip, options, None) for options in ({"n": 0}, {"start_s": 2, "end_s": 1}, {"start_s": -1})),
+    ):
+        with pytest.raises((InputError, OptionError), match=message):
+            search(folder, query, **options)
 
 
 # --- Little memory ---
 
 
-def test_compact_vectors_keep_their_cosines(embedded):
+def test_compact_vectors_keep_their_cosines(embedded, monkeypatch):
     content = read_embeddings(embedded)
     units = content.vectors / np.linalg.norm(content.vectors, axis=1, keepdims=True)
     small = compact(embedded)
@@ -102,12 +88,8 @@ def test_compact_vectors_keep_their_cosines(embedded):
     rows = small.rows.astype(np.float32)
     np.testing.assert_allclose(rows @ rows.T, units @ units.T, atol=3e-3)
     assert [small.names[owner] for owner in small.owners] == list(content.names)
-    narrow = compact(embedded, 4)
-    assert narrow.rows.shape == (len(content), 4)
-
-
-def test_directions_come_from_rows_of_the_whole_folder(embedded, monkeypatch):
-    monkeypatch.setattr(compact_module, "_SAMPLE", 6)
+    assert compact(embedded, 4).rows.shape == (len(content), 4)
+    monkeypatch.setattr(compact_module, "_SAMPLE", 6)  # directions come from rows of the whole folder
     rows = compact(embedded).rows.astype(np.float32)
     assert 3 <= rows.shape[1] <= 6
     assert np.linalg.norm(rows, axis=1).min() > 0.7  # what the sample spans holds most of every vector
@@ -127,9 +109,8 @@ def test_an_index_finds_the_neighbours_that_all_pairs_have(embedded, monkeypatch
         nearest(small, 3)
 
 
-def test_of_many_windows_every_nth_is_read(long, tmp_path):
-    embed_to_folder([long], tmp_path, model=MODEL, timestamps=True, frame_ms=500, hop_ms=100)
-    everything, some = read_embeddings(tmp_path), read_embeddings(tmp_path, most_windows=10)
+def test_of_many_windows_every_nth_is_read(long):
+    everything, some = read_embeddings(long / "windows"), read_embeddings(long / "windows", most_windows=10)
     step = -(-len(everything) // 10)
     assert step > 2
     np.testing.assert_array_equal(some.vectors, everything.vectors[::step])
@@ -140,76 +121,54 @@ def test_of_many_windows_every_nth_is_read(long, tmp_path):
 # --- Duplicates ---
 
 
-@pytest.fixture(scope="module")
-def copies(tmp_path_factory):
+def test_copies_are_found_with_offset_and_gain_and_nothing_else_is(tmp_path, capsys):
     """Noises and sounds, with copies of two of them."""
-    folder = write_classes(tmp_path_factory.mktemp("copies"), n=4, seconds=1.5, seed=3)
+    folder, out, table = write_classes(tmp_path / "in", n=4, seconds=1.5, seed=3), tmp_path / "out", tmp_path / "t.csv"
     shutil.rmtree(folder / "sweep")  # one sweep is another one a little later
-    noise = np.random.default_rng(0).normal(0, 0.1, (5, 2 * RATE))
-    for i, samples in enumerate(noise):
-        soundfile.write(folder / f"noise{i}.wav", samples, RATE)
-    first = noise[0]
-    soundfile.write(folder / "encoded.mp3", first, RATE)
-    soundfile.write(folder / "trimmed.wav", first[4000:-3000], RATE)
-    soundfile.write(folder / "quiet.flac", 0.25 * first, RATE)
-    soundfile.write(folder / "all of it.ogg", 0.5 * first[2000:], RATE)
-    shutil.copy(folder / "hum" / "hum1.wav", folder / "copy.wav")
-    return folder
-
-
-def test_copies_are_found_with_offset_and_gain_and_nothing_else_is(copies, tmp_path):
-    embed_to_folder([copies], tmp_path, model=MODEL)
-    found = find_duplicates(tmp_path)
-    groups = [{copy.name for copy in group} for group in found.groups]
-    expected = [
-        {"noise0.wav", "encoded.mp3", "trimmed.wav", "quiet.flac", "all of it.ogg"},
-        {"copy.wav", "hum/hum1.wav"},
+    noises = np.random.default_rng(0).normal(0, 0.1, (5, 2 * RATE))
+    clips = {f"noise{i}.wav": noise for i, noise in enumerate(noises)}
+    clips |= {"encoded.mp3": noises[0], "trimmed.wav": noises[0][4000:-3000], "quiet.flac": 0.25 * noises[0]}
+    for name, samples in (clips | {"all of it.ogg": 0.5 * noises[0][2000:]}).items():
+        soundfile.write(folder / name, samples, RATE)
+    shutil.copy(folder / "hum" / "hum1.wav", folder / "Kopie für später.wav")
+    embed_to_folder([folder], out, model=MODEL)
+    found = find_duplicates(out)
+    assert (found.n_files, found.failures) == (18, ())
+    assert sorted(sorted(copy.name for copy in group) for group in found.groups) == [
+        ["Kopie für später.wav", "hum/hum1.wav"],
+        ["all of it.ogg", "encoded.mp3", "noise0.wav", "quiet.flac", "trimmed.wav"],
     ]
-    assert sorted(map(sorted, groups)) == sorted(map(sorted, expected))
     members = {copy.name: copy.alignment for group in found.groups for copy in group}
     assert members["trimmed.wav"].offset_s == pytest.approx(4000 / RATE, abs=2e-3)
     assert members["quiet.flac"].gain_db == pytest.approx(-12.04, abs=0.1)
     assert members["all of it.ogg"].gain_db == pytest.approx(-6.02, abs=1.5)
-    assert found.n_files == 18
-    assert not found.failures
-
-
-def test_audio_that_has_gone_is_told(copies, tmp_path, capsys):
-    shutil.copytree(copies, tmp_path / "in")
-    embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
-    (tmp_path / "in" / "trimmed.wav").unlink()
-    table = tmp_path / "groups.csv"
-    assert main(["duplicates", str(tmp_path / "out"), "-o", str(table)]) == 1
-    captured = capsys.readouterr()
-    assert "trimmed.wav" in captured.err
-    with open(table, newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 6
-    assert {row["group"] for row in rows} == {"1", "2"}
-    shutil.rmtree(tmp_path / "in")
-    assert main(["duplicates", str(tmp_path / "out")]) == 2
+    assert main(["search", str(out), "Kopie für später.wav", "-n", "1"]) == 0
+    assert "hum/hum1.wav" in capsys.readouterr().out
+    (folder / "trimmed.wav").unlink()  # audio that has gone is told
+    assert main(["duplicates", str(out), "-o", str(table)]) == 1
+    assert "trimmed.wav" in capsys.readouterr().err
+    assert sorted(row["group"] for row in rows_of(table)) == ["1"] * 2 + ["2"] * 4
+    shutil.rmtree(folder)
+    assert main(["duplicates", str(out)]) == 2
     assert "none of the audio" in capsys.readouterr().err
 
 
-def test_windows_have_no_duplicates(long, tmp_path):
-    embed_to_folder([long], tmp_path, model=MODEL, timestamps=True, hop_ms=500)
+def test_windows_have_no_duplicates(long):
     with pytest.raises(OptionError, match="whole files"):
-        find_duplicates(tmp_path)
+        find_duplicates(long / "windows")
 
 
 @pytest.mark.parametrize("offset", [0, 1500, -2500])
 def test_alignment_says_where_and_how_loud(offset):
-    long = np.random.default_rng(1).normal(0, 0.1, 30000).astype(np.float32)
-    first, second = (long[5000:20000], 0.5 * long[5000 + offset : 18000 + offset])
-    found = align(first, second, RATE)
+    samples = np.random.default_rng(1).normal(0, 0.1, 30000).astype(np.float32)
+    found = align(samples[5000:20000], 0.5 * samples[5000 + offset : 18000 + offset], RATE)
     assert found.correlation > 0.999
     assert found.offset_s == pytest.approx(offset / RATE, abs=1e-6)
     assert found.gain_db == pytest.approx(-6.02, abs=0.1)
 
 
 def test_silence_and_other_noise_are_no_copies():
-    rng = np.random.default_rng(2)
-    noise = rng.normal(0, 0.1, (2, 20000)).astype(np.float32)
+    noise = np.random.default_rng(2).normal(0, 0.1, (2, 20000)).astype(np.float32)
     assert align(noise[0], noise[1], RATE).correlation < 0.2
     assert align(noise[0], np.zeros(20000, np.float32), RATE).correlation == 0
     assert align(noise[0], -noise[0], RATE).correlation > 0.999  # a swapped polarity is a copy
@@ -220,7 +179,8 @@ def test_silence_and_other_noise_are_no_copies():
 
 def test_clusters_hold_what_sounds_alike(embedded, tmp_path, capsys):
     found = find_clusters(embedded, 3)
-    assert list(np.bincount(found.clusters)) == sorted(np.bincount(found.clusters), reverse=True)
+    counts = np.bincount(found.clusters).tolist()
+    assert counts == sorted(counts, reverse=True)
     labels = np.array([name.split("/")[0] for name in found.names])
     purity = sum(max(np.sum(labels[found.clusters == i] == label) for label in CLASSES) for i in range(3)) / len(labels)
     assert purity >= 0.8
@@ -229,8 +189,7 @@ def test_clusters_hold_what_sounds_alike(embedded, tmp_path, capsys):
     table = tmp_path / "clusters.csv"
     assert main(["clusters", str(embedded), "-n", "3", "-o", str(table)]) == 0
     assert capsys.readouterr().out.count("cluster ") == 3
-    with open(table, newline="") as file:
-        written = list(csv.DictReader(file))
+    written = rows_of(table)
     assert len(written) == len(found.names)
     assert written[0]["path"] == found.names[rows[0]]
     with pytest.raises(OptionError, match="2 to 15"):
@@ -242,9 +201,7 @@ def test_hostile_names_stay_text(sounds, tmp_path, capsys):
     for i, name in enumerate(("=cmd|' '!A0.wav", "a\x1b[2J.wav", "<script>alert(1)<.wav", "+1.wav")):
         shutil.copy(sounds / "hum" / f"hum{i}.wav", tmp_path / "in" / name)
     embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
-    commands = (["search", str(tmp_path / "out"), "+1.wav"], ["clusters", str(tmp_path / "out")])
-    for command in commands:
+    for command in (["search", str(tmp_path / "out"), "+1.wav"], ["clusters", str(tmp_path / "out")]):
         assert main([*command, "-o", str(tmp_path / "t.csv")]) == 0
-        with open(tmp_path / "t.csv", newline="") as file:
-            assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "+", "@"))]
+        assert not formulas_in(tmp_path / "t.csv")
     assert "\x1b" not in capsys.readouterr().out
