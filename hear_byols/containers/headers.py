@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from hear_byols.containers.chunks import FORM, compare_samples
-from hear_byols.containers.content import Content, Part, Survey, cut_off
+from hear_byols.containers.content import Content, Survey, whole, within
 from hear_byols.errors import InputError
 
 _VOC_SOUND, _VOC_SILENT = (1, 9), (4, 5, 8)
@@ -33,10 +33,7 @@ def survey_voc(content: Content, start: int) -> Survey:
     place = start + int.from_bytes(content.at(start + 20, 2), "little")
     n_sounds = 0
     while (kind := content.at(place, 1)) not in (b"", b"\0"):
-        length = int.from_bytes(content.at(place + 1, 3), "little")
-        place += 4 + length
-        if place > content.size:
-            raise cut_off(content.size, place, "bytes")
+        place = within(content, place + 4 + int.from_bytes(content.at(place + 1, 3), "little"))
         n_sounds += kind[0] in _VOC_SOUND
         if n_sounds > 1 or kind[0] not in _VOC_SOUND + _VOC_SILENT:
             raise InputError("is a VOC file of several blocks of sound; convert it to WAV")
@@ -50,10 +47,8 @@ def survey_avi(content: Content, start: int) -> Survey:
         if place > start and content.at(place + 8, 4) != b"AVIX":
             raise InputError(f"is several AVI files joined; a second begins at byte {place}")
         (length,) = struct.unpack("<I", content.at(place + 4, 4).ljust(4, b"\0"))
-        place += 8 + length + length % 2
-        if place > content.size + 1:
-            raise cut_off(content.size, place, "bytes")
-    return Survey((Part(start, content.size),))
+        place = within(content, place + 8 + length + length % 2, spare=1)
+    return whole(content, start)
 
 
 def survey_svx(content: Content, start: int) -> Survey:
@@ -64,4 +59,4 @@ def survey_svx(content: Content, start: int) -> Survey:
             (rate,) = struct.unpack(">H", content.at(place + 12, 2))
         elif name == b"BODY":
             return compare_samples(content, start, place, length, block, rate, FORM)
-    return Survey((Part(start, content.size),))
+    return whole(content, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hear_byols.containers.chunks import is_padding
-from hear_byols.containers.content import Content, Part, Survey, cut_off
+from hear_byols.containers.content import Content, Survey, whole, within
 from hear_byols.errors import InputError
 
 _EBML, _SEGMENT, _CLUSTER = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
@@ -27,11 +27,9 @@ def survey_matroska(content: Content, start: int) -> Survey:
         n_bytes = int.from_bytes(length, "big") & (1 << bits) - 1
         is_open = n_bytes == (1 << bits) - 1
         place += len(name) + len(length)
-        if not is_open and place + n_bytes > content.size:
-            raise cut_off(content.size, place + n_bytes, "bytes")
-        if name not in (_SEGMENT, _CLUSTER):
-            place = content.size if is_open else place + n_bytes
-    return Survey((Part(start, content.size),))
+        end = content.size if is_open else within(content, place + n_bytes)
+        place = place if name in (_SEGMENT, _CLUSTER) else end
+    return whole(content, start)
 
 
 def _number(content: Content, place: int, most: int) -> bytes:

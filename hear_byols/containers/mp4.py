@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from hear_byols.containers.content import Content, Part, Survey, cut_off
+from hear_byols.containers.content import Content, Survey, whole, within
 from hear_byols.errors import InputError
 
 
@@ -19,13 +19,9 @@ def survey_mp4(content: Content, start: int) -> Survey:
         (length,) = struct.unpack(">I", head[:4])
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack(">Q", head[8:])
-        if length == 0:  # to the end
+        if length < 8:  # 0: to the end
             break
-        if length < 8:
-            break  # a decoder says what is wrong
         if head[4:8] == b"ftyp" and place > start:
             raise InputError(f"is several MPEG-4 files joined; a second begins at byte {place}")
-        place += length
-        if place > content.size:
-            raise cut_off(content.size, place, "bytes")
-    return Survey((Part(start, content.size),))
+        place = within(content, place + length)
+    return whole(content, start)

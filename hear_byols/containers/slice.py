@@ -7,14 +7,7 @@ from typing import BinaryIO
 
 
 class Slice(io.RawIOBase):
-    """Reads a header and then the bytes [start, stop) of a file.
-
-    Args:
-        file: opened for reading, seekable; closed with this.
-        start: first byte.
-        stop: the byte behind the last.
-        header: bytes that come before them.
-    """
+    """Reads a header and then the bytes [start, stop) of a seekable file, which is closed with this."""
 
     def __init__(self, file: BinaryIO, start: int, stop: int, header: bytes = b"") -> None:
         self._file = file
