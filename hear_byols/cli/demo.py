@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from hear_byols._util.files import atomic_path
-from hear_byols.cli.options import add_device, add_model, print_failures
+from hear_byols.cli.options import add_command, add_device, add_model, print_failures
 
+_DESCRIPTION = """\
+Make eight short sounds, two of a kind, embed them as 'embed' does, print each one's nearest neighbour, and write a page
+with a picture and the sounds."""
 _ALIKE, _UNLIKE = "31,119,180", "214,39,40"
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>hear-byols demo</title>
@@ -24,22 +27,13 @@ ROWS</table></html>
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="embed example audio",
-        description="Make eight short sounds, two of a kind, embed them as 'embed' does, print each one's nearest "
-        "neighbour, and write a page with a picture and the sounds.",
-    )
+    parser = add_command(subparsers, "demo", "embed example audio", run, _DESCRIPTION)
     parser.add_argument("--output", "-o", default="hear-byols-demo", metavar="DIR", help="default: %(default)s")
     add_model(parser)
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
-    parser.set_defaults(run=run)
+    add_device(parser, quiet="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write audio, embed it, print a table, draw it."""
     from hear_byols.cli.demo_sounds import write_examples
     from hear_byols.extraction.extract import embed_to_folder
     from hear_byols.extraction.index import writing
@@ -50,8 +44,7 @@ def run(args: argparse.Namespace) -> int:
     report = embed_to_folder(
         audio, output, model=args.model, device=args.device, overwrite=True, progress=not args.quiet
     )
-    print_failures(report.failures, "not embedded")
-    if report.failures:
+    if print_failures(report.failures, "not embedded"):
         return 1
     vectors = [np.load(output / "embeddings" / f"{path.name}.npz")["embedding"] for path in audio]
     names, similarities = [path.name for path in audio], _similarities(vectors)

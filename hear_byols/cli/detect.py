@@ -17,22 +17,17 @@ exit status: 0 all recordings were read; 1 some were not; 2 nothing could start 
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "detect", "find events in recordings", _DESCRIPTION)
-    parser.add_argument("classifier", metavar="FILE.hbc")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio files or folders")
-    parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the label files")
-    parser.add_argument(
-        "--format", "-f", nargs="+", default=["csv"], choices=("csv", "audacity", "raven", "textgrid"), help="csv"
-    )
-    parser.add_argument("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary")
-    parser.set_defaults(run=run)
+    parser = add_command(subparsers, "detect", "find events in recordings", run, _DESCRIPTION)
+    add = parser.add_argument
+    add("classifier", metavar="FILE.hbc")
+    add("paths", nargs="+", metavar="PATH", help="audio files or folders")
+    add("--output", "-o", required=True, metavar="DIR", help="folder for the label files")
+    add("--format", "-f", nargs="+", default=["csv"], choices=("csv", "audacity", "raven", "textgrid"), help="csv")
+    add("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
+    add_device(parser, quiet="no progress and no summary")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect, write, and say what was found."""
     from hear_byols._util.progress import progress
     from hear_byols._util.tables import one_line
     from hear_byols.answers.detector import Detector
@@ -75,7 +70,7 @@ def run_train(args: argparse.Namespace) -> int:
     detector.save(args.output)
     for name in without:
         print(f"hear-byols: no label file, left out: {one_line(name)}", file=sys.stderr)
-    print_failures(failures)
+    status = print_failures(failures)
     if not args.quiet:
         scores, cutting = detector.scores, detector.artefact.training["cutting"]
         print(
@@ -86,7 +81,7 @@ def run_train(args: argparse.Namespace) -> int:
         for label, threshold in zip(detector.classes, cutting["thresholds"], strict=True):
             print(f"  {one_line(label)}: {threshold:g} ({detector.artefact.training['events'][label]} events)")
         print(f"wrote {args.output}", file=sys.stderr)
-    return 1 if failures else 0
+    return status
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -102,9 +97,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if unknown:
         raise OptionError(f"the classifier knows {list(detector.classes)}; the labels also say {unknown[:10]}")
     scores, failures = score_detector(detector, recordings)
-    print_failures(failures)
+    status = print_failures(failures)
     for name, value in scores.items():
         print(f"{name:<36} {value:.4f}")
     if args.output:
         write_table(Path(args.output, "scores.csv"), ["score", "value"], list(scores.items()))
-    return 1 if failures else 0
+    return status

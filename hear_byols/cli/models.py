@@ -7,6 +7,7 @@ import json
 import textwrap
 from dataclasses import fields
 
+from hear_byols.cli.options import add_command, print_table
 from hear_byols.errors import WeightsNotFoundError
 from hear_byols.weights.records import WeightRecord
 from hear_byols.weights.registry import DEFAULT_MODEL, known_record, list_models
@@ -15,25 +16,19 @@ _HEADER = ("name", "encoder", "size", "source", "local", "commercial use", "lice
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("models", help="list the models", description="List the models known by name.")
+    parser = add_command(subparsers, "models", "list the models", run, "List the models known by name.")
     parser.add_argument("pattern", nargs="?", default="*", help="shell-style wildcard, such as 'original_*'")
     parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table."""
     names = list_models(args.pattern)
     if not names:
         raise WeightsNotFoundError(f"no model is called {args.pattern!r}; known: {', '.join(list_models())}")
     if args.json:
         print(json.dumps([_description(known_record(name)) for name in names], indent=2))
         return 0
-    rows = [_HEADER, *(_row(known_record(name)) for name in names)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table([_HEADER, *(_row(known_record(name)) for name in names)])
     return 0
 
 
@@ -50,14 +45,8 @@ def _description(record: WeightRecord) -> dict[str, object]:
 
 
 def _row(record: WeightRecord) -> tuple[str, ...]:
-    local = {True: "yes", False: "no", None: "-"}[_is_local(record)]
     name = record.name + (" (default)" if record.name == DEFAULT_MODEL else "")
-    return (
-        name,
-        record.encoder,
-        str(record.embedding_size),
-        record.source,
-        local,
-        record.commercial or "-",
-        textwrap.shorten(record.licence or "-", 60),
-    )
+    local = {True: "yes", False: "no", None: "-"}[_is_local(record)]
+    licence = textwrap.shorten(record.licence or "-", 60)
+    size = str(record.embedding_size)
+    return name, record.encoder, size, record.source, local, record.commercial or "-", licence

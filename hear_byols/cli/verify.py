@@ -18,14 +18,11 @@ exit status: 0 all is well; 1 weights are faulty, or asked for by name and not o
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "verify", "check the weights on this machine", _DESCRIPTION)
+    parser = add_command(subparsers, "verify", "check the weights on this machine", run, _DESCRIPTION)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all on this machine")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line a model."""
     found = {name: find_record(name) for name in args.names}
     unknown = [name for name, record in found.items() if record is None]
     if unknown:
