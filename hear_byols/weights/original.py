@@ -86,8 +86,7 @@ def strip_wrapping(data: Mapping) -> Mapping:
         raise CheckpointError(
             f"the state dict holds several encoders, under {prefixes}; save the one to use as a state dict of its own"
         )
-    prefix = prefixes[0]
-    return {name[len(prefix) :]: value for name, value in state.items() if str(name).startswith(prefix)}
+    return {str(name).removeprefix(prefixes[0]): x for name, x in state.items() if str(name).startswith(prefixes[0])}
 
 
 def _ends_with(name: object, key: str) -> bool:
@@ -104,9 +103,8 @@ def convert(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
 
 def _rename(key: str, encoder: str) -> str:
     for pattern, ours in _RENAMES[encoder]:
-        renamed, hits = re.subn("^" + pattern, ours, key)
-        if hits:
-            key = renamed
+        if re.match(pattern, key):
+            key = re.sub("^" + pattern, ours, key)
             break
     return re.sub(r"_norm\.g$", "_norm.weight", re.sub(r"_norm\.b$", "_norm.bias", key))
 

@@ -46,40 +46,25 @@ class WeightRecord:
 
 @dataclass(frozen=True)
 class TeacherFile:
-    """A file that a teacher can be made from.
+    """A file that a teacher can be made from."""
 
-    Args:
-        path: inside the wheel; or its name where it is published by itself.
-        size: in bytes.
-        sha256: of its content.
-    """
-
-    path: str
-    size: int
-    sha256: str
+    path: str  # inside the wheel; or its name where it is published by itself
+    size: int  # in bytes
+    sha256: str  # of its content
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherRecord(WeightRecord):
-    """A teacher that is known by name; ``embedding_size`` is that of the teacher's own choice of layers.
-
-    Args:
-        description: what it is, in a few words.
-        package: ``NAME==VERSION`` of the Python package whose wheel holds the files, or empty.
-        url: where the file is published if it is in no package.
-        files: the published files, all of which are needed.
-        converted: a file that holds the same weights, read out before.
-        weights: digests of the weights that these files give (``content_digest``).
-    """
+    """A teacher that is known by name; ``embedding_size`` is that of the teacher's own choice of layers."""
 
     encoder: str = ""
     source: str = "teacher"
-    description: str
-    package: str
-    url: str
-    files: tuple[TeacherFile, ...]
-    converted: TeacherFile | None
-    weights: tuple[str, ...]
+    description: str  # what it is, in a few words
+    package: str = ""  # NAME==VERSION of the Python package whose wheel holds the files
+    url: str = ""  # where the file is published if it is in no package
+    files: tuple[TeacherFile, ...]  # that are published, all of which are needed
+    converted: TeacherFile | None = None  # holds the same weights, read out before
+    weights: tuple[str, ...]  # digests of the weights that these files give (content_digest)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", f"teachers/{self.name}.safetensors")
