@@ -57,9 +57,8 @@ class Framing:
             )
         _positive("hop_ms", self.hop_ms)
         if self.hop_samples < 1:
-            raise OptionError(
-                f"hop_ms must be at least one sample, {1000 / self.sample_rate:g} ms; got {self.hop_ms!r}"
-            )
+            sample_ms = 1000 / self.sample_rate
+            raise OptionError(f"hop_ms must be at least one sample, {sample_ms:g} ms; got {self.hop_ms!r}")
 
     @property
     def hop_samples(self) -> Fraction:
@@ -109,20 +108,19 @@ class Framing:
         """Centres of all windows of a clip, in milliseconds."""
         return [i * self.hop_ms for i in range(self.n_windows(n_samples))]
 
+    def times(self, audio: Tensor) -> Tensor:
+        """The same of clips [shape=(n_clips, n_samples)], float32 on their device [shape=(n_clips, n_windows)]."""
+        times = torch.tensor(self.timestamps_ms(audio.shape[1]), dtype=torch.float32, device=audio.device)
+        return times.repeat(len(audio), 1)
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns (steps of time) of windows; those that several windows have in common are held once.
+    """Columns (steps of time) of windows; those that several windows have in common are held once."""
 
-    Args:
-        rows: distinct columns, and one of zeros behind them [shape=(n_clips, n_rows + 1, ...)].
-        at: the row of each window's columns, int64 on the CPU [shape=(n_windows, n_columns)].
-        n_kept: how many of the rows, the first ones, were there before these windows came.
-    """
-
-    rows: Tensor
-    at: Tensor
-    n_kept: int = 0
+    rows: Tensor  # distinct columns, and one of zeros behind them [shape=(n_clips, n_rows + 1, ...)]
+    at: Tensor  # the row of each window's columns, int64 on the CPU [shape=(n_windows, n_columns)]
+    n_kept: int = 0  # how many of the rows, the first ones, were there before these windows came
 
     @property
     def new(self) -> Tensor:
@@ -194,14 +192,13 @@ def _followed_by_zeros(parts: Iterable[Tensor], n_rows: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _WindowPlan:
-    """What is computed for some windows: columns of ``windows`` at ``places``, rows behind those that were kept; which
-    rows the windows consist of; and which are kept next, with their positions."""
+    """What is computed for some windows: columns of ``windows`` at ``places``, rows behind those that were kept."""
 
     windows: Tensor
     places: Tensor
-    at: Tensor
-    keep: Tensor
-    positions: tuple[int, ...]
+    at: Tensor  # the rows that the windows consist of
+    keep: Tensor  # the rows that are kept next
+    positions: tuple[int, ...]  # of these
 
 
 @lru_cache(maxsize=64)  # all but the last batch of a signal, and all chunks of a stream, ask the same

@@ -28,13 +28,7 @@ _MAX_KNOWN = 4 * 1024 * 1024  # values of frames that are held to be used again,
 
 
 def mel_filterbank(config: FrontendConfig) -> Tensor:
-    """HTK mel bank without area normalization.
-
-    Args:
-        config: the front end.
-
-    Returns:
-        Triangular filters, float32 [shape=(n_fft // 2 + 1, n_mels)].
+    """HTK mel bank without area normalization: triangular filters, float32 [shape=(n_fft // 2 + 1, n_mels)].
 
     Raises:
         OptionError: the bands are so narrow that two edges are one in float32.
@@ -61,9 +55,6 @@ class LogMel(nn.Module):
     """Waveform to log-mel spectrogram: natural log of (mel power + float32 eps).
 
     It stays float32 when the module that holds it is converted, and within autocast.
-
-    Args:
-        config: rates, window, bands.
 
     Raises:
         OptionError: there is no room for the mel bands.
@@ -106,14 +97,7 @@ class LogMel(nn.Module):
         return max(1, _MAX_VALUES.get(audio.device.type, _MAX_VALUES_GPU) // self.config.n_fft // len(audio))
 
     def segments_log_mel(self, segments: Tensor) -> Tensor:
-        """Turn pieces of signal, each ``win_length`` samples long, into log-mel frames.
-
-        Args:
-            segments: [shape=(..., win_length)].
-
-        Returns:
-            [shape=(..., n_mels)].
-        """
+        """Turn pieces of signal into log-mel frames: [shape=(..., win_length)] -> [shape=(..., n_mels)]."""
         # Centred in the FFT frame: the power spectrum would be the same anywhere in it, but not its rounding, which
         # shows in the quiet bands of pure tones.
         before = (self.config.n_fft - self.config.win_length) // 2
@@ -124,27 +108,15 @@ class LogMel(nn.Module):
             return torch.log(power @ self.bank + LOG_OFFSET)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Compute the spectrogram of whole clips, edges reflected.
+        """Spectrogram of whole clips, edges reflected: [shape=(n_clips, n_mels, 1 + n_samples // hop_length)].
 
         Args:
             audio: float32 [shape=(n_clips, n_samples >= min_samples)].
-
-        Returns:
-            [shape=(n_clips, n_mels, 1 + n_samples // hop_length)].
         """
         return self.stretch(audio, 0, self.n_frames(audio.shape[1]))
 
     def stretch(self, audio: Tensor, first: int, stop: int) -> Tensor:
-        """Compute frames ``first`` to ``stop - 1`` of the spectrogram of whole clips, and nothing besides.
-
-        Args:
-            audio: as for :meth:`forward`.
-            first: number of the first frame.
-            stop: number of the frame after the last.
-
-        Returns:
-            [shape=(n_clips, n_mels, stop - first)].
-        """
+        """Only frames ``first`` to ``stop - 1`` of :meth:`forward`: [shape=(n_clips, n_mels, stop - first)]."""
         hop, length = self.config.hop_length, self.config.win_length
         step = self.n_together(audio)
         blocks = []
@@ -225,12 +197,9 @@ class SharedSpectrogram:
     def moments(
         self, stretches: Iterable[tuple[int, Tensor, Tensor]], n_clips: int, known: list[Tensor] | None = None
     ) -> Moments:
-        """Statistics of the spectrograms of all windows of clips of equal length.
+        """Statistics of the spectrograms of all windows of clips of equal length, from ``Framing.stretches``.
 
-        Args:
-            stretches: from ``Framing.stretches``.
-            n_clips: of them.
-            known: takes what :meth:`frames` gave for the first stretches, as many as there is room for.
+        ``known`` takes what :meth:`frames` gave for the first stretches, as many as there is room for.
         """
         moments, shared, room = Moments(n_clips, self.log_mel.window.device), self.shared(), _MAX_KNOWN
         for _, starts, signal in stretches:
@@ -242,12 +211,7 @@ class SharedSpectrogram:
         return moments
 
     def __call__(self, audio: Tensor, starts: Tensor) -> Tensor:
-        """Compute the spectrograms of windows: [shape=(n_clips, n_windows, n_mels, n_frames)].
-
-        Args:
-            audio: as for :meth:`frames`.
-            starts: likewise, ascending.
-        """
+        """Spectrograms of windows, arguments as of :meth:`frames`: [shape=(n_clips, n_windows, n_mels, n_frames)]."""
         columns = self.shared()(starts, partial(self.frames, audio, starts))
         return columns.of_windows().transpose(2, 3)
 

@@ -11,7 +11,7 @@ HEAR_API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 
 
 def require(module: str, purpose: str, extra: str = "") -> ModuleType:
-    """Import an optional module.
+    """Import an optional module by its dotted name.
 
     Args:
         module: dotted name.

@@ -39,10 +39,7 @@ def progress(
         if now - told >= _SECONDS and done > first:
             told = now
             left = (now - start) / (done - first) * (total - done)
-            print(
-                f"{title}{': ' * bool(title)}{done} of {total} {unit}s, about {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            text = f"{title}{': ' * bool(title)}{done} of {total} {unit}s, about {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)
 
     yield advance

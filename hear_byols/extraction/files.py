@@ -84,12 +84,8 @@ def _expand(paths: Iterable[PathLike], stdin: BinaryIO | None) -> Iterator[Path]
 def read_list(data: bytes, what: str) -> list[str]:
     """The paths in a list, one a line or ended by NUL, in the file system's encoding or UTF-16 with its mark.
 
-    Args:
-        data: content of the list.
-        what: it is, for errors.
-
     Raises:
-        OptionError: it is in UTF-16 without its mark, or is no text.
+        OptionError: ``what`` is in UTF-16 without its mark, or is no text.
     """
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

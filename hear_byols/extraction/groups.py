@@ -30,15 +30,10 @@ _MAX_WORKERS = 8  # calls of the model at once; memory grows with them
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """How many clips are embedded, written and recorded together; a kill can cost two such groups.
+    """How many clips are embedded, written and recorded together; a kill can cost two such groups."""
 
-    Args:
-        clips: most clips in a group.
-        seconds: most audio in a group; a longer clip is a group of its own.
-    """
-
-    clips: int
-    seconds: float
+    clips: int  # at most
+    seconds: float  # most audio in a group; a longer clip is a group of its own
 
 
 GROUPS = GroupLimits(clips=64, seconds=600)
@@ -63,19 +58,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Group:
-    """What became of the clips of a group, in the order of the files.
+    """What became of the clips of a group, in the order of the files."""
 
-    Args:
-        clips: those that were embedded.
-        items: their embeddings.
-        failures: of the others, and of files before them that could not be read.
-        results: all of them, each with its place among the files.
-    """
-
-    clips: tuple[Clip, ...]
-    items: tuple[Embedded, ...]
-    failures: tuple[Failure, ...]
-    results: tuple[tuple[int, Embedded | Failure], ...]
+    clips: tuple[Clip, ...]  # those that were embedded
+    items: tuple[Embedded, ...]  # their embeddings
+    failures: tuple[Failure, ...]  # of the others, and of files before them that could not be read
+    results: tuple[tuple[int, Embedded | Failure], ...]  # all of them, each with its place among the files
 
 
 def embedded_groups(
@@ -87,12 +75,7 @@ def embedded_groups(
 ) -> Generator[Group]:
     """Decode files ahead in threads and embed them; nothing that is wrong with a file stops the others.
 
-    Args:
-        model: from ``hear_byols.load_model``.
-        files: what to embed.
-        timestamps: embed windows instead of whole files.
-        limits: of a group.
-        advance: told of so many files that are done with.
+    ``advance`` is told of so many files that are done with.
     """
     unread: list[tuple[int, Failure]] = []
     places: deque[int] = deque()  # of the clips that have gone into groups

@@ -32,12 +32,7 @@ def source_record(clip: Clip) -> dict[str, Any]:
 
 
 class Index:
-    """The entries of ``index.jsonl``, in memory and on the disk.
-
-    Args:
-        path: of the file.
-        is_table: whether outputs are numbered parts.
-    """
+    """The entries of ``index.jsonl``, in memory and on the disk; of a table, outputs are numbered parts."""
 
     def __init__(self, path: Path, is_table: bool) -> None:
         self.path = path

@@ -15,12 +15,7 @@ SCHEMA = "hear_byols-embeddings/1"
 
 
 class Manifest:
-    """``manifest.json``.
-
-    Args:
-        path: of the file.
-        settings: what the embeddings depend on; JSON-able. Those under ``about`` may differ between runs.
-    """
+    """``manifest.json``: what the embeddings depend on, JSON-able; what is under ``about`` may differ between runs."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path

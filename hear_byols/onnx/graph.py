@@ -26,11 +26,7 @@ Spectrograms = TypeVar("Spectrograms", Tensor, WindowColumns)
 
 
 class ConvolvedLogMel(nn.Module):
-    """The log-mel front end on signals whose edges are already extended by ``context`` samples on both sides.
-
-    Args:
-        log_mel: the front end that it equals.
-    """
+    """The log-mel front end on signals whose edges are already extended by ``context`` samples on both sides."""
 
     basis: Tensor
     bank: Tensor
@@ -51,25 +47,13 @@ class ConvolvedLogMel(nn.Module):
         self.register_buffer("bank", bank[bins].t().contiguous())
 
     def forward(self, extended: Tensor, hop: int | None = None) -> Tensor:
-        """[shape=(batch, n_samples + 2 * context)] -> [shape=(batch, n_mels, 1 + n_samples // hop)].
-
-        Args:
-            extended: signals.
-            hop: of frames in samples; None: the front end's.
-        """
+        """[shape=(batch, n_samples + 2 * context)] -> [shape=(batch, n_mels, 1 + n_samples // hop)]; hop in samples."""
         cosines, sines = torch.conv1d(extended[:, None], self.basis, stride=hop or self.hop_length).chunk(2, dim=1)
         return torch.log(self.bank @ (cosines.square() + sines.square()) + LOG_OFFSET)
 
 
 class SceneGraph(nn.Module):
-    """One vector a clip; shorter clips count as followed by zeros up to ``min_samples``.
-
-    Args:
-        log_mel: front end.
-        encoder: of the model.
-        normalization: ``dataset``, ``clip`` or ``halfway``.
-        min_samples: see above; more than half an analysis window.
-    """
+    """One vector a clip, which zeros follow up to ``min_samples``, more than half an analysis window."""
 
     def __init__(
         self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, min_samples: int
@@ -90,14 +74,7 @@ class SceneGraph(nn.Module):
 
 
 class TimestampGraph(nn.Module):
-    """A vector a window, and the windows' centres.
-
-    Args:
-        log_mel: front end.
-        encoder: of the model.
-        normalization: ``dataset``, ``clip`` or ``halfway``.
-        framing: of the windows.
-    """
+    """A vector a window, and the windows' centres."""
 
     hop_ms: Tensor
 
@@ -136,7 +113,8 @@ class TimestampGraph(nn.Module):
                 return embed_windows(frames, self.encoder), times
             spectrograms = frames.of_windows()
         else:
-            spectrograms = self._spectrograms(waveform, starts, self._positions())
+            signals = _gather(waveform, starts[:, None] + self._positions())
+            spectrograms = self.log_mel(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
             spectrograms = _standardize(spectrograms, self.normalization)
         vectors = self.encoder(spectrograms.flatten(0, 1)[:, None])
         return vectors.unflatten(0, (batch, windows.shape[0])), times
@@ -146,13 +124,8 @@ class TimestampGraph(nn.Module):
         length, context = self.framing.frame_samples, self.log_mel.context
         return _reflect(torch.arange(length + 2 * context) - context, length)
 
-    def _spectrograms(self, waveform: Tensor, starts: Tensor, positions: Tensor) -> Tensor:
-        """Of samples at ``positions`` in windows: [shape=(batch, n_windows, n_mels, n_frames)]."""
-        signals = _gather(waveform, starts[:, None] + positions)
-        return self.log_mel(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
-
     def _shared_frames(self, waveform: Tensor, starts: Tensor, level: Level) -> WindowColumns:
-        """The same of windows that begin whole samples apart: what depends on the signal alone is computed once."""
+        """Spectrograms of windows that begin whole samples apart: what depends on the signal alone is computed once."""
         hop, length, positions = self.log_mel.hop_length, self.log_mel.win_length, self._positions()
         n_samples = (starts.shape[0] - 1) * level.hop + (level.stop - level.first - 1) * hop + length
         begin = starts[0] + positions[level.first * hop]

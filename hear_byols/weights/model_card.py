@@ -24,13 +24,9 @@ def is_repo(name: str) -> bool:
 
 
 def model_card(checkpoint: Checkpoint, weights: Path, repo: str, revision: str = "main") -> str:
-    """Write a model card: Markdown, with a YAML block on top.
+    """Write a model card, Markdown with a YAML block on top, for the file ``weights`` of a checkpoint.
 
-    Args:
-        checkpoint: the content of the weights.
-        weights: the file that is uploaded.
-        repo: ``owner/name`` on the Hub, or a folder.
-        revision: branch.
+    It is for a branch of the repository ``owner/name`` on the Hub, or for a folder.
     """
     provenance, config = checkpoint.provenance, checkpoint.config
     digest = file_digest(weights)

@@ -22,17 +22,10 @@ from hear_byols.ecosystem.transformers import HearByolsConfig, HearByolsFeatureE
 
 
 def write_repository(folder: Path, checkpoint: Path | Checkpoint, repo: str, revision: str = "main") -> list[Path]:
-    """Write a repository's files.
+    """Write a repository's files into a folder that exists, ``model.safetensors`` first.
 
-    Args:
-        folder: where to; it exists.
-        checkpoint: a file, of which ``.safetensors`` is copied as it is; or the content of one. Weights are stored in
-            half precision where that loses nothing.
-        repo: how the card names the repository: ``owner/name``, or a path.
-        revision: branch.
-
-    Returns:
-        The files, ``model.safetensors`` first.
+    A checkpoint is a file, of which ``.safetensors`` is copied as it is; or the content of one. Weights are stored in
+    half precision where that loses nothing. The card calls the repository ``repo``: ``owner/name``, or a path.
     """
     weights = folder / WEIGHTS_FILE
     if isinstance(checkpoint, Path) and checkpoint.suffix == weights.suffix:
