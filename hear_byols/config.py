@@ -67,20 +67,15 @@ class FrontendConfig:
 class EncoderConfig:
     """Which encoder (paper, Table 1).
 
-    Args:
-        name: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
-        embedding_size: size of the last layer's embedding; free (512, 1024, 2048, ...) for ``"cnn"``, fixed for the
-            others.
-        layers: ``"last"``, the embedding of the last layer alone (the paper's); ``"multi"``, which puts the temporal
-            maxima of layers before it behind it (Niizumi et al. 2022); or ``"heads"``, what the model believes its
-            teachers would say of the sound.
-        head_components: values of ``"heads"``; 0: the weights have none.
+    Its layers are ``"last"``, the embedding of the last layer alone (the paper's); ``"multi"``, which puts the temporal
+    maxima of layers before it behind it (Niizumi et al. 2022); or ``"heads"``, what the model believes its teachers
+    would say of the sound.
     """
 
-    name: str
-    embedding_size: int
+    name: str  # cnn, resnetish34, clstm or cvt
+    embedding_size: int  # of the last layer; free (512, 1024, 2048, ...) for the CNN, fixed for the others
     layers: str = "last"
-    head_components: int = 0
+    head_components: int = 0  # values of "heads"; 0: the weights have none
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -99,17 +94,14 @@ class EncoderConfig:
 class NormalizationConfig:
     """How log-mel spectrograms are standardized before the encoder.
 
-    Args:
-        mode: ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics), ``"halfway"``
-            (between these two) or ``"original"`` (the original's statistics over the whole call; depends on
-            batch-mates, only for reproducing published figures).
-        mean: data-set mean of the log-mel values, in nepers of power; needed by ``"dataset"`` and ``"halfway"``.
-        std: data-set standard deviation, same unit.
+    The mode is ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics), ``"halfway"``
+    (between these two) or ``"original"`` (the original's statistics over the whole call; depends on batch-mates, only
+    for reproducing published figures).
     """
 
     mode: str = "clip"
-    mean: float | None = None
-    std: float | None = None
+    mean: float | None = None  # of the data set's log-mel values, in nepers of power; for "dataset" and "halfway"
+    std: float | None = None  # likewise
 
     @property
     def of_dataset(self) -> tuple[float, float]:

@@ -34,18 +34,13 @@ def _positive(name: str, value: object) -> Fraction:
 class Framing:
     """Windows of ``frame_ms`` centred every ``hop_ms``.
 
-    Args:
-        frame_ms: window length in milliseconds, at most ten minutes.
-        hop_ms: distance of two centres in milliseconds, at least one sample.
-        sample_rate: in Hz.
-
     Raises:
         OptionError: a length is not a positive number, the window exceeds ten minutes, or the hop is below a sample.
     """
 
-    frame_ms: float
-    hop_ms: float
-    sample_rate: int
+    frame_ms: float  # length of a window, at most ten minutes
+    hop_ms: float  # distance of two centres, at least one sample
+    sample_rate: int  # in Hz
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -171,23 +166,16 @@ class SharedColumns:
         first = int(starts[0])
         kept = tuple(position - first for position in self._positions)
         plan = _plan(tuple(self.inside.tolist()), self.spacing, tuple((starts - first).tolist()), kept)
-        before = [] if self._kept is None else [self._kept]
-        rows = _followed_by_zeros(chain(before, compute(plan.windows, plan.places)), len(kept) + len(plan.windows))
+        before, n_rows = [] if self._kept is None else [self._kept], 0
+        for part in chain(before, compute(plan.windows, plan.places)):  # each is copied while it is near
+            if n_rows == 0:
+                rows = part.new_empty(len(part), len(kept) + len(plan.windows) + 1, *part.shape[2:])
+            rows[:, n_rows : n_rows + part.shape[1]] = part
+            n_rows += part.shape[1]
+        rows[:, n_rows:] = 0
         self._positions = tuple(position + first for position in plan.positions)
         self._kept = rows.index_select(1, plan.keep.to(rows.device))
         return Columns(rows, plan.at, len(kept))
-
-
-def _followed_by_zeros(parts: Iterable[Tensor], n_rows: int) -> Tensor:
-    """Parts that have ``n_rows`` along their second axis, and a row of zeros; each is copied while it is near."""
-    first = 0
-    for part in parts:
-        if first == 0:
-            rows = part.new_empty(len(part), n_rows + 1, *part.shape[2:])
-        rows[:, first : first + part.shape[1]] = part
-        first += part.shape[1]
-    rows[:, first:] = 0
-    return rows
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +162,7 @@ class SharedSpectrogram:
         centres = torch.arange(log_mel.n_frames(frame_samples), device="cpu") * log_mel.config.hop_length
         samples = centres[:, None] - log_mel.context + torch.arange(log_mel.config.win_length, device="cpu")
         self.inside = (samples[:, 0] >= 0) & (samples[:, -1] < frame_samples)
-        self._samples = _reflect(samples, frame_samples)
+        self._samples = reflect(samples, frame_samples)
 
     def shared(self) -> SharedColumns:
         """Frames of the windows of a signal: what gives each distinct one once, by :meth:`frames`."""
@@ -216,7 +217,7 @@ class SharedSpectrogram:
         return columns.of_windows().transpose(2, 3)
 
 
-def _reflect(positions: Tensor, length: int) -> Tensor:
+def reflect(positions: Tensor, length: Any) -> Tensor:
     """Fold sample positions that stick out of [0, length) back in, the edge sample not repeated."""
-    folded = positions.abs()
-    return torch.where(folded >= length, 2 * (length - 1) - folded, folded)
+    last = length - 1
+    return last - (last - positions.abs()).abs()

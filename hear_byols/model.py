@@ -198,7 +198,10 @@ class EmbeddingModel(nn.Module):
         audio = pad_short(audio, self.min_clip_samples)
         n_frames = self.log_mel.n_frames(audio.shape[1])
         batches = audio.split(self.batch_for(n_frames))
-        call = self._call_statistics(batches) if self.normalization == "original" else _UNUSED
+        call: Statistics = _UNUSED
+        if self.normalization == "original":  # means over the call of each clip's mean and of each clip's std
+            pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
+            call = torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
         if n_frames > scenes.STRETCH_FRAMES and scenes.is_local(encoder) and not torch.is_grad_enabled():
             return torch.cat([self._embed_stretches(batch, encoder, call) for batch in batches])
         results = []
@@ -226,11 +229,6 @@ class EmbeddingModel(nn.Module):
             return call
         mean, std = moments().mean_std()
         return halfway(mean, std, *norm.of_dataset) if norm.mode == "halfway" else (mean, std)
-
-    def _call_statistics(self, batches: Sequence[Tensor]) -> Statistics:
-        """The original's scene statistics: means over the call of each clip's mean and of each clip's std."""
-        pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
-        return torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
 
     def _embed_windows(self, audio: Tensor, encoder: MultilayerEncoder, place: int) -> tuple[Tensor, Tensor]:
         """Embed the windows of clips of equal length, of which the first is number ``place`` of the call."""

@@ -29,19 +29,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Publication:
-    """What was, or on a dry run would be, uploaded.
+    """What was, or on a dry run would be, uploaded."""
 
-    Args:
-        spec: what ``load_model`` takes to get exactly this file; pinned to the commit unless it was a dry run.
-        files: names in the repository and sizes in bytes.
-        card: the model card.
-        commit: the commit's id; None on a dry run.
-    """
-
-    spec: str
-    files: dict[str, int]
-    card: str
-    commit: str | None
+    spec: str  # what load_model takes to get exactly this file; pinned to the commit unless it was a dry run
+    files: dict[str, int]  # names in the repository and sizes in bytes
+    card: str  # the model card
+    commit: str | None  # its id; None on a dry run
 
 
 def publish(

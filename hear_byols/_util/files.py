@@ -19,11 +19,8 @@ CONTINUES = "make room, the same command continues"
 def atomic_path(path: Path, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
 
-    Its content is on the disk before it gets its name, so that a power cut leaves the old file or the new one.
-
-    Args:
-        path: of the file.
-        sync: wait until the folder, too, is on the disk; without it, call :func:`sync_folder` later.
+    Its content is on the disk before it gets its name, so that a power cut leaves the old file or the new one. Without
+    ``sync`` the folder may not be; call :func:`sync_folder` later.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{uuid.uuid4().hex[:12]}.part{path.suffix}")  # short, however long the name is

@@ -16,13 +16,13 @@ _SECONDS = 30.0  # between two lines
 def progress(
     total: int, unit: str, *, done: int = 0, shown: bool = True, title: str = ""
 ) -> Iterator[Callable[[int], object]]:
-    """Yield a function that is told how many units were done since it was last told.
+    """Yield a function that is told how many units were done since it was last told; it writes to standard error.
 
     Args:
         total: units in all.
         unit: what is counted, in the singular.
         done: units that were there before.
-        shown: whether anything is written, to standard error.
+        shown: whether anything is written.
         title: what it is about.
     """
     if not shown or sys.stderr.isatty():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from hear_byols.cli.options import add_command, add_device, print_failures
+from hear_byols.cli.options import add_command, add_device, print_failures, tell
 
 _DESCRIPTION = """\
 Compare all layers of two models over audio by centred kernel alignment (CKA; 1 is equal geometry, 0 unrelated), and
@@ -50,18 +49,8 @@ def run(args: argparse.Namespace) -> int:
     model_a = load_model(args.model_a).to(device)
     model_b = model_a if args.model_b == args.model_a else load_model(args.model_b).to(device)
     windows = read_windows(files, model_a.sample_rate, window_ms=args.window_ms, most=args.windows, seed=args.seed)
-    similarity = compare_layers(
-        model_a,
-        model_b,
-        windows.samples,
-        detail=args.detail,
-        kernel=args.kernel,
-        bandwidth=args.bandwidth,
-        batch_size=args.batch_size,
-        passes=args.passes,
-        seed=args.seed,
-        progress=not args.quiet,
-    )
+    options = {name: getattr(args, name) for name in ("detail", "kernel", "bandwidth", "batch_size", "passes", "seed")}
+    similarity = compare_layers(model_a, model_b, windows.samples, progress=not args.quiet, **options)
     written = [output, output.with_suffix(".csv")]
     write_table(similarity, written[1])
     if args.npz:
@@ -69,7 +58,6 @@ def run(args: argparse.Namespace) -> int:
         write_arrays(similarity, written[2])
     save_figure(draw_similarity(similarity, args.model_a, args.model_b), output)
     status = print_failures(windows.failures)
-    if not args.quiet:
-        done = f"compared {similarity.n_windows} windows of {windows.n_files} files"
-        print(f"{done}; wrote {', '.join(map(str, written))}", file=sys.stderr)
+    done = f"compared {similarity.n_windows} windows of {windows.n_files} files"
+    tell(args, f"{done}; wrote {', '.join(map(str, written))}")
     return status

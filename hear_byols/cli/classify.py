@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from hear_byols.cli.options import MODEL_HELP, add_command, add_device, print_failures
+from hear_byols.cli.options import MODEL_HELP, add_command, add_device, print_failures, tell
 
 _TRAIN = """\
 Learn a classifier from labelled audio: a folder with a sub-folder for each class, a table (CSV) path,label[,group], or
@@ -101,7 +100,7 @@ def _run_train(args: argparse.Namespace) -> int:
         )
     if not args.quiet:
         print(classifier.assessment.summary())
-        print(f"wrote {output} and {report}", file=sys.stderr)
+    tell(args, f"wrote {output} and {report}")
     return status
 
 
@@ -121,9 +120,7 @@ def _run_predict(args: argparse.Namespace) -> int:
     rows += [[each.name, None, None, each.reason] for each in clips.failures]
     write_table(Path(args.output), ["path", "label", "probability", "error", *classifier.classes], rows)
     status = print_failures(clips.failures)
-    if not args.quiet:
-        done = f"labelled {len(clips.names)} files, {len(clips.failures)} could not be"
-        print(f"{done}; wrote {args.output}", file=sys.stderr)
+    tell(args, f"labelled {len(clips.names)} files, {len(clips.failures)} could not be; wrote {args.output}")
     return status
 
 

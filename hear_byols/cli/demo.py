@@ -46,31 +46,21 @@ def run(args: argparse.Namespace) -> int:
     )
     if print_failures(report.failures, "not embedded"):
         return 1
-    vectors = [np.load(output / "embeddings" / f"{path.name}.npz")["embedding"] for path in audio]
-    names, similarities = [path.name for path in audio], _similarities(vectors)
-    _print_neighbours(names, similarities)
-    page = output / "demo.html"
-    with atomic_path(page) as part:
-        part.write_text(_page(names, similarities), encoding="utf-8")
-    print(
-        f"\npicture, with the sounds: {page}\nembeddings: {output / 'embeddings'}, as {output / 'manifest.json'} says"
-    )
-    return 0
-
-
-def _similarities(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """Cosines of the vectors less their mean, what all sounds have in common [shape=(n, n)]."""
-    centred = np.stack(vectors) - np.mean(vectors, axis=0)
+    vectors = np.stack([np.load(output / "embeddings" / f"{path.name}.npz")["embedding"] for path in audio])
+    centred = vectors - np.mean(vectors, axis=0)  # less what all sounds have in common
     units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    return units @ units.T
-
-
-def _print_neighbours(names: Sequence[str], similarities: np.ndarray) -> None:
+    names, similarities = [path.name for path in audio], units @ units.T
     width = max(map(len, names))
     print(f"{'sound':<{width}}  {'nearest of the others':<{width}}  cosine  next")
     for name, row in zip(names, similarities, strict=True):
         _, first, second = np.argsort(-row, kind="stable")[:3]
         print(f"{name:<{width}}  {names[first]:<{width}}  {row[first]:>6.2f}  {row[second]:.2f}")
+    page = output / "demo.html"
+    with atomic_path(page) as part:
+        part.write_text(_page(names, similarities), encoding="utf-8")
+    print(f"\npicture, with the sounds: {page}")
+    print(f"embeddings: {output / 'embeddings'}, as {output / 'manifest.json'} says")
+    return 0
 
 
 def _page(names: Sequence[str], similarities: np.ndarray) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hear_byols.cli.options import add_command, add_device, print_failures
+from hear_byols.cli.options import add_command, add_device, print_failures, tell
 
 _DESCRIPTION = """\
 Find events in recordings with a classifier that was learnt by 'classify train --events'. Each recording gets a label
@@ -52,14 +52,12 @@ def run(args: argparse.Namespace) -> int:
             for form in args.format:
                 path = Path(args.output, file.name + SUFFIXES[form])
                 write_events(path, form, found.events, found.scores, found.seconds, detector.model.sample_rate / 2)
-    if not args.quiet:
-        done = f"{n_events} events in {len(files) - n_failed} recordings"
-        print(f"{done}, {n_failed} could not be read; wrote {args.output}", file=sys.stderr)
+    done = f"{n_events} events in {len(files) - n_failed} recordings, {n_failed} could not be read"
+    tell(args, f"{done}; wrote {args.output}")
     return 1 if n_failed else 0
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """``classify train --events``."""
     from hear_byols._util.tables import one_line
     from hear_byols.answers.detector import Detector
     from hear_byols.answers.event_scores import labelled_recordings
@@ -80,12 +78,11 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"median filter {cutting['median_ms']:g} ms, shortest event {cutting['shortest_ms']:g} ms, thresholds:")
         for label, threshold in zip(detector.classes, cutting["thresholds"], strict=True):
             print(f"  {one_line(label)}: {threshold:g} ({detector.artefact.training['events'][label]} events)")
-        print(f"wrote {args.output}", file=sys.stderr)
+    tell(args, f"wrote {args.output}")
     return status
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """``classify evaluate --events``."""
     from hear_byols._util.tables import write_table
     from hear_byols.answers.detector import Detector
     from hear_byols.answers.event_scores import labelled_recordings, score_detector

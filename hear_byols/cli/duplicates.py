@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from hear_byols.cli.options import add_command, print_failures
+from hear_byols.cli.options import add_command, print_failures, tell
 
 _DESCRIPTION = """\
 Find recordings that are there more than once in an output folder of 'embed', also encoded anew, trimmed, or at another
@@ -39,10 +38,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_table(Path(args.output), ["group", "path", "seconds", "offset_s", "gain_db", "correlation"], rows)
     status = print_failures(found.failures, "not compared")
-    if not args.quiet:
-        for number, name, seconds, offset, gain, correlation in rows:
-            place = f"from {offset:+.2f} s, {gain:+.1f} dB, correlation {correlation:.2f}"
-            print(f"group {number}: {one_line(str(name))}  {seconds:.2f} s, {place}")
-        n_copies = sum(map(len, found.groups))
-        print(f"{n_copies} of {found.n_files} files are copies, in {len(found.groups)} groups", file=sys.stderr)
+    for number, name, seconds, offset, gain, correlation in [] if args.quiet else rows:
+        place = f"from {offset:+.2f} s, {gain:+.1f} dB, correlation {correlation:.2f}"
+        print(f"group {number}: {one_line(str(name))}  {seconds:.2f} s, {place}")
+    tell(args, f"{len(rows)} of {found.n_files} files are copies, in {len(found.groups)} groups")
     return status

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hear_byols.cli.options import add_command, add_device
+from hear_byols.cli.options import add_command, add_device, tell
 
 _DESCRIPTION = """\
 Evaluate models on tasks in HEAR format, and write a table beside published scores of the same tasks.
@@ -59,13 +59,8 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
     )
     models, tasks, output = parse_models(args.models), find_tasks(args.tasks), Path(args.output)
-    cache = Path(args.cache) if args.cache else None
-
-    def log(line: str) -> None:
-        if not args.quiet:
-            print(line, file=sys.stderr, flush=True)
-
-    outcome = evaluate(models, tasks, output, plan, cache=cache, progress=not args.quiet, log=log)
+    options = {"cache": Path(args.cache) if args.cache else None, "log": lambda line: tell(args, line)}
+    outcome = evaluate(models, tasks, output, plan, progress=not args.quiet, **options)
     summary = write_report(outcome, output, [model.label for model in models])
     for failure in outcome.failures:
         what = f"{failure.model} on {failure.task}" if failure.model else failure.task

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from hear_byols.cli.options import add_command, add_device
+from hear_byols.cli.options import add_command, add_device, tell
 
 _DESCRIPTION = """\
 Draw one audio file above one time axis: waveform, log-mel spectrogram as the model sees it, how much the model's
@@ -27,7 +26,6 @@ def run(args: argparse.Namespace) -> int:
     from hear_byols.analysis.look import look_at
 
     view = look_at(args.model, args.file, args.output, frame_ms=args.frame_ms, hop_ms=args.hop_ms, device=args.device)
-    if not args.quiet:
-        windows = f"{len(view.times)} windows of {view.frame_ms:g} ms every {view.hop_ms:g} ms"
-        print(f"looked at {view.seconds:.2f} s in {windows}; wrote {args.output}", file=sys.stderr)
+    windows = f"{len(view.times)} windows of {view.frame_ms:g} ms every {view.hop_ms:g} ms"
+    tell(args, f"looked at {view.seconds:.2f} s in {windows}; wrote {args.output}")
     return 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from hear_byols.cli.options import add_command, add_device, print_failures
+from hear_byols.cli.options import add_command, add_device, print_failures, tell
 
 _DESCRIPTION = """\
 Embed a folder of audio and draw it as a map in two dimensions, coloured by label: a picture, or one HTML file to
@@ -36,7 +35,6 @@ def run(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in ("labels", "clusters", "method", "title", "seed", "device")}
     report = map_folder(args.model, args.audio, args.output, progress=not args.quiet, **options)
     status = print_failures(report.failures, "not embedded")
-    if not args.quiet:
-        without = f", {report.n_unlabelled} of them without a label" if report.n_unlabelled else ""
-        print(f"mapped {report.n_points} points{without}; wrote {args.output}", file=sys.stderr)
+    without = f", {report.n_unlabelled} of them without a label" if report.n_unlabelled else ""
+    tell(args, f"mapped {report.n_points} points{without}; wrote {args.output}")
     return status

@@ -25,10 +25,13 @@ def run(args: argparse.Namespace) -> int:
     names = list_models(args.pattern)
     if not names:
         raise WeightsNotFoundError(f"no model is called {args.pattern!r}; known: {', '.join(list_models())}")
+    records = [known_record(name) for name in names]
     if args.json:
-        print(json.dumps([_description(known_record(name)) for name in names], indent=2))
+        known = [{field.name: getattr(record, field.name) for field in fields(WeightRecord)} for record in records]
+        about = [{"default": record.name == DEFAULT_MODEL, "local": _is_local(record)} for record in records]
+        print(json.dumps([{**each, **more} for each, more in zip(known, about, strict=True)], indent=2))
         return 0
-    print_table([_HEADER, *(_row(known_record(name)) for name in names)])
+    print_table([_HEADER, *map(_row, records)])
     return 0
 
 
@@ -37,11 +40,6 @@ def _is_local(record: WeightRecord) -> bool | None:
     from hear_byols.weights.locate import local_file
 
     return local_file(record) is not None if record.file or record.location else None
-
-
-def _description(record: WeightRecord) -> dict[str, object]:
-    known = {field.name: getattr(record, field.name) for field in fields(WeightRecord)}
-    return {**known, "default": record.name == DEFAULT_MODEL, "local": _is_local(record)}
 
 
 def _row(record: WeightRecord) -> tuple[str, ...]:

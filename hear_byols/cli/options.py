@@ -56,6 +56,12 @@ def print_failures(failures: Sequence[Failure], what: str = "not read") -> int:
     return 1 if failures else 0
 
 
+def tell(args: Any, text: str) -> None:
+    """Sum up on standard error, unless ``--quiet``."""
+    if not args.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows of equal length in columns, each as wide as its longest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

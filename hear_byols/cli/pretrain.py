@@ -7,9 +7,8 @@ import dataclasses
 import inspect
 import math
 import re
-import sys
 
-from hear_byols.cli.options import add_command
+from hear_byols.cli.options import add_command, tell
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
 from hear_byols.training.settings import parse_settings, read_settings
@@ -72,17 +71,8 @@ def run(args: argparse.Namespace) -> int:
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
-    checkpoint = pretrain(
-        config,
-        args.data,
-        args.output,
-        cache=args.cache,
-        hardware=Hardware(args.device, args.devices, args.nodes, args.workers),
-        preset=args.preset,
-        max_minutes=args.max_minutes,
-        tensorboard=args.tensorboard,
-        progress=not args.quiet,
-    )
-    if not args.quiet:
-        print(f"{checkpoint} is ready for load_model", file=sys.stderr)
+    hardware = Hardware(args.device, args.devices, args.nodes, args.workers)
+    options = {name: getattr(args, name) for name in ("cache", "preset", "max_minutes", "tensorboard")}
+    checkpoint = pretrain(config, args.data, args.output, hardware=hardware, progress=not args.quiet, **options)
+    tell(args, f"{checkpoint} is ready for load_model")
     return 0

@@ -60,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _file(checkpoint: str) -> Path:
-    """The file behind a name."""
     from hear_byols.weights.locate import locate
 
     path = locate(checkpoint).path

@@ -45,7 +45,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Print findings."""
     from hear_byols.evaluation.checks import check_task
     from hear_byols.evaluation.tasks import find_tasks
 
@@ -60,7 +59,6 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_resample(args: argparse.Namespace) -> int:
-    """Resample tasks one after the other."""
     from pathlib import Path
 
     from hear_byols.evaluation.resampling import resample_task
@@ -79,7 +77,6 @@ def run_resample(args: argparse.Namespace) -> int:
 
 
 def run_synthesize(args: argparse.Namespace) -> int:
-    """Make a task and print where it is."""
     from dataclasses import replace
 
     from hear_byols.evaluation.synthesis import SYNTHESES, synthesize

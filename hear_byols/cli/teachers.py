@@ -45,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_add(args: argparse.Namespace) -> int:
-    """Verify, convert, keep; say what was kept under which licence."""
     from hear_byols.teachers.store import add_teachers
 
     for file in args.files:

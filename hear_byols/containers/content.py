@@ -11,11 +11,7 @@ _WINDOW = 1 << 18
 
 
 class Content:
-    """Bytes of a file at any place, read in windows, so that a file of any size takes little memory.
-
-    Args:
-        file: opened for reading, seekable.
-    """
+    """Bytes of a seekable file at any place, read in windows, so that a file of any size takes little memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

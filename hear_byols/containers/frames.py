@@ -72,7 +72,6 @@ def _ac3(head: bytes) -> int:
 
 
 def _follow(content: Content, place: int, length: Length) -> Survey:
-    """Go from frame to frame."""
     begin = place
     while place < content.size:
         n_bytes = length(content.at(place, _HEAD))

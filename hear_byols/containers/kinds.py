@@ -9,9 +9,7 @@ from hear_byols.containers.chunks import is_w64, survey_aiff, survey_au, survey_
 from hear_byols.containers.content import Content, Survey, after_tags, whole
 from hear_byols.containers.flac import survey_flac
 from hear_byols.containers.frames import is_adts, survey_aac, survey_ac3, survey_amr, survey_flv
-from hear_byols.containers.headers import survey_avi, survey_nist, survey_svx, survey_voc
-from hear_byols.containers.matroska import survey_matroska
-from hear_byols.containers.mp4 import survey_mp4
+from hear_byols.containers.headers import survey_avi, survey_matroska, survey_mp4, survey_nist, survey_svx, survey_voc
 from hear_byols.containers.mpeg import find_frame, survey_mpeg
 from hear_byols.containers.ogg import survey_ogg
 from hear_byols.errors import InputError

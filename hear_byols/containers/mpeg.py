@@ -142,7 +142,6 @@ def _leads_to(content: Content, first: int, like: MpegFrame) -> bool:
 
 
 def _check(stream: _Stream) -> None:
-    """Refuse a stream that lacks frames."""
     seconds = stream.n_frames * stream.frame.seconds
     short = stream.promised - stream.n_frames
     if short > 1 or (short == 1 and stream.missing):  # some encoders count their header frame too

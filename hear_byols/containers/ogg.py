@@ -90,7 +90,6 @@ class _DamageError(Exception):
 
 
 def _follow(link: _Link, page: Page) -> None:
-    """Take the next page of a link."""
     if page.flags & _FIRST:
         _begin(link, page)
     else:
@@ -107,7 +106,6 @@ def _follow(link: _Link, page: Page) -> None:
 
 
 def _begin(link: _Link, page: Page) -> None:
-    """Read the head of a stream."""
     rate = skipped = 0
     if page.body[:7] == b"\x01vorbis" and len(page.body) >= 16:
         (rate,) = struct.unpack("<I", page.body[12:16])

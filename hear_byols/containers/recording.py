@@ -264,7 +264,6 @@ def _length(part: Part, sound: soundfile.SoundFile) -> float:
 
 
 def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Decode [shape=(n_samples, n_channels)] at a time."""
     while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
         yield block
 

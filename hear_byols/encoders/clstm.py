@@ -39,7 +39,6 @@ class CLSTM(MultilayerEncoder):
         return self.fuse(self.pool(time_major(maps)), maps)  # (batch, time / 4, 256 * mels / 4)
 
     def pool(self, sequence: Tensor) -> Tensor:
-        """See :class:`MultilayerEncoder`."""
         last = self.lstm(sequence)[0][:, -1]  # both directions' outputs of the last step
         return F.relu(self.fc(last))
 

@@ -46,7 +46,6 @@ class AudioNTT(MultilayerEncoder):
         return F.relu(self.fc2(sequence)), (second_maps, third_maps)
 
     def steps(self) -> Iterator[Step]:
-        """See :class:`MultilayerEncoder`."""
         for i, block in enumerate(self.blocks):
             assert isinstance(block, ConvBlock)
             yield from block.steps(is_map=i > 0)

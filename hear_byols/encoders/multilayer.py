@@ -104,13 +104,10 @@ class StretchPool:
         self._maxima: list[Tensor] = []  # of the sequence, and of each map
 
     def add(self, sequence: Tensor, maps: tuple[Tensor, ...], before: int, stop: int | None) -> None:
-        """Take in a stretch.
+        """Take in what ``columns`` gives of a stretch.
 
-        Args:
-            sequence: as ``columns`` gives it.
-            maps: likewise.
-            before: frames of the border in front of the stretch; their columns are left out.
-            stop: frame at which the stretch ends, its border left out; None for the last one, which has none.
+        Columns of the border, of ``before`` frames in front and from frame ``stop`` on, are left out; the last stretch
+        has no border behind it (None).
         """
         encoder = self._encoder
         parts = [sequence.transpose(1, 2), *(maps if encoder.layers == "multi" else ())]

@@ -114,7 +114,6 @@ def _group(done: Sequence[tuple[Clip, Embedded]], results: Sequence[tuple[int, E
 
 
 def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Iterator[list[Clip]]:
-    """Cut a sequence of clips into groups within the limits."""
     group: list[Clip] = []
     n_samples = 0
     for clip in clips:

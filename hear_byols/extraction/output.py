@@ -147,12 +147,10 @@ class OutputFolder:
         return [result for result in results if not isinstance(result, dict)]
 
     def adopt(self, part: Path, digest: str, sources: Sequence[Mapping[str, Any]]) -> None:
-        """Give a part of a table that somebody else wrote into ``embeddings/`` its name, and record it.
+        """Give a part of a table that somebody else wrote into ``embeddings/`` its name, and record it with its digest.
 
-        Args:
-            part: the file, under a hidden name (``.NAME.part`` and the format's suffix).
-            digest: its SHA-256.
-            sources: of :func:`source_record`, in the order of the part.
+        The part has a hidden name (``.NAME.part`` and the format's suffix); the sources, of :func:`source_record`, are
+        in the order of the part.
 
         Raises:
             OutputError: it cannot be renamed or recorded.

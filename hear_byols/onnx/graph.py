@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hear_byols.config import NormalizationConfig
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.framing import Framing
-from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram
+from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram, reflect
 from hear_byols.normalization import MIN_STD, halfway
 from hear_byols.onnx.columns import Level, WindowColumns, blocks_of, embed_windows, last_level
 
@@ -68,7 +68,7 @@ class SceneGraph(nn.Module):
         """[shape=(batch, n_samples)] -> [shape=(batch, size)]."""
         length = torch.sym_max(waveform.shape[1], self.min_samples)
         context = self.log_mel.context
-        positions = _reflect(torch.arange(length + 2 * context) - context, length)
+        positions = reflect(torch.arange(length + 2 * context) - context, length)
         spectrograms = self.log_mel(_gather(waveform, positions))
         return self.encoder(_standardize(spectrograms, self.normalization)[:, None])
 
@@ -122,7 +122,7 @@ class TimestampGraph(nn.Module):
     def _positions(self) -> Tensor:
         """Of the samples that a window's spectrogram takes, counted from the window's start."""
         length, context = self.framing.frame_samples, self.log_mel.context
-        return _reflect(torch.arange(length + 2 * context) - context, length)
+        return reflect(torch.arange(length + 2 * context) - context, length)
 
     def _shared_frames(self, waveform: Tensor, starts: Tensor, level: Level) -> WindowColumns:
         """Spectrograms of windows that begin whole samples apart: what depends on the signal alone is computed once."""
@@ -145,12 +145,6 @@ def _gather(waveform: Tensor, positions: Tensor) -> Tensor:
     n_samples = waveform.shape[1]
     followed = torch.cat([waveform, waveform.new_zeros(waveform.shape[0], 1)], 1)
     return followed[:, torch.where(positions < 0, n_samples, positions.clamp(max=n_samples))]
-
-
-def _reflect(positions: Tensor, length: Any) -> Tensor:
-    """Fold positions that stick out of [0, length) back in, the edge sample not repeated."""
-    last = length - 1
-    return last - (last - positions.abs()).abs()
 
 
 def _standardize(spectrograms: Spectrograms, normalization: NormalizationConfig) -> Spectrograms:

@@ -15,11 +15,8 @@ def content_digest(content: Any) -> str:
 
     The order of a mapping's keys, tuples or lists, and the device of a tensor make no difference.
 
-    Args:
-        content: mappings, lists and tuples of tensors, text, bytes, numbers, truth values and None.
-
     Raises:
-        TypeError: it holds something else.
+        TypeError: it holds anything but mappings, lists and tuples of tensors, text, bytes, numbers, booleans, None.
     """
     digest = hashlib.sha256()
     _feed(digest.update, content)
