@@ -150,11 +150,7 @@ class SharedSpectrogram:
 
     A frame whose analysis window lies inside its window depends on the signal only, and is shared by all windows that
     contain it. The few frames at a window's edges see that window's own reflection and are computed for it alone. The
-    result equals :class:`LogMel` applied to each window.
-
-    Args:
-        log_mel: the front end.
-        frame_samples: length of a window in samples, at least ``log_mel.min_samples``.
+    result equals :class:`LogMel` applied to each window, of at least ``log_mel.min_samples``.
     """
 
     def __init__(self, log_mel: LogMel, frame_samples: int) -> None:

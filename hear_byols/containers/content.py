@@ -30,13 +30,10 @@ class Content:
 
     def find(self, text: bytes, place: int) -> int:
         """Place of the next ``text`` from ``place`` on, -1 if there is none."""
-        while place < self.size:
-            window = self.at(place, min(_WINDOW, self.size - place))
+        while len(window := self.at(place, _WINDOW)) >= len(text):
             if (found := window.find(text)) >= 0:
                 return place + found
-            place += max(1, len(window) - len(text) + 1)
-            if len(window) < len(text):
-                return -1
+            place += len(window) - len(text) + 1
         return -1
 
 

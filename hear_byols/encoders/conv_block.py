@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,13 @@ class ConvBlock(nn.Module):
                 stretches.append(_pooled(F.conv2d(stretch, weight, bias, padding=(1, 0))))
             rows.append(torch.cat(stretches, dim=3))
         return torch.cat(rows)
+
+
+def block_steps(blocks: Iterable[nn.Module]) -> Iterator[Step]:
+    """Steps of blocks one after the other; all but the first make feature maps."""
+    for i, block in enumerate(blocks):
+        assert isinstance(block, ConvBlock)
+        yield from block.steps(is_map=i > 0)
 
 
 def _pooled(maps: Tensor) -> Tensor:

@@ -119,11 +119,9 @@ class Stage(nn.Module):
 
 
 class CvT(MultilayerEncoder):
-    """Three stages of widths 64, 256 and 512; the mel axis ends at a sixteenth of the input's.
+    """Three stages of widths 64, 256 and 512; the mel axis ends at a sixteenth of the input's (64 mel bands: 2048).
 
-    Args:
-        n_mels: mel bands of the input; 64 give the paper's embedding size 2048.
-        layers: ``"last"`` or ``"multi"``, which adds the maxima of the first and second stage (64 mel bands: 3072).
+    ``"multi"`` layers add the maxima of the first and second stage (64 mel bands: 3072).
     """
 
     min_frames = 1

@@ -131,9 +131,9 @@ def encode(clips: Sequence[PathLike | ClipLike], model: AudioModel | PathLike | 
     model = _loaded(model)
     vectors = np.empty((len(clips), model.scene_embedding_size), np.float32)
     is_file = np.array([isinstance(clip, (str, os.PathLike)) for clip in clips])
-    files, samples = ([clips[i] for i in np.flatnonzero(which)] for which in (is_file, ~is_file))
-    if files:
-        vectors[is_file] = embed_files(files, model)
-    if samples:
+    if is_file.any():
+        vectors[is_file] = embed_files([clip for clip in clips if isinstance(clip, (str, os.PathLike))], model)
+    if not is_file.all():
+        samples = [clip for clip in clips if not isinstance(clip, (str, os.PathLike))]
         vectors[~is_file] = model.scene_embeddings(samples).cpu().numpy()
     return vectors

@@ -20,8 +20,7 @@ from typing import Any
 from hear_byols._util.files import file_digest, sync_folder
 from hear_byols.errors import OptionError, OutputError
 from hear_byols.extraction.files import AudioFile, PathLike
-from hear_byols.extraction.index import Entry, Index, changed_sources, is_whole, size_of, source_record, writing
-from hear_byols.extraction.manifest import Manifest
+from hear_byols.extraction.index import Entry, Index, Manifest, changed_sources, size_of, source_record, writing
 from hear_byols.extraction.reader import Clip
 from hear_byols.extraction.writers import Embedded, Format
 
@@ -78,7 +77,7 @@ class OutputFolder:
         """
         paths = {file.name: file.path for file in files}
         with ThreadPoolExecutor(_THREADS) as threads:
-            whole = list(threads.map(lambda entry: is_whole(self.path, entry), self.index.entries))
+            whole = list(threads.map(self.index.is_whole, self.index.entries))
         kept: list[Entry] = []
         split: list[tuple[Entry, set[str]]] = []
         dropped: list[Entry] = []
@@ -107,21 +106,17 @@ class OutputFolder:
         """Drop entries, and shorten others; killed at any moment, what is recorded is there."""
         for entry in dropped:
             self._remove_outputs(entry)
-        first = self.index.next_part() if split else 0
-        for number, (entry, names) in enumerate(split, first):
-            kept.append(self._copy_rows(entry, names, f"part-{number:05d}"))
+        for number, (entry, names) in enumerate(split, self.index.next_part() if split else 0):
+            (old,) = entry["outputs"]
+            new = self._embeddings / f"part-{number:05d}{self._form.suffix}"
+            with writing(new):
+                assert self._form.keep is not None
+                self._form.keep(self.path / old, names, new)
+                sync_folder(self._embeddings)
+            kept.append(self._entry([new], [source for source in entry["sources"] if source["name"] in names]))
         self.index.rewrite(kept)
         for entry, _ in split:
             self._remove_outputs(entry)
-
-    def _copy_rows(self, entry: Entry, names: set[str], part: str) -> Entry:
-        (old,) = entry["outputs"]
-        new = self._embeddings / (part + self._form.suffix)
-        with writing(new):
-            assert self._form.keep is not None
-            self._form.keep(self.path / old, names, new)
-            sync_folder(self._embeddings)
-        return self._entry([new], [source for source in entry["sources"] if source["name"] in names])
 
     def record(self, clips: Sequence[Clip], items: Sequence[Embedded]) -> list[tuple[str, str]]:
         """Write the embeddings of a group of clips, then record them all at once.

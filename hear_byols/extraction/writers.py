@@ -35,11 +35,11 @@ class Embedded:
 
 def _write_npz(items: Sequence[Embedded], path: Path) -> list[Path]:
     (item,) = items
-    arrays = {"embedding": item.vectors}
-    if item.timestamps_ms is not None:
-        arrays = {"embeddings": item.vectors, "timestamps_ms": item.timestamps_ms}
     with atomic_path(path, sync=False) as part:
-        np.savez(part, **arrays, source=item.source)
+        if item.timestamps_ms is None:
+            np.savez(part, embedding=item.vectors, source=item.source)
+        else:
+            np.savez(part, embeddings=item.vectors, timestamps_ms=item.timestamps_ms, source=item.source)
     return [path]
 
 

@@ -38,18 +38,11 @@ _CHECKS = ((1, 0.001), (1, 0.05), (1, 0.1), (2, 1.0), (3, 2.5))  # (clips, secon
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What :func:`export_onnx` wrote.
-
-    Args:
-        path: the file.
-        size: in bytes.
-        deviation: largest difference from torch that the check saw, relative to the largest component of the result;
-            None if not checked.
-    """
+    """What :func:`export_onnx` wrote."""
 
     path: Path
-    size: int
-    deviation: float | None
+    size: int  # in bytes
+    deviation: float | None  # from torch that the check saw, of the largest component of the result; None: unchecked
 
 
 def export_onnx(

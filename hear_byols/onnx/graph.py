@@ -52,28 +52,36 @@ class ConvolvedLogMel(nn.Module):
         return torch.log(self.bank @ (cosines.square() + sines.square()) + LOG_OFFSET)
 
 
-class SceneGraph(nn.Module):
+class _Graph(nn.Module):
+    def __init__(self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig) -> None:
+        super().__init__()
+        self.log_mel = ConvolvedLogMel(log_mel)
+        self.encoder = exportable(encoder)
+        self.normalization = normalization
+
+    def positions(self, n_samples: Any) -> Tensor:
+        """Of the samples that the spectrogram of a signal takes, its edges reflected."""
+        context = self.log_mel.context
+        return reflect(torch.arange(n_samples + 2 * context) - context, n_samples)
+
+
+class SceneGraph(_Graph):
     """One vector a clip, which zeros follow up to ``min_samples``, more than half an analysis window."""
 
     def __init__(
         self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, min_samples: int
     ) -> None:
-        super().__init__()
-        self.log_mel = ConvolvedLogMel(log_mel)
-        self.encoder = exportable(encoder)
-        self.normalization = normalization
+        super().__init__(log_mel, encoder, normalization)
         self.min_samples = min_samples
 
     def forward(self, waveform: Tensor) -> Tensor:
         """[shape=(batch, n_samples)] -> [shape=(batch, size)]."""
-        length = torch.sym_max(waveform.shape[1], self.min_samples)
-        context = self.log_mel.context
-        positions = reflect(torch.arange(length + 2 * context) - context, length)
+        positions = self.positions(torch.sym_max(waveform.shape[1], self.min_samples))
         spectrograms = self.log_mel(_gather(waveform, positions))
         return self.encoder(_standardize(spectrograms, self.normalization)[:, None])
 
 
-class TimestampGraph(nn.Module):
+class TimestampGraph(_Graph):
     """A vector a window, and the windows' centres."""
 
     hop_ms: Tensor
@@ -81,10 +89,7 @@ class TimestampGraph(nn.Module):
     def __init__(
         self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, framing: Framing
     ) -> None:
-        super().__init__()
-        self.log_mel = ConvolvedLogMel(log_mel)
-        self.encoder = exportable(encoder)
-        self.normalization = normalization
+        super().__init__(log_mel, encoder, normalization)
         self.framing = framing
         self.frames = self._level(SharedSpectrogram(log_mel, framing.frame_samples).inside.tolist())
         shares = self.frames is not None and last_level(self.frames, self.encoder).pays
@@ -113,20 +118,16 @@ class TimestampGraph(nn.Module):
                 return embed_windows(frames, self.encoder), times
             spectrograms = frames.of_windows()
         else:
-            signals = _gather(waveform, starts[:, None] + self._positions())
+            signals = _gather(waveform, starts[:, None] + self.positions(self.framing.frame_samples))
             spectrograms = self.log_mel(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
             spectrograms = _standardize(spectrograms, self.normalization)
         vectors = self.encoder(spectrograms.flatten(0, 1)[:, None])
         return vectors.unflatten(0, (batch, windows.shape[0])), times
 
-    def _positions(self) -> Tensor:
-        """Of the samples that a window's spectrogram takes, counted from the window's start."""
-        length, context = self.framing.frame_samples, self.log_mel.context
-        return reflect(torch.arange(length + 2 * context) - context, length)
-
     def _shared_frames(self, waveform: Tensor, starts: Tensor, level: Level) -> WindowColumns:
         """Spectrograms of windows that begin whole samples apart: what depends on the signal alone is computed once."""
-        hop, length, positions = self.log_mel.hop_length, self.log_mel.win_length, self._positions()
+        hop, length = self.log_mel.hop_length, self.log_mel.win_length
+        positions = self.positions(self.framing.frame_samples)
         n_samples = (starts.shape[0] - 1) * level.hop + (level.stop - level.first - 1) * hop + length
         begin = starts[0] + positions[level.first * hop]
         shared = self.log_mel(_gather(waveform, begin + torch.arange(n_samples)), level.grid)

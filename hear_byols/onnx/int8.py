@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ENCODERS = ("cnn", "cvt")  # that consist of matrix products in the main
 TOLERANCE = 0.05  # of the largest component
@@ -30,7 +31,7 @@ def quantize(path: Path, metadata: dict[str, str]) -> None:
         front = [node.name for node in model.graph.node if any(name.startswith("log_mel.") for name in node.input)]
         onnx.helper.set_model_props(model, {_PREPARED: "onnxruntime.quant"})
         onnx.save(model, plain)
-        which = {"op_types_to_quantize": ["MatMul", "Gemm"], "nodes_to_exclude": front}
+        which: dict[str, Any] = {"op_types_to_quantize": ["MatMul", "Gemm"], "nodes_to_exclude": front}
         quantize_dynamic(plain, small, **which, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
         model = onnx.load(small)
         onnx.helper.set_model_props(model, metadata)
