@@ -105,8 +105,9 @@ def _opened(url: str, shown: str) -> Any:
     try:
         parts = urlsplit(url)
         login, at, host = parts.netloc.rpartition("@")
-        request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)) if at else url)
+        request: str | urllib.request.Request = url
         if at:
+            request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
             encoded = base64.b64encode(unquote(login).encode()).decode()
             # For no other server that this one points to.
             request.add_unredirected_header("Authorization", f"Basic {encoded}")
