@@ -112,7 +112,6 @@ def _check_vectors(path: Path) -> None:
 
 
 def _upload(repo: str, files: Sequence[Path], revision: str, message: str, private: bool) -> str:
-    """Upload in one commit and return its id."""
     if offline():
         raise PublishError("nothing was published: HEAR_BYOLS_OFFLINE or HF_HUB_OFFLINE is set")
     from huggingface_hub import CommitOperationAdd, HfApi, get_token

@@ -31,15 +31,17 @@ def run(args: argparse.Namespace) -> int:
     least = {"least_similarity": args.similarity, "least_correlation": args.correlation}
     found = find_duplicates(args.folder, **least, progress=not args.quiet)
     rows = []
-    for number, copy in ((number, copy) for number, group in enumerate(found.groups, 1) for copy in group):
-        at = copy.alignment
-        placed = [round(at.offset_s, 4), round(at.gain_db, 2), round(at.correlation, 3)]
-        rows.append([number, copy.name, round(copy.seconds, 3), *placed])
+    for number, group in enumerate(found.groups, 1):
+        for copy in group:
+            at = copy.alignment
+            placed = [round(at.offset_s, 4), round(at.gain_db, 2), round(at.correlation, 3)]
+            rows.append([number, copy.name, round(copy.seconds, 3), *placed])
     if args.output:
         write_table(Path(args.output), ["group", "path", "seconds", "offset_s", "gain_db", "correlation"], rows)
     status = print_failures(found.failures, "not compared")
-    for number, name, seconds, offset, gain, correlation in [] if args.quiet else rows:
-        place = f"from {offset:+.2f} s, {gain:+.1f} dB, correlation {correlation:.2f}"
-        print(f"group {number}: {one_line(str(name))}  {seconds:.2f} s, {place}")
+    if not args.quiet:
+        for number, name, seconds, offset, gain, correlation in rows:
+            place = f"from {offset:+.2f} s, {gain:+.1f} dB, correlation {correlation:.2f}"
+            print(f"group {number}: {one_line(str(name))}  {seconds:.2f} s, {place}")
     tell(args, f"{len(rows)} of {found.n_files} files are copies, in {len(found.groups)} groups")
     return status

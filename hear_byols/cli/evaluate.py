@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from hear_byols.cli.options import add_command, add_device, tell
@@ -59,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
     )
     models, tasks, output = parse_models(args.models), find_tasks(args.tasks), Path(args.output)
-    options = {"cache": Path(args.cache) if args.cache else None, "log": lambda line: tell(args, line)}
-    outcome = evaluate(models, tasks, output, plan, progress=not args.quiet, **options)
+    cache = Path(args.cache) if args.cache else None
+    outcome = evaluate(models, tasks, output, plan, cache=cache, progress=not args.quiet, log=partial(tell, args))
     summary = write_report(outcome, output, [model.label for model in models])
     for failure in outcome.failures:
         what = f"{failure.model} on {failure.task}" if failure.model else failure.task

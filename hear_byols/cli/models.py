@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from dataclasses import fields
 
 from hear_byols.cli.options import add_command, print_table
 from hear_byols.errors import WeightsNotFoundError
@@ -27,9 +26,8 @@ def run(args: argparse.Namespace) -> int:
         raise WeightsNotFoundError(f"no model is called {args.pattern!r}; known: {', '.join(list_models())}")
     records = [known_record(name) for name in names]
     if args.json:
-        known = [{field.name: getattr(record, field.name) for field in fields(WeightRecord)} for record in records]
-        about = [{"default": record.name == DEFAULT_MODEL, "local": _is_local(record)} for record in records]
-        print(json.dumps([{**each, **more} for each, more in zip(known, about, strict=True)], indent=2))
+        about = [{**vars(r), "default": r.name == DEFAULT_MODEL, "local": _is_local(r)} for r in records]
+        print(json.dumps(about, indent=2))
         return 0
     print_table([_HEADER, *map(_row, records)])
     return 0

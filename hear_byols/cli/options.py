@@ -20,15 +20,9 @@ _MAX_REASON = 500  # characters
 def add_command(
     actions: Any, name: str, text: str, run: Callable[[Any], int], description: str = "", **more: Any
 ) -> argparse.ArgumentParser:
-    """Add a subcommand, or an action of one, whose description is shown as it is written.
+    """Add a subcommand, or an action of one, that calls ``run`` with the parsed arguments for the exit status.
 
-    Args:
-        actions: of ``add_subparsers``.
-        name: as it is typed.
-        text: its line in the list; also its description if there is no other.
-        run: from the parsed arguments to the exit status.
-        description: what ``--help`` begins with.
-        **more: options of ``add_parser``.
+    The description, without one the line in the list, is shown as it is written; ``more`` goes to ``add_parser``.
     """
     formatter = argparse.RawDescriptionHelpFormatter
     parser = actions.add_parser(name, help=text, description=description or text, formatter_class=formatter, **more)

@@ -46,7 +46,6 @@ class MpegFrame:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
         return self.n_samples / self.rate
 
 

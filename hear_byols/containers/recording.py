@@ -40,15 +40,9 @@ class Audio:
 
 
 class Recording:
-    """An audio file that was surveyed, and can be read.
+    """An audio file, by its path or its bytes, that was surveyed, and can be read; errors call it ``name``.
 
-    Args:
-        source: path of the file, or its bytes.
-        name: what errors call it.
-
-    Attributes:
-        n_bytes: size of the file when it was surveyed.
-        mtime_ns: time of its modification then, 0 for bytes.
+    ``n_bytes`` and ``mtime_ns`` (0 for bytes) are those of the file when it was surveyed.
 
     Raises:
         InputError: it is missing, unreadable, cut off or damaged.

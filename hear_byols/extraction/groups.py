@@ -61,9 +61,18 @@ class Group:
     """What became of the clips of a group, in the order of the files."""
 
     clips: tuple[Clip, ...]  # those that were embedded
-    items: tuple[Embedded, ...]  # their embeddings
-    failures: tuple[Failure, ...]  # of the others, and of files before them that could not be read
-    results: tuple[tuple[int, Embedded | Failure], ...]  # all of them, each with its place among the files
+    # Of these, of the others, and of files before them that could not be read, each with its place among the files.
+    results: tuple[tuple[int, Embedded | Failure], ...]
+
+    @property
+    def items(self) -> list[Embedded]:
+        """Embeddings of the clips."""
+        return [result for _, result in self.results if isinstance(result, Embedded)]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Of what could not be embedded."""
+        return [result for _, result in self.results if isinstance(result, Failure)]
 
 
 def embedded_groups(
@@ -94,23 +103,16 @@ def embedded_groups(
             results: list[tuple[int, Embedded | Failure]] = [*unread]
             unread.clear()
             done = []
-            for clip, result in zip(
-                clips_of_group, embed_clips(model, clips_of_group, timestamps, advance), strict=True
-            ):
+            found = embed_clips(model, clips_of_group, timestamps, advance)
+            for clip, result in zip(clips_of_group, found, strict=True):
                 if isinstance(result, Embedded):
-                    done.append((clip, result))
+                    done.append(clip)
                     results.append((places.popleft(), result))
                 else:
                     results.append((places.popleft(), Failure(clip.file.name, str(result))))
-            yield _group(done, results)
+            yield Group(tuple(done), tuple(results))
     if unread:
-        yield _group([], unread)
-
-
-def _group(done: Sequence[tuple[Clip, Embedded]], results: Sequence[tuple[int, Embedded | Failure]]) -> Group:
-    clips, items = tuple(clip for clip, _ in done), tuple(item for _, item in done)
-    failures = tuple(result for _, result in results if isinstance(result, Failure))
-    return Group(clips, items, failures, tuple(results))
+        yield Group((), tuple(unread))
 
 
 def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Iterator[list[Clip]]:

@@ -53,6 +53,8 @@ class ConvolvedLogMel(nn.Module):
 
 
 class _Graph(nn.Module):
+    """What both graphs consist of."""
+
     def __init__(self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig) -> None:
         super().__init__()
         self.log_mel = ConvolvedLogMel(log_mel)
