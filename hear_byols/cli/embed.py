@@ -30,12 +30,8 @@ exit status: 0 all embedded; 1 some files could not be; 2 nothing could start or
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = add_command(subparsers, "embed", "embed audio files", run, _DESCRIPTION)
     add = parser.add_argument
-    add(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="audio file, folder to search, or - for a list on standard input (one path a line, or ended by NUL)",
-    )
+    text = "audio file, folder to search, or - for a list on standard input (one path a line, or ended by NUL)"
+    add("paths", nargs="+", metavar="PATH", help=text)
     add("--output", "-o", required=True, metavar="DIR", help="folder for the embeddings")
     add("--format", "-f", metavar="npz|npy|parquet|csv", help="default: npz; with --engine ray parquet, and only that")
     add("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")

