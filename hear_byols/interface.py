@@ -36,26 +36,34 @@ class AudioModel(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the model is, and where it expects audio."""
+        ...
 
     @property
     def normalization(self) -> Any:
         """Mode of the spectrograms' normalization: a name, a list of the parts' names, or None where there is none."""
+        ...
 
     @property
     def batch_invariant(self) -> bool:
         """Whether a clip's embedding is the same alone and among others of a call."""
+        ...
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
         """Embed whole clips: float32 [shape=(n_clips, scene_embedding_size)]."""
+        ...
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
         """Embed windows: vectors [shape=(n_clips, n_windows, timestamp_embedding_size)], centres in ms."""
+        ...
 
     def __call__(self, audio: Tensor, /) -> Tensor:
         """Embed whole clips, differentiably where that can be."""
+        ...
 
     def to(self: M, device: torch.device | str, /) -> M:
         """Move to a device."""
+        ...
 
     def state_dict(self) -> Mapping[str, Any]:
         """Weights by name."""
+        ...
