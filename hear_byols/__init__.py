@@ -29,23 +29,9 @@ _HOMES = {
     "save_checkpoint": "weights.checkpoint",
     "HearByolsError": "errors",
 }
-__all__ = [
-    "EmbeddingModel",
-    "HearByolsError",
-    "__version__",
-    "embed_files",
-    "embed_to_folder",
-    "encode",
-    "find_record",
-    "from_pretrained",
-    "get_scene_embeddings",
-    "get_timestamp_embeddings",
-    "list_models",
-    "load_audio",
-    "load_model",
-    "read_embeddings",
-    "save_checkpoint",
-]
+__all__ = ["EmbeddingModel", "HearByolsError", "__version__", "embed_files", "embed_to_folder", "encode"]
+__all__ += ["find_record", "from_pretrained", "get_scene_embeddings", "get_timestamp_embeddings", "list_models"]
+__all__ += ["load_audio", "load_model", "read_embeddings", "save_checkpoint"]
 
 _FORMER = {  # modules of versions before 1.0, and where they are now
     "checkpoint": "weights.checkpoint",

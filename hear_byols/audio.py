@@ -67,16 +67,7 @@ def load_audio(source: AudioSource, sample_rate: int = 16000, *, as_tensor: bool
 
 
 def decode_bytes(content: bytes, name: str, sample_rate: int = 16000) -> np.ndarray:
-    """As :func:`load_audio`, for a file that is in memory, such as a member of an archive.
-
-    Args:
-        content: the file's bytes.
-        name: what errors call it.
-        sample_rate: wanted rate in Hz.
-
-    Raises:
-        InputError: as in :func:`load_audio`.
-    """
+    """As :func:`load_audio`, for the bytes of a file that is in memory; errors call it ``name``."""
     return _warned(Recording(content, name), sample_rate)
 
 
@@ -90,15 +81,8 @@ def _warned(recording: Recording, sample_rate: int) -> np.ndarray:
 def stream_audio(source: AudioSource, sample_rate: int = 16000) -> Iterator[np.ndarray]:
     """As :func:`load_audio`, block by block: nothing but a block is held, however long the file is.
 
-    Args:
-        source: as in :func:`load_audio`.
-        sample_rate: wanted rate in Hz.
-
     Yields:
         float32 samples [shape=(n_samples,)], which together are what :func:`load_audio` gives.
-
-    Raises:
-        InputError: as in :func:`load_audio`, when the fault is met.
     """
     yield from open_audio(source).stream(sample_rate)
 

@@ -34,25 +34,15 @@ def _is_number(value: object, least: float, most: float) -> bool:
 
 @dataclass(frozen=True)
 class FrontendConfig:
-    """Log-mel front end (paper, section 2): 64 HTK mel bands from 60 to 7800 Hz, 25 ms windows every 10 ms.
+    """Log-mel front end (paper, section 2): 64 HTK mel bands from 60 to 7800 Hz, 25 ms windows every 10 ms."""
 
-    Args:
-        sample_rate: input rate in Hz.
-        n_fft: FFT size in samples.
-        win_length: length of the Hann window in samples, centred in the FFT frame.
-        hop_length: distance of two spectrogram frames in samples.
-        n_mels: number of mel bands.
-        f_min: lower edge of the lowest band in Hz.
-        f_max: upper edge of the highest band in Hz.
-    """
-
-    sample_rate: int = 16000
-    n_fft: int = 1024
-    win_length: int = 400
-    hop_length: int = 160
-    n_mels: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
+    sample_rate: int = 16000  # of the input in Hz
+    n_fft: int = 1024  # FFT size in samples
+    win_length: int = 400  # length of the Hann window in samples, centred in the FFT frame
+    hop_length: int = 160  # distance of two spectrogram frames in samples
+    n_mels: int = 64  # number of mel bands
+    f_min: float = 60.0  # lower edge of the lowest band in Hz
+    f_max: float = 7800.0  # upper edge of the highest band in Hz
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -69,30 +59,23 @@ class FrontendConfig:
             )
         nyquist = self.sample_rate / 2
         if not (_is_number(self.f_min, 0, nyquist) and _is_number(self.f_max, 0, nyquist) and self.f_min < self.f_max):
-            raise OptionError(
-                f"frontend frequencies must satisfy 0 <= f_min < f_max <= {nyquist:g} Hz, "
-                f"got f_min={self.f_min!r}, f_max={self.f_max!r}"
-            )
+            got = f"got f_min={self.f_min!r}, f_max={self.f_max!r}"
+            raise OptionError(f"frontend frequencies must satisfy 0 <= f_min < f_max <= {nyquist:g} Hz, {got}")
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """Which encoder (paper, Table 1).
 
-    Args:
-        name: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``.
-        embedding_size: size of the last layer's embedding; free (512, 1024, 2048, ...) for ``"cnn"``, fixed for the
-            others.
-        layers: ``"last"``, the embedding of the last layer alone (the paper's); ``"multi"``, which puts the temporal
-            maxima of layers before it behind it (Niizumi et al. 2022); or ``"heads"``, what the model believes its
-            teachers would say of the sound.
-        head_components: values of ``"heads"``; 0: the weights have none.
+    Its layers are ``"last"``, the embedding of the last layer alone (the paper's); ``"multi"``, which puts the temporal
+    maxima of layers before it behind it (Niizumi et al. 2022); or ``"heads"``, what the model believes its teachers
+    would say of the sound.
     """
 
-    name: str
-    embedding_size: int
+    name: str  # cnn, resnetish34, clstm or cvt
+    embedding_size: int  # of the last layer; free (512, 1024, 2048, ...) for the CNN, fixed for the others
     layers: str = "last"
-    head_components: int = 0
+    head_components: int = 0  # values of "heads"; 0: the weights have none
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -111,17 +94,14 @@ class EncoderConfig:
 class NormalizationConfig:
     """How log-mel spectrograms are standardized before the encoder.
 
-    Args:
-        mode: ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics), ``"halfway"``
-            (between these two) or ``"original"`` (the original's statistics over the whole call; depends on
-            batch-mates, only for reproducing published figures).
-        mean: data-set mean of the log-mel values, in nepers of power; needed by ``"dataset"`` and ``"halfway"``.
-        std: data-set standard deviation, same unit.
+    The mode is ``"dataset"`` (fixed ``mean`` and ``std``), ``"clip"`` (each clip by its own statistics), ``"halfway"``
+    (between these two) or ``"original"`` (the original's statistics over the whole call; depends on batch-mates, only
+    for reproducing published figures).
     """
 
     mode: str = "clip"
-    mean: float | None = None
-    std: float | None = None
+    mean: float | None = None  # of the data set's log-mel values, in nepers of power; for "dataset" and "halfway"
+    std: float | None = None  # likewise
 
     @property
     def of_dataset(self) -> tuple[float, float]:
@@ -137,10 +117,8 @@ class NormalizationConfig:
         if (self.mean is None) != (self.std is None):
             raise OptionError("normalization needs both mean and std, or neither")
         if self.std is not None and not (_is_number(self.mean, -1e3, 1e3) and _is_number(self.std, 1e-3, 1e3)):
-            raise OptionError(
-                "normalization needs a mean in [-1000, 1000] and a std in [0.001, 1000], "
-                f"got mean={self.mean!r}, std={self.std!r}"
-            )
+            got = f"got mean={self.mean!r}, std={self.std!r}"
+            raise OptionError(f"normalization needs a mean in [-1000, 1000] and a std in [0.001, 1000], {got}")
         if self.mode in ("dataset", "halfway") and self.mean is None:
             raise OptionError(
                 f"normalization {self.mode!r} needs the data set's mean and std, which this checkpoint does not hold; "

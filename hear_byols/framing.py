@@ -34,18 +34,13 @@ def _positive(name: str, value: object) -> Fraction:
 class Framing:
     """Windows of ``frame_ms`` centred every ``hop_ms``.
 
-    Args:
-        frame_ms: window length in milliseconds, at most ten minutes.
-        hop_ms: distance of two centres in milliseconds, at least one sample.
-        sample_rate: in Hz.
-
     Raises:
         OptionError: a length is not a positive number, the window exceeds ten minutes, or the hop is below a sample.
     """
 
-    frame_ms: float
-    hop_ms: float
-    sample_rate: int
+    frame_ms: float  # length of a window, at most ten minutes
+    hop_ms: float  # distance of two centres, at least one sample
+    sample_rate: int  # in Hz
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -57,9 +52,8 @@ class Framing:
             )
         _positive("hop_ms", self.hop_ms)
         if self.hop_samples < 1:
-            raise OptionError(
-                f"hop_ms must be at least one sample, {1000 / self.sample_rate:g} ms; got {self.hop_ms!r}"
-            )
+            sample_ms = 1000 / self.sample_rate
+            raise OptionError(f"hop_ms must be at least one sample, {sample_ms:g} ms; got {self.hop_ms!r}")
 
     @property
     def hop_samples(self) -> Fraction:
@@ -109,20 +103,19 @@ class Framing:
         """Centres of all windows of a clip, in milliseconds."""
         return [i * self.hop_ms for i in range(self.n_windows(n_samples))]
 
+    def times(self, audio: Tensor) -> Tensor:
+        """The same of clips [shape=(n_clips, n_samples)], float32 on their device [shape=(n_clips, n_windows)]."""
+        times = torch.tensor(self.timestamps_ms(audio.shape[1]), dtype=torch.float32, device=audio.device)
+        return times.repeat(len(audio), 1)
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns (steps of time) of windows; those that several windows have in common are held once.
+    """Columns (steps of time) of windows; those that several windows have in common are held once."""
 
-    Args:
-        rows: distinct columns, and one of zeros behind them [shape=(n_clips, n_rows + 1, ...)].
-        at: the row of each window's columns, int64 on the CPU [shape=(n_windows, n_columns)].
-        n_kept: how many of the rows, the first ones, were there before these windows came.
-    """
-
-    rows: Tensor
-    at: Tensor
-    n_kept: int = 0
+    rows: Tensor  # distinct columns, and one of zeros behind them [shape=(n_clips, n_rows + 1, ...)]
+    at: Tensor  # the row of each window's columns, int64 on the CPU [shape=(n_windows, n_columns)]
+    n_kept: int = 0  # how many of the rows, the first ones, were there before these windows came
 
     @property
     def new(self) -> Tensor:
@@ -173,35 +166,27 @@ class SharedColumns:
         first = int(starts[0])
         kept = tuple(position - first for position in self._positions)
         plan = _plan(tuple(self.inside.tolist()), self.spacing, tuple((starts - first).tolist()), kept)
-        before = [] if self._kept is None else [self._kept]
-        rows = _followed_by_zeros(chain(before, compute(plan.windows, plan.places)), len(kept) + len(plan.windows))
+        before, n_rows = [] if self._kept is None else [self._kept], 0
+        for part in chain(before, compute(plan.windows, plan.places)):  # each is copied while it is near
+            if n_rows == 0:
+                rows = part.new_empty(len(part), len(kept) + len(plan.windows) + 1, *part.shape[2:])
+            rows[:, n_rows : n_rows + part.shape[1]] = part
+            n_rows += part.shape[1]
+        rows[:, n_rows:] = 0
         self._positions = tuple(position + first for position in plan.positions)
         self._kept = rows.index_select(1, plan.keep.to(rows.device))
         return Columns(rows, plan.at, len(kept))
 
 
-def _followed_by_zeros(parts: Iterable[Tensor], n_rows: int) -> Tensor:
-    """Parts that have ``n_rows`` along their second axis, and a row of zeros; each is copied while it is near."""
-    first = 0
-    for part in parts:
-        if first == 0:
-            rows = part.new_empty(len(part), n_rows + 1, *part.shape[2:])
-        rows[:, first : first + part.shape[1]] = part
-        first += part.shape[1]
-    rows[:, first:] = 0
-    return rows
-
-
 @dataclass(frozen=True)
 class _WindowPlan:
-    """What is computed for some windows: columns of ``windows`` at ``places``, rows behind those that were kept; which
-    rows the windows consist of; and which are kept next, with their positions."""
+    """What is computed for some windows: columns of ``windows`` at ``places``, rows behind those that were kept."""
 
     windows: Tensor
     places: Tensor
-    at: Tensor
-    keep: Tensor
-    positions: tuple[int, ...]
+    at: Tensor  # the rows that the windows consist of
+    keep: Tensor  # the rows that are kept next
+    positions: tuple[int, ...]  # of these
 
 
 @lru_cache(maxsize=64)  # all but the last batch of a signal, and all chunks of a stream, ask the same

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +29,7 @@ _MAX_KNOWN = 4 * 1024 * 1024  # values of frames that are held to be used again,
 
 
 def mel_filterbank(config: FrontendConfig) -> Tensor:
-    """HTK mel bank without area normalization.
-
-    Args:
-        config: the front end.
-
-    Returns:
-        Triangular filters, float32 [shape=(n_fft // 2 + 1, n_mels)].
+    """HTK mel bank without area normalization: triangular filters, float32 [shape=(n_fft // 2 + 1, n_mels)].
 
     Raises:
         OptionError: the bands are so narrow that two edges are one in float32.
@@ -61,9 +56,6 @@ class LogMel(nn.Module):
     """Waveform to log-mel spectrogram: natural log of (mel power + float32 eps).
 
     It stays float32 when the module that holds it is converted, and within autocast.
-
-    Args:
-        config: rates, window, bands.
 
     Raises:
         OptionError: there is no room for the mel bands.
@@ -106,14 +98,7 @@ class LogMel(nn.Module):
         return max(1, _MAX_VALUES.get(audio.device.type, _MAX_VALUES_GPU) // self.config.n_fft // len(audio))
 
     def segments_log_mel(self, segments: Tensor) -> Tensor:
-        """Turn pieces of signal, each ``win_length`` samples long, into log-mel frames.
-
-        Args:
-            segments: [shape=(..., win_length)].
-
-        Returns:
-            [shape=(..., n_mels)].
-        """
+        """Turn pieces of signal into log-mel frames: [shape=(..., win_length)] -> [shape=(..., n_mels)]."""
         # Centred in the FFT frame: the power spectrum would be the same anywhere in it, but not its rounding, which
         # shows in the quiet bands of pure tones.
         before = (self.config.n_fft - self.config.win_length) // 2
@@ -124,27 +109,15 @@ class LogMel(nn.Module):
             return torch.log(power @ self.bank + LOG_OFFSET)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Compute the spectrogram of whole clips, edges reflected.
+        """Spectrogram of whole clips, edges reflected: [shape=(n_clips, n_mels, 1 + n_samples // hop_length)].
 
         Args:
             audio: float32 [shape=(n_clips, n_samples >= min_samples)].
-
-        Returns:
-            [shape=(n_clips, n_mels, 1 + n_samples // hop_length)].
         """
         return self.stretch(audio, 0, self.n_frames(audio.shape[1]))
 
     def stretch(self, audio: Tensor, first: int, stop: int) -> Tensor:
-        """Compute frames ``first`` to ``stop - 1`` of the spectrogram of whole clips, and nothing besides.
-
-        Args:
-            audio: as for :meth:`forward`.
-            first: number of the first frame.
-            stop: number of the frame after the last.
-
-        Returns:
-            [shape=(n_clips, n_mels, stop - first)].
-        """
+        """Only frames ``first`` to ``stop - 1`` of :meth:`forward`: [shape=(n_clips, n_mels, stop - first)]."""
         hop, length = self.config.hop_length, self.config.win_length
         step = self.n_together(audio)
         blocks = []
@@ -177,11 +150,7 @@ class SharedSpectrogram:
 
     A frame whose analysis window lies inside its window depends on the signal only, and is shared by all windows that
     contain it. The few frames at a window's edges see that window's own reflection and are computed for it alone. The
-    result equals :class:`LogMel` applied to each window.
-
-    Args:
-        log_mel: the front end.
-        frame_samples: length of a window in samples, at least ``log_mel.min_samples``.
+    result equals :class:`LogMel` applied to each window, of at least ``log_mel.min_samples``.
     """
 
     def __init__(self, log_mel: LogMel, frame_samples: int) -> None:
@@ -189,7 +158,7 @@ class SharedSpectrogram:
         centres = torch.arange(log_mel.n_frames(frame_samples), device="cpu") * log_mel.config.hop_length
         samples = centres[:, None] - log_mel.context + torch.arange(log_mel.config.win_length, device="cpu")
         self.inside = (samples[:, 0] >= 0) & (samples[:, -1] < frame_samples)
-        self._samples = _reflect(samples, frame_samples)
+        self._samples = reflect(samples, frame_samples)
 
     def shared(self) -> SharedColumns:
         """Frames of the windows of a signal: what gives each distinct one once, by :meth:`frames`."""
@@ -225,12 +194,9 @@ class SharedSpectrogram:
     def moments(
         self, stretches: Iterable[tuple[int, Tensor, Tensor]], n_clips: int, known: list[Tensor] | None = None
     ) -> Moments:
-        """Statistics of the spectrograms of all windows of clips of equal length.
+        """Statistics of the spectrograms of all windows of clips of equal length, from ``Framing.stretches``.
 
-        Args:
-            stretches: from ``Framing.stretches``.
-            n_clips: of them.
-            known: takes what :meth:`frames` gave for the first stretches, as many as there is room for.
+        ``known`` takes what :meth:`frames` gave for the first stretches, as many as there is room for.
         """
         moments, shared, room = Moments(n_clips, self.log_mel.window.device), self.shared(), _MAX_KNOWN
         for _, starts, signal in stretches:
@@ -242,17 +208,12 @@ class SharedSpectrogram:
         return moments
 
     def __call__(self, audio: Tensor, starts: Tensor) -> Tensor:
-        """Compute the spectrograms of windows: [shape=(n_clips, n_windows, n_mels, n_frames)].
-
-        Args:
-            audio: as for :meth:`frames`.
-            starts: likewise, ascending.
-        """
+        """Spectrograms of windows, arguments as of :meth:`frames`: [shape=(n_clips, n_windows, n_mels, n_frames)]."""
         columns = self.shared()(starts, partial(self.frames, audio, starts))
         return columns.of_windows().transpose(2, 3)
 
 
-def _reflect(positions: Tensor, length: int) -> Tensor:
+def reflect(positions: Tensor, length: Any) -> Tensor:
     """Fold sample positions that stick out of [0, length) back in, the edge sample not repeated."""
-    folded = positions.abs()
-    return torch.where(folded >= length, 2 * (length - 1) - folded, folded)
+    last = length - 1
+    return last - (last - positions.abs()).abs()

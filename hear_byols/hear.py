@@ -107,11 +107,8 @@ def _kind(source: Source) -> str:
 
 def _refuse_options(options: dict[str, Any], is_teacher: bool) -> None:
     takes = ["frame_ms", "hop_ms", "batch_size", *["precision"] * is_teacher]
-    given = [
-        f"{name}={value!r}"
-        for name, value in options.items()
-        if name not in takes and value not in (None, _IDLE.get(name))
-    ]
+    refused = {name: value for name, value in options.items() if name not in takes}
+    given = [f"{name}={value!r}" for name, value in refused.items() if value not in (None, _IDLE.get(name))]
     if given:
         name = "a teacher" if is_teacher else "openSMILE"
         raise OptionError(f"{name} takes the options {', '.join(takes[:-1])} and {takes[-1]}; got {', '.join(given)}")
@@ -133,19 +130,9 @@ def _load(
 
 
 def load_encoder(
-    source: Source,
-    kind: type[_Model] = EmbeddingModel,
-    *,
-    win_length: int | None = None,
-    **options: Any,
+    source: Source, kind: type[_Model] = EmbeddingModel, *, win_length: int | None = None, **options: Any
 ) -> _Model:
-    """A model of the class ``kind`` from a checkpoint that was found.
-
-    Args:
-        source: where the checkpoint is, or the record of untrained weights.
-        kind: ``EmbeddingModel``, or a subclass that is made as it is.
-        win_length: as for :func:`load_model`.
-        **options: of ``kind``.
+    """A model of the class ``kind``, which takes the options, from a checkpoint that was found or untrained weights.
 
     Raises:
         OptionError: an option is out of range.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -37,9 +37,8 @@ def to_tensor(audio: object, label: str = "audio", device: torch.device | None =
         )
     if audio.layout != torch.strided or audio.is_nested:
         kind = "nested" if audio.is_nested else audio.layout
-        raise InputError(
-            f"{label} must be a dense tensor, got a {kind} one; call its to_dense() or pass a list of clips"
-        )
+        advice = "call its to_dense() or pass a list of clips"
+        raise InputError(f"{label} must be a dense tensor, got a {kind} one; {advice}")
     if audio.is_meta:
         raise InputError(f"{label} is on the device meta, without samples for .to(device) to move; make it on the cpu")
     if not audio.is_floating_point():
@@ -54,9 +53,8 @@ def _from_array(array: np.ndarray, label: str) -> Tensor:
         raise InputError(f"{label} has masked samples; fill them first, e.g. audio.filled(0)")
     array = np.asarray(array)
     if array.dtype.kind != "f":
-        raise InputError(
-            f"{label} must be float32 in [-1, 1], got {array.dtype.name}. {_scaling(_INTEGERS.get(array.dtype.name))}"
-        )
+        advice = _scaling(_INTEGERS.get(array.dtype.name))
+        raise InputError(f"{label} must be float32 in [-1, 1], got {array.dtype.name}. {advice}")
     with np.errstate(over="ignore"):  # what is infinite in float32 is refused with the other such samples
         array = np.asarray(array, dtype=np.float32, order="C")
     as_it_is = array.flags.writeable and min(array.strides, default=0) >= 0  # an axis of one sample may run backwards
@@ -78,28 +76,19 @@ def is_list(audio: BatchLike) -> TypeGuard[list[ClipLike] | tuple[ClipLike, ...]
 
 
 def check_batch(audio: BatchLike, device: torch.device) -> Tensor:
-    """Check clips of equal length.
-
-    Args:
-        audio: mono clips [shape=(n_clips, n_samples)].
-        device: where the model is.
-
-    Returns:
-        float32 [shape=(n_clips, n_samples)].
+    """Check mono clips of equal length: float32 [shape=(n_clips, n_samples)], on the model's ``device``.
 
     Raises:
         InputError: wrong rank, dtype or device, no clips, no samples, NaN, infinity or a peak above 10.
     """
     audio = to_tensor(audio, device=device)
     if audio.ndim != 2:
-        hint = {1: "for one clip pass audio[None]", 3: "mix channels down first: audio.mean(dim=1)"}.get(audio.ndim, "")
-        raise InputError(
-            f"audio must have the shape (n_clips, n_samples), got {tuple(audio.shape)}" + (f"; {hint}" if hint else "")
-        )
-    if audio.shape[0] == 0:
-        raise InputError(f"audio holds no clips, got shape {tuple(audio.shape)}; at least one is needed")
-    if audio.shape[1] == 0:
-        raise InputError(f"the clips hold no samples, got shape {tuple(audio.shape)}; at least one is needed")
+        hints = {1: "; for one clip pass audio[None]", 3: "; mix channels down first: audio.mean(dim=1)"}
+        hint = hints.get(audio.ndim, "")
+        raise InputError(f"audio must have the shape (n_clips, n_samples), got {tuple(audio.shape)}{hint}")
+    if audio.numel() == 0:
+        lacks = "the clips hold no samples" if audio.shape[0] else "audio holds no clips"
+        raise InputError(f"{lacks}, got shape {tuple(audio.shape)}; at least one is needed")
     if audio.device != device:
         raise InputError(
             f"audio is on {audio.device} but the model is on {device}; move one of them, e.g. audio.to(model.device)"
@@ -128,6 +117,19 @@ def check_clips(clips: Sequence[ClipLike], device: torch.device) -> list[Tensor]
         check_values(tensor[None], [f"clip {i}"])
         checked.append(tensor)
     return checked
+
+
+def by_clip(
+    audio: BatchLike, device: torch.device, embed: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+) -> tuple[Any, Any]:
+    """Checked clips to vectors and times: those of one tensor together, those of a list each, into two lists.
+
+    ``embed`` takes clips of equal length [shape=(n_clips, n_samples)], and the place of the first.
+    """
+    if not is_list(audio):
+        return embed(check_batch(audio, device), 0)
+    pairs = [embed(clip[None], place) for place, clip in enumerate(check_clips(audio, device))]
+    return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
 
 
 def by_length(clips: Sequence[ClipLike]) -> list[list[int]]:
@@ -170,14 +172,10 @@ def check_values(audio: Tensor, labels: Sequence[str]) -> None:
 
 
 def check_vectors(vectors: Tensor, name: Callable[[int], str]) -> None:
-    """Refuse embeddings that hold NaN or infinite values.
-
-    Args:
-        vectors: [shape=(n, size)].
-        name: what the embedding of a row is of.
+    """Refuse embeddings [shape=(n, size)] that hold NaN or infinite values.
 
     Raises:
-        InputError: naming the first such embedding.
+        InputError: saying by ``name`` what the first such row is of.
     """
     fine = torch.isfinite(vectors).all(1)
     if not bool(fine.all()):

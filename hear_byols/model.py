@@ -26,7 +26,7 @@ from hear_byols.encoders.overlap import WindowEncoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.framing import Framing
 from hear_byols.frontend import LogMel, SharedSpectrogram
-from hear_byols.inputs import BatchLike, by_length, check_batch, check_clips, check_vectors, is_list, pad_short
+from hear_byols.inputs import BatchLike, by_clip, by_length, check_batch, check_clips, check_vectors, is_list, pad_short
 from hear_byols.normalization import Moments, halfway, standardize
 
 MIN_CLIP_MS = 100  # shorter clips are followed by zeros up to this length
@@ -94,9 +94,8 @@ class EmbeddingModel(nn.Module):
         self.max_scene_s: float | None = scenes.MAX_WHOLE_SCENE_S.get(config.encoder.name)
         fewest = max(self.log_mel.min_samples, (self.encoder.min_frames - 1) * config.frontend.hop_length)
         if self.framing.frame_samples < fewest:
-            raise OptionError(
-                f"frame_ms must be at least {1000 * fewest / self.sample_rate:g} for this encoder, got {frame_ms!r}"
-            )
+            fewest_ms = 1000 * fewest / self.sample_rate
+            raise OptionError(f"frame_ms must be at least {fewest_ms:g} for this encoder, got {frame_ms!r}")
         self.min_clip_samples = max(fewest, MIN_CLIP_MS * self.sample_rate // 1000)
         self.shared_spectrogram = SharedSpectrogram(self.log_mel, self.framing.frame_samples)
         self.eval()
@@ -125,17 +124,9 @@ class EmbeddingModel(nn.Module):
         return self._embed_clips(check_batch(audio, self.device), self.encoder)
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
-        """Embed whole clips (paper, section 2.4).
+        """Embed whole clips (paper, section 2.4); arguments, result and errors as of ``get_scene_embeddings``.
 
-        Args:
-            audio: mono float32 samples in [-1, 1] at ``sample_rate`` [shape=(n_clips, n_samples)], or a list of clips
-                of any lengths, each [shape=(n_samples,)]. Clips under 100 ms are followed by zeros up to 100 ms.
-
-        Returns:
-            float32 [shape=(n_clips, scene_embedding_size)], on the audio's device.
-
-        Raises:
-            InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
+        Clips under 100 ms are followed by zeros up to 100 ms.
         """
         with self.inference() as encoder:
             if not is_list(audio):
@@ -152,28 +143,12 @@ class EmbeddingModel(nn.Module):
             return result
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
-        """Embed windows of ``frame_ms`` centred every ``hop_ms`` (paper, sections 2.4 and 3.5).
+        """Embed windows (paper, sections 2.4 and 3.5); arguments, result and errors as of ``get_timestamp_embeddings``.
 
-        A clip is padded by half a window of zeros on both sides, so the first centre is at 0 ms and a clip of
-        ``n_samples`` has floor(n_samples / hop) + 1 windows.
-
-        Args:
-            audio: as in :meth:`scene_embeddings`; of any length from one sample.
-
-        Returns:
-            Embeddings, float32 [shape=(n_clips, n_windows, timestamp_embedding_size)], and window centres in
-            milliseconds, float32 [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and
-            without the first axis.
-
-        Raises:
-            InputError: as in :meth:`scene_embeddings`.
+        A clip, of one sample or more, is padded by half a window of zeros on both sides: the first centre is at 0 ms.
         """
         with self.inference() as encoder:
-            if not is_list(audio):
-                return self._embed_windows(check_batch(audio, self.device), encoder)
-            clips = check_clips(audio, self.device)
-            pairs = [self._embed_windows(clip[None], encoder, i) for i, clip in enumerate(clips)]
-            return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
+            return by_clip(audio, self.device, lambda clips, place: self._embed_windows(clips, encoder, place))
 
     @contextmanager
     def inference(self) -> Iterator[MultilayerEncoder]:
@@ -187,12 +162,7 @@ class EmbeddingModel(nn.Module):
             yield evaluation_view(self.encoder)
 
     def encode(self, spectrograms: Tensor, encoder: MultilayerEncoder) -> Tensor:
-        """Encode standardized spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32.
-
-        Args:
-            spectrograms: to encode.
-            encoder: the model's, or the one that :meth:`inference` yields.
-        """
+        """Encode standardized spectrograms: (batch, n_mels, n_frames) -> (batch, scene_embedding_size), float32."""
         with autocast(self.precision, self.device):
             weights = next(encoder.parameters(), spectrograms)  # of another type in a model made half or double
             return encoder(spectrograms[:, None].to(weights.dtype)).float()
@@ -228,7 +198,10 @@ class EmbeddingModel(nn.Module):
         audio = pad_short(audio, self.min_clip_samples)
         n_frames = self.log_mel.n_frames(audio.shape[1])
         batches = audio.split(self.batch_for(n_frames))
-        call = self._call_statistics(batches) if self.normalization == "original" else _UNUSED
+        call: Statistics = _UNUSED
+        if self.normalization == "original":  # means over the call of each clip's mean and of each clip's std
+            pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
+            call = torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
         if n_frames > scenes.STRETCH_FRAMES and scenes.is_local(encoder) and not torch.is_grad_enabled():
             return torch.cat([self._embed_stretches(batch, encoder, call) for batch in batches])
         results = []
@@ -257,12 +230,7 @@ class EmbeddingModel(nn.Module):
         mean, std = moments().mean_std()
         return halfway(mean, std, *norm.of_dataset) if norm.mode == "halfway" else (mean, std)
 
-    def _call_statistics(self, batches: Sequence[Tensor]) -> Statistics:
-        """The original's scene statistics: means over the call of each clip's mean and of each clip's std."""
-        pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
-        return torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
-
-    def _embed_windows(self, audio: Tensor, encoder: MultilayerEncoder, place: int = 0) -> tuple[Tensor, Tensor]:
+    def _embed_windows(self, audio: Tensor, encoder: MultilayerEncoder, place: int) -> tuple[Tensor, Tensor]:
         """Embed the windows of clips of equal length, of which the first is number ``place`` of the call."""
         n_clips, n_samples = audio.shape
         n_windows = self.framing.n_windows(n_samples)
@@ -288,8 +256,7 @@ class EmbeddingModel(nn.Module):
                 vectors, n = self.encode_windows(windows, starts, frames, norm, encoder), len(starts)
                 check_vectors(vectors.flatten(0, 1), partial(self._window_name, place + first, i, n))
                 result[first : first + n_together, i : i + n] = vectors
-        times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
-        return result, times.repeat(n_clips, 1)
+        return result, self.framing.times(audio)
 
     def _window_name(self, clip: int, window: int, n_windows: int, row: int) -> str:
         """Of a row of vectors that begin with a clip and window, ``n_windows`` of each clip."""

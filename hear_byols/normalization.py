@@ -14,12 +14,7 @@ MIN_SHARE = 0.1  # of the data set's spread that a clip has at least, halfway: e
 
 
 class Moments:
-    """Running count, sum and sum of squares of several groups of values (one group a clip).
-
-    Args:
-        n_groups: number of clips.
-        device: where the spectrograms are.
-    """
+    """Running count, sum and sum of squares of several groups of values (one group a clip)."""
 
     def __init__(self, n_groups: int, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no double precision
@@ -38,9 +33,7 @@ class Moments:
     def update(self, values: Tensor, times: Tensor | None = None) -> None:
         """Add values [shape=(n_groups, ...)], the same number to every group.
 
-        Args:
-            values: to add.
-            times: how often each along their second axis counts, whole numbers [shape=(values.shape[1],)]; once.
+        Each along their second axis counts once, or ``times``, whole numbers [shape=(values.shape[1],)].
         """
         if self._shift is None:  # the variance of a constant is then exactly 0
             self._shift = values.flatten(1)[:, :1].to(self._sum.dtype)
@@ -82,22 +75,15 @@ def _root(variance: Tensor) -> Tensor:
 def halfway(mean: Tensor, std: Tensor, data_mean: float, data_std: float) -> tuple[Tensor, Tensor]:
     """Statistics between each clip's and the data set's: the middle of the means, the geometric one of the spreads.
 
-    Args:
-        mean: of each clip [shape=(n_clips,)].
-        std: of each clip, same shape; at least a tenth of ``data_std`` counts.
-        data_mean: of the data set.
-        data_std: of the data set.
+    Those of clips are [shape=(n_clips,)]; of the spread, at least a tenth of ``data_std`` counts.
     """
     return (mean + data_mean) / 2, (std.clamp_min(MIN_SHARE * data_std) * data_std).sqrt()
 
 
 def standardize(spectrograms: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
-    """Subtract the mean and divide by the spread.
+    """Subtract the mean from [shape=(n_clips, ...)] and divide by the spread; spreads under 1e-5 count as 1e-5.
 
-    Args:
-        spectrograms: [shape=(n_clips, ...)].
-        mean: a number, or one a clip [shape=(n_clips,)].
-        std: likewise; spreads under 1e-5 count as 1e-5.
+    Mean and spread are numbers, or one a clip [shape=(n_clips,)].
     """
     if isinstance(mean, Tensor) and isinstance(std, Tensor) and mean.ndim:
         trailing = (1,) * (spectrograms.ndim - 1)

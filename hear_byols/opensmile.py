@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
 from contextlib import suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from hear_byols._util.imports import require
 from hear_byols._util.numbers import positive_count
 from hear_byols.errors import InputError
 from hear_byols.framing import Framing
-from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
+from hear_byols.inputs import BatchLike, by_clip, check_batch, check_clips, is_list
 from hear_byols.weights.registry import known_record
 
 N_FEATURES = 6373
@@ -64,12 +64,12 @@ class OpenSmileModel(nn.Module):
         self.timestamp_embedding_size = N_FEATURES
         place = torch.empty(0, dtype=torch.float32, device="cpu")
         self.register_buffer("_place", place, persistent=False)  # follows .to(device)
-        self._smile = _make_smile()
-        self.provenance = {
-            "name": "opensmile",
-            "description": _description(),
-            "licence": known_record("opensmile").licence,
-        }
+        _load_library_apart()
+        opensmile = require("opensmile", "openSMILE (free for research, not for products)", "opensmile")
+        self._smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
+        description = f"ComParE 2016 functionals of the opensmile package {version('opensmile')}; nothing is trained"
+        licence = known_record("opensmile").licence
+        self.provenance = {"name": "opensmile", "description": description, "licence": licence}
         self.eval()
 
     normalization = None
@@ -98,38 +98,20 @@ class OpenSmileModel(nn.Module):
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
         """Compute the functionals of the windows that ``EmbeddingModel`` embeds, padded as there."""
-        if not is_list(audio):
-            return self._embed_windows(check_batch(audio, self.device))
-        pairs = [self._embed_windows(clip[None]) for clip in check_clips(audio, self.device)]
-        return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
+        return by_clip(audio, self.device, lambda clips, _: self._embed_windows(clips))
 
     def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        n_clips, n_samples = audio.shape
-        result = audio.new_empty(n_clips, self.framing.n_windows(n_samples), N_FEATURES, requires_grad=False)
-        for rows, clip in zip(result, audio.detach().cpu().numpy(), strict=True):
-            for row, window in zip(rows, self._windows(clip), strict=True):
-                row.copy_(torch.from_numpy(self._features(window)))
-        times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32, device=audio.device)
-        return result, times.repeat(n_clips, 1)
-
-    def _windows(self, clip: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the windows of a clip lazily, each [shape=(frame_samples,)], zeros outside the clip."""
-        length, (before, _) = self.framing.frame_samples, self.framing.padding
-        for i in range(self.framing.n_windows(clip.size)):
-            first = self.framing.starts(i, i + 1)[0] - before
-            window = np.zeros(length, np.float32)
-            inside = clip[max(first, 0) : max(first + length, 0)]
-            window[max(-first, 0) : max(-first, 0) + inside.size] = inside
-            yield window
+        n_windows = self.framing.n_windows(audio.shape[1])
+        result = audio.new_empty(len(audio), n_windows, N_FEATURES, requires_grad=False)
+        for i, _, windows in self.framing.stretches(audio.detach().cpu(), 1):
+            features = np.stack([self._features(window) for window in windows.numpy()])
+            result[:, i] = torch.from_numpy(features).to(result.device)
+        return result, self.framing.times(audio)
 
     def functionals(self, samples: np.ndarray) -> np.ndarray:
-        """openSMILE's values of one clip as they are: NaN or infinite where it has none.
+        """openSMILE's values of one clip as they are, float32 [shape=(6373,)]: NaN or infinite where it has none.
 
-        Args:
-            samples: mono float32 at 16 kHz [shape=(n_samples,)]; padded and clipped as described above.
-
-        Returns:
-            float32 [shape=(6373,)].
+        Samples are mono float32 at 16 kHz [shape=(n_samples,)]; they are padded and clipped as described above.
         """
         samples = np.pad(samples, (0, max(0, MIN_SAMPLES - samples.size))).clip(-1, _HIGHEST)
         return self._smile(samples, self.sample_rate).reshape(-1).astype(np.float32)
@@ -137,12 +119,6 @@ class OpenSmileModel(nn.Module):
     def _features(self, samples: np.ndarray) -> np.ndarray:
         """Float32 (n_samples,) -> float32 (6373,), finite."""
         return np.nan_to_num(self.functionals(samples), nan=0, posinf=0, neginf=0)
-
-
-def _make_smile() -> Any:
-    _load_library_apart()
-    opensmile = require("opensmile", "openSMILE (free for research, not for products)", "opensmile")
-    return opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
 
 
 def _load_library_apart() -> None:
@@ -157,9 +133,3 @@ def _load_library_apart() -> None:
     for library in Path(spec.origin).parent.glob("core/bin/*/libSMILEapi.so"):
         with suppress(OSError):  # of another platform
             ctypes.CDLL(str(library), mode=os.RTLD_NOW | own_symbols_first)
-
-
-def _description() -> str:
-    from importlib.metadata import version
-
-    return f"ComParE 2016 functionals of the opensmile package {version('opensmile')}; nothing is trained"

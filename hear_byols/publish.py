@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,27 +24,17 @@ from hear_byols.weights.locate import locate, offline, presentable, root_cause
 from hear_byols.weights.model_card import is_repo
 from hear_byols.weights.repository import write_repository
 
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What was, or on a dry run would be, uploaded.
+    """What was, or on a dry run would be, uploaded."""
 
-    Args:
-        spec: what ``load_model`` takes to get exactly this file; pinned to the commit unless it was a dry run.
-        files: names in the repository and sizes in bytes.
-        card: the model card.
-        commit: the commit's id; None on a dry run.
-    """
-
-    spec: str
-    files: dict[str, int]
-    card: str
-    commit: str | None
+    spec: str  # what load_model takes to get exactly this file; pinned to the commit unless it was a dry run
+    files: dict[str, int]  # names in the repository and sizes in bytes
+    card: str  # the model card
+    commit: str | None  # its id; None on a dry run
 
 
 def publish(
@@ -123,7 +112,6 @@ def _check_vectors(path: Path) -> None:
 
 
 def _upload(repo: str, files: Sequence[Path], revision: str, message: str, private: bool) -> str:
-    """Upload in one commit and return its id."""
     if offline():
         raise PublishError("nothing was published: HEAR_BYOLS_OFFLINE or HF_HUB_OFFLINE is set")
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
@@ -132,20 +120,15 @@ def _upload(repo: str, files: Sequence[Path], revision: str, message: str, priva
         raise PublishError("nothing was published: no token; run `hf auth login` or set HF_TOKEN to one that may write")
     api = HfApi(library_name="hear_byols")
     with _hub_errors(repo):
-        _open_repo(api, repo, revision, private)
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise PublishError(f"nothing was published: {repo} exists and is public; make it private on its page first")
+        if revision != "main":
+            api.create_branch(repo, branch=revision, exist_ok=True)
         operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
         commit = api.create_commit(repo, operations, commit_message=message, revision=revision)
     logger.info("published %s", commit.commit_url)
     return commit.oid
-
-
-def _open_repo(api: HfApi, repo: str, revision: str, private: bool) -> None:
-    """Make the repository and the branch where they do not exist."""
-    api.create_repo(repo, private=private or None, exist_ok=True)
-    if private and not api.model_info(repo).private:
-        raise PublishError(f"nothing was published: {repo} exists and is public; make it private on its page first")
-    if revision != "main":
-        api.create_branch(repo, branch=revision, exist_ok=True)
 
 
 @contextmanager
@@ -166,12 +149,9 @@ def _hub_errors(repo: str) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        advice = {
-            401: "the token is not valid; run `hf auth login` again",
-            403: f"the token may not write to {repo!r}; use one with write access to it",
-        }.get(status or 0, "try again later")
-        raise PublishError(
-            f"nothing was published: the Hub answered {status} ({root_cause(error)}); {advice}"
-        ) from error
+        advice = {401: "the token is not valid; run `hf auth login` again"}
+        advice[403] = f"the token may not write to {repo!r}; use one with write access to it"
+        answer = f"the Hub answered {status} ({root_cause(error)}); {advice.get(status or 0, 'try again later')}"
+        raise PublishError(f"nothing was published: {answer}") from error
     except Exception as error:  # the client's transport has its own errors, of another library in each major version
         raise PublishError(f"nothing was published: {root_cause(error)}") from presentable(error)

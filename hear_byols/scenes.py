@@ -21,12 +21,7 @@ def is_local(encoder: MultilayerEncoder) -> bool:
 
 
 def moments(log_mel: LogMel, audio: Tensor) -> Moments:
-    """Statistics of the spectrograms of whole clips.
-
-    Args:
-        log_mel: front end.
-        audio: [shape=(n_clips, n_samples)].
-    """
+    """Statistics of the spectrograms of whole clips [shape=(n_clips, n_samples)]."""
     statistics = Moments(len(audio), audio.device)
     for first, stop in _stretches(log_mel.n_frames(audio.shape[1])):
         statistics.update(log_mel.stretch(audio, first, stop))
@@ -64,15 +59,8 @@ def embed_in_stretches(
 def check_length(encoder: MultilayerEncoder, name: str, seconds: float, most_s: float | None, label: str) -> None:
     """Refuse a scene that would take more memory than there may be.
 
-    Args:
-        encoder: of the model.
-        name: of the encoder.
-        seconds: that the clip lasts.
-        most_s: what an encoder that is not local takes.
-        label: of the clip, for the error.
-
     Raises:
-        InputError: the clip is longer.
+        InputError: the clip called ``label`` is longer than ``most_s``, and the encoder ``name`` takes it whole.
     """
     if most_s is None or seconds <= most_s or is_local(encoder):
         return

@@ -15,6 +15,8 @@ from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import ClipLike, check_values, check_vectors, to_tensor
 from hear_byols.model import EmbeddingModel
 
+_FINISHED = "the stream is finished; make a new StreamingEmbedder for another signal"
+
 
 class StreamingEmbedder:
     """Embeds one endless signal in chunks, each window as soon as its last sample has come.
@@ -60,7 +62,8 @@ class StreamingEmbedder:
             InputError: wrong rank, dtype or values; the message says where in the stream. Or the stream is finished,
                 or an embedding is not finite.
         """
-        self._require_unfinished()
+        if self.finished:
+            raise InputError(_FINISHED)
         samples = to_tensor(chunk, "chunk")
         if samples.ndim != 1:
             raise InputError(f"a chunk must have the shape (n_samples,), got {tuple(samples.shape)}")
@@ -83,7 +86,8 @@ class StreamingEmbedder:
         Raises:
             InputError: the stream is finished already.
         """
-        self._require_unfinished()
+        if self.finished:
+            raise InputError(_FINISHED)
         n_windows = self._framing.n_windows(self.n_samples) if self.n_samples else 0
         embedded = self._embed(self._zeros(self._framing.padding[1]), n_windows)
         self.finished = True
@@ -91,10 +95,6 @@ class StreamingEmbedder:
 
     def _zeros(self, n_samples: int) -> Tensor:
         return torch.zeros(n_samples, dtype=torch.float32, device=self.model.device)
-
-    def _require_unfinished(self) -> None:
-        if self.finished:
-            raise InputError("the stream is finished; make a new StreamingEmbedder for another signal")
 
     def _embed(self, samples: Tensor, stop: int) -> tuple[Tensor, Tensor]:
         """Append samples, embed the windows up to number ``stop``, forget what no later window needs."""
@@ -130,9 +130,7 @@ def _require_streamable(model: Any) -> None:
     if norm.mode == "dataset":
         return
     need = "the whole call" if norm.mode == "original" else "the whole clip"
-    remedy = (
-        'load the model with load_model(..., normalization="dataset")'
-        if norm.mean is not None
-        else "this checkpoint holds no data-set statistics, so it cannot be streamed"
-    )
+    remedy = "this checkpoint holds no data-set statistics, so it cannot be streamed"
+    if norm.mean is not None:
+        remedy = 'load the model with load_model(..., normalization="dataset")'
     raise OptionError(f"normalization {norm.mode!r} needs {need} before its first embedding; {remedy}")

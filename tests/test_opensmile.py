@@ -149,9 +149,17 @@ def test_alone_in_a_batch_in_a_list_repeated_and_of_a_copy_embeddings_are_equal(
     assert [len(times) for times in lists[1]] == [2, 1, 2]
 
 
-def test_windows_are_made_one_by_one(model):
-    windows = model._windows(np.zeros(16000 * 3600, np.float32))
-    assert next(windows).size == 4800
+def test_windows_are_made_one_by_one(model, monkeypatch):
+    seen = []
+
+    def features(samples):
+        seen.append(samples.size)
+        return np.full(6373, len(seen), np.float32)
+
+    monkeypatch.setattr(model, "_features", features)
+    vectors, _ = model.timestamp_embeddings(torch.zeros(1, 16000))
+    assert seen == [4800] * 11
+    assert vectors[0, :, 0].tolist() == list(range(1, 12))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hear_byols.errors import HearByolsError, OutputError
 
@@ -18,11 +19,8 @@ CONTINUES = "make room, the same command continues"
 def atomic_path(path: Path, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
 
-    Its content is on the disk before it gets its name, so that a power cut leaves the old file or the new one.
-
-    Args:
-        path: of the file.
-        sync: wait until the folder, too, is on the disk; without it, call :func:`sync_folder` later.
+    Its content is on the disk before it gets its name, so that a power cut leaves the old file or the new one. Without
+    ``sync`` the folder may not be; call :func:`sync_folder` later.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{uuid.uuid4().hex[:12]}.part{path.suffix}")  # short, however long the name is
@@ -91,16 +89,15 @@ def output_path(path: Path, advice: str = "make room, or choose another output")
 
 def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
     """Digest of a file, in hexadecimal."""
-    digest = hashlib.new(algorithm, usedforsecurity=algorithm == "sha256")
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return _digest(path, hashlib.new(algorithm, usedforsecurity=algorithm == "sha256"))
 
 
 def git_blob_id(path: Path) -> str:
     """Git's identifier of a file's content: sha1 of ``blob <size>\\0`` and the bytes."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    return _digest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
+
+
+def _digest(path: str | os.PathLike[str], digest: Any) -> str:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

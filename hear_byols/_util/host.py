@@ -66,9 +66,7 @@ def evaluation_view(module: M) -> M:
     """A module in evaluation mode and float32 that shares another's weights, hooks and parts.
 
     The other's flags and buffers stay as they are, so that threads may embed with a model that is being trained.
-
-    Args:
-        module: of any kind; weights of other floating-point types are converted.
+    Weights of other floating-point types are converted.
     """
     view = object.__new__(type(module))
     vars(view).update(vars(module))

@@ -11,12 +11,7 @@ HEAR_API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 
 
 def require(module: str, purpose: str, extra: str = "") -> ModuleType:
-    """Import an optional module.
-
-    Args:
-        module: dotted name.
-        purpose: what needs it, the subject of the message.
-        extra: of this package that brings it; empty where none does.
+    """Import an optional module, which the extra brings; ``purpose`` says what needs it, the subject of the message.
 
     Raises:
         MissingDependencyError: it cannot be imported; the message says how to get it.

@@ -16,13 +16,13 @@ _SECONDS = 30.0  # between two lines
 def progress(
     total: int, unit: str, *, done: int = 0, shown: bool = True, title: str = ""
 ) -> Iterator[Callable[[int], object]]:
-    """Yield a function that is told how many units were done since it was last told.
+    """Yield a function that is told how many units were done since it was last told; it writes to standard error.
 
     Args:
         total: units in all.
         unit: what is counted, in the singular.
         done: units that were there before.
-        shown: whether anything is written, to standard error.
+        shown: whether anything is written.
         title: what it is about.
     """
     if not shown or sys.stderr.isatty():
@@ -39,10 +39,7 @@ def progress(
         if now - told >= _SECONDS and done > first:
             told = now
             left = (now - start) / (done - first) * (total - done)
-            print(
-                f"{title}{': ' * bool(title)}{done} of {total} {unit}s, about {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            text = f"{title}{': ' * bool(title)}{done} of {total} {unit}s, about {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)
 
     yield advance

@@ -1,7 +1,7 @@
 """The subcommands of ``hear-byols``, a module each.
 
-A module has ``add_parser(subparsers)``, which registers the subcommand and sets its ``run`` default to a function from
-the parsed arguments to the exit status. Nothing heavy is imported before that function runs.
+A module has ``add_parser(subparsers)``, which registers the subcommand, and ``run(args)``, which does what it is for
+and gives the exit status. Nothing heavy is imported before that runs.
 """
 
 from hear_byols.cli.main import main

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from hear_byols.cli.options import add_command, add_device, print_failures
+from hear_byols.cli.options import add_command, add_device, print_failures, tell
 
 _DESCRIPTION = """\
 Compare all layers of two models over audio by centred kernel alignment (CKA; 1 is equal geometry, 0 unrelated), and
@@ -15,30 +14,25 @@ exit status: 0 all audio was read; 1 some files could not be; 2 nothing could st
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "cka", "compare the layers of two models", _DESCRIPTION)
-    parser.add_argument("model_a", metavar="A", help="name, file or hf://owner/repo/file")
-    parser.add_argument("model_b", metavar="B", help="likewise; may be A again")
-    parser.add_argument("--audio", "-a", nargs="+", required=True, metavar="PATH", help="audio files or folders")
-    parser.add_argument("--output", "-o", required=True, metavar="FILE", help="heat map: .png, .pdf or .svg")
-    parser.add_argument("--npz", action="store_true", help="also write the values as npz")
-    parser.add_argument("--kernel", "-k", default="linear", choices=("linear", "rbf"), help="default: linear")
-    parser.add_argument(
-        "--bandwidth", type=float, default=1, metavar="X", help="of rbf, times the median distance (default: 1)"
-    )
-    parser.add_argument("--detail", default="blocks", choices=("blocks", "all"), help="which layers (default: blocks)")
-    parser.add_argument("--windows", type=int, default=1024, metavar="N", help="most windows (default: 1024)")
-    parser.add_argument("--window-ms", type=float, default=1000, metavar="MS", help="their length (default: 1000)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="windows in a minibatch (default: 64)")
-    parser.add_argument("--passes", type=int, default=1, metavar="N", help="over all windows (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of windows and minibatches (default: 0)")
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
-    parser.set_defaults(run=run)
+    parser = add_command(subparsers, "cka", "compare the layers of two models", run, _DESCRIPTION)
+    add = parser.add_argument
+    add("model_a", metavar="A", help="name, file or hf://owner/repo/file")
+    add("model_b", metavar="B", help="likewise; may be A again")
+    add("--audio", "-a", nargs="+", required=True, metavar="PATH", help="audio files or folders")
+    add("--output", "-o", required=True, metavar="FILE", help="heat map: .png, .pdf or .svg")
+    add("--npz", action="store_true", help="also write the values as npz")
+    add("--kernel", "-k", default="linear", choices=("linear", "rbf"), help="default: linear")
+    add("--bandwidth", type=float, default=1, metavar="X", help="of rbf, times the median distance (default: 1)")
+    add("--detail", default="blocks", choices=("blocks", "all"), help="which layers (default: blocks)")
+    add("--windows", type=int, default=1024, metavar="N", help="most windows (default: 1024)")
+    add("--window-ms", type=float, default=1000, metavar="MS", help="their length (default: 1000)")
+    add("--batch-size", type=int, default=64, metavar="N", help="windows in a minibatch (default: 64)")
+    add("--passes", type=int, default=1, metavar="N", help="over all windows (default: 1)")
+    add("--seed", type=int, default=0, metavar="N", help="of windows and minibatches (default: 0)")
+    add_device(parser, quiet="no progress bar and no summary")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, write, and say what was written."""
     from hear_byols._util.device import find_device
     from hear_byols._util.imports import require
     from hear_byols.analysis.figures import check_output, save_figure
@@ -55,26 +49,15 @@ def run(args: argparse.Namespace) -> int:
     model_a = load_model(args.model_a).to(device)
     model_b = model_a if args.model_b == args.model_a else load_model(args.model_b).to(device)
     windows = read_windows(files, model_a.sample_rate, window_ms=args.window_ms, most=args.windows, seed=args.seed)
-    similarity = compare_layers(
-        model_a,
-        model_b,
-        windows.samples,
-        detail=args.detail,
-        kernel=args.kernel,
-        bandwidth=args.bandwidth,
-        batch_size=args.batch_size,
-        passes=args.passes,
-        seed=args.seed,
-        progress=not args.quiet,
-    )
+    options = {name: getattr(args, name) for name in ("detail", "kernel", "bandwidth", "batch_size", "passes", "seed")}
+    similarity = compare_layers(model_a, model_b, windows.samples, progress=not args.quiet, **options)
     written = [output, output.with_suffix(".csv")]
     write_table(similarity, written[1])
     if args.npz:
         written.append(output.with_suffix(".npz"))
         write_arrays(similarity, written[2])
     save_figure(draw_similarity(similarity, args.model_a, args.model_b), output)
-    print_failures(windows.failures)
-    if not args.quiet:
-        done = f"compared {similarity.n_windows} windows of {windows.n_files} files"
-        print(f"{done}; wrote {', '.join(map(str, written))}", file=sys.stderr)
-    return 1 if windows.failures else 0
+    status = print_failures(windows.failures)
+    done = f"compared {similarity.n_windows} windows of {windows.n_files} files"
+    tell(args, f"{done}; wrote {', '.join(map(str, written))}")
+    return status

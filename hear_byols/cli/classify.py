@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from hear_byols.cli.options import add_command, add_device, add_model, print_failures
+from hear_byols.cli.options import MODEL_HELP, add_command, add_device, print_failures, tell
 
 _TRAIN = """\
 Learn a classifier from labelled audio: a folder with a sub-folder for each class, a table (CSV) path,label[,group], or
@@ -29,45 +28,42 @@ exit status: 0 all files were labelled; 1 some were not; 2 nothing could start o
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand and its own."""
     parser = subparsers.add_parser(
         "classify", help="learn to label clips, and label them", description="Learn, run and test classifiers of clips."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    train = _action(actions, "train", "learn a classifier from labelled clips", _TRAIN, _run_train)
-    train.add_argument("source", metavar="FOLDER_OR_CSV", help="labelled audio, or an output folder of 'embed'")
-    train.add_argument("--output", "-o", required=True, metavar="FILE", help="the classifier: NAME.hbc")
-    train.add_argument("--labels", "-l", metavar="CSV", help="table path,label[,group] for the files of the folder")
-    train.add_argument("--events", "-e", metavar="DIR", help="folder of label files: learn events in time")
-    train.add_argument("--head", choices=("ridge", "logistic"), default="ridge", help="default: ridge")
-    train.add_argument(
-        "--fine-tune", type=int, nargs="?", const=10, default=0, metavar="EPOCHS", help="train the encoder, too (10)"
-    )
-    add_model(train)
-    train.add_argument("--frame-ms", type=float, metavar="MS", help="of --events: window (default: 1000)")
-    train.add_argument("--hop-ms", type=float, metavar="MS", help="of --events: distance of windows (default: 50)")
+    add = _action(actions, "train", "learn a classifier from labelled clips", _TRAIN, _run_train)
+    add("source", metavar="FOLDER_OR_CSV", help="labelled audio, or an output folder of 'embed'")
+    add("--output", "-o", required=True, metavar="FILE", help="the classifier: NAME.hbc")
+    add("--labels", "-l", metavar="CSV", help="table path,label[,group] for the files of the folder")
+    add("--events", "-e", metavar="DIR", help="folder of label files: learn events in time")
+    add("--head", choices=("ridge", "logistic"), default="ridge", help="default: ridge")
+    epochs = {"type": int, "nargs": "?", "const": 10, "default": 0, "metavar": "EPOCHS"}
+    add("--fine-tune", **epochs, help="train the encoder, too (10)")
+    add("--model", "-m", default="", help=MODEL_HELP)
+    add("--frame-ms", type=float, metavar="MS", help="of --events: window (default: 1000)")
+    add("--hop-ms", type=float, metavar="MS", help="of --events: distance of windows (default: 50)")
 
-    predict = _action(actions, "predict", "label clips", _PREDICT, _run_predict)
-    predict.add_argument("classifier", metavar="FILE.hbc")
-    predict.add_argument("paths", nargs="+", metavar="PATH", help="audio, folders, or an output folder of 'embed'")
-    predict.add_argument("--output", "-o", required=True, metavar="CSV", help="path,label,probability,error, classes")
-    predict.add_argument("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
+    add = _action(actions, "predict", "label clips", _PREDICT, _run_predict)
+    add("classifier", metavar="FILE.hbc")
+    add("paths", nargs="+", metavar="PATH", help="audio, folders, or an output folder of 'embed'")
+    add("--output", "-o", required=True, metavar="CSV", help="path,label,probability,error, classes")
+    add("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
 
-    evaluate = _action(actions, "evaluate", "test a classifier on other labelled clips", "", _run_evaluate)
-    evaluate.add_argument("classifier", metavar="FILE.hbc")
-    evaluate.add_argument("source", metavar="FOLDER_OR_CSV", help="as of train")
-    evaluate.add_argument("--labels", "-l", metavar="CSV", help="as of train")
-    evaluate.add_argument("--events", "-e", metavar="DIR", help="label files, for a classifier of events")
-    evaluate.add_argument("--output", "-o", metavar="DIR", help="folder for the report")
-    evaluate.add_argument("--model", "-m", default="", help="as of predict")
+    add = _action(actions, "evaluate", "test a classifier on other labelled clips", "", _run_evaluate)
+    add("classifier", metavar="FILE.hbc")
+    add("source", metavar="FOLDER_OR_CSV", help="as of train")
+    add("--labels", "-l", metavar="CSV", help="as of train")
+    add("--events", "-e", metavar="DIR", help="label files, for a classifier of events")
+    add("--output", "-o", metavar="DIR", help="folder for the report")
+    add("--model", "-m", default="", help="as of predict")
 
 
-def _action(actions: Any, name: str, text: str, description: str, run: Any) -> argparse.ArgumentParser:
-    parser = add_command(actions, name, text, description)
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary")
-    parser.set_defaults(run=run)
-    return parser
+def _action(actions: Any, name: str, text: str, description: str, run: Any) -> Any:
+    """Add an action: what adds its arguments."""
+    parser = add_command(actions, name, text, run, description)
+    add_device(parser, quiet="no progress and no summary")
+    return parser.add_argument
 
 
 def _run_train(args: argparse.Namespace) -> int:
@@ -95,7 +91,7 @@ def _run_train(args: argparse.Namespace) -> int:
     classifier.save(output)
     report = output.with_suffix(".report")
     write_report(classifier.assessment, report, clips.failures)
-    print_failures(clips.failures)
+    status = print_failures(clips.failures)
     tuned = classifier.artefact.training.get("fine_tuned")
     if tuned:
         print(
@@ -104,8 +100,8 @@ def _run_train(args: argparse.Namespace) -> int:
         )
     if not args.quiet:
         print(classifier.assessment.summary())
-        print(f"wrote {output} and {report}", file=sys.stderr)
-    return 1 if clips.failures else 0
+    tell(args, f"wrote {output} and {report}")
+    return status
 
 
 def _run_predict(args: argparse.Namespace) -> int:
@@ -123,13 +119,9 @@ def _run_predict(args: argparse.Namespace) -> int:
     ]
     rows += [[each.name, None, None, each.reason] for each in clips.failures]
     write_table(Path(args.output), ["path", "label", "probability", "error", *classifier.classes], rows)
-    print_failures(clips.failures)
-    if not args.quiet:
-        print(
-            f"labelled {len(clips.names)} files, {len(clips.failures)} could not be; wrote {args.output}",
-            file=sys.stderr,
-        )
-    return 1 if clips.failures else 0
+    status = print_failures(clips.failures)
+    tell(args, f"labelled {len(clips.names)} files, {len(clips.failures)} could not be; wrote {args.output}")
+    return status
 
 
 def _run_evaluate(args: argparse.Namespace) -> int:
@@ -154,6 +146,6 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     assessment = Assessment(classifier.classes, clips.names, targets, classifier.judge(clips), folds)
     if args.output:
         write_report(assessment, Path(args.output), clips.failures)
-    print_failures(clips.failures)
+    status = print_failures(clips.failures)
     print(assessment.summary())
-    return 1 if clips.failures else 0
+    return status

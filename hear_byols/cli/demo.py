@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from hear_byols._util.files import atomic_path
-from hear_byols.cli.options import add_device, add_model, print_failures
+from hear_byols.cli.options import add_command, add_device, add_model, print_failures
 
+_DESCRIPTION = """\
+Make eight short sounds, two of a kind, embed them as 'embed' does, print each one's nearest neighbour, and write a page
+with a picture and the sounds."""
 _ALIKE, _UNLIKE = "31,119,180", "214,39,40"
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>hear-byols demo</title>
@@ -24,22 +27,13 @@ ROWS</table></html>
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="embed example audio",
-        description="Make eight short sounds, two of a kind, embed them as 'embed' does, print each one's nearest "
-        "neighbour, and write a page with a picture and the sounds.",
-    )
+    parser = add_command(subparsers, "demo", "embed example audio", run, _DESCRIPTION)
     parser.add_argument("--output", "-o", default="hear-byols-demo", metavar="DIR", help="default: %(default)s")
     add_model(parser)
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
-    parser.set_defaults(run=run)
+    add_device(parser, quiet="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write audio, embed it, print a table, draw it."""
     from hear_byols.cli.demo_sounds import write_examples
     from hear_byols.extraction.extract import embed_to_folder
     from hear_byols.extraction.index import writing
@@ -50,34 +44,23 @@ def run(args: argparse.Namespace) -> int:
     report = embed_to_folder(
         audio, output, model=args.model, device=args.device, overwrite=True, progress=not args.quiet
     )
-    print_failures(report.failures, "not embedded")
-    if report.failures:
+    if print_failures(report.failures, "not embedded"):
         return 1
-    vectors = [np.load(output / "embeddings" / f"{path.name}.npz")["embedding"] for path in audio]
-    names, similarities = [path.name for path in audio], _similarities(vectors)
-    _print_neighbours(names, similarities)
-    page = output / "demo.html"
-    with atomic_path(page) as part:
-        part.write_text(_page(names, similarities), encoding="utf-8")
-    print(
-        f"\npicture, with the sounds: {page}\nembeddings: {output / 'embeddings'}, as {output / 'manifest.json'} says"
-    )
-    return 0
-
-
-def _similarities(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """Cosines of the vectors less their mean, what all sounds have in common [shape=(n, n)]."""
-    centred = np.stack(vectors) - np.mean(vectors, axis=0)
+    vectors = np.stack([np.load(output / "embeddings" / f"{path.name}.npz")["embedding"] for path in audio])
+    centred = vectors - np.mean(vectors, axis=0)  # less what all sounds have in common
     units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    return units @ units.T
-
-
-def _print_neighbours(names: Sequence[str], similarities: np.ndarray) -> None:
+    names, similarities = [path.name for path in audio], units @ units.T
     width = max(map(len, names))
     print(f"{'sound':<{width}}  {'nearest of the others':<{width}}  cosine  next")
     for name, row in zip(names, similarities, strict=True):
         _, first, second = np.argsort(-row, kind="stable")[:3]
         print(f"{name:<{width}}  {names[first]:<{width}}  {row[first]:>6.2f}  {row[second]:.2f}")
+    page = output / "demo.html"
+    with atomic_path(page) as part:
+        part.write_text(_page(names, similarities), encoding="utf-8")
+    print(f"\npicture, with the sounds: {page}")
+    print(f"embeddings: {output / 'embeddings'}, as {output / 'manifest.json'} says")
+    return 0
 
 
 def _page(names: Sequence[str], similarities: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Example audio made from nothing: eight short sounds, two of a kind, in various formats, rates and channels."""
+"""Example audio made from nothing: eight short sounds, two of a kind, in various formats, rates (Hz) and channels."""
 
 from __future__ import annotations
 
@@ -16,35 +16,19 @@ _FORMANT_WIDTH_HZ = 90
 
 
 def write_examples(folder: str | os.PathLike[str]) -> list[Path]:
-    """Write the example files: the same bytes of sound at every call.
+    """Write two melodies, voices, series of bursts of noise and chirps, the same at every call; their paths.
 
-    Args:
-        folder: made if necessary.
-
-    Returns:
-        The files' paths: two melodies, two voices, two series of bursts of noise and two chirps.
+    The folder is made if necessary.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
     for name, (rate, make) in _EXAMPLES.items():
-        path = folder / name
-        soundfile.write(path, 0.5 * make(rate), rate)
-        paths.append(path)
-    return paths
+        soundfile.write(folder / name, 0.5 * make(rate), rate)
+    return [folder / name for name in _EXAMPLES]
 
 
 def melody(rate: int, transpose: float = 1.0, note_s: float = 0.3) -> np.ndarray:
-    """Decaying notes with overtones, in stereo.
-
-    Args:
-        rate: in Hz.
-        transpose: factor to all pitches.
-        note_s: length of a note in seconds.
-
-    Returns:
-        Samples in [-1, 1] [shape=(n_samples, 2)].
-    """
+    """Decaying notes with overtones, in stereo, all pitches times ``transpose``: [shape=(n_samples, 2)] in [-1, 1]."""
     time = np.arange(round(note_s * rate)) / rate
     notes = []
     for pitch in _SCALE_HZ:
@@ -55,16 +39,7 @@ def melody(rate: int, transpose: float = 1.0, note_s: float = 0.3) -> np.ndarray
 
 
 def voice(rate: int, pitch_hz: float, syllable_s: float = 0.25) -> np.ndarray:
-    """Vowels sung on a wavering pitch: harmonics of the pitch weighted by the vowels' formants.
-
-    Args:
-        rate: in Hz.
-        pitch_hz: mean pitch.
-        syllable_s: length of a vowel in seconds.
-
-    Returns:
-        Samples in [-1, 1] [shape=(n_samples,)].
-    """
+    """Vowels on a wavering pitch, harmonics weighted by the vowels' formants: [shape=(n_samples,)] in [-1, 1]."""
     n = round(syllable_s * rate)
     time = np.arange(8 * n) / rate
     phase = np.cumsum(pitch_hz * (1 + 0.08 * np.sin(2 * np.pi * 0.7 * time))) / rate
@@ -82,34 +57,14 @@ def voice(rate: int, pitch_hz: float, syllable_s: float = 0.25) -> np.ndarray:
 
 
 def noise_bursts(rate: int, n_bursts: int = 6, burst_s: float = 0.35, seed: int = 0) -> np.ndarray:
-    """White noise that starts suddenly and dies away.
-
-    Args:
-        rate: in Hz.
-        n_bursts: number of bursts.
-        burst_s: from one burst to the next in seconds.
-        seed: of the noise.
-
-    Returns:
-        Samples in [-1, 1] [shape=(n_samples,)].
-    """
+    """White noise that starts suddenly and dies away, every ``burst_s``: [shape=(n_samples,)] in [-1, 1]."""
     n = round(burst_s * rate)
     noise = np.random.default_rng(seed).uniform(-1, 1, (n_bursts, n))
     return (noise * np.exp(-20 * np.arange(n) / rate)).reshape(-1)
 
 
 def chirp(rate: int, from_hz: float = 100, to_hz: float = 3500, length_s: float = 2.0) -> np.ndarray:
-    """A sine whose pitch changes exponentially.
-
-    Args:
-        rate: in Hz.
-        from_hz: first frequency.
-        to_hz: last frequency.
-        length_s: in seconds.
-
-    Returns:
-        Samples in [-1, 1] [shape=(n_samples,)].
-    """
+    """A sine whose pitch changes exponentially: [shape=(n_samples,)] in [-1, 1]."""
     time = np.arange(round(length_s * rate)) / rate
     growth = np.log(to_hz / from_hz) / length_s
     return np.sin(2 * np.pi * from_hz * (np.exp(growth * time) - 1) / growth)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hear_byols.cli.options import add_command, add_device, print_failures
+from hear_byols.cli.options import add_command, add_device, print_failures, tell
 
 _DESCRIPTION = """\
 Find events in recordings with a classifier that was learnt by 'classify train --events'. Each recording gets a label
@@ -17,22 +17,17 @@ exit status: 0 all recordings were read; 1 some were not; 2 nothing could start 
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "detect", "find events in recordings", _DESCRIPTION)
-    parser.add_argument("classifier", metavar="FILE.hbc")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio files or folders")
-    parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the label files")
-    parser.add_argument(
-        "--format", "-f", nargs="+", default=["csv"], choices=("csv", "audacity", "raven", "textgrid"), help="csv"
-    )
-    parser.add_argument("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no summary")
-    parser.set_defaults(run=run)
+    parser = add_command(subparsers, "detect", "find events in recordings", run, _DESCRIPTION)
+    add = parser.add_argument
+    add("classifier", metavar="FILE.hbc")
+    add("paths", nargs="+", metavar="PATH", help="audio files or folders")
+    add("--output", "-o", required=True, metavar="DIR", help="folder for the label files")
+    add("--format", "-f", nargs="+", default=["csv"], choices=("csv", "audacity", "raven", "textgrid"), help="csv")
+    add("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
+    add_device(parser, quiet="no progress and no summary")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect, write, and say what was found."""
     from hear_byols._util.progress import progress
     from hear_byols._util.tables import one_line
     from hear_byols.answers.detector import Detector
@@ -57,14 +52,12 @@ def run(args: argparse.Namespace) -> int:
             for form in args.format:
                 path = Path(args.output, file.name + SUFFIXES[form])
                 write_events(path, form, found.events, found.scores, found.seconds, detector.model.sample_rate / 2)
-    if not args.quiet:
-        done = f"{n_events} events in {len(files) - n_failed} recordings"
-        print(f"{done}, {n_failed} could not be read; wrote {args.output}", file=sys.stderr)
+    done = f"{n_events} events in {len(files) - n_failed} recordings, {n_failed} could not be read"
+    tell(args, f"{done}; wrote {args.output}")
     return 1 if n_failed else 0
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """``classify train --events``."""
     from hear_byols._util.tables import one_line
     from hear_byols.answers.detector import Detector
     from hear_byols.answers.event_scores import labelled_recordings
@@ -75,7 +68,7 @@ def run_train(args: argparse.Namespace) -> int:
     detector.save(args.output)
     for name in without:
         print(f"hear-byols: no label file, left out: {one_line(name)}", file=sys.stderr)
-    print_failures(failures)
+    status = print_failures(failures)
     if not args.quiet:
         scores, cutting = detector.scores, detector.artefact.training["cutting"]
         print(
@@ -85,12 +78,11 @@ def run_train(args: argparse.Namespace) -> int:
         print(f"median filter {cutting['median_ms']:g} ms, shortest event {cutting['shortest_ms']:g} ms, thresholds:")
         for label, threshold in zip(detector.classes, cutting["thresholds"], strict=True):
             print(f"  {one_line(label)}: {threshold:g} ({detector.artefact.training['events'][label]} events)")
-        print(f"wrote {args.output}", file=sys.stderr)
-    return 1 if failures else 0
+    tell(args, f"wrote {args.output}")
+    return status
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """``classify evaluate --events``."""
     from hear_byols._util.tables import write_table
     from hear_byols.answers.detector import Detector
     from hear_byols.answers.event_scores import labelled_recordings, score_detector
@@ -102,9 +94,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if unknown:
         raise OptionError(f"the classifier knows {list(detector.classes)}; the labels also say {unknown[:10]}")
     scores, failures = score_detector(detector, recordings)
-    print_failures(failures)
+    status = print_failures(failures)
     for name, value in scores.items():
         print(f"{name:<36} {value:.4f}")
     if args.output:
         write_table(Path(args.output, "scores.csv"), ["score", "value"], list(scores.items()))
-    return 1 if failures else 0
+    return status

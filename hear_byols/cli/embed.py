@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hear_byols.extraction.extract import Report
     from hear_byols.extraction.groups import Failure
 
+_MODEL_OPTIONS = ("frame_ms", "hop_ms", "normalization", "layers", "precision", "batch_size")
 _DESCRIPTION = """\
 Embed audio files (wav, flac, ogg, opus, mp3 ..., with hear_byols[formats] also m4a, aac, webm, wma ...; any rate and
 number of channels) into files below DIR/embeddings. Killed at any moment and started again with the same command, it
@@ -27,56 +28,33 @@ exit status: 0 all embedded; 1 some files could not be; 2 nothing could start or
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "embed", "embed audio files", _DESCRIPTION)
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="audio file, folder to search, or - for a list on standard input (one path a line, or ended by NUL)",
-    )
-    parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the embeddings")
-    parser.add_argument(
-        "--format", "-f", metavar="npz|npy|parquet|csv", help="default: npz; with --engine ray parquet, and only that"
-    )
-    parser.add_argument("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")
+    parser = add_command(subparsers, "embed", "embed audio files", run, _DESCRIPTION)
+    add = parser.add_argument
+    text = "audio file, folder to search, or - for a list on standard input (one path a line, or ended by NUL)"
+    add("paths", nargs="+", metavar="PATH", help=text)
+    add("--output", "-o", required=True, metavar="DIR", help="folder for the embeddings")
+    add("--format", "-f", metavar="npz|npy|parquet|csv", help="default: npz; with --engine ray parquet, and only that")
+    add("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")
     add_model(parser)
-    parser.add_argument("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
-    parser.add_argument("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
-    parser.add_argument("--normalization", choices=NORMALIZATION_MODES, help="default: the checkpoint's own")
-    parser.add_argument("--layers", choices=LAYERS, help="default: the checkpoint's own")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="default: float32")
+    add("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
+    add("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
+    add("--normalization", choices=NORMALIZATION_MODES, help="default: the checkpoint's own")
+    add("--layers", choices=LAYERS, help="default: the checkpoint's own")
+    add("--precision", choices=PRECISIONS, default="float32", help="default: float32")
     add_device(parser)
-    parser.add_argument("--batch-size", type=int, metavar="N", help="most clips or windows in one call of the encoder")
-    parser.add_argument(
-        "--relative-to", metavar="DIR", help="name outputs relative to this folder instead of the one searched"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="remove the embeddings of an earlier run first")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: workers (docs/deploying.md)")
-    parser.add_argument("--workers", type=int, metavar="N", help="of --engine ray (default: one a GPU, or a core)")
-    parser.add_argument("--address", help="of a running Ray cluster (default: one of this machine's own)")
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
-    parser.set_defaults(run=run)
+    add("--batch-size", type=int, metavar="N", help="most clips or windows in one call of the encoder")
+    add("--relative-to", metavar="DIR", help="name outputs relative to this folder instead of the one searched")
+    add("--overwrite", action="store_true", help="remove the embeddings of an earlier run first")
+    add("--engine", choices=("local", "ray"), default="local", help="ray: workers (docs/deploying.md)")
+    add("--workers", type=int, metavar="N", help="of --engine ray (default: one a GPU, or a core)")
+    add("--address", help="of a running Ray cluster (default: one of this machine's own)")
+    add("--quiet", "-q", action="store_true", help="no progress bar and no summary")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed, and report on standard error."""
-    report = _engine(args)(
-        args.paths,
-        args.output,
-        model=args.model,
-        timestamps=args.timestamps,
-        device=args.device,
-        relative_to=args.relative_to,
-        overwrite=args.overwrite,
-        progress=not args.quiet,
-        frame_ms=args.frame_ms,
-        hop_ms=args.hop_ms,
-        normalization=args.normalization,
-        layers=args.layers,
-        precision=args.precision,
-        batch_size=args.batch_size,
-    )
+    names = ("model", "timestamps", "device", "relative_to", "overwrite", *_MODEL_OPTIONS)
+    options = {name: getattr(args, name) for name in names}
+    report = _engine(args)(args.paths, args.output, progress=not args.quiet, **options)
     _print_report(report, args.output, args.quiet)
     return 1 if report.failures else 0
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from hear_byols.cli.options import add_command, add_device
+from hear_byols.cli.options import add_command, add_device, tell
 
 _DESCRIPTION = """\
 Evaluate models on tasks in HEAR format, and write a table beside published scores of the same tasks.
@@ -20,36 +21,23 @@ exit status: 0 all scores are there; 1 some models or tasks failed; 2 nothing co
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "evaluate", "score models on HEAR tasks", _DESCRIPTION)
-    parser.add_argument("--models", "-m", nargs="+", required=True, metavar="MODEL")
-    parser.add_argument(
-        "--tasks", "-t", nargs="+", required=True, metavar="DIR", help="task folders, or folders of such"
-    )
-    parser.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for scores and report")
-    parser.add_argument(
-        "--probe",
-        choices=("linear", "mlp", "both"),
-        default="linear",
-        help="linear: a ridge classifier, seconds; mlp: hear-eval-kit's search, minutes to hours (default: linear)",
-    )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of the mlp probe (default: 1)")
-    parser.add_argument("--grid-points", type=int, default=8, metavar="N", help="of its search (default: 8, the kit's)")
-    parser.add_argument("--max-epochs", type=int, default=500, metavar="N", help="of a training (default: 500)")
-    parser.add_argument(
-        "--standardize",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="embeddings of the mlp probe, by the training rows (default: openSMILE and concatenations)",
-    )
-    parser.add_argument("--cache", metavar="DIR", help="folder for embeddings (default: OUTPUT/embeddings)")
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress and no table")
-    parser.set_defaults(run=run)
+    parser = add_command(subparsers, "evaluate", "score models on HEAR tasks", run, _DESCRIPTION)
+    add = parser.add_argument
+    add("--models", "-m", nargs="+", required=True, metavar="MODEL")
+    add("--tasks", "-t", nargs="+", required=True, metavar="DIR", help="task folders, or folders of such")
+    add("--output", "-o", required=True, metavar="DIR", help="folder for scores and report")
+    text = "linear: a ridge classifier, seconds; mlp: hear-eval-kit's search, minutes to hours (default: linear)"
+    add("--probe", choices=("linear", "mlp", "both"), default="linear", help=text)
+    add("--seeds", type=int, default=1, metavar="N", help="seeds of the mlp probe (default: 1)")
+    add("--grid-points", type=int, default=8, metavar="N", help="of its search (default: 8, the kit's)")
+    add("--max-epochs", type=int, default=500, metavar="N", help="of a training (default: 500)")
+    text = "embeddings of the mlp probe, by the training rows (default: openSMILE and concatenations)"
+    add("--standardize", choices=("auto", "always", "never"), default="auto", help=text)
+    add("--cache", metavar="DIR", help="folder for embeddings (default: OUTPUT/embeddings)")
+    add_device(parser, quiet="no progress and no table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, write the report, print its summary."""
     from hear_byols.evaluation.models import parse_models
     from hear_byols.evaluation.probe import Search
     from hear_byols.evaluation.report import write_report
@@ -64,15 +52,8 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
     )
     models, tasks, output = parse_models(args.models), find_tasks(args.tasks), Path(args.output)
-    outcome = evaluate(
-        models,
-        tasks,
-        output,
-        plan,
-        cache=Path(args.cache) if args.cache else None,
-        progress=not args.quiet,
-        log=lambda line: None if args.quiet else print(line, file=sys.stderr, flush=True),
-    )
+    cache = Path(args.cache) if args.cache else None
+    outcome = evaluate(models, tasks, output, plan, cache=cache, progress=not args.quiet, log=partial(tell, args))
     summary = write_report(outcome, output, [model.label for model in models])
     for failure in outcome.failures:
         what = f"{failure.model} on {failure.task}" if failure.model else failure.task

@@ -6,19 +6,17 @@ import argparse
 import json
 from typing import Any
 
+from hear_byols.cli.options import add_command
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "info", help="describe a checkpoint", description="Show a checkpoint's configuration, provenance and digest."
-    )
+    description = "Show a checkpoint's configuration, provenance and digest."
+    parser = add_command(subparsers, "info", "describe a checkpoint", run, description)
     parser.add_argument("checkpoint", help="name, file or hf://owner/repo/file")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the description."""
     from hear_byols._util.tables import one_line
 
     description = describe(args.checkpoint)

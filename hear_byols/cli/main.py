@@ -31,10 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name, by default the process's.
+    """Run the command with these arguments, by default the process's.
 
     Returns:
         Exit status: the subcommand's; 2 for errors on purpose, which print one line; 130 when interrupted.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from dataclasses import fields
 
+from hear_byols.cli.options import add_command, print_table
 from hear_byols.errors import WeightsNotFoundError
 from hear_byols.weights.records import WeightRecord
 from hear_byols.weights.registry import DEFAULT_MODEL, known_record, list_models
@@ -15,25 +15,21 @@ _HEADER = ("name", "encoder", "size", "source", "local", "commercial use", "lice
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("models", help="list the models", description="List the models known by name.")
+    parser = add_command(subparsers, "models", "list the models", run, "List the models known by name.")
     parser.add_argument("pattern", nargs="?", default="*", help="shell-style wildcard, such as 'original_*'")
     parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table."""
     names = list_models(args.pattern)
     if not names:
         raise WeightsNotFoundError(f"no model is called {args.pattern!r}; known: {', '.join(list_models())}")
+    records = [known_record(name) for name in names]
     if args.json:
-        print(json.dumps([_description(known_record(name)) for name in names], indent=2))
+        about = [{**vars(r), "default": r.name == DEFAULT_MODEL, "local": _is_local(r)} for r in records]
+        print(json.dumps(about, indent=2))
         return 0
-    rows = [_HEADER, *(_row(known_record(name)) for name in names)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table([_HEADER, *map(_row, records)])
     return 0
 
 
@@ -44,20 +40,9 @@ def _is_local(record: WeightRecord) -> bool | None:
     return local_file(record) is not None if record.file or record.location else None
 
 
-def _description(record: WeightRecord) -> dict[str, object]:
-    known = {field.name: getattr(record, field.name) for field in fields(WeightRecord)}
-    return {**known, "default": record.name == DEFAULT_MODEL, "local": _is_local(record)}
-
-
 def _row(record: WeightRecord) -> tuple[str, ...]:
-    local = {True: "yes", False: "no", None: "-"}[_is_local(record)]
     name = record.name + (" (default)" if record.name == DEFAULT_MODEL else "")
-    return (
-        name,
-        record.encoder,
-        str(record.embedding_size),
-        record.source,
-        local,
-        record.commercial or "-",
-        textwrap.shorten(record.licence or "-", 60),
-    )
+    local = {True: "yes", False: "no", None: "-"}[_is_local(record)]
+    licence = textwrap.shorten(record.licence or "-", 60)
+    size = str(record.embedding_size)
+    return name, record.encoder, size, record.source, local, record.commercial or "-", licence

@@ -7,9 +7,8 @@ import dataclasses
 import inspect
 import math
 import re
-import sys
 
-from hear_byols.cli.options import add_command
+from hear_byols.cli.options import add_command, tell
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.presets import PRESETS, make_runs
 from hear_byols.training.settings import parse_settings, read_settings
@@ -27,29 +26,18 @@ exit status: 0 trained, or stopped after --max-minutes; 2 an error, the last goo
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(
-        subparsers,
-        "pretrain",
-        "pre-train an encoder",
-        _DESCRIPTION,
-        epilog="presets:\n" + "\n".join(f"  {name:20} {p.source}; on {p.data}" for name, p in PRESETS.items()),
-    )
-    parser.add_argument(
-        "--data", nargs="+", metavar="PATH", required=True, help="audio files, folders, .tar shards, .txt lists"
-    )
-    parser.add_argument("--output", "-o", metavar="DIR", required=True, help="folder of the run")
-    parser.add_argument("--preset", metavar="NAME", default="", help="settings by name, see below")
-    parser.add_argument(
-        "--config", metavar="TOML", help="settings that replace the preset's; every run writes its own to DIR/run.toml"
-    )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="single settings, as in run.toml"
-    )
-    parser.add_argument("--cache", metavar="DIR", help="decoded audio and features, for several runs (DIR/cache)")
-    parser.add_argument("--max-minutes", type=float, default=math.inf, metavar="N", help="of this sitting")
-    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events beside the CSV log")
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bars, no log")
+    presets = "presets:\n" + "\n".join(f"  {name:20} {p.source}; on {p.data}" for name, p in PRESETS.items())
+    parser = add_command(subparsers, "pretrain", "pre-train an encoder", run, _DESCRIPTION, epilog=presets)
+    add = parser.add_argument
+    add("--data", nargs="+", metavar="PATH", required=True, help="audio files, folders, .tar shards, .txt lists")
+    add("--output", "-o", metavar="DIR", required=True, help="folder of the run")
+    add("--preset", metavar="NAME", default="", help="settings by name, see below")
+    add("--config", metavar="TOML", help="settings that replace the preset's; every run writes its own to DIR/run.toml")
+    add("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="single settings, as in run.toml")
+    add("--cache", metavar="DIR", help="decoded audio and features, for several runs (DIR/cache)")
+    add("--max-minutes", type=float, default=math.inf, metavar="N", help="of this sitting")
+    add("--tensorboard", action="store_true", help="write TensorBoard events beside the CSV log")
+    add("--quiet", "-q", action="store_true", help="no progress bars, no log")
     hardware = parser.add_argument_group("hardware")
     hardware.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="default: auto")
     hardware.add_argument("--devices", type=int, default=1, metavar="N", help="processes here, one a GPU (default: 1)")
@@ -57,7 +45,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     hardware.add_argument("--workers", type=int, default=1, metavar="N", help="that decode and extract (default: 1)")
     hardware.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch")
     _add_settings(parser.add_argument_group("settings, which replace those of preset and config"))
-    parser.set_defaults(run=run)
 
 
 def _add_settings(group: argparse._ArgumentGroup) -> None:
@@ -70,7 +57,6 @@ def _add_settings(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train."""
     given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     settings = read_settings(args.config) if args.config else {}
     for setting in args.set:
@@ -83,18 +69,10 @@ def run(args: argparse.Namespace) -> int:
     from hear_byols.training.run import Hardware, pretrain_runs
 
     keep_freed_memory()
-
     if args.threads:
         torch.set_num_threads(args.threads)
-    checkpoint = pretrain_runs(
-        runs,
-        args.data,
-        cache=args.cache,
-        hardware=Hardware(args.device, args.devices, args.nodes, args.workers),
-        max_minutes=args.max_minutes,
-        tensorboard=args.tensorboard,
-        progress=not args.quiet,
-    )
-    if not args.quiet:
-        print(f"{checkpoint} is ready for load_model", file=sys.stderr)
+    hardware = Hardware(args.device, args.devices, args.nodes, args.workers)
+    options = {name: getattr(args, name) for name in ("cache", "max_minutes", "tensorboard")}
+    checkpoint = pretrain_runs(runs, args.data, hardware=hardware, progress=not args.quiet, **options)
+    tell(args, f"{checkpoint} is ready for load_model")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hear_byols.cli.options import add_device
+from hear_byols.cli.options import add_command, add_device
 
 _DESCRIPTION = """\
 List what resembles QUERY most in an output folder of 'embed': an audio file, or the name of a file in the folder. In a
@@ -13,22 +13,19 @@ folder of windows (embed --timestamps) the hits are stretches with their times, 
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = subparsers.add_parser("search", help="find clips that resemble a clip", description=_DESCRIPTION)
-    parser.add_argument("folder", metavar="FOLDER", help="output folder of 'embed'")
-    parser.add_argument("query", metavar="QUERY", help="audio file, or name of a file in the folder")
-    parser.add_argument("--start", type=float, metavar="S", help="first second of the query's stretch")
-    parser.add_argument("--end", type=float, metavar="S", help="last second of it")
-    parser.add_argument("--number", "-n", type=int, default=10, metavar="N", help="most hits (default: 10)")
-    parser.add_argument("--output", "-o", metavar="CSV", help="also write a table path,time_s,similarity")
-    parser.add_argument("--model", "-m", help="where the model's weights are, if not where the manifest says")
-    add_device(parser)
-    parser.add_argument("--quiet", "-q", action="store_true", help="print nothing")
-    parser.set_defaults(run=run)
+    parser = add_command(subparsers, "search", "find clips that resemble a clip", run, _DESCRIPTION)
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="output folder of 'embed'")
+    add("query", metavar="QUERY", help="audio file, or name of a file in the folder")
+    add("--start", type=float, metavar="S", help="first second of the query's stretch")
+    add("--end", type=float, metavar="S", help="last second of it")
+    add("--number", "-n", type=int, default=10, metavar="N", help="most hits (default: 10)")
+    add("--output", "-o", metavar="CSV", help="also write a table path,time_s,similarity")
+    add("--model", "-m", help="where the model's weights are, if not where the manifest says")
+    add_device(parser, quiet="print nothing")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, print, and write."""
     from hear_byols._util.tables import one_line, write_table
     from hear_byols.answers.search import search
 

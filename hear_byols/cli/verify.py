@@ -18,34 +18,29 @@ exit status: 0 all is well; 1 weights are faulty, or asked for by name and not o
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the subcommand."""
-    parser = add_command(subparsers, "verify", "check the weights on this machine", _DESCRIPTION)
+    parser = add_command(subparsers, "verify", "check the weights on this machine", run, _DESCRIPTION)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all on this machine")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line a model."""
+    from hear_byols.weights.locate import local_file
+
     found = {name: find_record(name) for name in args.names}
     unknown = [name for name, record in found.items() if record is None]
     if unknown:
         known = ", ".join([*list_models(), *list_teachers()])
         raise WeightsNotFoundError(f"no model is called {unknown[0]!r}; known: {known}")
-    records = [record for record in found.values() if record] or _with_files()
+    records = [record for record in found.values() if record]
+    if not records:
+        models, teachers = (map(known_record, names) for names in (list_models(), list_teachers()))
+        records = [record for record in models if record.file or record.location]
+        records += [record for record in teachers if local_file(record)]
     verdicts = []
     for record in records:
         verdict, message = _check(record, asked_for=bool(args.names))
         verdicts.append(verdict)
         print(f"{verdict:<8}{record.name}: {message}", flush=True)
     return 1 if "FAULT" in verdicts else 0
-
-
-def _with_files() -> list[WeightRecord]:
-    from hear_byols.weights.locate import local_file
-
-    models, teachers = (map(known_record, names) for names in (list_models(), list_teachers()))
-    with_files = [record for record in models if record.file or record.location]
-    return with_files + [record for record in teachers if local_file(record)]
 
 
 def _check(record: WeightRecord, asked_for: bool) -> tuple[str, str]:
@@ -57,37 +52,31 @@ def _check(record: WeightRecord, asked_for: bool) -> tuple[str, str]:
             return "FAULT", f"{record.file} is missing from the installation; reinstall hear_byols"
         return "FAULT" if asked_for else "absent", "not on this machine"
     try:
-        message = _size_and_digest(record)
-        _probe(record.name)
+        return "ok", _verified(record)
     except HearByolsError as error:
         return "FAULT", str(error)
-    return "ok", message
 
 
-def _size_and_digest(record: WeightRecord) -> str:
+def _verified(record: WeightRecord) -> str:
+    """What the record's file is, once a model has been loaded from it and has embedded noise.
+
+    Raises:
+        HearByolsError: it is another than the record says, cannot be loaded, or gives NaN or infinite values.
+    """
+    import torch
+
     from hear_byols._util.files import file_digest
+    from hear_byols.errors import CheckpointError
+    from hear_byols.hear import load_model
     from hear_byols.weights.locate import locate
 
     path = locate(record.name).path  # compares with the record
+    model = load_model(record.name)
+    noise = 0.1 * torch.randn(1, model.sample_rate, generator=torch.Generator().manual_seed(0))
+    if not bool(torch.isfinite(model.scene_embeddings(noise)).all()):
+        raise CheckpointError(f"{record.name}: the embedding of a second of noise is not finite")
     if path is None:
         return "made here, no file"
     is_pinned = record.sha256 or record.git_blob or "#sha256=" in record.location or record.source == "teacher"
     pinned = "as recorded" if is_pinned else "no digest recorded"
     return f"{path} ({path.stat().st_size} bytes, sha256 {file_digest(path)}, {pinned})"
-
-
-def _probe(name: str) -> None:
-    """Load a model and embed noise.
-
-    Raises:
-        HearByolsError: it cannot be loaded, or gives NaN or infinite values.
-    """
-    import torch
-
-    from hear_byols.errors import CheckpointError
-    from hear_byols.hear import load_model
-
-    model = load_model(name)
-    noise = 0.1 * torch.randn(1, model.sample_rate, generator=torch.Generator().manual_seed(0))
-    if not bool(torch.isfinite(model.scene_embeddings(noise)).all()):
-        raise CheckpointError(f"{name}: the embedding of a second of noise is not finite")

@@ -7,27 +7,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from hear_byols.containers.content import Content, Part, Survey, cut_off
+from hear_byols.containers.content import Content, Survey, cut_off, whole
 from hear_byols.errors import InputError
 
 _W64 = {name: name + b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a" for name in (b"wave", b"fmt ", b"data")}
 _RIFF64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _PADDING = 4096  # zeros behind the samples that are taken for padding
 _PLAIN = {1: "PCM", 3: "float", 6: "A-law", 7: "mu-law"}  # WAV formats in which every frame has the same bytes
-_AIFF_PLAIN = {
-    b"NONE",
-    b"twos",
-    b"sowt",
-    b"raw ",
-    b"in24",
-    b"in32",
-    b"42ni",
-    b"23ni",
-    b"fl32",
-    b"FL32",
-    b"fl64",
-    b"FL64",
-}
+_AIFF_PCM = (b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"42ni", b"23ni", b"fl32", b"FL32", b"fl64", b"FL64")
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _TRAILERS = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"JUNK", b"FLLR", b"PAD ", b"afsp", b"AFAn")
 _TRAILING = 1 << 20  # bytes at the end of a file in which chunks are looked for, where no length tells their place
@@ -92,20 +79,17 @@ def survey_wav(content: Content, start: int) -> Survey:
             kind = struct.unpack(order + "H", body[24:26])[0] if kind == 0xFFFE and len(body) >= 26 else kind
             block = block if kind in _PLAIN else 0
         elif name == b"data":
-            is_known = length == 0xFFFFFFFF and 0 < long_length < 1 << 63
-            length = long_length if is_known else length
-            if not is_known and _is_told_wrong(content, place, length, start, layout):
-                length = _before_chunks(content, place, layout, start) - place
+            is_long = length == 0xFFFFFFFF and 0 < long_length < 1 << 63
+            length = long_length if is_long else length
+            counts_header = length + start in (content.size, content.size - 8)
+            if is_long or not (counts_header or _goes_on(content, place, length, start, layout)):
                 (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
-                return Survey((_told(content, start, place, length, order, part),))
+                return Survey((replace(part, slack=_MPEG_SLACK if kind == _MPEG else 0.0),))
+            length = _before_chunks(content, place, layout, start) - place
             (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
-            return Survey((replace(part, slack=_MPEG_SLACK if kind == _MPEG else 0.0),))
-    return Survey((Part(start, content.size),))  # a decoder says what is wrong
-
-
-def _is_told_wrong(content: Content, place: int, length: int, start: int, layout: Layout) -> bool:
-    """Whether the length of the samples is that of a pipe, or of a writer that counts its header too."""
-    return _goes_on(content, place, length, start, layout) or length + start in (content.size, content.size - 8)
+            header = content.at(start, place - 4 - start) + struct.pack(order + "I", min(length, 0xFFFFFFFF))
+            return Survey((replace(part, stop=place + length, header=header, body=place),))
+    return whole(content, start)
 
 
 def _before_chunks(content: Content, place: int, layout: Layout, start: int) -> int:
@@ -123,12 +107,6 @@ def _before_chunks(content: Content, place: int, layout: Layout, start: int) -> 
     return content.size
 
 
-def _told(content: Content, start: int, place: int, length: int, order: str, part: Part) -> Part:
-    """A part whose header does not know its length, with one that does."""
-    known = struct.pack(order + "I", min(length, 0xFFFFFFFF))
-    return replace(part, stop=place + length, header=content.at(start, place - 4 - start) + known, body=place)
-
-
 def survey_w64(content: Content, start: int) -> Survey:
     """Survey Wave64; as :func:`survey_wav`."""
     block = rate = 0
@@ -139,7 +117,7 @@ def survey_w64(content: Content, start: int) -> Survey:
         elif name == _W64[b"data"]:
             length = content.size - place if length <= 0 or length >= (1 << 62) else length
             return compare_samples(content, start, place, length, block, rate, _WAVE64)
-    return Survey((Part(start, content.size),))
+    return whole(content, start)
 
 
 def survey_aiff(content: Content, start: int) -> Survey:
@@ -151,7 +129,7 @@ def survey_aiff(content: Content, start: int) -> Survey:
         if name == b"COMM" and len(body) >= 18:
             channels, n_frames, bits = struct.unpack(">hIh", body[:8])
             rate = _extended(body[8:18])
-            plain = content.at(start + 8, 4) == b"AIFF" or body[18:22] in _AIFF_PLAIN
+            plain = content.at(start + 8, 4) == b"AIFF" or body[18:22] in _AIFF_PCM
             block = channels * -(-bits // 8) if plain else 0
         elif name == b"SSND":
             unknown = _goes_on(content, place + 8, max(length - 8, 0), start, FORM)
@@ -159,7 +137,7 @@ def survey_aiff(content: Content, start: int) -> Survey:
             if block:
                 break
     if samples is None:
-        return Survey((Part(start, content.size),))
+        return whole(content, start)
     place, length = samples
     if block > 0 and rate > 0 and n_frames * block > content.size - place:
         raise cut_off((content.size - place) / block / rate, n_frames / rate)
@@ -177,19 +155,18 @@ def survey_caf(content: Content, start: int) -> Survey:
         elif name == b"data":
             length = content.size - place if length == -1 else length
             return compare_samples(content, start, place + 4, length - 4, block, rate, _CAF)
-    return Survey((Part(start, content.size),))
+    return whole(content, start)
 
 
 def survey_au(content: Content, start: int) -> Survey:
     """Survey AU, of either byte order; as :func:`survey_wav`."""
     head = content.at(start, 24)
     if len(head) < 24:
-        return Survey((Part(start, content.size),))
-    order = ">" if head[:4] == b".snd" else "<"
-    first, length, kind, rate, channels = struct.unpack(order + "5I", head[4:])
-    block = _AU_BYTES.get(kind, 0) * channels
-    length = content.size - start - first if _goes_on(content, start + first, length, start, None) else length
-    return compare_samples(content, start, start + first, length, block, rate, None)
+        return whole(content, start)
+    first, length, kind, rate, channels = struct.unpack(">5I" if head[:4] == b".snd" else "<5I", head[4:])
+    place = start + first
+    length = content.size - place if _goes_on(content, place, length, start, None) else length
+    return compare_samples(content, start, place, length, _AU_BYTES.get(kind, 0) * channels, rate, None)
 
 
 def compare_samples(
@@ -199,31 +176,24 @@ def compare_samples(
     held = content.size - place
     in_seconds = 1 / (block * rate) if block > 0 and rate > 0 else 0
     if length > held:
-        if in_seconds:
-            raise cut_off(max(held, 0) * in_seconds, length * in_seconds)
-        raise cut_off(max(held, 0), length, "bytes")
+        scale, unit = (in_seconds, "s") if in_seconds else (1, "bytes")
+        raise cut_off(max(held, 0) * scale, length * scale, unit)
     behind = _unclaimed(content, place + length, layout, start)
     if behind > block:
-        told = (
-            f"{(length * in_seconds):.2f} s, and {behind * in_seconds:.2f} s more follow"
-            if in_seconds
-            else f"{length} bytes, and {behind} more follow"
-        )
+        told = f"{length} bytes, and {behind} more follow"
+        if in_seconds:
+            told = f"{length * in_seconds:.2f} s, and {behind * in_seconds:.2f} s more follow"
         raise InputError(
             f"holds more than its header says: the header says {told}. The recorder was cut off, the length passed "
             "4 GB, or files were joined; write it anew with its right length"
         )
-    seconds = length // block / rate if in_seconds else None
-    return Survey((Part(start, content.size, seconds),))
+    return whole(content, start, length // block / rate if in_seconds else None)
 
 
 def _unclaimed(content: Content, place: int, layout: Layout | None, start: int) -> int:
     """How many bytes from ``place`` on are neither chunks nor tags nor padding."""
-    if is_padding(content, place):
-        return 0
-    if content.size - place in (128, 129) and b"TAG" in content.at(place, 4):
-        return 0
-    if content.at(place, 3) == b"ID3" or content.at(place, 8) == b"APETAGEX":
+    is_tag = content.size - place in (128, 129) and b"TAG" in content.at(place, 4)
+    if is_tag or content.at(place, 3) == b"ID3" or content.at(place, 8) == b"APETAGEX" or is_padding(content, place):
         return 0
     if layout is None:
         return content.size - place

@@ -11,11 +11,7 @@ _WINDOW = 1 << 18
 
 
 class Content:
-    """Bytes of a file at any place, read in windows, so that a file of any size takes little memory.
-
-    Args:
-        file: opened for reading, seekable.
-    """
+    """Bytes of a seekable file at any place, read in windows, so that a file of any size takes little memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -34,55 +30,53 @@ class Content:
 
     def find(self, text: bytes, place: int) -> int:
         """Place of the next ``text`` from ``place`` on, -1 if there is none."""
-        while place < self.size:
-            window = self.at(place, min(_WINDOW, self.size - place))
+        while len(window := self.at(place, _WINDOW)) >= len(text):
             if (found := window.find(text)) >= 0:
                 return place + found
-            place += max(1, len(window) - len(text) + 1)
-            if len(window) < len(text):
-                return -1
+            place += len(window) - len(text) + 1
         return -1
 
 
 @dataclass(frozen=True)
 class Part:
-    """A run of bytes that is a recording of its own for a decoder; a file joined of several has several.
+    """A run of bytes that is a recording of its own for a decoder; a file joined of several has several."""
 
-    Args:
-        start: its first byte.
-        stop: the byte behind its last.
-        seconds: how long it is by its own count; None if that is not known.
-        slack: by how many seconds less may be decoded, where a decoder leaves out the padding of an encoder.
-        header: bytes that tell a decoder the part's length, which it would else take for less.
-        body: the byte that follows the header then.
-    """
-
-    start: int
-    stop: int
-    seconds: float | None = None
-    slack: float = 0.0
-    header: bytes = b""
-    body: int = 0
+    start: int  # its first byte
+    stop: int  # the byte behind its last
+    seconds: float | None = None  # how long it is by its own count; None if that is not known
+    slack: float = 0.0  # seconds that may be missing, where a decoder leaves out the padding of an encoder
+    header: bytes = b""  # tells a decoder the part's length, which it would else take for less
+    body: int = 0  # the byte that follows the header then
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a file holds.
+    """What a file holds."""
 
-    Args:
-        parts: what is to be decoded, one after the other.
-        notes: what is worth knowing, but no reason to refuse the file.
-    """
+    parts: tuple[Part, ...]  # what is to be decoded, one after the other
+    notes: tuple[str, ...] = ()  # what is worth knowing, but no reason to refuse the file
 
-    parts: tuple[Part, ...]
-    notes: tuple[str, ...] = ()
+
+def whole(content: Content, start: int, seconds: float | None = None) -> Survey:
+    """One part to the end of the file, of which a decoder says what is wrong."""
+    return Survey((Part(start, content.size, seconds),))
 
 
 def cut_off(held: float, announced: float, unit: str = "s") -> InputError:
     """The error for a file that holds less than its header announces."""
-    if unit == "s":
-        return InputError(f"is cut off: it holds {held:.2f} s of the {announced:.2f} s that its header announces")
-    return InputError(f"is cut off: it holds {held:.0f} of the {announced:.0f} {unit} that its header announces")
+    of = f"{held:.2f} s of the {announced:.2f} s" if unit == "s" else f"{held:.0f} of the {announced:.0f} {unit}"
+    return InputError(f"is cut off: it holds {of} that its header announces")
+
+
+def within(content: Content, place: int, spare: int = 0) -> int:
+    """The place where something ends, if the file reaches so far, or lacks ``spare`` bytes.
+
+    Raises:
+        InputError: it is cut off.
+    """
+    if place > content.size + spare:
+        raise cut_off(content.size, place, "bytes")
+    return place
 
 
 def after_tags(content: Content, place: int = 0) -> int:

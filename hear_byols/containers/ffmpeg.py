@@ -23,11 +23,7 @@ def is_available() -> bool:
 
 
 class Decoder:
-    """The first audio stream of a file.
-
-    Args:
-        container: of PyAV.
-    """
+    """The first audio stream of a file, which is a container of PyAV."""
 
     def __init__(self, container: Any) -> None:
         if not container.streams.audio:

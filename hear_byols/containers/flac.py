@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from hear_byols.containers.content import Content, Part, Survey, cut_off
+from hear_byols.containers.content import Content, Part, Survey, cut_off, whole
 from hear_byols.errors import InputError
 
 _STREAMINFO = 34  # bytes
@@ -31,15 +30,6 @@ def _table() -> bytes:
 _CRC8 = _table()
 
 
-@dataclass(frozen=True)
-class _FlacFrame:
-    """Where a frame begins, which samples it holds."""
-
-    place: int
-    first: int
-    n_samples: int
-
-
 def survey_flac(content: Content, start: int) -> Survey:
     """Follow the frames, and put the true length into the header of a stream that was written to a pipe.
 
@@ -48,27 +38,28 @@ def survey_flac(content: Content, start: int) -> Survey:
     """
     info = content.at(start + 8, _STREAMINFO)
     if len(info) < _STREAMINFO or content.at(start + 4, 1)[0] & 0x7F != 0:
-        return Survey((Part(start, content.size),))
+        return whole(content, start)
     rate, announced = int.from_bytes(info[10:13], "big") >> 4, int.from_bytes(info[13:18], "big") & (1 << 36) - 1
     block = int.from_bytes(info[2:4], "big")  # of every frame but the last, where frames are numbered
     audio = _behind_metadata(content, start + 4)
     if audio is None or rate == 0:
-        return Survey((Part(start, content.size),))
+        return whole(content, start)
     end = 0
-    for frame in _frames(content, audio, block):
-        if frame.first > end:
+    for place, first, n_samples in _frames(content, audio, block):
+        if first > end:
             raise InputError(
-                f"is damaged: {(frame.first - end) / rate:.2f} s are missing before byte {frame.place}, "
+                f"is damaged: {(first - end) / rate:.2f} s are missing before byte {place}, "
                 f"{end / rate:.2f} s could be read before them"
             )
-        end = frame.first + frame.n_samples
-    if announced and end < announced:
+        end = first + n_samples
+    if end < announced:
         raise cut_off(end / rate, announced / rate)
-    if announced and (end > announced or content.find(b"fLaC\0\0\0\x22", audio) >= 0):
+    is_joined = content.find(b"fLaC\0\0\0\x22", audio) >= 0
+    if announced and (end > announced or is_joined):
         raise InputError(f"holds more than the {announced / rate:.2f} s that its header says: were files joined?")
     if announced or not end:
-        return Survey((Part(start, content.size, announced / rate if announced else None),))
-    if content.find(b"fLaC\0\0\0\x22", audio) >= 0:
+        return whole(content, start, announced / rate if announced else None)
+    if is_joined:
         raise InputError("is several FLAC files joined; decode it to one")
     known = info[:13] + bytes([info[13] & 0xF0 | end >> 32]) + (end & 0xFFFFFFFF).to_bytes(4, "big") + info[18:]
     header = content.at(start, 8) + known
@@ -84,37 +75,38 @@ def _behind_metadata(content: Content, place: int) -> int | None:
     return None
 
 
-def _frames(content: Content, place: int, block: int) -> Iterator[_FlacFrame]:
-    """Frames in order. A sync code within a frame is told from a header by its checksum and its number."""
+def _frames(content: Content, place: int, block: int) -> Iterator[tuple[int, int, int]]:
+    """Place, first sample and number of samples of each frame.
+
+    A sync code within a frame is told from a header by its checksum and its number.
+    """
     end = 0
     while place < content.size:
         window = content.at(place, min(_STEP + _HEADER_BYTES, content.size - place))
         for match in _SYNC.finditer(window, 0, min(_STEP + 1, len(window))):
-            header = _header(window[match.start() : match.start() + _HEADER_BYTES])
+            header = _header(window, match.start())
             if header is None:
                 continue
             number, n_samples, counts_samples = header
             first = number if counts_samples else number * block
-            if first == end or (first > end and _is_followed(content, place + match.start(), header, block)):
-                yield _FlacFrame(place + match.start(), first, n_samples)
+            if first == end or (first > end and _is_followed(content, place + match.start(), header)):
+                yield place + match.start(), first, n_samples
                 end = first + n_samples
         place += _STEP
 
 
-def _is_followed(content: Content, place: int, header: tuple[int, int, bool], block: int) -> bool:
+def _is_followed(content: Content, place: int, header: tuple[int, int, bool]) -> bool:
     """Whether the next frame follows a frame that does not continue the one before: then frames were lost."""
     number, n_samples, counts_samples = header
     wanted = number + n_samples if counts_samples else number + 1
     window = content.at(place + 1, 1 << 17)
-    for match in _SYNC.finditer(window):
-        found = _header(window[match.start() : match.start() + _HEADER_BYTES])
-        if found is not None and found[0] == wanted and found[2] == counts_samples:
-            return True
-    return False
+    headers = (_header(window, match.start()) for match in _SYNC.finditer(window))
+    return any(found and found[0] == wanted and found[2] == counts_samples for found in headers)
 
 
-def _header(data: bytes) -> tuple[int, int, bool] | None:
-    """Number of a frame, its samples, and whether the number counts samples; None if this is no header."""
+def _header(window: bytes, begin: int) -> tuple[int, int, bool] | None:
+    """Number of a frame, its samples, and whether the number counts samples; None if there is no header."""
+    data = window[begin : begin + _HEADER_BYTES]
     if len(data) < 6 or data[3] & 1 or data[2] >> 4 == 0 or data[2] & 15 == 15 or data[3] >> 4 > 10:
         return None
     place, number = 5, data[4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hear_byols.containers.chunks import is_padding
-from hear_byols.containers.content import Content, Part, Survey, cut_off
+from hear_byols.containers.content import Content, Survey, whole, within
 from hear_byols.errors import InputError
 
 _HEAD = 15  # bytes of a frame that tell its length
@@ -22,9 +22,11 @@ def survey_aac(content: Content, start: int) -> Survey:
     Raises:
         InputError: it is cut off within a frame, or damaged.
     """
-    return _follow(
-        content, start, lambda head: 0 if not is_adts(head) else (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-    )
+
+    def length(head: bytes) -> int:
+        return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5 if is_adts(head) else 0
+
+    return _follow(content, start, length)
 
 
 def is_adts(head: bytes) -> bool:
@@ -70,7 +72,6 @@ def _ac3(head: bytes) -> int:
 
 
 def _follow(content: Content, place: int, length: Length) -> Survey:
-    """Go from frame to frame."""
     begin = place
     while place < content.size:
         n_bytes = length(content.at(place, _HEAD))
@@ -78,7 +79,5 @@ def _follow(content: Content, place: int, length: Length) -> Survey:
             if place > begin and (is_padding(content, place) or content.at(place, 3) in (b"TAG", b"ID3", b"APE")):
                 break
             raise InputError(f"is damaged: {place} of {content.size} bytes could be followed, then there is no frame")
-        place += n_bytes
-        if place > content.size:
-            raise cut_off(content.size, place, "bytes")
-    return Survey((Part(0, content.size),))
+        place = within(content, place + n_bytes)
+    return whole(content, 0)

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hear_byols.containers.chunks import is_w64, survey_aiff, survey_au, survey_caf, survey_w64, survey_wav
-from hear_byols.containers.content import Content, Part, Survey, after_tags
+from hear_byols.containers.content import Content, Survey, after_tags, whole
 from hear_byols.containers.flac import survey_flac
 from hear_byols.containers.frames import is_adts, survey_aac, survey_ac3, survey_amr, survey_flv
-from hear_byols.containers.headers import survey_avi, survey_nist, survey_svx, survey_voc
-from hear_byols.containers.matroska import survey_matroska
-from hear_byols.containers.mp4 import survey_mp4
+from hear_byols.containers.headers import survey_avi, survey_matroska, survey_mp4, survey_nist, survey_svx, survey_voc
 from hear_byols.containers.mpeg import find_frame, survey_mpeg
 from hear_byols.containers.ogg import survey_ogg
 from hear_byols.errors import InputError
@@ -20,36 +18,23 @@ LIBSNDFILE, FFMPEG = "libsndfile", "ffmpeg"
 _EITHER = (LIBSNDFILE, FFMPEG)
 
 
-def _unknown(content: Content, start: int) -> Survey:
-    return Survey((Part(start, content.size),))
-
-
 def _single(content: Content, start: int) -> Survey:
     """Of these a decoder finds the end; of several that are joined it reads the first."""
     if (second := content.find(content.at(start, 6), start + 6)) >= 0:
         raise InputError(f"is several files joined; a second begins at byte {second}")
-    return _unknown(content, start)
+    return whole(content, start)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file.
+    """A kind of file."""
 
-    Args:
-        name: for messages.
-        survey: counts what it holds.
-        readers: who is asked to decode it, one after the other: "libsndfile", "ffmpeg".
-    """
-
-    name: str
-    survey: Callable[[Content, int], Survey] = _unknown
-    readers: tuple[str, ...] = (FFMPEG,)
+    name: str  # for messages
+    survey: Callable[[Content, int], Survey] = whole  # counts what it holds
+    readers: tuple[str, ...] = (FFMPEG,)  # who is asked to decode it, one after the other
 
 
 UNKNOWN = Kind("no kind of audio file that is known here", readers=(LIBSNDFILE,))
-_MPEG = Kind("MPEG audio", survey_mpeg, _EITHER)
-_WEB_PAGE = Kind("a web page", readers=())
-_EMPTY = Kind("empty", readers=())
 _HEADS = {
     b"RIFF": Kind("WAV", survey_wav, (LIBSNDFILE,)),
     b"RIFX": Kind("WAV", survey_wav, (LIBSNDFILE,)),
@@ -73,7 +58,6 @@ _HEADS = {
     b".RMF": Kind("RealMedia"),
     b"FLV\x01": Kind("Flash video", survey_flv),
 }
-
 _OTHER_FORMS = {
     b"AVI ": Kind("AVI", survey_avi),
     b"8SVX": Kind("SVX", survey_svx, (LIBSNDFILE,)),
@@ -86,7 +70,7 @@ def find_kind(content: Content) -> tuple[Kind, int]:
     start = after_tags(content)
     head = content.at(start, 512)
     if not head:
-        return _EMPTY, start
+        return Kind("empty", readers=()), start
     if head[:4] in _HEADS:
         if head[:4] in (b"RIFF", b"FORM") and head[8:12] not in (b"WAVE", b"AIFF", b"AIFC"):
             return _OTHER_FORMS.get(head[8:12], UNKNOWN), start
@@ -96,11 +80,11 @@ def find_kind(content: Content) -> tuple[Kind, int]:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
         return Kind("MPEG-4 or QuickTime", survey_mp4), start
     if head.lstrip()[:1] == b"<":
-        return _WEB_PAGE, start
+        return Kind("a web page", readers=()), start
     if is_adts(head):
         return Kind("AAC", survey_aac), start
     if head[:2] == b"\x0b\x77":
         return Kind("AC-3", survey_ac3), start
-    if find_frame(content, start, min(content.size, start + (1 << 17))) < min(content.size, start + (1 << 17)):
-        return _MPEG, start
-    return UNKNOWN, start
+    searched = min(content.size, start + (1 << 17))
+    is_mpeg = find_frame(content, start, searched) < searched
+    return (Kind("MPEG audio", survey_mpeg, _EITHER) if is_mpeg else UNKNOWN), start

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from hear_byols.containers.content import Content, Part, Survey, after_tags, cut_off
+from hear_byols.containers.content import Content, Part, Survey, after_tags, cut_off, whole
 from hear_byols.errors import InputError
 
 _KBITS = {
@@ -29,30 +29,24 @@ _TOLERATED = 0.01  # share of bytes between frames that belong to none; each run
 
 @dataclass(frozen=True)
 class MpegFrame:
-    """The header of a frame.
+    """The header of a frame."""
 
-    Args:
-        version: 1, or 2 for the low rates of MPEG 2 and 2.5.
-        layer: 1, 2 or 3.
-        rate: in Hz.
-        channels: 1 or 2.
-        n_bytes: of the frame with its header; 0 if it has "free format" and does not say.
-        n_samples: that it decodes to, of each channel.
-        head: its first four bytes.
-    """
-
-    version: int
-    layer: int
-    rate: int
-    channels: int
-    n_bytes: int
-    n_samples: int
-    head: bytes
+    version: int  # 1, or 2 for the low rates of MPEG 2 and 2.5
+    layer: int  # 1, 2 or 3
+    rate: int  # in Hz
+    channels: int  # 1 or 2
+    n_bytes: int  # of the frame with its header; 0 if it has "free format" and does not say
+    n_samples: int  # that it decodes to, of each channel
+    head: bytes  # its first four bytes
 
     @property
     def kind(self) -> tuple[int, int, int]:
         """What all frames of a stream share."""
         return self.version, self.layer, self.rate
+
+    @property
+    def seconds(self) -> float:
+        return self.n_samples / self.rate
 
 
 def parse_frame(head: bytes) -> MpegFrame | None:
@@ -112,8 +106,8 @@ def survey_mpeg(content: Content, start: int) -> Survey:
     if first - start > _EDGE:
         raise InputError(f"is damaged: {first - start} bytes before its first frame hold no audio")
     streams = list(_streams(content, first))
-    if not streams:
-        return Survey((Part(start, content.size),))  # free format, a single frame, or no MPEG audio: a decoder says
+    if not streams:  # free format, a single frame, or no MPEG audio
+        return whole(content, start)
     if _leads_to(content, first, streams[0].frame):
         raise InputError(f"is damaged: a tag before byte {first} says that it is longer than it is, and hides audio")
     notes = []
@@ -128,9 +122,8 @@ def survey_mpeg(content: Content, start: int) -> Survey:
         place = behind
     left = content.size - place
     if left > _EDGE or (left > _PADDING and not content.at(place, left).strip(b"\0")):
-        raise InputError(
-            f"is damaged: the last {left} bytes hold no audio; {_total(streams):.2f} s were read before them"
-        )
+        seconds = sum(stream.n_frames * stream.frame.n_samples / stream.frame.rate for stream in streams)
+        raise InputError(f"is damaged: the last {left} bytes hold no audio; {seconds:.2f} s were read before them")
     if left > _PADDING:
         notes.append(f"ends in {left} bytes that hold no audio: something may be missing there")
     parts = [_part(stream, content) for stream in streams]
@@ -147,21 +140,16 @@ def _leads_to(content: Content, first: int, like: MpegFrame) -> bool:
     return any(frame and frame.kind == like.kind and begin + place + frame.n_bytes == first for place, frame in frames)
 
 
-def _total(streams: list[_Stream]) -> float:
-    return sum(stream.n_frames * stream.frame.n_samples / stream.frame.rate for stream in streams)
-
-
 def _check(stream: _Stream) -> None:
-    """Refuse a stream that lacks frames."""
-    frame = stream.frame.n_samples / stream.frame.rate
+    seconds = stream.n_frames * stream.frame.seconds
     short = stream.promised - stream.n_frames
     if short > 1 or (short == 1 and stream.missing):  # some encoders count their header frame too
-        raise cut_off(stream.n_frames * frame, stream.promised * frame)
+        raise cut_off(seconds, stream.promised * stream.frame.seconds)
     lost = [stop - start for start, stop in stream.gaps]
     if lost and (max(lost) > 1.5 * stream.frame.n_bytes or sum(lost) > _TOLERATED * (stream.stop - stream.start)):
         raise InputError(
             f"is damaged: {sum(lost)} bytes among its frames, from byte {stream.gaps[0][0]} on, hold no audio; "
-            f"{stream.n_frames * frame:.2f} s could be read around them"
+            f"{seconds:.2f} s could be read around them"
         )
 
 
@@ -187,10 +175,8 @@ def _header_frame(stream: _Stream) -> bytes:
         head[2] = bits << 4 | head[2] & 0x0C
         frame = parse_frame(bytes(head))
         if frame is not None and frame.n_bytes >= 200:
-            place = 4 + _side_bytes(frame)
-            return (bytes(head).ljust(place, b"\0") + b"Xing" + struct.pack(">II", 1, stream.n_frames)).ljust(
-                frame.n_bytes, b"\0"
-            )
+            before = bytes(head).ljust(4 + _side_bytes(frame), b"\0")
+            return (before + b"Xing" + struct.pack(">II", 1, stream.n_frames)).ljust(frame.n_bytes, b"\0")
     return b""
 
 
@@ -257,15 +243,12 @@ def _read_header(content: Content, place: int, frame: MpegFrame) -> tuple[int, i
     side = 4 + _side_bytes(frame)
     text = content.at(place + side, 160)
     if text[:4] in (b"Xing", b"Info") and len(text) >= 12:
-        (flags,) = struct.unpack(">I", text[4:8])
-        (promised,) = struct.unpack(">I", text[8:12]) if flags & 1 else (0,)
-        lame = (
-            8 + (4 if flags & 1 else 0) + (4 if flags & 2 else 0) + (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
-        )
+        flags, promised = struct.unpack(">II", text[4:12])
+        lame = 8 + sum(n_bytes for bit, n_bytes in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
         delays = text[lame + 21 : lame + 24]
         has_lame = len(delays) == 3 and text[lame : lame + 4] in (b"LAME", b"Lavf", b"Lavc", b"GOGO", b"L3.9")
         trimmed = (delays[0] << 4 | delays[1] >> 4) + ((delays[1] & 15) << 8 | delays[2]) if has_lame else 0
-        return promised, trimmed
+        return (promised if flags & 1 else 0), trimmed
     text = content.at(place + 36, 18)
     if text[:4] == b"VBRI" and len(text) == 18:
         return struct.unpack(">I", text[14:18])[0], 0

@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hear_byols.containers.content import Content, Part, Survey
+from hear_byols.containers.chunks import is_padding
+from hear_byols.containers.content import Content, Part, Survey, whole
 from hear_byols.errors import InputError
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -19,27 +20,16 @@ _FIRST, _LAST = 2, 4  # flags of a page
 
 @dataclass(frozen=True)
 class Page:
-    """A page.
+    """A page."""
 
-    Args:
-        place: its first byte.
-        flags: whether it is the first or last of its stream.
-        granule: samples of the stream up to its end; -1 if no packet ends in it.
-        serial: number of its stream.
-        number: of the page in its stream.
-        body: its content.
-        n_bytes: of the page.
-        is_whole: whether all of it is there and its checksum right.
-    """
-
-    place: int
-    flags: int
-    granule: int
-    serial: int
-    number: int
+    place: int  # its first byte
+    flags: int  # whether it is the first or last of its stream
+    granule: int  # samples of the stream up to its end; -1 if no packet ends in it
+    serial: int  # number of its stream
+    number: int  # of the page in its stream
     body: bytes
     n_bytes: int
-    is_whole: bool
+    is_whole: bool  # whether all of it is there and its checksum right
 
 
 @dataclass
@@ -48,12 +38,17 @@ class _Link:
 
     start: int
     numbers: dict[int, int] = field(default_factory=dict)  # of the last page of each stream
-    rates: dict[int, int] = field(default_factory=dict)
+    serial: int | None = None  # of the audio, as what follows
+    rate: int = 0
     skipped: int = 0
     granule: int = 0
-    serial: int | None = None  # of the audio
     has_end: bool = False
     has_body: bool = False
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it is, where its codec is known."""
+        return max(0, self.granule - self.skipped) / self.rate if self.rate else None
 
 
 def checksum(page: bytes) -> int:
@@ -78,14 +73,14 @@ def survey_ogg(content: Content, start: int) -> Survey:
             _follow(links[-1], page)
     except _DamageError as error:
         place, what = error.args
-        seconds = sum(_seconds(link) or 0 for link in links)
+        seconds = sum(link.seconds or 0 for link in links)
         raise InputError(
             f"is damaged at byte {place} of {content.size}: {what}; {seconds:.2f} s could be read before it"
         ) from error
     if not links:
-        return Survey((Part(start, content.size),))
+        return whole(content, start)
     stops = [link.start for link in links[1:]] + [content.size]
-    parts = tuple(Part(link.start, stop, _seconds(link), slack=0.05) for link, stop in zip(links, stops, strict=True))
+    parts = tuple(Part(link.start, stop, link.seconds, slack=0.05) for link, stop in zip(links, stops, strict=True))
     notes = ("has no end mark: its last part may be missing",) if not links[-1].has_end else ()
     return Survey(parts, notes)
 
@@ -94,13 +89,7 @@ class _DamageError(Exception):
     """Where the pages break off, and how."""
 
 
-def _seconds(link: _Link) -> float | None:
-    rate = link.rates.get(link.serial) if link.serial is not None else None
-    return None if not rate else max(0, link.granule - link.skipped) / rate
-
-
 def _follow(link: _Link, page: Page) -> None:
-    """Take the next page of a link."""
     if page.flags & _FIRST:
         _begin(link, page)
     else:
@@ -117,7 +106,6 @@ def _follow(link: _Link, page: Page) -> None:
 
 
 def _begin(link: _Link, page: Page) -> None:
-    """Read the head of a stream."""
     rate = skipped = 0
     if page.body[:7] == b"\x01vorbis" and len(page.body) >= 16:
         (rate,) = struct.unpack("<I", page.body[12:16])
@@ -129,7 +117,7 @@ def _begin(link: _Link, page: Page) -> None:
     elif page.body[:8] == b"Speex   " and len(page.body) >= 40:
         (rate,) = struct.unpack("<I", page.body[36:40])
     if rate and link.serial is None:
-        link.serial, link.skipped, link.rates[page.serial] = page.serial, skipped, rate
+        link.serial, link.skipped, link.rate = page.serial, skipped, rate
 
 
 def _pages(content: Content, place: int) -> Iterator[Page]:
@@ -137,9 +125,7 @@ def _pages(content: Content, place: int) -> Iterator[Page]:
     while place < content.size:
         page = _page(content, place)
         if page is None or not page.is_whole:
-            if place and content.size - place <= 4096 and not content.at(place, 4096).strip(b"\0"):
-                return  # padding
-            if content.at(place, 3) in (b"TAG", b"ID3"):
+            if (place and is_padding(content, place)) or content.at(place, 3) in (b"TAG", b"ID3"):
                 return
             what = "a page is cut off or its checksum is wrong" if page else "there is no page"
             raise _DamageError(place, what)

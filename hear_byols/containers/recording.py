@@ -33,27 +33,16 @@ _UNKNOWN_FRAMES = 1 << 62
 
 @dataclass(frozen=True)
 class Audio:
-    """A decoded file.
+    """A decoded file."""
 
-    Args:
-        samples: mono float32 [shape=(n_samples,)].
-        notes: what is worth knowing of it, such as channels that cancel each other.
-    """
-
-    samples: np.ndarray
-    notes: tuple[str, ...] = ()
+    samples: np.ndarray  # mono float32 [shape=(n_samples,)]
+    notes: tuple[str, ...] = ()  # what is worth knowing of it, such as channels that cancel each other
 
 
 class Recording:
-    """An audio file that was surveyed, and can be read.
+    """An audio file, by its path or its bytes, that was surveyed, and can be read; errors call it ``name``.
 
-    Args:
-        source: path of the file, or its bytes.
-        name: what errors call it.
-
-    Attributes:
-        n_bytes: size of the file when it was surveyed.
-        mtime_ns: time of its modification then, 0 for bytes.
+    ``n_bytes`` and ``mtime_ns`` (0 for bytes) are those of the file when it was surveyed.
 
     Raises:
         InputError: it is missing, unreadable, cut off or damaged.
@@ -80,21 +69,16 @@ class Recording:
         Raises:
             InputError: less could be decoded than the file holds, or what was decoded is no audio.
         """
-        rate = _checked_rate(sample_rate)
-        mixer = _Mixer()
-        room = memory.available_memory() // _HELD
+        rate, mixer, blocks = _checked_rate(sample_rate), _Mixer(), []
+        room = memory.available_memory() // _HELD  # beyond it the system would end some process without a word
         with self._named():
-            blocks: list[np.ndarray] = []
-            n_samples = sum(part.seconds or 0 for part in self._survey.parts) * rate
-            if n_samples <= room:
-                n_samples = 0
-                for block in (block for part in self._survey.parts for block in self._decoded(part, rate, mixer)):
-                    n_samples += len(block)
-                    if n_samples > room:
-                        break
-                    blocks.append(block)
-            if n_samples > room:  # the system would end this process, or another one, without a word
+            if sum(part.seconds or 0 for part in self._survey.parts) * rate > room:
                 raise MemoryError
+            for block in self._all_decoded(rate, mixer):
+                room -= len(block)
+                if room < 0:
+                    raise MemoryError
+                blocks.append(block)
             mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
             if mono.size == 0:
                 raise InputError("holds no samples" + (f" at {rate} Hz" if blocks else ""))
@@ -109,10 +93,9 @@ class Recording:
         """
         rate, mixer, n_samples = _checked_rate(sample_rate), _Mixer(), 0
         with self._named():
-            for part in self._survey.parts:
-                for block in self._decoded(part, rate, mixer):
-                    n_samples += len(block)
-                    yield block
+            for block in self._all_decoded(rate, mixer):
+                n_samples += len(block)
+                yield block
             if n_samples == 0:
                 raise InputError(f"holds no samples at {rate} Hz")
             self._check_unchanged()
@@ -121,6 +104,10 @@ class Recording:
         status = self._source.stat() if isinstance(self._source, Path) else None
         if status and (status.st_size, status.st_mtime_ns) != (self.n_bytes, self.mtime_ns):
             raise InputError("was written to while it was read; read it again when it is whole")
+
+    def _all_decoded(self, sample_rate: int, mixer: _Mixer) -> Iterator[np.ndarray]:
+        for part in self._survey.parts:
+            yield from self._decoded(part, sample_rate, mixer)
 
     def _decoded(self, part: Part, sample_rate: int, mixer: _Mixer) -> Iterator[np.ndarray]:
         """Mono blocks of a part at ``sample_rate``; in the end their length is compared with the part's."""
@@ -136,10 +123,8 @@ class Recording:
                         n_samples += len(block)
                         yield mixer.mix(block)
                 except soundfile.LibsndfileError as error:
-                    of = f" of {wanted:.2f}" if wanted else ""
-                    raise InputError(
-                        f"is damaged: {n_samples / rate:.2f}{of} s could be read ({_plain_text(error)})"
-                    ) from error
+                    seconds = f"{n_samples / rate:.2f}" + (f" of {wanted:.2f}" if wanted else "")
+                    raise InputError(f"is damaged: {seconds} s could be read ({_plain_text(error)})") from error
 
             yield from _resampled(mono(), rate, sample_rate)
             if n_samples / rate < wanted - part.slack - 0.5 / rate:
@@ -164,7 +149,8 @@ class Recording:
                                 f"is {sound.format_info}, which is not read, since it cannot be seen whether such a "
                                 "file is whole; convert it to WAV"
                             )
-                        if header == part.header or _reaches(sound, part):
+                        needed = (part.seconds or 0.0) * sound.samplerate - 0.5
+                        if header == part.header or needed <= sound.frames < _UNKNOWN_FRAMES:
                             yield sound.samplerate, _length(part, sound), _blocks(sound)
                             return
         if FFMPEG not in self._kind.readers or not ffmpeg.is_available():
@@ -224,9 +210,8 @@ class Recording:
         except FileNotFoundError as error:
             raise InputError(f"{self.name}: no such file") from error
         except MemoryError as error:
-            raise InputError(
-                f"{self.name}: there is not enough memory to decode it; cut it into shorter files"
-            ) from error
+            advice = "there is not enough memory to decode it; cut it into shorter files"
+            raise InputError(f"{self.name}: {advice}") from error
         except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError, struct.error) as error:
             raise InputError(f"{self.name}: cannot be read as audio ({_plain_text(error)})") from error
 
@@ -272,13 +257,7 @@ def _length(part: Part, sound: soundfile.SoundFile) -> float:
     return sound.frames / sound.samplerate if sound.frames < _UNKNOWN_FRAMES and sound.samplerate > 0 else 0.0
 
 
-def _reaches(sound: soundfile.SoundFile, part: Part) -> bool:
-    """Whether libsndfile will read a part to its end, by its own estimate."""
-    return (part.seconds or 0.0) * sound.samplerate - 0.5 <= sound.frames < _UNKNOWN_FRAMES
-
-
 def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Decode [shape=(n_samples, n_channels)] at a time."""
     while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
         yield block
 

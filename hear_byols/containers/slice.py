@@ -7,14 +7,7 @@ from typing import BinaryIO
 
 
 class Slice(io.RawIOBase):
-    """Reads a header and then the bytes [start, stop) of a file.
-
-    Args:
-        file: opened for reading, seekable; closed with this.
-        start: first byte.
-        stop: the byte behind the last.
-        header: bytes that come before them.
-    """
+    """Reads a header and then the bytes [start, stop) of a seekable file, which is closed with this."""
 
     def __init__(self, file: BinaryIO, start: int, stop: int, header: bytes = b"") -> None:
         self._file = file
@@ -24,25 +17,20 @@ class Slice(io.RawIOBase):
         self._place = 0
 
     def readable(self) -> bool:
-        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
         return True
 
     def tell(self) -> int:
-        """Place in header and bytes together."""
         return self._place
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
         self._place = max(0, base + offset)
         return self._place
 
     def readinto(self, buffer) -> int:
-        """Read up to as many bytes as the buffer has."""
         n = max(0, min(len(buffer), self._size - self._place))
         if self._place < len(self._header):
             data = self._header[self._place : self._place + n]
@@ -54,6 +42,5 @@ class Slice(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Close the file too."""
         self._file.close()
         super().close()

@@ -25,11 +25,7 @@ def build_encoder(config: EncoderConfig | str, n_mels: int = 64) -> MultilayerEn
     """Make an encoder with freshly initialized weights.
 
     Every encoder maps (batch, 1, n_mels, time) to (batch, ``encoder.embedding_size``) and states the fewest
-    spectrogram frames it takes as ``encoder.min_frames``.
-
-    Args:
-        config: of the encoder; a bare name is the paper's size and its last layer.
-        n_mels: mel bands of the input.
+    spectrogram frames it takes as ``encoder.min_frames``. A bare name is the paper's size and its last layer.
 
     Raises:
         OptionError: the name is unknown, or the size is not one this encoder has.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.conv_block import ConvBlock
+from hear_byols.encoders.conv_block import ConvBlock, block_steps
 from hear_byols.encoders.multilayer import MultilayerEncoder, Step
 from hear_byols.encoders.pooling import channels_last, time_major
 
@@ -17,11 +17,8 @@ FILTERS = 256
 class CLSTM(MultilayerEncoder):
     """Two 256-filter convolutions (9x9, 4x3), one bidirectional LSTM of 512, one linear layer of 1024.
 
-    Only the last time step of the LSTM is used, so the embedding leans towards the end of a clip.
-
-    Args:
-        n_mels: mel bands of the input.
-        layers: ``"last"`` or ``"multi"``, which adds the maxima of the second block (64 mel bands: 3584).
+    Only the last time step of the LSTM is used, so the embedding leans towards the end of a clip. ``"multi"`` layers
+    add the maxima of the second block (64 mel bands: 3584).
     """
 
     min_frames = 10
@@ -39,12 +36,9 @@ class CLSTM(MultilayerEncoder):
         return self.fuse(self.pool(time_major(maps)), maps)  # (batch, time / 4, 256 * mels / 4)
 
     def pool(self, sequence: Tensor) -> Tensor:
-        """See :class:`MultilayerEncoder`."""
         last = self.lstm(sequence)[0][:, -1]  # both directions' outputs of the last step
         return F.relu(self.fc(last))
 
     def steps(self) -> Iterator[Step]:
         """See :class:`MultilayerEncoder`; three quarters of the work."""
-        for i, block in enumerate(self.blocks):
-            assert isinstance(block, ConvBlock)
-            yield from block.steps(is_map=i > 0)
+        return block_steps(self.blocks)

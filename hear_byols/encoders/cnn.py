@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.conv_block import ConvBlock
+from hear_byols.encoders.conv_block import ConvBlock, block_steps
 from hear_byols.encoders.multilayer import MultilayerEncoder, Step
 from hear_byols.encoders.pooling import channels_last, time_major
 
@@ -17,10 +17,8 @@ CHANNELS = 64
 class AudioNTT(MultilayerEncoder):
     """Three convolution blocks of 64 filters, then two linear layers applied to each time step.
 
-    Args:
-        embedding_size: width of the linear layers and of the embedding (the paper: 2048; BYOL-A: 512, 1024, 2048).
-        n_mels: mel bands of the input, a multiple of 8.
-        layers: ``"last"`` or ``"multi"``, which adds the maxima of the second and third block (64 mel bands: 1536).
+    These are as wide as the embedding (the paper: 2048; BYOL-A: 512, 1024, 2048); ``n_mels`` is a multiple of 8.
+    ``"multi"`` layers add the maxima of the second and third block (64 mel bands: 1536).
     """
 
     min_frames = 8
@@ -46,8 +44,5 @@ class AudioNTT(MultilayerEncoder):
         return F.relu(self.fc2(sequence)), (second_maps, third_maps)
 
     def steps(self) -> Iterator[Step]:
-        """See :class:`MultilayerEncoder`."""
-        for i, block in enumerate(self.blocks):
-            assert isinstance(block, ConvBlock)
-            yield from block.steps(is_map=i > 0)
+        yield from block_steps(self.blocks)
         yield Step(lambda x: F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))

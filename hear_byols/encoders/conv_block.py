@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,7 @@ _PIECE = 2_000_000  # values that a CPU computes before pooling them: 8 MB stay 
 class ConvBlock(nn.Module):
     """Convolution padded by 1, batch norm, ReLU, 2x2 max pooling: "Conv2d-BatchNorm-ReLU-MaxPool2d" (section 2).
 
-    Args:
-        in_channels: of the input.
-        out_channels: filters.
-        kernel: size of the filters, (mel, time).
+    Filters have the size ``kernel``, (mel, time).
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, int] = (3, 3)) -> None:
@@ -37,8 +34,7 @@ class ConvBlock(nn.Module):
     def steps(self, is_map: bool = False) -> Iterator[Step]:
         """The same column by column: convolution and what of the pooling runs over mel; then the pooling over time.
 
-        Args:
-            is_map: whether the result is a feature map of the encoder.
+        ``is_map`` says that the result is a feature map of the encoder.
         """
         weight, bias = folded(self.conv, self.norm)
         weight = weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
@@ -71,6 +67,13 @@ class ConvBlock(nn.Module):
                 stretches.append(_pooled(F.conv2d(stretch, weight, bias, padding=(1, 0))))
             rows.append(torch.cat(stretches, dim=3))
         return torch.cat(rows)
+
+
+def block_steps(blocks: Iterable[nn.Module]) -> Iterator[Step]:
+    """Steps of blocks one after the other; all but the first make feature maps."""
+    for i, block in enumerate(blocks):
+        assert isinstance(block, ConvBlock)
+        yield from block.steps(is_map=i > 0)
 
 
 def _pooled(maps: Tensor) -> Tensor:

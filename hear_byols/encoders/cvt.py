@@ -47,9 +47,8 @@ class ChannelNorm(nn.Module):
             scaled, _, inverse = torch.native_layer_norm(x, x.shape[-1:], self.weight, None, _TINY)
             return scaled.mul_(torch.reciprocal(1 + self.eps * inverse)).add_(self.bias)
         centred = x - x.mean(-1, keepdim=True)
-        std = (
-            torch.linalg.vector_norm(centred, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
-        )  # var_mean is ten times slower
+        # var_mean is ten times slower
+        std = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
         return torch.addcmul(self.bias, centred / (std + self.eps), self.weight)
 
 
@@ -120,11 +119,9 @@ class Stage(nn.Module):
 
 
 class CvT(MultilayerEncoder):
-    """Three stages of widths 64, 256 and 512; the mel axis ends at a sixteenth of the input's.
+    """Three stages of widths 64, 256 and 512; the mel axis ends at a sixteenth of the input's (64 mel bands: 2048).
 
-    Args:
-        n_mels: mel bands of the input; 64 give the paper's embedding size 2048.
-        layers: ``"last"`` or ``"multi"``, which adds the maxima of the first and second stage (64 mel bands: 3072).
+    ``"multi"`` layers add the maxima of the first and second stage (64 mel bands: 3072).
     """
 
     min_frames = 1

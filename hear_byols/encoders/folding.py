@@ -14,15 +14,9 @@ _MAX_WEIGHTS = 500_000  # larger filters (late in ResNetish) may take longer to 
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """Convolution, then batch norm; one convolution of folded weights in evaluation mode.
+    """Convolution padded with zeros, then batch norm; one convolution of folded weights in evaluation mode.
 
-    Args:
-        x: [shape=(batch, conv.in_channels, mel, time)].
-        conv: with or without bias, padded with zeros.
-        norm: over the convolution's output channels.
-
-    Returns:
-        [shape=(batch, conv.out_channels, mel', time')].
+    [shape=(batch, conv.in_channels, mel, time)] -> [shape=(batch, conv.out_channels, mel', time')].
     """
     if norm.training or conv.weight.numel() > _MAX_WEIGHTS:
         return norm(conv(x))

@@ -13,21 +13,13 @@ from hear_byols.encoders.pooling import mean_max
 
 @dataclass(frozen=True)
 class Step:
-    """A part of an encoder that makes each column (step of time) of a few columns before it.
+    """A part of an encoder that makes each column (step of time) of a few columns before it."""
 
-    Args:
-        compute: from (n, n_inputs, ...) to (n, ...).
-        n_inputs: adjoining columns that it takes.
-        stride: of these from one column to the next.
-        padding: columns of zeros before the first and after the last.
-        is_map: whether its columns are a feature map that :meth:`MultilayerEncoder.fuse` takes.
-    """
-
-    compute: Callable[[Tensor], Tensor]
-    n_inputs: int = 1
-    stride: int = 1
-    padding: int = 0
-    is_map: bool = False
+    compute: Callable[[Tensor], Tensor]  # from (n, n_inputs, ...) to (n, ...)
+    n_inputs: int = 1  # adjoining columns that it takes
+    stride: int = 1  # of these from one column to the next
+    padding: int = 0  # columns of zeros before the first and after the last
+    is_map: bool = False  # whether its columns are a feature map that MultilayerEncoder.fuse takes
 
 
 class MultilayerEncoder(nn.Module):
@@ -63,13 +55,9 @@ class MultilayerEncoder(nn.Module):
         return self.own_size + (self.hidden_size if layers == "multi" else 0)
 
     def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The last layer before it is pooled over time, and the feature maps before it.
+        """The last layer before it is pooled over time, and the feature maps before it, for :meth:`fuse`.
 
-        Args:
-            x: log-mel spectrograms [shape=(batch, 1, n_mels, time)].
-
-        Returns:
-            The sequence [shape=(batch, time', own_size)], and maps for :meth:`fuse`.
+        Log-mel spectrograms [shape=(batch, 1, n_mels, time)] give a sequence [shape=(batch, time', own_size)] and maps.
         """
         raise NotImplementedError
 
@@ -107,11 +95,7 @@ def map_maxima(maps: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 class StretchPool:
-    """What ``MultilayerEncoder.forward`` makes of a whole clip, from its stretches one after the other.
-
-    Args:
-        encoder: with local columns.
-    """
+    """What ``MultilayerEncoder.forward`` makes of a whole clip, from its stretches; the columns must be local."""
 
     def __init__(self, encoder: MultilayerEncoder) -> None:
         self._encoder = encoder
@@ -120,13 +104,10 @@ class StretchPool:
         self._maxima: list[Tensor] = []  # of the sequence, and of each map
 
     def add(self, sequence: Tensor, maps: tuple[Tensor, ...], before: int, stop: int | None) -> None:
-        """Take in a stretch.
+        """Take in what ``columns`` gives of a stretch.
 
-        Args:
-            sequence: as ``columns`` gives it.
-            maps: likewise.
-            before: frames of the border in front of the stretch; their columns are left out.
-            stop: frame at which the stretch ends, its border left out; None for the last one, which has none.
+        Columns of the border, of ``before`` frames in front and from frame ``stop`` on, are left out; the last stretch
+        has no border behind it (None).
         """
         encoder = self._encoder
         parts = [sequence.transpose(1, 2), *(maps if encoder.layers == "multi" else ())]

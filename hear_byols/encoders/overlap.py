@@ -24,11 +24,6 @@ class WindowEncoder:
     and are computed once, where a fifth or more of the windows' last columns is spared so. Those that windows to come
     will share are kept.
 
-    Args:
-        encoder: of the windows' spectrograms.
-        frames: of these.
-        framing: of the windows.
-
     Attributes:
         n_frames: spectrogram frames that count as a window's, for the size of batches: those that it adds, but a
             quarter at least, since its columns are gathered in the end.

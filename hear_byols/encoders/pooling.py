@@ -12,24 +12,10 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def time_major(features: Tensor) -> Tensor:
-    """Lay feature maps out per time step, the channel running fastest.
-
-    Args:
-        features: [shape=(batch, channels, mel, time)].
-
-    Returns:
-        [shape=(batch, time, mel * channels)].
-    """
+    """Feature maps by time step, the channel fastest: (batch, channels, mel, time) -> (batch, time, mel * channels)."""
     return features.permute(0, 3, 2, 1).flatten(2)
 
 
 def mean_max(sequence: Tensor) -> Tensor:
-    """Sum of the temporal mean and the temporal maximum, the aggregation of BYOL-A that the paper keeps.
-
-    Args:
-        sequence: [shape=(batch, time, size)].
-
-    Returns:
-        [shape=(batch, size)].
-    """
+    """Sum of temporal mean and maximum, which the paper keeps of BYOL-A: (batch, time, size) -> (batch, size)."""
     return sequence.mean(1) + torch.amax(sequence, 1)

@@ -40,11 +40,9 @@ def _stage(in_channels: int, out_channels: int, depth: int, stride: int) -> nn.S
 
 
 class ResNetish34(MultilayerEncoder):
-    """Residual network of [3, 4, 6, 3] basic blocks without classifier.
+    """Residual network of [3, 4, 6, 3] basic blocks without classifier (64 mel bands: 2048).
 
-    Args:
-        n_mels: mel bands of the input; 64 give the paper's embedding size 2048.
-        layers: ``"last"`` or ``"multi"``, which adds the maxima of the second and third stage (64 mel bands: 4096).
+    ``"multi"`` layers add the maxima of the second and third stage (64 mel bands: 4096).
     """
 
     min_frames = 1

@@ -56,11 +56,12 @@ def embed_files(
     if on_error not in ("raise", "skip"):
         raise OptionError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
     single = isinstance(paths, (str, os.PathLike))
-    files = [AudioFile(os.fspath(path), _path(path)) for path in ([paths] if single else paths)]
+    files = [AudioFile(os.fspath(path), Path(path)) for path in ([paths] if single else paths)]
     if not files:
         raise InputError("the list holds no files; at least one is needed")
-    if model is None or isinstance(model, (str, os.PathLike)):
-        model = load_model(model or "")
+    if not all(file.name for file in files):
+        raise InputError("a path is empty")
+    model = _loaded(model)
     items = []
     for result in embed_each(files, model, timestamps=timestamps, progress=progress, strict=on_error == "raise"):
         if isinstance(result, Failure):
@@ -73,10 +74,8 @@ def embed_files(
     return (vectors[0], times[0]) if single else (vectors, times)
 
 
-def _path(path: PathLike) -> Path:
-    if not os.fspath(path):
-        raise InputError("a path is empty")
-    return Path(path)
+def _loaded(model: AudioModel | PathLike | None) -> AudioModel:
+    return load_model(model or "") if model is None or isinstance(model, (str, os.PathLike)) else model
 
 
 def embed_each(
@@ -87,14 +86,7 @@ def embed_each(
     progress: bool = False,
     strict: bool = False,
 ) -> list[Embedded | Failure]:
-    """Embed files one by one, in their order: vectors, or why there are none.
-
-    Args:
-        files: which files.
-        model: from ``load_model``.
-        timestamps: embed windows instead of whole files.
-        progress: show how far it is, on standard error.
-        strict: let the first file that cannot be embedded end it all.
+    """Embed files in their order, as :func:`embed_files`: vectors, or why there are none.
 
     Raises:
         InputError: ``strict`` and a file cannot be embedded.
@@ -136,14 +128,12 @@ def encode(clips: Sequence[PathLike | ClipLike], model: AudioModel | PathLike | 
     """
     if isinstance(clips, (str, os.PathLike)) or len(clips) == 0:
         raise InputError(f"clips must be a list of paths or of samples, and not empty; got {clips!r}")
-    if model is None or isinstance(model, (str, os.PathLike)):
-        model = load_model(model or "")
-    places = {True: [], False: []}
-    for place, clip in enumerate(clips):
-        places[isinstance(clip, (str, os.PathLike))].append(place)
+    model = _loaded(model)
     vectors = np.empty((len(clips), model.scene_embedding_size), np.float32)
-    if places[True]:
-        vectors[places[True]] = embed_files([clips[place] for place in places[True]], model)
-    if places[False]:
-        vectors[places[False]] = model.scene_embeddings([clips[place] for place in places[False]]).cpu().numpy()
+    is_file = np.array([isinstance(clip, (str, os.PathLike)) for clip in clips])
+    if is_file.any():
+        vectors[is_file] = embed_files([clip for clip in clips if isinstance(clip, (str, os.PathLike))], model)
+    if not is_file.all():
+        samples = [clip for clip in clips if not isinstance(clip, (str, os.PathLike))]
+        vectors[~is_file] = model.scene_embeddings(samples).cpu().numpy()
     return vectors

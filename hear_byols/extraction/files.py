@@ -19,17 +19,11 @@ SEARCHED = EXTENSIONS | FFMPEG_EXTENSIONS  # without the extra "formats" the lat
 
 @dataclass(frozen=True)
 class AudioFile:
-    """An audio file to embed.
+    """An audio file to embed."""
 
-    Args:
-        name: how outputs call it: its place below the folder it was found in, with forward slashes.
-        path: where it is.
-        error: why it cannot be read, where that was seen when it was searched for: a folder that cannot be opened.
-    """
-
-    name: str
+    name: str  # how outputs call it: its place below the folder it was found in, with forward slashes
     path: Path
-    error: str = ""
+    error: str = ""  # why it cannot be read, where a search has seen that: a folder that cannot be opened
 
 
 def collect(
@@ -59,7 +53,11 @@ def collect(
     for given in _expand(paths, stdin):
         for file in search(given) if os.path.isdir(given) else [AudioFile(given.name, given)]:
             if relative_to is not None:
-                file = replace(file, name=_relative_name(file.path, Path(relative_to)))
+                name = Path(os.path.relpath(file.path, relative_to))
+                if name.parts[:1] == ("..",):
+                    what = f"{file.path} does not lie in {Path(relative_to)}"
+                    raise OptionError(f"{what}, the folder that names are to be relative to")
+                file = replace(file, name=name.as_posix())
             other = found.setdefault(file.name, file)
             if os.path.abspath(other.path) != os.path.abspath(file.path):
                 raise OptionError(
@@ -84,12 +82,8 @@ def _expand(paths: Iterable[PathLike], stdin: BinaryIO | None) -> Iterator[Path]
 def read_list(data: bytes, what: str) -> list[str]:
     """The paths in a list, one a line or ended by NUL, in the file system's encoding or UTF-16 with its mark.
 
-    Args:
-        data: content of the list.
-        what: it is, for errors.
-
     Raises:
-        OptionError: it is in UTF-16 without its mark, or is no text.
+        OptionError: ``what`` is in UTF-16 without its mark, or is no text.
     """
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -125,10 +119,3 @@ def search(folder: Path, extensions: frozenset[str] = SEARCHED) -> list[AudioFil
             if path.suffix.lower() in extensions and not name.startswith("."):
                 files.append(AudioFile(name_of(path), path))
     return sorted(files, key=lambda file: file.name)
-
-
-def _relative_name(path: Path, folder: Path) -> str:
-    name = Path(os.path.relpath(path, folder))
-    if name.parts[:1] == ("..",):
-        raise OptionError(f"{path} does not lie in {folder}, the folder that names are to be relative to")
-    return name.as_posix()

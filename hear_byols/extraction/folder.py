@@ -19,38 +19,26 @@ from hear_byols._util.imports import require
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.extract import run_settings
 from hear_byols.extraction.files import PathLike
-from hear_byols.extraction.manifest import SCHEMA
+from hear_byols.extraction.index import SCHEMA
 from hear_byols.extraction.writers import Embedded, find_format
 from hear_byols.hear import load_model
 
 # What makes two vectors comparable: the weights, and how audio becomes their input.
-IDENTITY = (
-    *("parameters_sha256", "normalization", "precision", "sample_rate", "embedding_size"),
-    *("timestamps", "frame_ms", "hop_ms"),
-)
+IDENTITY = ("parameters_sha256", "normalization", "precision", "sample_rate", "embedding_size", "timestamps")
+IDENTITY += ("frame_ms", "hop_ms")
 
 
 @dataclass(frozen=True)
 class EmbeddingFolder:
-    """The content of an output folder of ``embed``. Made by :func:`read_embeddings`.
+    """The content of an output folder of ``embed``. Made by :func:`read_embeddings`."""
 
-    Args:
-        vectors: float32, a row a file, or a row a window of it [shape=(n_rows, size)].
-        names: of the file that each row comes from, as ``embed`` names it [n_rows].
-        times_ms: centre of each row's window in its file, in milliseconds [shape=(n_rows,)]; None for whole files.
-        paths: where each file lay when it was embedded, by its name.
-        settings: what the vectors depend on, as the manifest has it.
-        complete: whether the run that filled the folder came to its end.
-        failed: files that could not be embedded: ``{"name": ..., "reason": ...}``.
-    """
-
-    vectors: np.ndarray
-    names: tuple[str, ...]
-    times_ms: np.ndarray | None
-    paths: Mapping[str, str]
-    settings: Mapping[str, Any]
-    complete: bool
-    failed: tuple[Mapping[str, str], ...]
+    vectors: np.ndarray  # float32, a row a file, or a row a window of it [shape=(n_rows, size)]
+    names: tuple[str, ...]  # of the file that each row comes from, as embed names it
+    times_ms: np.ndarray | None  # centre of each row's window in its file [shape=(n_rows,)]; None for whole files
+    paths: Mapping[str, str]  # where each file lay when it was embedded, by its name
+    settings: Mapping[str, Any]  # what the vectors depend on, as the manifest has it
+    complete: bool  # whether the run that filled the folder came to its end
+    failed: tuple[Mapping[str, str], ...]  # files that could not be embedded: {"name": ..., "reason": ...}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -176,15 +164,10 @@ def identity_of(model: Any, timestamps: bool) -> dict[str, Any]:
 
 
 def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
-    """Refuse vectors of another model or setting.
-
-    Args:
-        found: a manifest, or an identity.
-        wanted: an identity.
-        what: holds the vectors, for the message.
+    """Refuse vectors of another model or setting: compare a manifest, or an identity, with an identity.
 
     Raises:
-        OptionError: they differ; names each difference.
+        OptionError: they differ; names each difference, and ``what`` holds the vectors.
     """
     names = [name for name in wanted if found.get(name) != wanted[name]]
     if names:
@@ -196,12 +179,7 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], what: st
 
 
 def load_its_model(settings: Mapping[str, Any], model: PathLike | None = None, device: str = "auto") -> Any:
-    """Load the model that made vectors, on a device.
-
-    Args:
-        settings: a manifest.
-        model: what ``load_model`` takes, where the weights lie elsewhere now.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+    """Load the model that made the vectors of a manifest on a device, by ``model`` where its weights lie elsewhere now.
 
     Raises:
         OptionError: the weights found are others.
@@ -239,13 +217,8 @@ def _read_npz(path: Path, names: Sequence[str]) -> list[Embedded]:
 
 def _read_npy(path: Path, names: Sequence[str]) -> list[Embedded]:
     times = path.with_suffix(".timestamps_ms.npy")
-    return [
-        Embedded(
-            names[0],
-            np.load(path, allow_pickle=False),
-            np.load(times, allow_pickle=False) if times.is_file() else None,
-        )
-    ]
+    timestamps_ms = np.load(times, allow_pickle=False) if times.is_file() else None
+    return [Embedded(names[0], np.load(path, allow_pickle=False), timestamps_ms)]
 
 
 def _read_parquet(path: Path, names: Sequence[str]) -> list[Embedded]:
@@ -259,13 +232,10 @@ def _read_parquet(path: Path, names: Sequence[str]) -> list[Embedded]:
 def _read_csv(path: Path, names: Sequence[str]) -> list[Embedded]:
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.reader(file)
-        first = 1 + ("timestamp_ms" in next(rows)[:2])
-        sources, numbers = [], []
-        for row in rows:
-            sources.append(row[0])
-            numbers.append(np.array(row[1:], np.float32))
-    values = np.stack(numbers)
-    return _cut(sources, values[:, first - 1 :], values[:, 0] if first == 2 else None, names)
+        has_times = "timestamp_ms" in next(rows)[:2]
+        content = [(row[0], np.array(row[1:], np.float32)) for row in rows]
+    sources, values = [source for source, _ in content], np.stack([numbers for _, numbers in content])
+    return _cut(sources, values[:, 1:], values[:, 0], names) if has_times else _cut(sources, values, None, names)
 
 
 def _cut(sources: Sequence[str], vectors: np.ndarray, times: np.ndarray | None, names: Sequence[str]) -> list[Embedded]:
@@ -273,8 +243,7 @@ def _cut(sources: Sequence[str], vectors: np.ndarray, times: np.ndarray | None, 
     if times is None:
         return [Embedded(name, vector) for name, vector in zip(names, vectors, strict=True)]
     ends = np.cumsum([len(list(group)) for _, group in groupby(sources)])[:-1]
-    parts = zip(names, np.split(vectors, ends), np.split(times, ends), strict=True)
-    return [Embedded(*part) for part in parts]
+    return [Embedded(*part) for part in zip(names, np.split(vectors, ends), np.split(times, ends), strict=True)]
 
 
 _READERS = {"npz": _read_npz, "npy": _read_npy, "parquet": _read_parquet, "csv": _read_csv}

@@ -30,15 +30,10 @@ _MAX_WORKERS = 8  # calls of the model at once; memory grows with them
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """How many clips are embedded, written and recorded together; a kill can cost two such groups.
+    """How many clips are embedded, written and recorded together; a kill can cost two such groups."""
 
-    Args:
-        clips: most clips in a group.
-        seconds: most audio in a group; a longer clip is a group of its own.
-    """
-
-    clips: int
-    seconds: float
+    clips: int  # at most
+    seconds: float  # most audio in a group; a longer clip is a group of its own
 
 
 GROUPS = GroupLimits(clips=64, seconds=600)
@@ -63,19 +58,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class Group:
-    """What became of the clips of a group, in the order of the files.
+    """What became of the clips of a group, in the order of the files."""
 
-    Args:
-        clips: those that were embedded.
-        items: their embeddings.
-        failures: of the others, and of files before them that could not be read.
-        results: all of them, each with its place among the files.
-    """
-
-    clips: tuple[Clip, ...]
-    items: tuple[Embedded, ...]
-    failures: tuple[Failure, ...]
+    clips: tuple[Clip, ...]  # those that were embedded
+    # Of these, of the others, and of files before them that could not be read, each with its place among the files.
     results: tuple[tuple[int, Embedded | Failure], ...]
+
+    @property
+    def items(self) -> list[Embedded]:
+        """Embeddings of the clips."""
+        return [result for _, result in self.results if isinstance(result, Embedded)]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Of what could not be embedded."""
+        return [result for _, result in self.results if isinstance(result, Failure)]
 
 
 def embedded_groups(
@@ -87,12 +84,7 @@ def embedded_groups(
 ) -> Generator[Group]:
     """Decode files ahead in threads and embed them; nothing that is wrong with a file stops the others.
 
-    Args:
-        model: from ``hear_byols.load_model``.
-        files: what to embed.
-        timestamps: embed windows instead of whole files.
-        limits: of a group.
-        advance: told of so many files that are done with.
+    ``advance`` is told of so many files that are done with.
     """
     unread: list[tuple[int, Failure]] = []
     places: deque[int] = deque()  # of the clips that have gone into groups
@@ -111,27 +103,19 @@ def embedded_groups(
             results: list[tuple[int, Embedded | Failure]] = [*unread]
             unread.clear()
             done = []
-            for clip, result in zip(
-                clips_of_group, embed_clips(model, clips_of_group, timestamps, advance), strict=True
-            ):
+            found = embed_clips(model, clips_of_group, timestamps, advance)
+            for clip, result in zip(clips_of_group, found, strict=True):
                 if isinstance(result, Embedded):
-                    done.append((clip, result))
+                    done.append(clip)
                     results.append((places.popleft(), result))
                 else:
                     results.append((places.popleft(), Failure(clip.file.name, str(result))))
-            yield _group(done, results)
+            yield Group(tuple(done), tuple(results))
     if unread:
-        yield _group([], unread)
-
-
-def _group(done: Sequence[tuple[Clip, Embedded]], results: Sequence[tuple[int, Embedded | Failure]]) -> Group:
-    clips, items = tuple(clip for clip, _ in done), tuple(item for _, item in done)
-    failures = tuple(result for _, result in results if isinstance(result, Failure))
-    return Group(clips, items, failures, tuple(results))
+        yield Group((), tuple(unread))
 
 
 def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Iterator[list[Clip]]:
-    """Cut a sequence of clips into groups within the limits."""
     group: list[Clip] = []
     n_samples = 0
     for clip in clips:

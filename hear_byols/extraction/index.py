@@ -1,4 +1,8 @@
-"""The index of an output folder: ``index.jsonl``, a line for each group of sources that was embedded and written."""
+"""What an output folder says of itself.
+
+``manifest.json`` holds what made the embeddings, and the state of the work; ``index.jsonl`` a line for each group of
+sources that was embedded and written.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from hear_byols._util.files import writing as _writing
 from hear_byols.errors import OutputError
 from hear_byols.extraction.reader import Clip
 
+SCHEMA = "hear_byols-embeddings/1"  # of the manifest
 writing = partial(_writing, advice="what was recorded before is safe, and the same command continues from there")
 # {"outputs": {path in the folder: bytes}, "sha256": {path: digest}, "sources": [of source_record]}
 Entry = dict[str, Any]
@@ -32,12 +37,7 @@ def source_record(clip: Clip) -> dict[str, Any]:
 
 
 class Index:
-    """The entries of ``index.jsonl``, in memory and on the disk.
-
-    Args:
-        path: of the file.
-        is_table: whether outputs are numbered parts.
-    """
+    """The entries of ``index.jsonl``, in memory and on the disk; of a table, outputs are numbered parts."""
 
     def __init__(self, path: Path, is_table: bool) -> None:
         self.path = path
@@ -112,6 +112,17 @@ class Index:
         """What is recorded of all sources."""
         return (source for entry in self.entries for source in entry["sources"])
 
+    def is_whole(self, entry: Entry) -> bool:
+        """Whether all outputs of an entry are in the output folder with the content that was recorded."""
+        for output, size in entry["outputs"].items():
+            path, digest = self.path.parent / output, entry.get("sha256", {}).get(output)
+            try:
+                if path.stat().st_size != size or (digest is not None and file_digest(path) != digest):
+                    return False
+            except OSError:
+                return False
+        return True
+
     def next_part(self) -> int:
         """Number of the next part of a table: above all others, and parts that were dropped are not filled in."""
         numbers = [_part_number(output) for entry in self.entries for output in entry["outputs"]]
@@ -157,18 +168,6 @@ def size_of(path: Path) -> int | None:
         return None
 
 
-def is_whole(folder: Path, entry: Entry) -> bool:
-    """Whether all outputs of an entry are in the output folder with the content that was recorded."""
-    for output, size in entry["outputs"].items():
-        path, digest = folder / output, entry.get("sha256", {}).get(output)
-        try:
-            if path.stat().st_size != size or (digest is not None and file_digest(path) != digest):
-                return False
-        except OSError:
-            return False
-    return True
-
-
 def changed_sources(entry: Entry, files: Mapping[str, Path]) -> set[str]:
     """Names of sources that now have another size or time of modification.
 
@@ -194,3 +193,54 @@ def changed_sources(entry: Entry, files: Mapping[str, Path]) -> set[str]:
             )
         changed.add(source["name"])
     return changed
+
+
+class Manifest:
+    """``manifest.json``: what the embeddings depend on, JSON-able; what is under ``about`` may differ between runs."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self._settings = {"schema": SCHEMA, **settings}
+
+    def read(self) -> dict[str, Any] | None:
+        """The content, None if there is no file.
+
+        Raises:
+            OutputError: it cannot be read, or is no manifest of this version.
+        """
+        try:
+            content = json.loads(self.path.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise OutputError(f"{self.path} cannot be read ({error}); choose another output folder") from error
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            raise OutputError(f"{self.path} is not a manifest of this version; choose another output folder")
+        return content
+
+    def compare(self, known: Mapping[str, Any]) -> None:
+        """Make sure that what the folder holds was made with these settings.
+
+        Raises:
+            OutputError: it was not; the differences are named.
+        """
+        old, new = _flat(known), _flat(json.loads(json.dumps(self._settings)))
+        names = [name for name in new if not name.startswith("about.") and old.get(name) != new[name]]
+        if names:
+            differences = "; ".join(f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in names)
+            raise OutputError(
+                f"{self.path.parent} holds embeddings made with other settings: {differences}. Choose another output "
+                "folder, or start anew in this one with --overwrite (overwrite=True)"
+            )
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace the file: the settings, and the state of the work."""
+        with writing(self.path), atomic_path(self.path) as part:
+            part.write_text(json.dumps({**self._settings, **state}, indent=2) + "\n", encoding="ascii")
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

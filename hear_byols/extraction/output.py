@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,8 +20,7 @@ from typing import Any
 from hear_byols._util.files import file_digest, sync_folder
 from hear_byols.errors import OptionError, OutputError
 from hear_byols.extraction.files import AudioFile, PathLike
-from hear_byols.extraction.index import Entry, Index, changed_sources, is_whole, size_of, source_record, writing
-from hear_byols.extraction.manifest import Manifest
+from hear_byols.extraction.index import Entry, Index, Manifest, changed_sources, size_of, source_record, writing
 from hear_byols.extraction.reader import Clip
 from hear_byols.extraction.writers import Embedded, Format
 
@@ -35,13 +35,7 @@ _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, er
 
 
 class OutputFolder:
-    """Embedding files, their manifest and their index. Made by :func:`open_output`.
-
-    Args:
-        path: the folder.
-        form: format of the embedding files.
-        settings: what the embeddings depend on; JSON-able.
-    """
+    """Embedding files, their manifest and their index. Made by :func:`open_output`."""
 
     def __init__(self, path: Path, form: Format, settings: Mapping[str, Any]) -> None:
         self.path = path
@@ -58,7 +52,10 @@ class OutputFolder:
         """
         known = self._manifest.read()
         if overwrite and known is not None:
-            self._clear()
+            with writing(self.path):  # the manifest stays until it is replaced, so that a kill in between is noticed
+                if self._embeddings.exists():
+                    shutil.rmtree(self._embeddings)
+                self.index.path.unlink(missing_ok=True)
         elif known is not None:
             self._manifest.compare(known)
         elif self.index.path.exists() or self._embeddings.exists():
@@ -80,7 +77,7 @@ class OutputFolder:
         """
         paths = {file.name: file.path for file in files}
         with ThreadPoolExecutor(_THREADS) as threads:
-            whole = list(threads.map(lambda entry: is_whole(self.path, entry), self.index.entries))
+            whole = list(threads.map(self.index.is_whole, self.index.entries))
         kept: list[Entry] = []
         split: list[tuple[Entry, set[str]]] = []
         dropped: list[Entry] = []
@@ -109,21 +106,17 @@ class OutputFolder:
         """Drop entries, and shorten others; killed at any moment, what is recorded is there."""
         for entry in dropped:
             self._remove_outputs(entry)
-        first = self.index.next_part() if split else 0
-        for number, (entry, names) in enumerate(split, first):
-            kept.append(self._copy_rows(entry, names, f"part-{number:05d}"))
+        for number, (entry, names) in enumerate(split, self.index.next_part() if split else 0):
+            (old,) = entry["outputs"]
+            new = self._embeddings / f"part-{number:05d}{self._form.suffix}"
+            with writing(new):
+                assert self._form.keep is not None
+                self._form.keep(self.path / old, names, new)
+                sync_folder(self._embeddings)
+            kept.append(self._entry([new], [source for source in entry["sources"] if source["name"] in names]))
         self.index.rewrite(kept)
         for entry, _ in split:
             self._remove_outputs(entry)
-
-    def _copy_rows(self, entry: Entry, names: set[str], part: str) -> Entry:
-        (old,) = entry["outputs"]
-        new = self._embeddings / (part + self._form.suffix)
-        with writing(new):
-            assert self._form.keep is not None
-            self._form.keep(self.path / old, names, new)
-            sync_folder(self._embeddings)
-        return self._entry([new], [source for source in entry["sources"] if source["name"] in names])
 
     def record(self, clips: Sequence[Clip], items: Sequence[Embedded]) -> list[tuple[str, str]]:
         """Write the embeddings of a group of clips, then record them all at once.
@@ -149,12 +142,10 @@ class OutputFolder:
         return [result for result in results if not isinstance(result, dict)]
 
     def adopt(self, part: Path, digest: str, sources: Sequence[Mapping[str, Any]]) -> None:
-        """Give a part of a table that somebody else wrote into ``embeddings/`` its name, and record it.
+        """Give a part of a table that somebody else wrote into ``embeddings/`` its name, and record it with its digest.
 
-        Args:
-            part: the file, under a hidden name (``.NAME.part`` and the format's suffix).
-            digest: its SHA-256.
-            sources: of :func:`source_record`, in the order of the part.
+        The part has a hidden name (``.NAME.part`` and the format's suffix); the sources, of :func:`source_record`, are
+        in the order of the part.
 
         Raises:
             OutputError: it cannot be renamed or recorded.
@@ -166,10 +157,7 @@ class OutputFolder:
             self.index.append([self._entry([path], sources, digest)])
 
     def complete(self, failed: Sequence[Mapping[str, str]]) -> None:
-        """Say in the manifest that the work is done, once all that is recorded was seen to be there.
-
-        Args:
-            failed: name and reason of the files that could not be embedded.
+        """Say in the manifest that the work is done, and what failed, once all that is recorded was seen to be there.
 
         Raises:
             OutputError: something was removed while the run went on.
@@ -188,14 +176,10 @@ class OutputFolder:
         except OutputError:
             self.write_manifest({"complete": False})
             raise
-        by_extension: dict[str, int] = {}
-        for failure in failed:
-            extension = Path(failure["name"]).suffix.lower()
-            by_extension[extension] = by_extension.get(extension, 0) + 1
+        by_extension = Counter(Path(failure["name"]).suffix.lower() for failure in failed)
         state = {"complete": True, "n_failed": len(failed), "failed": list(failed), "failed_by_extension": by_extension}
-        self.write_manifest(
-            {**state, "warnings": [dict(zip(("name", "warning"), w, strict=True)) for w in self.warnings()]}
-        )
+        warnings = [{"name": name, "warning": text} for name, text in self.warnings()]
+        self.write_manifest({**state, "warnings": warnings})
 
     def warnings(self) -> list[tuple[str, str]]:
         """Names of recorded sources, with what is worth knowing of them."""
@@ -221,10 +205,8 @@ class OutputFolder:
             except OSError as error:
                 if self._form.is_table or error.errno not in _NAME_ERRORS:
                     raise
-                reason = (
-                    f"{path.name} cannot be the name of its output ({error.strerror}); write a table (--format csv)"
-                )
-                return name, f"{clips[0].file.path}: {reason}"
+                reason = f"cannot be the name of its output ({error.strerror}); write a table (--format csv)"
+                return name, f"{clips[0].file.path}: {path.name} {reason}"
             return self._entry(outputs, [source_record(clip) for clip in clips])
 
     def _entry(self, outputs: Sequence[Path], sources: Sequence[Mapping[str, Any]], digest: str = "") -> Entry:
@@ -234,13 +216,6 @@ class OutputFolder:
             "sha256": {name: digest or file_digest(path) for name, path in names.items()},
             "sources": list(sources),
         }
-
-    def _clear(self) -> None:
-        """Remove all embeddings; the manifest stays until it is replaced, so that a kill in between is noticed."""
-        with writing(self.path):
-            if self._embeddings.exists():
-                shutil.rmtree(self._embeddings)
-            self.index.path.unlink(missing_ok=True)
 
     def _remove_outputs(self, entry: Entry) -> None:
         for output in entry["outputs"]:
@@ -274,19 +249,15 @@ def open_output(path: PathLike, form: Format, settings: Mapping[str, Any], overw
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a")  # noqa: SIM115 - closed below; the system also drops it when we are killed
     with lock:
-        if fcntl is not None:
-            with _refused(path):
+        try:
+            if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{path} is being written by another run; wait for it or choose another folder"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
         folder = OutputFolder(path, form, settings)
         folder.begin(overwrite)
         yield folder
-
-
-@contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BlockingIOError as error:
-        raise OutputError(f"{path} is being written by another run; wait for it or choose another folder") from error
-    except OSError:
-        pass  # a file system without locks

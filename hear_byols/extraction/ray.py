@@ -51,20 +51,15 @@ def embed_with_ray(
     """Embed audio files and folders into Parquet parts, as ``embed_to_folder(format="parquet")`` does, with workers.
 
     Killed at any moment and called again with the same arguments, here or without Ray, it continues where it was. A
-    Ray that runs already in this process is used and left running.
+    Ray that runs already in this process is used and left running. What is not listed here is as there.
 
     Args:
         paths: files, folders, or ``"-"`` for a list on standard input; all machines must see them under these paths.
         output: folder for ``manifest.json``, ``index.jsonl`` and ``embeddings/``, which all machines must see too.
         model: what ``load_model`` takes; every worker loads it.
-        timestamps: embed windows instead of whole files.
         device: ``"auto"`` (a GPU for each worker if the cluster has any, else a core), ``"cpu"`` or ``"cuda"``.
-        relative_to: folder that outputs are named relative to; by default the folder that a file was found in.
-        overwrite: remove the embeddings of an earlier run in ``output`` first.
-        progress: show a bar on standard error, or a line every 30 seconds where that is no terminal.
         address: of a running cluster, or ``"auto"``; by default one of this machine's own for this call.
         workers: how many; by default one for each GPU, or core, that the cluster has.
-        **options: of ``load_model``.
 
     Raises:
         MissingDependencyError: without the extra ``ray``.
@@ -110,10 +105,9 @@ def _cluster(ray: Any, address: str | None, workers: int | None) -> Iterator[Non
             raise OptionError("Ray runs already in this process; call ray.shutdown() first, or leave out the address")
         yield
         return
-    options: dict[str, Any] = {"address": address}
+    options: dict[str, Any] = {"address": "local" if address is None else address}
     if address is None:
-        options = {"address": "local", "num_cpus": workers, "object_store_memory": _STORE_BYTES}
-        options["include_dashboard"] = False
+        options |= {"num_cpus": workers, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
@@ -152,11 +146,11 @@ def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]
     n_bytes = 0
     for file in files:
         size = os.path.getsize(file.path) if os.path.isfile(file.path) else 0
-        if not shards or len(shards[-1]) >= most or n_bytes + size > SHARD_BYTES:
-            shards.append([])
-            n_bytes = 0
-        shards[-1].append(file)
         n_bytes += size
+        if not shards or len(shards[-1]) >= most or n_bytes > SHARD_BYTES:
+            shards.append([])
+            n_bytes = size
+        shards[-1].append(file)
     return shards
 
 

@@ -27,30 +27,17 @@ _GPU_THREADS = 4  # of a worker that has a GPU; one that has a core has one
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What every worker needs to know; the same for all.
+    """What every worker needs to know; the same for all."""
 
-    Args:
-        model: what ``load_model`` takes, with absolute paths.
-        options: of ``load_model``.
-        parameters: digest of the driver's weights, so that all machines embed with the same.
-        timestamps: embed windows instead of whole files.
-        output: the output folder, an absolute path.
-    """
-
-    model: str
-    options: dict[str, Any]
-    parameters: str
-    timestamps: bool
-    output: str
+    model: str  # what load_model takes, with absolute paths
+    options: dict[str, Any]  # of load_model
+    parameters: str  # digest of the driver's weights, so that all machines embed with the same
+    timestamps: bool  # embed windows instead of whole files
+    output: str  # the output folder, an absolute path
 
 
 class Worker:
-    """Embeds shards and writes their parts under hidden names.
-
-    Args:
-        task: see there.
-        device: ``"cpu"`` or ``"cuda"``.
-    """
+    """Embeds shards on ``"cpu"`` or ``"cuda"`` and writes their parts under hidden names."""
 
     def __init__(self, task: WorkerTask, device: str) -> None:
         self._task = task

@@ -25,59 +25,46 @@ _MAX_THREADS = 16
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded file, or why it could not be decoded.
-
-    Args:
-        file: which file.
-        samples: mono float32 [shape=(n_samples,)]; empty when there is an error.
-        size: of the file in bytes, before it was decoded.
-        mtime_ns: its time of modification, likewise.
-        error: why it cannot be embedded; empty if it can.
-        notes: what is worth knowing of it.
-    """
+    """A decoded file, or why it could not be decoded."""
 
     file: AudioFile
-    samples: np.ndarray
-    size: int = 0
-    mtime_ns: int = 0
-    error: str = ""
-    notes: tuple[str, ...] = ()
+    samples: np.ndarray  # mono float32 [shape=(n_samples,)]; empty when there is an error
+    size: int = 0  # of the file in bytes, before it was decoded
+    mtime_ns: int = 0  # its time of modification, likewise
+    error: str = ""  # why it cannot be embedded
+    notes: tuple[str, ...] = ()  # what is worth knowing of it
 
 
 def read_ahead(files: Iterable[AudioFile], sample_rate: int, max_seconds: float = MAX_SECONDS) -> Generator[Clip]:
     """Decode files in threads, in order.
 
-    Args:
-        files: what to read.
-        sample_rate: wanted rate in Hz.
-        max_seconds: of audio that may be decoded before it is asked for; a longer file is read alone.
+    Of audio that is not asked for yet, ``max_seconds`` may be decoded; a longer file is read alone.
     """
     budget = _Budget(round(max_seconds * sample_rate))
     waiting: deque[Future[tuple[Clip, int]]] = deque()
     pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="hear_byols-reader")
+
+    def read(ticket: int, file: AudioFile) -> tuple[Clip, int]:
+        begun = _survey(file)
+        n_samples = round(begun.seconds * sample_rate) if isinstance(begun, Recording) else 0
+        budget.acquire(ticket, n_samples)  # in every case: others wait for this ticket
+        return _decode(file, begun, sample_rate), n_samples
+
+    def next_clip() -> Clip:
+        clip, n_samples = waiting.popleft().result()
+        budget.release(n_samples)
+        return clip
+
     try:
         for ticket, file in enumerate(files):
-            waiting.append(pool.submit(_read_within, budget, ticket, file, sample_rate))
+            waiting.append(pool.submit(read, ticket, file))
             if len(waiting) >= MAX_CLIPS:
-                yield _next(waiting, budget)
+                yield next_clip()
         while waiting:
-            yield _next(waiting, budget)
+            yield next_clip()
     finally:
         budget.close()
         pool.shutdown(cancel_futures=True)
-
-
-def _next(waiting: deque[Future[tuple[Clip, int]]], budget: _Budget) -> Clip:
-    clip, samples = waiting.popleft().result()
-    budget.release(samples)
-    return clip
-
-
-def _read_within(budget: _Budget, ticket: int, file: AudioFile, sample_rate: int) -> tuple[Clip, int]:
-    begun = _survey(file)
-    samples = round(begun.seconds * sample_rate) if isinstance(begun, Recording) else 0
-    budget.acquire(ticket, samples)  # in every case: others wait for this ticket
-    return _decode(file, begun, sample_rate), samples
 
 
 def read_clip(file: AudioFile, sample_rate: int) -> Clip:
@@ -127,14 +114,16 @@ class _Budget:
 
     def acquire(self, ticket: int, amount: int) -> None:
         """Wait for the ticket's turn and for room; anything fits when nothing else is held."""
+
+        def may_pass() -> bool:
+            fits = self._used == 0 or self._used + amount <= self._limit
+            return self._closed or (ticket == self._turn and fits)
+
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (ticket == self._turn and self._fits(amount)))
+            self._changed.wait_for(may_pass)
             self._used += amount
             self._turn += 1
             self._changed.notify_all()
-
-    def _fits(self, amount: int) -> bool:
-        return self._used == 0 or self._used + amount <= self._limit
 
     def release(self, amount: int) -> None:
         """Give room back."""

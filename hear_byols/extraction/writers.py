@@ -19,17 +19,11 @@ from hear_byols.errors import MissingDependencyError, OptionError
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embeddings of one source.
+    """The embeddings of one source."""
 
-    Args:
-        source: its name.
-        vectors: float32, one vector [shape=(size,)], or one a window [shape=(n_windows, size)].
-        timestamps_ms: centres of the windows in milliseconds, float32 [shape=(n_windows,)]; None for one vector.
-    """
-
-    source: str
-    vectors: np.ndarray
-    timestamps_ms: np.ndarray | None = None
+    source: str  # its name
+    vectors: np.ndarray  # float32, one vector [shape=(size,)], or one a window [shape=(n_windows, size)]
+    timestamps_ms: np.ndarray | None = None  # centres of the windows, float32 [shape=(n_windows,)]
 
     def rows(self) -> Iterator[tuple[float | None, np.ndarray]]:
         """Yield (timestamp or None, vector)."""
@@ -122,22 +116,14 @@ def _open_csv(path: Path, mode: str) -> IO[str]:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format.
+    """A file format."""
 
-    Args:
-        suffix: of its files.
-        is_table: whether a file holds many sources.
-        write: writes sources (exactly one unless ``is_table``) to a path, atomically, and returns the files it made;
-            their folder is to be synced then.
-        keep: of a table: copies the rows of these sources from a file to another.
-        needs: a module that it needs, and the extra that brings it.
-    """
-
-    suffix: str
-    is_table: bool
+    suffix: str  # of its files
+    is_table: bool  # whether a file holds many sources
+    # Writes sources (one unless is_table) to a path, atomically; gives the files it made, whose folder is to be synced.
     write: Callable[[Sequence[Embedded], Path], list[Path]]
-    keep: Callable[[Path, Collection[str], Path], None] | None = None
-    needs: str = ""
+    keep: Callable[[Path, Collection[str], Path], None] | None = None  # copies the rows of sources to another table
+    needs: str = ""  # a module
 
 
 FORMATS = {

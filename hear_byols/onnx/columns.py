@@ -25,21 +25,13 @@ from hear_byols.encoders.multilayer import MultilayerEncoder
 
 @dataclass(frozen=True)
 class Level:
-    """Where columns of windows lie; ``first`` to ``stop - 1`` of ``n`` see the signal alone, the others an edge.
+    """Where columns of windows lie; ``first`` to ``stop - 1`` of ``n`` see the signal alone, the others an edge."""
 
-    Args:
-        n: columns of a window.
-        first: of those that windows share.
-        stop: behind the last of them.
-        spacing: of two columns in samples.
-        hop: of two windows in samples.
-    """
-
-    n: int
-    first: int
-    stop: int
-    spacing: int
-    hop: int
+    n: int  # columns of a window
+    first: int  # of those that windows share
+    stop: int  # behind the last of them
+    spacing: int  # of two columns in samples
+    hop: int  # of two windows in samples
 
     @property
     def grid(self) -> int:
@@ -71,19 +63,12 @@ class Level:
 
 @dataclass(frozen=True)
 class WindowColumns:
-    """Columns of the windows of clips, time on the last axis.
+    """Columns of the windows of clips, time on the last axis."""
 
-    Args:
-        level: where they lie.
-        before: each window's own at its beginning [shape=(n_clips, n_windows, ..., level.first)].
-        shared: the grid [shape=(n_clips, ..., n)].
-        after: each window's own at its end [shape=(n_clips, n_windows, ..., level.n - level.stop)].
-    """
-
-    level: Level
-    before: Tensor
-    shared: Tensor
-    after: Tensor
+    level: Level  # where they lie
+    before: Tensor  # each window's own at its beginning [shape=(n_clips, n_windows, ..., level.first)]
+    shared: Tensor  # the grid [shape=(n_clips, ..., n)]
+    after: Tensor  # each window's own at its end [shape=(n_clips, n_windows, ..., level.n - level.stop)]
 
     def take(self, start: int, stop: int) -> Tensor:
         """Shared columns of each window by number: [shape=(n_clips, n_windows, ..., stop - start)]."""
@@ -123,14 +108,11 @@ def last_level(frames: Level, encoder: MultilayerEncoder) -> Level:
 
 
 def embed_windows(frames: WindowColumns, encoder: MultilayerEncoder) -> Tensor:
-    """Embed windows, equal to the encoder on each.
+    """Embed windows, equal to the encoder on each: [shape=(n_clips, n_windows, embedding_size)].
 
     Args:
         frames: standardized [shape=(..., n_mels, time)].
         encoder: with blocks, whose last columns' sharing pays.
-
-    Returns:
-        [shape=(n_clips, n_windows, embedding_size)].
     """
     columns, maxima, blocks = frames.map(lambda x: x.unsqueeze(-3)), [], blocks_of(encoder)
     for i, block in enumerate(blocks):
@@ -140,7 +122,7 @@ def embed_windows(frames: WindowColumns, encoder: MultilayerEncoder) -> Tensor:
 
     def end(maps: Tensor) -> Tensor:  # (..., channels, mel, time) -> (..., time, size)
         rows = maps.transpose(-1, -3)  # of (mel, channels)
-        for step in list(encoder.steps())[2 * len(blocks) :]:
+        for step in list(encoder.steps())[2 * len(blocks) :]:  # behind the blocks' own
             rows = step.compute(rows.flatten(0, -3)[:, None]).unflatten(0, rows.shape[:-2])
         return rows.flatten(maps.ndim - 2)
 
@@ -178,11 +160,7 @@ def _compute(block: ConvBlock, x: Tensor, apart: int, stride: int) -> Tensor:
 
 
 def _rows(columns: WindowColumns, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """What a function [shape=(..., time)] -> [shape=(..., time, size)] makes of all columns of each window.
-
-    Returns:
-        [shape=(n_clips, n_windows, n_columns, size)].
-    """
+    """What a function (..., time) -> (..., time, size) makes of all columns: (clips, windows, columns, size)."""
     at = columns.level.at(columns.before.shape[1], columns.level.first, columns.level.stop)
     return torch.cat([function(columns.before), _select(function(columns.shared), 1, at), function(columns.after)], 2)
 

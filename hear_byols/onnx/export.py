@@ -38,18 +38,11 @@ _CHECKS = ((1, 0.001), (1, 0.05), (1, 0.1), (2, 1.0), (3, 2.5))  # (clips, secon
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What :func:`export_onnx` wrote.
-
-    Args:
-        path: the file.
-        size: in bytes.
-        deviation: largest difference from torch that the check saw, relative to the largest component of the result;
-            None if not checked.
-    """
+    """What :func:`export_onnx` wrote."""
 
     path: Path
-    size: int
-    deviation: float | None
+    size: int  # in bytes
+    deviation: float | None  # from torch that the check saw, of the largest component of the result; None: unchecked
 
 
 def export_onnx(
@@ -83,11 +76,14 @@ def export_onnx(
         OutputError: the file cannot be written, or deviates from the model by more than 1e-4 (``int8``: 0.05).
     """
     encoder_model = _require_exportable(model, timestamps)
-    if int8 and encoder_model.config.encoder.name not in INT8_ENCODERS:
-        raise OptionError(
-            f"int8 is for the encoders {', '.join(INT8_ENCODERS)}; got {encoder_model.config.encoder.name!r}"
-        )
-    _require_packages()
+    name = encoder_model.config.encoder.name
+    if int8 and name not in INT8_ENCODERS:
+        raise OptionError(f"int8 is for the encoders {', '.join(INT8_ENCODERS)}; got {name!r}")
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(f"ONNX export needs {', '.join(missing)}: pip install 'hear_byols[onnx]'")
+    if not hasattr(torch.onnx, "ops"):
+        raise MissingDependencyError(f"ONNX export needs torch 2.8 or newer, this is {torch.__version__}")
     path = Path(path)
     graph = _build(encoder_model, timestamps)
     program = _trace(graph, encoder_model, timestamps)
@@ -114,17 +110,15 @@ def export_onnx(
 
 def metadata(model: EmbeddingModel, timestamps: bool) -> dict[str, str]:
     """What the file says of itself under ONNX's ``metadata_props``; values are text, nested ones JSON."""
-    norm, provenance = model.config.normalization, model.provenance
-    size = model.timestamp_embedding_size if timestamps else model.scene_embedding_size
     content = {
         "hear_byols": __version__,
         "kind": "timestamps" if timestamps else "scene",
         "sample_rate": model.sample_rate,
-        "embedding_size": size,
-        "normalization": norm.mode,
-        "licence": provenance.get("licence", "not stated"),
+        "embedding_size": model.timestamp_embedding_size if timestamps else model.scene_embedding_size,
+        "normalization": model.normalization,
+        "licence": model.provenance.get("licence", "not stated"),
         "config": json.dumps(model.config.to_dict()),
-        "provenance": json.dumps(provenance),
+        "provenance": json.dumps(model.provenance),
     }
     if timestamps:
         content |= {"frame_ms": model.framing.frame_ms, "hop_ms": model.framing.hop_ms}
@@ -132,12 +126,7 @@ def metadata(model: EmbeddingModel, timestamps: bool) -> dict[str, str]:
 
 
 def compare(model: EmbeddingModel, path: str | os.PathLike[str], timestamps: bool) -> float:
-    """Run an exported file beside its model on noise of several lengths.
-
-    Args:
-        model: that the file was made from.
-        path: of the file.
-        timestamps: which kind of file it is.
+    """Run an exported file beside the model that it was made from, on noise of several lengths.
 
     Returns:
         Largest difference, relative to the largest component of the result; infinite if shapes or times differ.
@@ -152,9 +141,8 @@ def compare(model: EmbeddingModel, path: str | os.PathLike[str], timestamps: boo
         audio = audio.to(model.device)
         wanted = model.timestamp_embeddings(audio) if timestamps else (model.scene_embeddings(audio),)
         expected = [values.cpu().numpy() for values in wanted]
-        if any(a.shape != b.shape for a, b in zip(got, expected, strict=True)) or not all(
-            map(np.array_equal, got[1:], expected[1:])
-        ):
+        same_shapes = all(a.shape == b.shape for a, b in zip(got, expected, strict=True))
+        if not (same_shapes and all(map(np.array_equal, got[1:], expected[1:]))):
             return float("inf")
         difference = float(np.abs(got[0] - expected[0]).max() / np.abs(expected[0]).max())
         worst = max(worst, difference) if np.isfinite(difference) else float("inf")
@@ -190,14 +178,6 @@ def _require_exportable(model: AudioModel, timestamps: bool) -> EmbeddingModel:
     return model
 
 
-def _require_packages() -> None:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingDependencyError(f"ONNX export needs {', '.join(missing)}: pip install 'hear_byols[onnx]'")
-    if not hasattr(torch.onnx, "ops"):
-        raise MissingDependencyError(f"ONNX export needs torch 2.8 or newer, this is {torch.__version__}")
-
-
 def _build(model: EmbeddingModel, timestamps: bool) -> torch.nn.Module:
     norm = model.config.normalization
     if timestamps:
@@ -210,17 +190,9 @@ def _trace(graph: torch.nn.Module, model: EmbeddingModel, timestamps: bool) -> A
     example = torch.zeros(2, 2 * model.sample_rate + 1)
     outputs = ["embeddings", "times_ms"] if timestamps else ["embedding"]
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("n_samples", min=1)}
+    names = {"input_names": ["waveform"], "output_names": outputs, "dynamic_shapes": {"waveform": sizes}}
     with _quiet(), torch.no_grad():
-        return torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["waveform"],
-            output_names=outputs,
-            dynamic_shapes={"waveform": sizes},
-            verbose=False,
-        )
+        return torch.onnx.export(graph, (example,), dynamo=True, opset_version=OPSET, verbose=False, **names)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hear_byols.config import NormalizationConfig
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.framing import Framing
-from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram
+from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram, reflect
 from hear_byols.normalization import MIN_STD, halfway
 from hear_byols.onnx.columns import Level, WindowColumns, blocks_of, embed_windows, last_level
 
@@ -26,11 +26,7 @@ Spectrograms = TypeVar("Spectrograms", Tensor, WindowColumns)
 
 
 class ConvolvedLogMel(nn.Module):
-    """The log-mel front end on signals whose edges are already extended by ``context`` samples on both sides.
-
-    Args:
-        log_mel: the front end that it equals.
-    """
+    """The log-mel front end on signals whose edges are already extended by ``context`` samples on both sides."""
 
     basis: Tensor
     bank: Tensor
@@ -51,63 +47,51 @@ class ConvolvedLogMel(nn.Module):
         self.register_buffer("bank", bank[bins].t().contiguous())
 
     def forward(self, extended: Tensor, hop: int | None = None) -> Tensor:
-        """[shape=(batch, n_samples + 2 * context)] -> [shape=(batch, n_mels, 1 + n_samples // hop)].
-
-        Args:
-            extended: signals.
-            hop: of frames in samples; None: the front end's.
-        """
+        """[shape=(batch, n_samples + 2 * context)] -> [shape=(batch, n_mels, 1 + n_samples // hop)]; hop in samples."""
         cosines, sines = torch.conv1d(extended[:, None], self.basis, stride=hop or self.hop_length).chunk(2, dim=1)
         return torch.log(self.bank @ (cosines.square() + sines.square()) + LOG_OFFSET)
 
 
-class SceneGraph(nn.Module):
-    """One vector a clip; shorter clips count as followed by zeros up to ``min_samples``.
+class _Graph(nn.Module):
+    """What both graphs consist of."""
 
-    Args:
-        log_mel: front end.
-        encoder: of the model.
-        normalization: ``dataset``, ``clip`` or ``halfway``.
-        min_samples: see above; more than half an analysis window.
-    """
-
-    def __init__(
-        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, min_samples: int
-    ) -> None:
+    def __init__(self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig) -> None:
         super().__init__()
         self.log_mel = ConvolvedLogMel(log_mel)
         self.encoder = exportable(encoder)
         self.normalization = normalization
+
+    def positions(self, n_samples: Any) -> Tensor:
+        """Of the samples that the spectrogram of a signal takes, its edges reflected."""
+        context = self.log_mel.context
+        return reflect(torch.arange(n_samples + 2 * context) - context, n_samples)
+
+
+class SceneGraph(_Graph):
+    """One vector a clip, which zeros follow up to ``min_samples``, more than half an analysis window."""
+
+    def __init__(
+        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, min_samples: int
+    ) -> None:
+        super().__init__(log_mel, encoder, normalization)
         self.min_samples = min_samples
 
     def forward(self, waveform: Tensor) -> Tensor:
         """[shape=(batch, n_samples)] -> [shape=(batch, size)]."""
-        length = torch.sym_max(waveform.shape[1], self.min_samples)
-        context = self.log_mel.context
-        positions = _reflect(torch.arange(length + 2 * context) - context, length)
+        positions = self.positions(torch.sym_max(waveform.shape[1], self.min_samples))
         spectrograms = self.log_mel(_gather(waveform, positions))
         return self.encoder(_standardize(spectrograms, self.normalization)[:, None])
 
 
-class TimestampGraph(nn.Module):
-    """A vector a window, and the windows' centres.
-
-    Args:
-        log_mel: front end.
-        encoder: of the model.
-        normalization: ``dataset``, ``clip`` or ``halfway``.
-        framing: of the windows.
-    """
+class TimestampGraph(_Graph):
+    """A vector a window, and the windows' centres."""
 
     hop_ms: Tensor
 
     def __init__(
         self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, framing: Framing
     ) -> None:
-        super().__init__()
-        self.log_mel = ConvolvedLogMel(log_mel)
-        self.encoder = exportable(encoder)
-        self.normalization = normalization
+        super().__init__(log_mel, encoder, normalization)
         self.framing = framing
         self.frames = self._level(SharedSpectrogram(log_mel, framing.frame_samples).inside.tolist())
         shares = self.frames is not None and last_level(self.frames, self.encoder).pays
@@ -136,24 +120,16 @@ class TimestampGraph(nn.Module):
                 return embed_windows(frames, self.encoder), times
             spectrograms = frames.of_windows()
         else:
-            spectrograms = self._spectrograms(waveform, starts, self._positions())
+            signals = _gather(waveform, starts[:, None] + self.positions(self.framing.frame_samples))
+            spectrograms = self.log_mel(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
             spectrograms = _standardize(spectrograms, self.normalization)
         vectors = self.encoder(spectrograms.flatten(0, 1)[:, None])
         return vectors.unflatten(0, (batch, windows.shape[0])), times
 
-    def _positions(self) -> Tensor:
-        """Of the samples that a window's spectrogram takes, counted from the window's start."""
-        length, context = self.framing.frame_samples, self.log_mel.context
-        return _reflect(torch.arange(length + 2 * context) - context, length)
-
-    def _spectrograms(self, waveform: Tensor, starts: Tensor, positions: Tensor) -> Tensor:
-        """Of samples at ``positions`` in windows: [shape=(batch, n_windows, n_mels, n_frames)]."""
-        signals = _gather(waveform, starts[:, None] + positions)
-        return self.log_mel(signals.flatten(0, 1)).unflatten(0, signals.shape[:2])
-
     def _shared_frames(self, waveform: Tensor, starts: Tensor, level: Level) -> WindowColumns:
-        """The same of windows that begin whole samples apart: what depends on the signal alone is computed once."""
-        hop, length, positions = self.log_mel.hop_length, self.log_mel.win_length, self._positions()
+        """Spectrograms of windows that begin whole samples apart: what depends on the signal alone is computed once."""
+        hop, length = self.log_mel.hop_length, self.log_mel.win_length
+        positions = self.positions(self.framing.frame_samples)
         n_samples = (starts.shape[0] - 1) * level.hop + (level.stop - level.first - 1) * hop + length
         begin = starts[0] + positions[level.first * hop]
         shared = self.log_mel(_gather(waveform, begin + torch.arange(n_samples)), level.grid)
@@ -172,12 +148,6 @@ def _gather(waveform: Tensor, positions: Tensor) -> Tensor:
     n_samples = waveform.shape[1]
     followed = torch.cat([waveform, waveform.new_zeros(waveform.shape[0], 1)], 1)
     return followed[:, torch.where(positions < 0, n_samples, positions.clamp(max=n_samples))]
-
-
-def _reflect(positions: Tensor, length: Any) -> Tensor:
-    """Fold positions that stick out of [0, length) back in, the edge sample not repeated."""
-    last = length - 1
-    return last - (last - positions.abs()).abs()
 
 
 def _standardize(spectrograms: Spectrograms, normalization: NormalizationConfig) -> Spectrograms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ENCODERS = ("cnn", "cvt")  # that consist of matrix products in the main
 TOLERANCE = 0.05  # of the largest component
@@ -14,11 +15,7 @@ def quantize(path: Path, metadata: dict[str, str]) -> None:
     """Replace the weights of a file's matrix products by 8-bit ones; what flows through them is rounded at run time.
 
     The front end and convolutions, which would be slower, stay float32. Weights have 7 of the 8 bits, so that older
-    processors do not saturate.
-
-    Args:
-        path: of the file, replaced in place.
-        metadata: of the new file.
+    processors do not saturate. The file is replaced in place, and gets the metadata.
     """
     import onnx
     import onnxruntime
@@ -34,15 +31,8 @@ def quantize(path: Path, metadata: dict[str, str]) -> None:
         front = [node.name for node in model.graph.node if any(name.startswith("log_mel.") for name in node.input)]
         onnx.helper.set_model_props(model, {_PREPARED: "onnxruntime.quant"})
         onnx.save(model, plain)
-        quantize_dynamic(
-            plain,
-            small,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            nodes_to_exclude=front,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
+        which: dict[str, Any] = {"op_types_to_quantize": ["MatMul", "Gemm"], "nodes_to_exclude": front}
+        quantize_dynamic(plain, small, **which, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
         model = onnx.load(small)
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)

@@ -35,19 +35,12 @@ _MEL_STEPS = {"cnn": 8}  # mel bands an encoder's strides divide evenly; 16 for 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's content.
+    """A checkpoint's content."""
 
-    Args:
-        config: encoder, front end and normalization.
-        state_dict: the encoder's weights under this package's names.
-        provenance: what the weights are: name, description, data, steps, seed, licence ...
-        schema: version of the layout, or ``"original"`` for a state dict of the original.
-    """
-
-    config: ModelConfig
-    state_dict: dict[str, Tensor]
-    provenance: dict[str, Any]
-    schema: str = SCHEMA
+    config: ModelConfig  # encoder, front end and normalization
+    state_dict: dict[str, Tensor]  # the encoder's weights under this package's names
+    provenance: dict[str, Any]  # what the weights are: name, description, data, steps, seed, licence ...
+    schema: str = SCHEMA  # version of the layout, or "original" for a state dict of the original
 
     @property
     def fits_half(self) -> bool:
@@ -89,21 +82,18 @@ def save_checkpoint(
     if path.suffix not in (".pth", ".safetensors"):
         raise OptionError(f"a checkpoint's name ends in .pth or .safetensors, got {path.name!r}")
     try:
-        header = {
-            "schema": SCHEMA,
-            "config": config.to_dict(),
-            "provenance": json.loads(json.dumps(dict(provenance), allow_nan=False)),
-        }
+        plain_provenance = json.loads(json.dumps(dict(provenance), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise OptionError(f"provenance must be JSON-able: {error}") from error
+    header = {"schema": SCHEMA, "config": config.to_dict(), "provenance": plain_provenance}
     absent = [key for key, value in state_dict.items() if value.is_meta]
     if absent:
         raise CheckpointError(f"{path}: {show(absent)} are on the meta device, without values")
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in state_dict.items()}
     if half:
         weights = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
-    _fit(weights, config, str(path))  # what is written can be read again
-    header["digest"] = _digest(header, weights)
+    _fit(weights, config, path)  # what is written can be read again
+    header["digest"] = content_digest({**header, "state_dict": weights})
     with output_path(path) as part:
         if path.suffix == ".pth":
             with open(part, "wb") as file:  # into a file of a name, torch would write that too
@@ -160,11 +150,7 @@ def read_checkpoint(path: str | os.PathLike[str], win_length: int | None = None)
         config = ModelConfig.from_dict(header["config"])
     except OptionError as error:
         raise CheckpointError(f"{path}: {str(error)[:500]}") from error
-    return Checkpoint(config, _fit(weights, config, str(path)), header["provenance"])
-
-
-def _digest(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
-    return content_digest({**header, "state_dict": weights})
+    return Checkpoint(config, _fit(weights, config, path), header["provenance"])
 
 
 def _check_digest(header: dict[str, Any], weights: dict[str, Tensor], path: Path) -> None:
@@ -175,7 +161,7 @@ def _check_digest(header: dict[str, Any], weights: dict[str, Tensor], path: Path
             raise CheckpointError(f"{path}: the entry {show(unknown)} is not known; {ADVICE}")
         return
     stated = header.pop("digest")
-    if stated != _digest(header, weights):
+    if stated != content_digest({**header, "state_dict": weights}):
         raise CheckpointError(
             f"{path}: the content is not what the file's own digest says: it is damaged, or was changed by other means "
             f"than hear_byols.save_checkpoint; {ADVICE}"
@@ -196,12 +182,13 @@ def _from_original(data: Mapping, path: Path, win_length: int | None) -> Checkpo
         )
     config = ModelConfig(encoder, frontend)
     weights = original.convert(_tensors(state, path), encoder.name)
-    return Checkpoint(config, _fit(weights, config, str(path)), {"name": path.name}, schema="original")
+    return Checkpoint(config, _fit(weights, config, path), {"name": path.name}, schema="original")
 
 
 def _tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     for key, value in state.items():
-        if not (isinstance(key, str) and _is_plain_tensor(value)):
+        is_plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+        if not (isinstance(key, str) and is_plain) or value.is_nested or value.is_quantized or value.is_complex():
             kind = f"{value.layout} {value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
             raise CheckpointError(
                 f"{path}: the state dict holds things other than named tensors of numbers, e.g. {show(key)}: a {kind}; "
@@ -210,17 +197,8 @@ def _tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _is_plain_tensor(value: object) -> bool:
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-        return False
-    return not (value.is_nested or value.is_quantized or value.is_complex())
-
-
-def _fit(state: Mapping[str, Tensor], config: ModelConfig, origin: str) -> dict[str, Tensor]:
-    """Check weights against the encoder that a configuration announces, and return them in its types.
-
-    The encoder is built without memory, so that a nonsensical size in a bad file costs nothing.
-    """
+def _fit(state: Mapping[str, Tensor], config: ModelConfig, origin: Path) -> dict[str, Tensor]:
+    """Check weights against the encoder that a configuration announces, and return them in its types."""
     expected = _expected(config, origin)
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
@@ -250,8 +228,8 @@ def _fit(state: Mapping[str, Tensor], config: ModelConfig, origin: str) -> dict[
     return fitted
 
 
-def _expected(config: ModelConfig, origin: str) -> dict[str, Tensor]:
-    """State dict, without data, of the encoder that a configuration announces."""
+def _expected(config: ModelConfig, origin: Path) -> dict[str, Tensor]:
+    """State dict of the encoder that a configuration announces; without data, so that a nonsensical size is cheap."""
     name, n_mels = config.encoder.name, config.frontend.n_mels
     step = _MEL_STEPS.get(name, 16)
     if n_mels % step:

@@ -11,18 +11,12 @@ from torch import Tensor
 
 
 def content_digest(content: Any) -> str:
-    """SHA-256 over nested plain data and tensors: values, types, shapes and names.
+    """SHA-256, 64 hexadecimal digits, over nested plain data and tensors: values, types, shapes and names.
 
     The order of a mapping's keys, tuples or lists, and the device of a tensor make no difference.
 
-    Args:
-        content: mappings, lists and tuples of tensors, text, bytes, numbers, truth values and None.
-
-    Returns:
-        64 hexadecimal digits.
-
     Raises:
-        TypeError: it holds something else.
+        TypeError: it holds anything but mappings, lists and tuples of tensors, text, bytes, numbers, booleans, None.
     """
     digest = hashlib.sha256()
     _feed(digest.update, content)

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException, InvalidURL
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from hear_byols.errors import DownloadError, OptionError, WeightsNotFoundError
@@ -30,14 +30,9 @@ def redacted(text: str) -> str:
 
 
 def download(url: str, path: Path, size: int | None = None) -> None:
-    """Fetch a URL into a file, whole or not at all.
+    """Fetch an http or https address into a file: whole and of at most ``size`` bytes (1 GiB), or not at all.
 
     A name and password in the address are sent as basic authentication, and never shown.
-
-    Args:
-        url: http or https.
-        path: of the file.
-        size: most bytes that are taken; by default 1 GiB.
 
     Raises:
         WeightsNotFoundError: the server has no such file.
@@ -91,10 +86,16 @@ def _fetch(url: str, path: Path, most: int, stop: threading.Event) -> None:
         if announced.isdigit() and int(announced) > most:
             raise DownloadError(f"{shown} has {announced} bytes, {most} are the most; nothing was kept")
         size = 0
-        while not stop.is_set() and (block := _read_block(response, shown)):
+        while not stop.is_set():
+            try:
+                block = response.read1(1 << 16)
+            except (OSError, HTTPException) as error:
+                raise DownloadError(f"{shown} broke off ({error}); nothing was kept, try again") from error
             size += len(block)
             if size > most:
                 raise DownloadError(f"{shown} has more than {most} bytes, which are the most; nothing was kept")
+            if not block:
+                break
             file.write(block)
     if announced.isdigit() and size != int(announced):
         raise DownloadError(f"{shown} broke off after {size} of {announced} bytes; nothing was kept, try again")
@@ -102,7 +103,15 @@ def _fetch(url: str, path: Path, most: int, stop: threading.Event) -> None:
 
 def _opened(url: str, shown: str) -> Any:
     try:
-        return urllib.request.urlopen(_request(url), timeout=_SILENCE_S)
+        parts = urlsplit(url)
+        login, at, host = parts.netloc.rpartition("@")
+        request: str | urllib.request.Request = url
+        if at:
+            request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
+            encoded = base64.b64encode(unquote(login).encode()).decode()
+            # For no other server that this one points to.
+            request.add_unredirected_header("Authorization", f"Basic {encoded}")
+        return urllib.request.urlopen(request, timeout=_SILENCE_S)
     except urllib.error.HTTPError as error:
         kind = WeightsNotFoundError if error.code in (404, 410) else DownloadError
         raise kind(f"{shown} answered {error.code} {error.reason}; nothing was kept") from error
@@ -110,21 +119,3 @@ def _opened(url: str, shown: str) -> Any:
         raise DownloadError(f"{shown} could not be fetched (it is no address); nothing was kept") from None
     except (OSError, HTTPException) as error:
         raise DownloadError(f"{shown} could not be fetched ({error}); nothing was kept, try again") from error
-
-
-def _request(url: str) -> str | urllib.request.Request:
-    parts = urlsplit(url)
-    login, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url
-    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
-    encoded = base64.b64encode(unquote(login).encode()).decode()
-    request.add_unredirected_header("Authorization", f"Basic {encoded}")  # for no other server that this one points to
-    return request
-
-
-def _read_block(response: IO[bytes], shown: str) -> bytes:
-    try:
-        return response.read1(1 << 16)  # type: ignore[attr-defined]
-    except (OSError, HTTPException) as error:
-        raise DownloadError(f"{shown} broke off ({error}); nothing was kept, try again") from error

@@ -29,15 +29,10 @@ _HUB_PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights were found.
+    """Where weights were found."""
 
-    Args:
-        path: the file, or None for models without one (untrained, openSMILE).
-        record: the zoo's record, if the weights have one.
-    """
-
-    path: Path | None
-    record: WeightRecord | None = None
+    path: Path | None  # None for models without a file (untrained, openSMILE)
+    record: WeightRecord | None = None  # the zoo's, if the weights have one
 
 
 def cache_dir() -> Path:
@@ -149,8 +144,7 @@ def _shipped(record: WeightRecord) -> Path:
 
 
 def _verified(path: Path, record: WeightRecord) -> Path:
-    fault = _fault(path, record)
-    if fault:
+    if fault := _fault(path, record):
         raise CheckpointError(f"{path} is not the file of record {record.name!r}: {fault}; delete it and try again")
     return path
 
@@ -167,19 +161,13 @@ def _fault(path: Path, record: WeightRecord) -> str:
     return ""
 
 
-def _url(record: WeightRecord) -> str:
-    """Where a record's file is downloaded from; a mirror may stand in for the original's source."""
-    mirror = os.environ.get("HEAR_BYOLS_ORIGINAL_MIRROR")
-    if mirror and record.location.startswith(ORIGINAL_SOURCE):
-        return mirror.rstrip("/") + "/" + record.location[len(ORIGINAL_SOURCE) :]
-    return record.location
-
-
 def _cached(record: WeightRecord) -> Path:
-    path, url = cache_dir() / record.file, _url(record)
-    shown = redacted(url)
+    path, url, mirror = cache_dir() / record.file, record.location, os.environ.get("HEAR_BYOLS_ORIGINAL_MIRROR")
     if path.is_file():
         return _verified(path, record)
+    if mirror and url.startswith(ORIGINAL_SOURCE):
+        url = f"{mirror.rstrip('/')}/{url.removeprefix(ORIGINAL_SOURCE)}"
+    shown = redacted(url)
     if offline():
         raise WeightsNotFoundError(
             f"{record.name!r} is not cached ({path} is missing) and the environment says offline; unset "
@@ -188,17 +176,14 @@ def _cached(record: WeightRecord) -> Path:
     try:
         with atomic_path(path) as part:
             download(url, part, record.size)
-            fault = _fault(part, record)
-            if fault:
-                raise DownloadError(
-                    f"the download of {shown} is not the file of {record.name!r}: {fault}; nothing was kept"
-                )
+            if fault := _fault(part, record):
+                what = f"is not the file of {record.name!r}: {fault}"
+                raise DownloadError(f"the download of {shown} {what}; nothing was kept")
     except HearByolsError:
         raise
     except OSError as error:
-        raise DownloadError(
-            f"{path} cannot be written ({error.strerror or error}); set HEAR_BYOLS_HOME to a folder for such files"
-        ) from error
+        reason, advice = error.strerror or error, "set HEAR_BYOLS_HOME to a folder for such files"
+        raise DownloadError(f"{path} cannot be written ({reason}); {advice}") from error
     return path
 
 
@@ -212,40 +197,30 @@ def _from_hub(spec: str) -> Path:
         )
     from huggingface_hub import errors, hf_hub_download
 
+    repo, file, revision = match["repo"], match["file"], match["revision"]
+    absent = {  # what the Hub refuses, the special before the general
+        errors.GatedRepoError: f"access to {repo!r} must be asked for on its page, then log in with `hf auth login`",
+        errors.RepositoryNotFoundError: f"the Hub knows no repository {repo!r}, or it is private "
+        "(log in with `hf auth login`)",
+        errors.RevisionNotFoundError: f"the repository has no revision {revision!r}",
+        errors.EntryNotFoundError: f"the repository has no file {file!r}",
+    }
     try:
-        path = hf_hub_download(
-            match["repo"],
-            match["file"],
-            revision=match["revision"],
-            local_files_only=offline(),
-            library_name="hear_byols",
-        )
+        path = hf_hub_download(repo, file, revision=revision, local_files_only=offline(), library_name="hear_byols")
     except errors.LocalEntryNotFoundError as error:
         if offline():
-            raise WeightsNotFoundError(
-                f"{spec} is not in the Hub's cache and the environment says offline; download it once online"
-            ) from error
-        raise DownloadError(
-            f"{spec} is not cached and the Hub could not be reached ({root_cause(error)})"
-        ) from presentable(error)
-    except errors.GatedRepoError as error:
-        raise WeightsNotFoundError(
-            f"{spec}: access to {match['repo']!r} must be asked for on its page, then log in with `hf auth login`"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise WeightsNotFoundError(
-            f"{spec}: the Hub knows no repository {match['repo']!r}, or it is private (log in with `hf auth login`)"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise WeightsNotFoundError(f"{spec}: the repository has no revision {match['revision']!r}") from error
-    except errors.EntryNotFoundError as error:
-        raise WeightsNotFoundError(f"{spec}: the repository has no file {match['file']!r}") from error
+            reason = "is not in the Hub's cache and the environment says offline; download it once online"
+            raise WeightsNotFoundError(f"{spec} {reason}") from error
+        reason = f"is not cached and the Hub could not be reached ({root_cause(error)})"
+        raise DownloadError(f"{spec} {reason}") from presentable(error)
+    except tuple(absent) as error:
+        reason = next(text for kind, text in absent.items() if isinstance(error, kind))
+        raise WeightsNotFoundError(f"{spec}: {reason}") from error
     except errors.HFValidationError as error:
         raise OptionError(f"{spec}: {root_cause(error)}") from error
     except Exception as error:  # the client's transport has its own errors, of another library in each major version
-        raise DownloadError(
-            f"{spec} could not be fetched ({root_cause(error)}); nothing was kept, try again"
-        ) from presentable(error)
+        reason = f"could not be fetched ({root_cause(error)}); nothing was kept, try again"
+        raise DownloadError(f"{spec} {reason}") from presentable(error)
     return _verified_hub_file(Path(path), spec, (match["sha256"] or "").lower())
 
 
@@ -261,7 +236,11 @@ def _verified_hub_file(path: Path, spec: str, sha256: str) -> Path:
             "try again, or load the file by its own path"
         )
     digest, blob = file_digest(path), path.resolve()
-    if _is_damaged(blob, digest):
+    # The cache calls a file by its sha256, by its git blob id, or by whatever a mirror sends.
+    is_damaged = re.fullmatch("[0-9a-f]{64}", blob.name) and blob.name != digest
+    if re.fullmatch("[0-9a-f]{40}", blob.name):
+        is_damaged = blob.name not in (git_blob_id(blob), file_digest(blob, "sha1"))
+    if is_damaged:
         blob.unlink()
         path.unlink(missing_ok=True)  # the snapshot's link to it
         raise DownloadError(
@@ -271,15 +250,6 @@ def _verified_hub_file(path: Path, spec: str, sha256: str) -> Path:
     if sha256 and digest != sha256:
         raise DownloadError(f"{spec}: the file's sha256 is {digest}; check the digest and the revision")
     return path
-
-
-def _is_damaged(blob: Path, digest: str) -> bool:
-    """Whether content contradicts its name in the Hub's cache: a sha256, a git blob id, or whatever a mirror sends."""
-    if re.fullmatch("[0-9a-f]{64}", blob.name):
-        return blob.name != digest
-    if re.fullmatch("[0-9a-f]{40}", blob.name):
-        return blob.name not in (git_blob_id(blob), file_digest(blob, "sha1"))
-    return False
 
 
 def root_cause(error: BaseException) -> str:

@@ -12,20 +12,8 @@ from hear_byols._util.files import file_digest
 from hear_byols.weights.checkpoint import Checkpoint
 
 # Licences the Hub knows by an identifier of its own; others are "other" with their name.
-_HUB_LICENCES = {
-    "mit",
-    "apache-2.0",
-    "bsd-3-clause",
-    "cc0-1.0",
-    "cc-by-4.0",
-    "cc-by-sa-4.0",
-    "cc-by-nc-4.0",
-    "cc-by-nc-sa-4.0",
-    "cc-by-nc-nd-4.0",
-    "gpl-3.0",
-    "openrail",
-    "unknown",
-}
+_HUB_LICENCES = {"mit", "apache-2.0", "bsd-3-clause", "gpl-3.0", "openrail", "unknown", "cc0-1.0", "cc-by-4.0"}
+_HUB_LICENCES |= {"cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"}
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _TAGS = ("audio", "speech", "audio-embeddings", "self-supervised", "hear", "byol-s")
 
@@ -36,16 +24,9 @@ def is_repo(name: str) -> bool:
 
 
 def model_card(checkpoint: Checkpoint, weights: Path, repo: str, revision: str = "main") -> str:
-    """Write a model card.
+    """Write a model card, Markdown with a YAML block on top, for the file ``weights`` of a checkpoint.
 
-    Args:
-        checkpoint: the content of the weights.
-        weights: the file that is uploaded.
-        repo: ``owner/name`` on the Hub, or a folder.
-        revision: branch.
-
-    Returns:
-        Markdown, with a YAML block on top.
+    It is for a branch of the repository ``owner/name`` on the Hub, or for a folder.
     """
     provenance, config = checkpoint.provenance, checkpoint.config
     digest = file_digest(weights)
@@ -150,14 +131,10 @@ def _data(sources: object) -> list[str]:
         return ["## Data", *_bullets({"data": sources}), ""]
     names = list(dict.fromkeys(name for source in sources for name in source))
     rows = [[source.get(name, "") for name in names] for source in sources]
-    lines = [names, ["---"] * len(names), *rows]
+    lines = [[_one_line(text).replace("|", "\\|") for text in row] for row in (names, ["---"] * len(names), *rows)]
     hours = [source.get("hours") for source in sources]
     total = [f"{sum(hours):.1f} hours in all.", ""] if all(isinstance(h, int | float) for h in hours) else []
-    return ["## Data", *(f"| {' | '.join(map(_cell, line))} |" for line in lines), "", *total]
-
-
-def _cell(text: object) -> str:
-    return _one_line(text).replace("|", "\\|")
+    return ["## Data", *(f"| {' | '.join(line)} |" for line in lines), "", *total]
 
 
 def _bullets(content: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -79,19 +79,15 @@ def strip_wrapping(data: Mapping) -> Mapping:
         CheckpointError: several prefixes hold an encoder each.
     """
     state = data["state_dict"] if isinstance(data.get("state_dict"), Mapping) else data
-    prefixes = sorted({name[: -len(key)] for key in _SIGNATURES.values() for name in state if _ends_with(name, key)})
+    names = [f".{name}" for name in state if isinstance(name, str)]
+    prefixes = sorted({x[1 : -len(key)] for key in _SIGNATURES.values() for x in names if x.endswith(f".{key}")})
     if not prefixes or "" in prefixes:
         return state
     if len(prefixes) > 1:
         raise CheckpointError(
             f"the state dict holds several encoders, under {prefixes}; save the one to use as a state dict of its own"
         )
-    prefix = prefixes[0]
-    return {name[len(prefix) :]: value for name, value in state.items() if str(name).startswith(prefix)}
-
-
-def _ends_with(name: object, key: str) -> bool:
-    return isinstance(name, str) and (name == key or name.endswith("." + key))
+    return {str(name).removeprefix(prefixes[0]): x for name, x in state.items() if str(name).startswith(prefixes[0])}
 
 
 def convert(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
@@ -104,9 +100,8 @@ def convert(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
 
 def _rename(key: str, encoder: str) -> str:
     for pattern, ours in _RENAMES[encoder]:
-        renamed, hits = re.subn("^" + pattern, ours, key)
-        if hits:
-            key = renamed
+        if re.match(pattern, key):
+            key = re.sub("^" + pattern, ours, key)
             break
     return re.sub(r"_norm\.g$", "_norm.weight", re.sub(r"_norm\.b$", "_norm.bias", key))
 

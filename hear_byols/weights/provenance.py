@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
-from typing import Any
 
 from hear_byols.errors import CheckpointError, InputError
 from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
@@ -15,14 +14,11 @@ _LEFT_OUT = ("clips", "hours", "bytes", "kind", "clean")  # of a manifest; the h
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
-    """Read what is known about the sources of audio.
+    """Read what is known about the sources of audio: for each, by the shard's name without its suffix, its columns.
 
     Args:
         path: CSV file with the columns ``shard`` and ``licence``, and any of ``content``, ``author``, ``link`` and
             ``version``.
-
-    Returns:
-        For each source, by the shard's name without its suffix, its columns.
 
     Raises:
         InputError: the file cannot be read, or a column is missing.
@@ -73,14 +69,12 @@ def add_provenance(
     given = {"name": name, "description": description, "licence": licence}
     provenance = {**content.provenance, **{key: value for key, value in given.items() if value}}
     if manifest is not None:
-        provenance["data"] = _with_sources(provenance.get("data"), read_manifest(manifest), manifest)
+        sources, data = read_manifest(manifest), provenance.get("data")
+        rows = data if isinstance(data, list) else []
+        missing = [row["name"] for row in rows if row["name"] not in sources]
+        if missing or not rows:
+            lacks = ", ".join(missing) or "the checkpoint: it names no sources"
+            raise InputError(f"{manifest} says nothing of {lacks}")
+        provenance["data"] = [{**row, **sources[row["name"]]} for row in rows]
     save_checkpoint(output, content.config, content.state_dict, provenance, half=content.fits_half)
     return Path(output)
-
-
-def _with_sources(data: Any, sources: dict[str, dict[str, str]], manifest: str | os.PathLike[str]) -> list[dict]:
-    rows = data if isinstance(data, list) else []
-    missing = [row["name"] for row in rows if row["name"] not in sources]
-    if missing or not rows:
-        raise InputError(f"{manifest} says nothing of {', '.join(missing) or 'the checkpoint: it names no sources'}")
-    return [{**row, **sources[row["name"]]} for row in rows]

@@ -97,15 +97,11 @@ def _read_safetensors(path: Path) -> Mapping:
 
 
 def plain_data(value: Any, finite: bool = True) -> Any:
-    """Copy nested plain data, as JSON has it.
-
-    Args:
-        value: text, numbers, truth values and None, in lists and dictionaries.
-        finite: refuse NaN and infinity.
+    """Copy nested plain data, as JSON has it: text, numbers, truth values and None, in lists and dictionaries.
 
     Raises:
-        ValueError: it holds anything else, or more than a million characters and items, parts that are shared counted
-            wherever they occur.
+        ValueError: it holds anything else, NaN or infinity where it must be ``finite``, or more than a million
+            characters and items, parts that are shared counted wherever they occur.
     """
     left = _MAX_PLAIN
 

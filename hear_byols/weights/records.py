@@ -7,79 +7,49 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WeightRecord:
-    """A named model.
+    """A named model."""
 
-    Args:
-        name: as given to ``load_model``.
-        encoder: ``"cnn"``, ``"resnetish34"``, ``"clstm"`` or ``"cvt"``; empty for ``"opensmile"`` and teachers.
-        embedding_size: of scene and timestamp embeddings.
-        source: ``"shipped"`` (in the package), ``"checkout"`` (in the source repository and its archive), ``"url"``
-            (downloaded and cached), ``"hub"`` (Hugging Face Hub), ``"random"`` (untrained, made from a fixed seed; a
-            baseline), ``"opensmile"`` (no weights: the features of the optional opensmile package) or ``"teacher"``
-            (added by ``hear-byols teachers add``).
-        file: name of the file, shipped or cached.
-        location: where ``"url"`` and ``"hub"`` files come from.
-        sha256: digest of the file, where known.
-        size: of the file in bytes, where known.
-        git_blob: git blob id of the file (pins content and size), where that is what its publisher gives.
-        licence: of the weights.
-        commercial: whether a company may use them: ``"yes"``, ``"no"`` or ``"ask"``, where what they learnt from asks
-            for a permission; empty for untrained models.
-        data: what they were trained on.
-        reference: paper and table row.
-    """
-
-    name: str
-    encoder: str
-    embedding_size: int
+    name: str  # as given to load_model
+    encoder: str  # cnn, resnetish34, clstm or cvt; empty for openSMILE and teachers
+    embedding_size: int  # of scene and timestamp embeddings
+    # "shipped" (in the package), "checkout" (in the source repository and its archive), "url" (downloaded and cached),
+    # "hub" (Hugging Face Hub), "random" (untrained, made from a fixed seed; a baseline), "opensmile" (no weights: the
+    # features of the optional opensmile package) or "teacher" (added by "hear-byols teachers add").
     source: str
-    file: str = ""
-    location: str = ""
-    sha256: str = ""
-    size: int | None = None
-    git_blob: str = ""
-    licence: str = ""
+    file: str = ""  # its name, shipped or cached
+    location: str = ""  # where "url" and "hub" files come from
+    sha256: str = ""  # digest of the file, where known
+    size: int | None = None  # of the file in bytes, where known
+    git_blob: str = ""  # git blob id of the file (pins content and size), where that is what its publisher gives
+    licence: str = ""  # of the weights
+    # Whether a company may use them: "yes", "no" or "ask", where what they learnt from asks for a permission; empty for
+    # untrained models.
     commercial: str = ""
-    data: str = ""
-    reference: str = ""
+    data: str = ""  # what they were trained on
+    reference: str = ""  # paper and table row
 
 
 @dataclass(frozen=True)
 class TeacherFile:
-    """A file that a teacher can be made from.
+    """A file that a teacher can be made from."""
 
-    Args:
-        path: inside the wheel; or its name where it is published by itself.
-        size: in bytes.
-        sha256: of its content.
-    """
-
-    path: str
-    size: int
-    sha256: str
+    path: str  # inside the wheel; or its name where it is published by itself
+    size: int  # in bytes
+    sha256: str  # of its content
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherRecord(WeightRecord):
-    """A teacher that is known by name; ``embedding_size`` is that of the teacher's own choice of layers.
-
-    Args:
-        description: what it is, in a few words.
-        package: ``NAME==VERSION`` of the Python package whose wheel holds the files, or empty.
-        url: where the file is published if it is in no package.
-        files: the published files, all of which are needed.
-        converted: a file that holds the same weights, read out before.
-        weights: digests of the weights that these files give (``content_digest``).
-    """
+    """A teacher that is known by name; ``embedding_size`` is that of the teacher's own choice of layers."""
 
     encoder: str = ""
     source: str = "teacher"
-    description: str
-    package: str
-    url: str
-    files: tuple[TeacherFile, ...]
-    converted: TeacherFile | None
-    weights: tuple[str, ...]
+    description: str  # what it is, in a few words
+    package: str = ""  # NAME==VERSION of the Python package whose wheel holds the files
+    url: str = ""  # where the file is published if it is in no package
+    files: tuple[TeacherFile, ...]  # that are published, all of which are needed
+    converted: TeacherFile | None = None  # holds the same weights, read out before
+    weights: tuple[str, ...]  # digests of the weights that these files give (content_digest)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", f"teachers/{self.name}.safetensors")

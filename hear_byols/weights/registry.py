@@ -11,6 +11,12 @@ DEFAULT_MODEL = "cnn_hybrid"
 ORIGINAL_SOURCE = (
     "https://raw.githubusercontent.com/GasserElbanna/serab-byols/115fd81235d2c14ddab4bcf55ed79250711c2a2c/checkpoints/"
 )
+_SHA256 = {  # of the shipped files
+    "cnn_hybrid": "d341e69d188846f0008c6f117f9932fe98d8888ee7b6952a4c5c73024f40595d",
+    "cnn_byols": "ca95f15c8a60ea53d5b77fbb982634eaba7c505b1c06473a3bf2ead6dc8390a7",
+    "cvt_hybrid": "28b97c43c569b7ccc3a4c5a4e7ef5dfa9a53500e1d3367edf9c1ac386bae509f",
+    "cvt_byols": "137b40ddb4f32e69cbbabff66c611b8ecd2626b324994ddc9e688d4c267fa11b",
+}
 PAPER = "Elbanna et al. 2022, BYOL-S: Learning Self-supervised Speech Representations by Bootstrapping"
 
 
@@ -30,9 +36,7 @@ def _original(name: str, encoder: str, file: str, git_blob: str, row: str) -> We
     )
 
 
-def _shipped(
-    name: str, encoder: str, embedding_size: int, sha256: str, size: int, crops: str, hours: float = 11.4
-) -> WeightRecord:
+def _shipped(name: str, encoder: str, embedding_size: int, size: int, crops: str, hours: float) -> WeightRecord:
     taught = name.endswith("_hybrid")
     return WeightRecord(
         name=name,
@@ -40,7 +44,7 @@ def _shipped(
         embedding_size=embedding_size,
         source="shipped" if taught else "checkout",
         file=f"{name}.pth",
-        sha256=sha256,
+        sha256=_SHA256[name],
         size=size,
         licence="CC BY 4.0",
         commercial="yes",
@@ -50,39 +54,10 @@ def _shipped(
 
 
 _RECORDS = (
-    _shipped(
-        "cnn_hybrid",
-        "cnn",
-        512,
-        "d341e69d188846f0008c6f117f9932fe98d8888ee7b6952a4c5c73024f40595d",
-        12758674,
-        "1,792,000",
-    ),
-    _shipped(
-        "cnn_byols",
-        "cnn",
-        3584,
-        "ca95f15c8a60ea53d5b77fbb982634eaba7c505b1c06473a3bf2ead6dc8390a7",
-        10657560,
-        "38,400",
-    ),
-    _shipped(
-        "cvt_hybrid",
-        "cvt",
-        512,
-        "28b97c43c569b7ccc3a4c5a4e7ef5dfa9a53500e1d3367edf9c1ac386bae509f",
-        12168289,
-        "4,270,080",
-        hours=13.1,
-    ),
-    _shipped(
-        "cvt_byols",
-        "cvt",
-        5120,
-        "137b40ddb4f32e69cbbabff66c611b8ecd2626b324994ddc9e688d4c267fa11b",
-        10064487,
-        "38,400",
-    ),
+    _shipped("cnn_hybrid", "cnn", 512, 12758674, "1,792,000", hours=11.4),
+    _shipped("cnn_byols", "cnn", 3584, 10657560, "38,400", hours=11.4),
+    _shipped("cvt_hybrid", "cvt", 512, 12168289, "4,270,080", hours=13.1),
+    _shipped("cvt_byols", "cvt", 5120, 10064487, "38,400", hours=11.4),
     _original(
         "original_cvt_hybrid",
         "cvt",
@@ -152,8 +127,5 @@ def find_record(name: str) -> WeightRecord | None:
     Returns:
         The record, or None if there is none.
     """
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    if name in TEACHERS:
-        return TEACHERS[name]
-    return next((record for record in _BY_NAME.values() if record.file and record.file == name), None)
+    by_file = {record.file: record for record in _BY_NAME.values() if record.file}
+    return _BY_NAME.get(name) or TEACHERS.get(name) or by_file.get(name)

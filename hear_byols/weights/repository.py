@@ -22,17 +22,10 @@ from hear_byols.ecosystem.transformers import HearByolsConfig, HearByolsFeatureE
 
 
 def write_repository(folder: Path, checkpoint: Path | Checkpoint, repo: str, revision: str = "main") -> list[Path]:
-    """Write a repository's files.
+    """Write a repository's files into a folder that exists, ``model.safetensors`` first.
 
-    Args:
-        folder: where to; it exists.
-        checkpoint: a file, of which ``.safetensors`` is copied as it is; or the content of one. Weights are stored in
-            half precision where that loses nothing.
-        repo: how the card names the repository: ``owner/name``, or a path.
-        revision: branch.
-
-    Returns:
-        The files, ``model.safetensors`` first.
+    A checkpoint is a file, of which ``.safetensors`` is copied as it is; or the content of one. Weights are stored in
+    half precision where that loses nothing. The card calls the repository ``repo``: ``owner/name``, or a path.
     """
     weights = folder / WEIGHTS_FILE
     if isinstance(checkpoint, Path) and checkpoint.suffix == weights.suffix:
@@ -51,22 +44,10 @@ def write_repository(folder: Path, checkpoint: Path | Checkpoint, repo: str, rev
 
 def _settings(content: Checkpoint) -> dict[str, dict[str, object]]:
     """What ``transformers`` reads first."""
-    rate, classes = content.config.frontend.sample_rate, {"AutoConfig": "Config", "AutoModel": "Model"}
-    extractor = "HearByolsFeatureExtractor"
-    auto_map = {name: f"{_CODE}.HearByols{kind}" for name, kind in classes.items()}
-    return {
-        "config.json": {
-            "model_type": "hear_byols",
-            "architectures": ["HearByolsModel"],
-            "auto_map": auto_map,
-            "hidden_size": content.embedding_size,
-            "sampling_rate": rate,
-        },
-        "preprocessor_config.json": {
-            "feature_extractor_type": extractor,
-            "auto_map": {"AutoFeatureExtractor": f"{_CODE}.{extractor}"},
-            "feature_size": 1,
-            "sampling_rate": rate,
-            "padding_value": 0.0,
-        },
-    }
+    rate, extractor = content.config.frontend.sample_rate, "HearByolsFeatureExtractor"
+    auto_map = {"AutoConfig": f"{_CODE}.HearByolsConfig", "AutoModel": f"{_CODE}.HearByolsModel"}
+    model = {"model_type": "hear_byols", "architectures": ["HearByolsModel"], "auto_map": auto_map}
+    model |= {"hidden_size": content.embedding_size, "sampling_rate": rate}
+    front = {"feature_extractor_type": extractor, "auto_map": {"AutoFeatureExtractor": f"{_CODE}.{extractor}"}}
+    front |= {"feature_size": 1, "sampling_rate": rate, "padding_value": 0.0}
+    return {"config.json": model, "preprocessor_config.json": front}
