@@ -22,6 +22,7 @@ from hear_byols.training.pool import AudioPool
 from hear_byols.training.randomness import seeded
 
 KEPT = 300 * SHARD  # lessons that stay in the memory of a device whose teachers compute in the step
+GROUP = 4  # shards that are shuffled together
 _MIXED = 8  # earlier batches that one of replays is mixed from
 _POLL = 0.5  # seconds between two looks for a shard
 
@@ -100,7 +101,7 @@ class Lessons:
         folder: LessonFolder,
         n_shards: int,
         replays: int = 3,
-        group: int = 4,
+        group: int = GROUP,
         workers: int = 1,
         device: str = "cpu",
     ) -> None:

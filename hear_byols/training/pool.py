@@ -81,9 +81,12 @@ class AudioPool:
         return float(self.offsets[-1]) / self.sample_rate / 3600
 
     def source_hours(self) -> dict[str, float]:
-        """Hours of audio of each source."""
+        """Hours of audio of each source; of those of one name together."""
         samples = np.bincount(self.sources, weights=np.diff(self.offsets), minlength=len(self.source_names))
-        return {name: float(n) / self.sample_rate / 3600 for name, n in zip(self.source_names, samples, strict=True)}
+        hours = dict.fromkeys(self.source_names, 0.0)
+        for name, n in zip(self.source_names, samples, strict=True):
+            hours[name] += float(n) / self.sample_rate / 3600
+        return hours
 
 
 def draw_positions(offsets: Tensor, n_crops: int, n_samples: int, generator: torch.Generator) -> Tensor:

@@ -25,7 +25,7 @@ from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import load_pool
 from hear_byols.training.distributed import World, process_group
 from hear_byols.training.export import describe, export_encoder
-from hear_byols.training.lesson_stream import Lessons, LiveLessons
+from hear_byols.training.lesson_stream import GROUP, Lessons, LiveLessons
 from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, teacher_sizes
 from hear_byols.training.loop import train
 from hear_byols.training.metrics import Row
@@ -211,6 +211,11 @@ def _trainer(
         folder = LessonFolder(cache / f"lessons-{plan.digest[:12]}", plan, pool)
         workers = hardware.workers if world.rank == 0 else 0
         n_shards = -(-config.feature_crops // SHARD)
+        if config.batch_size > (most := SHARD * min(n_shards, GROUP)):
+            raise OptionError(
+                f"batch_size {config.batch_size} needs more than the {most} lessons that are shuffled together; take "
+                "more feature_crops, or a smaller batch_size"
+            )
         lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
         closing.callback(lessons.close)
     else:

@@ -55,8 +55,11 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     """A value as its setting has it: whole numbers are numbers, lists are tuples of numbers."""
     if isinstance(default, float) and type(value) is int:
         return float(value)
-    if isinstance(default, tuple) and isinstance(value, list) and all(type(x) in (int, float) for x in value):
-        return tuple(map(float, value))
+    if isinstance(default, tuple) and isinstance(value, list):
+        if all(type(x) is int for x in value) and PretrainConfig.__dataclass_fields__[name].type == "tuple[int, ...]":
+            return tuple(value)
+        if all(type(x) in (int, float) for x in value):
+            return tuple(map(float, value))
     if type(value) is not type(default):
         raise OptionError(f"{name} must be like {default!r}, got {value!r}")
     return value

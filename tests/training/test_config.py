@@ -9,6 +9,7 @@ from hear_byols.frontend import LogMel
 from hear_byols.teachers import list_teachers
 from hear_byols.training.config import TEACHERS, PretrainConfig
 from hear_byols.training.presets import PRESETS, make_config
+from hear_byols.training.settings import parse_settings
 
 
 def test_defaults_are_the_papers():
@@ -95,6 +96,11 @@ def test_settings_replace_those_of_the_preset():
         make_config("hybrid")
     with pytest.raises(OptionError, match="no such setting: batch"):
         make_config("", batch=3)
+
+
+def test_settings_of_a_file_are_numbers_of_their_kind():
+    given = parse_settings("restarts = [4000]\nteacher_weights = [1, 2]\nwarmup = 0", "run.toml")
+    assert repr(given) == "{'restarts': (4000,), 'teacher_weights': (1.0, 2.0), 'warmup': 0.0}"
 
 
 def test_all_teachers_can_be_targets():
