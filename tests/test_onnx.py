@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from real_audio import clip_of
 
 pytest.importorskip("onnxscript", reason='needs pip install "hear_byols[onnx]"')
 pytest.importorskip("onnxruntime", reason='needs pip install "hear_byols[onnx]"')
@@ -59,25 +60,14 @@ def assert_same(got: np.ndarray, wanted: torch.Tensor) -> None:
 
 @dataclass(frozen=True)
 class Exported:
-    """A model, its file, and what the exporter made of it (which takes seconds, so tests share it)."""
+    """A model and its file, which takes the exporter seconds, so that tests share it."""
 
     model: EmbeddingModel
     path: Path
-    program: object
 
 
 def export(folder: Path, model: EmbeddingModel, timestamps: bool = False) -> Exported:
-    programs = []
-
-    def trace(*args):
-        programs.append(original(*args))
-        return programs[0]
-
-    original = exporting._trace
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "_trace", trace)
-        path = export_onnx(model, folder / "model.onnx", timestamps=timestamps).path
-    return Exported(model, path, *programs)
+    return Exported(model, export_onnx(model, folder / "model.onnx", timestamps=timestamps).path)
 
 
 @pytest.fixture(scope="module")
@@ -95,39 +85,19 @@ def windows(tmp_path_factory):
 # What comes out is what the model gives
 
 
-def check_lengths(exported: Exported) -> None:
-    session = open_session(exported.path, threads=1)
-    for shape in [(1, 1), (3, 799), (1, 1600), (2, 1601), (1, 15999), (4, 16000), (1, 52345)]:
-        audio = noise(*shape)
+@pytest.mark.parametrize("encoder", [None, ("resnetish34", "dataset"), ("clstm", "clip"), ("cvt", "halfway")])
+def test_any_number_and_length_of_clips_gives_the_models_vectors(scene, tmp_path, encoder):
+    exported = export(tmp_path, make_model(*encoder)) if encoder else scene
+    session, time = open_session(exported.path, threads=1), torch.arange(16000) / 16000
+    shapes = [(1, 1), (3, 799), (1, 1600), (2, 1601), (1, 15999), (4, 16000), (1, 52345)]
+    square = torch.sign(torch.sin(2 * torch.pi * 200 * time))
+    signals = [torch.zeros(16000), 0.9 * torch.sin(2 * torch.pi * 1000 * time), torch.eye(1, 16000)[0], square]
+    for audio in [*(noise(*shape) for shape in shapes), torch.stack(signals)]:
         (got,) = session.run(["embedding"], {"waveform": audio.numpy()})
         assert_same(got, exported.model.scene_embeddings(audio))
 
 
-def test_any_number_and_length_of_clips_gives_the_models_vectors(scene):
-    check_lengths(scene)
-
-
-@pytest.mark.parametrize(("encoder", "mode"), [("resnetish34", "dataset"), ("clstm", "clip"), ("cvt", "halfway")])
-def test_of_every_encoder(tmp_path, encoder, mode):
-    check_lengths(export(tmp_path, make_model(encoder, mode)))
-
-
 def test_timestamps_too(windows):
-    check_timestamps(windows)
-
-
-def test_timestamps_that_share_frames_compute_them_once(tmp_path):
-    exported = export(tmp_path, make_model("cnn", "clip", frame_ms=123.4, hop_ms=50), timestamps=True)
-    check_timestamps(exported)
-    graph, n_frames = exporting._build(exported.model, True), []
-    graph.log_mel.register_forward_hook(
-        lambda module, inputs, output: n_frames.append(output.shape[0] * output.shape[2])
-    )
-    graph(noise(1, 16000))
-    assert sum(n_frames) <= 21 * 4 + 110
-
-
-def check_timestamps(windows: Exported) -> None:
     session = open_session(windows.path, threads=1)
     for shape in [(1, 1), (2, 800), (1, 1603), (3, 16000)]:
         audio = noise(*shape)
@@ -135,15 +105,6 @@ def check_timestamps(windows: Exported) -> None:
         wanted, wanted_times = windows.model.timestamp_embeddings(audio)
         assert_same(vectors, wanted)
         np.testing.assert_array_equal(times, wanted_times.numpy())
-
-
-def test_silence_tones_and_clicks(scene):
-    session = open_session(scene.path, threads=1)
-    time = torch.arange(16000) / 16000
-    square = torch.sign(torch.sin(2 * torch.pi * 200 * time))
-    signals = [torch.zeros(16000), 0.9 * torch.sin(2 * torch.pi * 1000 * time), torch.eye(1, 16000)[0], square]
-    for audio in signals:
-        assert_same(session.run(None, {"waveform": audio[None].numpy()})[0], scene.model.scene_embeddings(audio[None]))
 
 
 def test_clip_statistics_of_silence_and_of_batch_mates(windows):
@@ -201,13 +162,10 @@ def test_the_file_says_what_it_is(scene, windows):
     assert json.loads(about.pop("provenance")) == scene.model.provenance
     expected = {"kind": "scene", "sample_rate": "16000", "embedding_size": "64", "normalization": "dataset"}
     assert about == {**expected, "licence": "CC0", "hear_byols": hear_byols.__version__}
-    about = open_session(windows.path).get_modelmeta().custom_metadata_map
-    assert (about["kind"], float(about["frame_ms"]), float(about["hop_ms"])) == ("timestamps", 123.4, 12.03125)
-
-
-def test_sizes_are_free_by_name(scene):
     (waveform,) = open_session(scene.path).get_inputs()
     assert (waveform.name, waveform.shape, waveform.type) == ("waveform", ["batch", "n_samples"], "tensor(float)")
+    about = open_session(windows.path).get_modelmeta().custom_metadata_map
+    assert (about["kind"], float(about["frame_ms"]), float(about["hop_ms"])) == ("timestamps", 123.4, 12.03125)
 
 
 # The check and the command
@@ -225,7 +183,6 @@ def test_the_check_sees_a_file_of_other_weights_or_windows(scene, windows):
 
 def test_a_file_that_fails_its_check_is_not_written(tmp_path, scene, monkeypatch):
     (tmp_path / "model.onnx").write_text("the old one")
-    monkeypatch.setattr(exporting, "_trace", lambda *args: scene.program)
     monkeypatch.setattr(exporting, "TOLERANCE", 0)
     with pytest.raises(OutputError, match="deviates from the model by"):
         export_onnx(scene.model, tmp_path / "model.onnx", check=True)
@@ -238,35 +195,35 @@ def test_export_on_the_command_line(tmp_path, capsys):
     model = make_model("cnn", "dataset")
     hear_byols.save_checkpoint(checkpoint, model.config, model.encoder.state_dict(), model.provenance)
     assert main(["export", str(checkpoint), "-o", str(file), "--timestamps", "--hop-ms", "100", "--check"]) == 0
-    assert re.fullmatch(
-        rf"{re.escape(str(file))}: \d+\.\d MB, within \S+e-0[5-9] of the model\n", capsys.readouterr().out
-    )
-    assert open_session(file).run(None, {"waveform": noise(1, 16000).numpy()})[1].tolist() == [
-        [100.0 * i for i in range(11)]
-    ]
+    told = rf"{re.escape(str(file))}: \d+\.\d MB, within \S+e-0[5-9] of the model\n"
+    assert re.fullmatch(told, capsys.readouterr().out)
+    times = open_session(file).run(None, {"waveform": noise(1, 16000).numpy()})[1]
+    assert times.tolist() == [[100.0 * i for i in range(11)]]
 
 
-# What cannot be exported is refused
+@pytest.mark.parametrize(("name", "options"), [("cnn_hybrid", []), ("cvt_hybrid", ["--timestamps"])])
+def test_shipped_models_on_recordings(tmp_path, name, options):
+    file, model = tmp_path / "model.onnx", hear_byols.load_model(name)
+    assert main(["export", name, "-o", str(file), *options]) == 0
+    session = open_session(file)
+    for kind in range(5):
+        audio = clip_of(kind, 0, 1.3)[None]
+        wanted = model.timestamp_embeddings(audio)[0] if options else model.scene_embeddings(audio)
+        assert_same(session.run(None, {"waveform": audio})[0], wanted)
 
 
-def test_concatenations_are_refused(tmp_path, capsys):
+def test_what_cannot_be_exported_is_refused(tmp_path, capsys):
     assert main(["export", "random_cnn+random_cvt", "-o", str(tmp_path / "x.onnx")]) == 2
     assert "export each part by itself" in capsys.readouterr().err
-
-
-def test_original_normalization_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="depends on the other clips of a call"):
-        export_onnx(make_model("cnn", "original"), tmp_path / "x.onnx")
-
-
-def test_other_objects_are_refused(tmp_path):
-    with pytest.raises(OptionError, match="got Linear"):
-        export_onnx(torch.nn.Linear(1, 1), tmp_path / "x.onnx")
-
-
-def test_a_hop_that_would_overflow_is_refused(tmp_path):
-    with pytest.raises(OptionError, match=r"use a multiple of 0\.0625 ms"):
-        export_onnx(make_model("cnn", "clip", hop_ms=50.3), tmp_path / "x.onnx", timestamps=True)
+    for model, options, words in [
+        (make_model("cnn", "original"), {}, "depends on the other clips of a call"),
+        (torch.nn.Linear(1, 1), {}, "got Linear"),
+        (make_model("cnn", "clip", hop_ms=50.3), {"timestamps": True}, r"use a multiple of 0\.0625 ms"),
+        (make_model("resnetish34", "dataset"), {"int8": True}, "cnn, cvt; got 'resnetish34'"),
+    ]:
+        with pytest.raises(OptionError, match=words):
+            export_onnx(model, tmp_path / "x.onnx", **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
@@ -287,9 +244,3 @@ def test_int8_files_are_small_and_near(tmp_path):
     about = open_session(small.path).get_modelmeta().custom_metadata_map
     wanted = open_session(full.path).get_modelmeta().custom_metadata_map
     assert about == wanted | {"weights": "int8"}
-
-
-def test_int8_is_refused_where_it_gains_nothing(tmp_path):
-    with pytest.raises(OptionError, match="cnn, cvt; got 'resnetish34'"):
-        export_onnx(make_model("resnetish34", "dataset"), tmp_path / "model.onnx", int8=True)
-    assert list(tmp_path.iterdir()) == []
