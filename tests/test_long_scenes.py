@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_overlap import make_model
 
 import hear_byols
 from hear_byols import scenes
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import InputError
+from hear_byols.model import EmbeddingModel
 
 SIZES = {"cnn": 48, "resnetish34": 2048}
 HOP = 160
 
 
-def make(encoder: str, layers: str = "multi", mode: str = "clip") -> hear_byols.EmbeddingModel:
-    config = ModelConfig(
-        EncoderConfig(encoder, SIZES[encoder], layers, 9), normalization=NormalizationConfig(mode, -8, 4)
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = hear_byols.EmbeddingModel(config)
-        for name, buffer in model.encoder.named_buffers():
-            if name.endswith("running_mean"):  # zeros at the edges are then not what lies beside them
-                buffer.uniform_(-0.2, 0.2)
-    return model
+def make(encoder: str, layers: str = "multi", mode: str = "clip") -> EmbeddingModel:
+    return make_model(mode, layers, (encoder, SIZES[encoder]))
 
 
 def sound(n_frames: int, seed: int = 0) -> torch.Tensor:

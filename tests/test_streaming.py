@@ -7,22 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 import torch
+from test_overlap import make_model
 
 import hear_byols
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import InputError, OptionError
 from hear_byols.model import EmbeddingModel
 from hear_byols.streaming import StreamingEmbedder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-4  # of the largest component
-SIZES = {"cnn": 32, "cvt": 2048}
-
-
-def make_model(encoder: str = "cnn", mode: str = "dataset", **options) -> EmbeddingModel:
-    torch.manual_seed(1)
-    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder]), normalization=NormalizationConfig(mode, -5.0, 4.0))
-    return EmbeddingModel(config, **options)
 
 
 def noise(first: int, stop: int) -> torch.Tensor:
@@ -60,7 +53,7 @@ def test_chunks_of_any_size_give_the_offline_result():
         ({"frame_ms": 123.4, "hop_ms": 7}, 30011, 1777),
         ({"frame_ms": 200, "hop_ms": 450.7}, 30011, 1777),
         ({"frame_ms": 1000.03, "hop_ms": 1000 / 3}, 30011, 30011),
-        ({"encoder": "cvt", "hop_ms": 250}, 30000, 4096),
+        ({"encoder": ("cvt", 2048), "hop_ms": 250}, 30000, 4096),
     ]:
         model = make_model(**options)
         audio = noise(0, n_samples)
@@ -116,6 +109,12 @@ def test_positions_are_exact_after_hours():
         centre = round(time * 16)
         wanted = model.scene_embeddings(noise(centre - 8000, centre + 8000)[None])[0]
         assert (vector - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+
+
+def test_little_of_the_signal_is_kept():
+    embedder = StreamingEmbedder(make_model())
+    embedder.feed(noise(0, 160_000))
+    assert embedder._held.untyped_storage().nbytes() < 4 * (16000 + 800)
 
 
 # What cannot be streamed
