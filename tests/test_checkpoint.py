@@ -305,7 +305,7 @@ def test_parts_of_a_wrong_kind(weights, refused):
     for schema in ("hear_byols/2", "", 1, None, ["hear_byols/1"], torch.ones(2), "x" * 5000):
         refused(content(weights, schema=schema), "schema", "'hear_byols/1'", "upgrade hear_byols")
     for value in ({"a": torch.ones(1)}, {"a": float("nan")}, {torch.ones(1): 1}):
-        refused(content(weights, provenance=value), "provenance")
+        refused(content(weights, provenance=value), "beside the weights is not plain JSON")
 
 
 def _changed(place: str, value: object) -> dict:

@@ -48,7 +48,7 @@ def window_by_window(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor
     if norm.mode == "dataset":
         standard = (spectrograms + 5) / 4
     else:
-        std, mean = torch.std_mean(spectrograms.double(), (2, 3), keepdim=True)
+        std, mean = torch.std_mean(spectrograms.double(), (1, 2, 3), keepdim=True)
         if norm.mode == "halfway":
             mean, std = (mean - 5) / 2, (std.clamp_min(0.4) * 4).sqrt()
         standard = ((spectrograms - mean) / std.clamp_min(1e-5)).float()
