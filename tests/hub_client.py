@@ -5,14 +5,23 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import torch
+
+import hear_byols
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,25 +90,19 @@ def _locate(spec: str) -> str:
     return str(locate(spec).path)
 
 
+def _vector(model: Any) -> list[float]:
+    return model.scene_embeddings(torch.linspace(-1, 1, 16000)[None])[0].tolist()
+
+
 def _load(spec: str) -> list[float]:
-    import torch
-
-    from hear_byols import get_scene_embeddings, load_model
-
-    model = load_model(spec)
-    return get_scene_embeddings(torch.linspace(-1, 1, 16000)[None], model)[0].tolist()
+    return _vector(hear_byols.load_model(spec))
 
 
 def _pretrained(name: str, revision: str | None = None) -> list[float]:
-    import torch
-
-    from hear_byols import from_pretrained
-
-    return from_pretrained(name, revision=revision).scene_embeddings(torch.linspace(-1, 1, 16000)[None])[0].tolist()
+    return _vector(hear_byols.from_pretrained(name, revision=revision))
 
 
 def _auto(name: str) -> list[float]:
-    import torch
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(name, trust_remote_code=True)
@@ -107,53 +110,24 @@ def _auto(name: str) -> list[float]:
 
 
 def _push(spec: str, repo: str, branch: str) -> str:
-    from hear_byols import from_pretrained
-
-    model = from_pretrained(spec)
+    model = hear_byols.from_pretrained(spec)
     if branch != "main":
         return model.push_to_hub(repo, branch=branch)
     with tempfile.TemporaryDirectory() as folder:
         return model.save_pretrained(folder, push_to_hub=True, repo_id=repo)
 
 
-def _start(spec: str) -> int:
-    """Id of a new process that wants a file."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            _locate(spec)
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
-def _wait(child: int) -> int:
-    """Exit status of such a process."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def _locate_in_many(spec: str, n: int) -> list[int]:
-    """Exit statuses of ``n`` processes that want the same file at once."""
-    return [_wait(child) for child in [_start(spec) for _ in range(n)]]
-
-
 def _publish(argv: list[str]) -> int:
-    import argparse
-
     from hear_byols.cli.publish import add_parser
 
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
     args = parser.parse_args(["publish", *argv])
-    sys.stdout.flush()
     return args.run(args)
 
 
 def _forbid_sockets() -> None:
     """From now on any connection is an error of a kind that nothing handles."""
-    import socket
 
     def refuse(*_: object) -> None:
         raise AssertionError("a socket was opened")
@@ -170,24 +144,8 @@ def _set_env(**values: str | None) -> None:
 
 
 def _serve() -> None:
-    import contextlib
-    import io
-    import time
-
     time.sleep = lambda _: None  # the client waits up to 23 s before it gives up
-    actions = {
-        "locate": _locate,
-        "load": _load,
-        "pretrained": _pretrained,
-        "push": _push,
-        "auto": _auto,
-        "start": _start,
-        "wait": _wait,
-        "many": _locate_in_many,
-        "publish": _publish,
-        "forbid_sockets": _forbid_sockets,
-        "set_env": _set_env,
-    }
+    actions = {name.removeprefix("_"): value for name, value in globals().items() if name.startswith("_")}
     for line in sys.stdin:
         request = json.loads(line)
         action = actions[request.pop("action")]

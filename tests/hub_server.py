@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -48,9 +48,8 @@ class Repo:
 class Fault:
     """A misbehaviour of every request whose path holds ``path``.
 
-    ``cut``: the connection breaks after half of the content, for good; ``cut once``: it can be resumed; ``short``: less
-    content than the size announced elsewhere; ``wrong``: other bytes of the same size; ``slow``: the
-    second half takes a second a chunk; a number: that status.
+    ``cut``: the connection breaks after half of the content; ``short``: less content than the size announced elsewhere;
+    ``wrong``: other bytes of the same size; ``slow``: the second half takes a second a chunk; a number: that status.
     """
 
     path: str
@@ -67,7 +66,6 @@ class HubServer:
         faults: misbehaviours in force.
         requests: (method, path) -> number of requests.
         logins: names and passwords that came with them.
-        ranges: digest -> ranges asked for, one a request.
     """
 
     def __init__(self) -> None:
@@ -75,7 +73,6 @@ class HubServer:
         self.files: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requests: Counter[tuple[str, str]] = Counter()
-        self.ranges: defaultdict[str, list[str]] = defaultdict(list)
         self.uploads: dict[str, bytes] = {}
         self.logins: list[str] = []
         self.lock = threading.Lock()
@@ -166,38 +163,32 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps({"error": message}).encode(), {"Content-Type": "application/json", **headers})
 
     def _send_file(self, content: bytes) -> None:
-        """Serve bytes, with ranges and with whatever fault is in force."""
+        """Serve bytes, with whatever fault is in force; what was cut off is not to be had."""
         path = urlsplit(self.path).path
         kind = next((f.kind for f in self.hub.faults if f.path in path), None)
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        first = int(wanted[1]) if wanted else 0
         if kind == "wrong":
             content = bytes(byte ^ 1 for byte in content)
         if kind == "short":
             content = content[: len(content) // 2]
-        part = content[first:]
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(part)))
-        if wanted:
-            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        begin = int(first[1]) if first else 0
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(content) - begin))
+        if first:
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         if self.command == "HEAD":
             return
-        if str(kind).startswith("cut"):
-            self.close_connection = True
-            if not wanted:
-                self.wfile.write(part[: len(part) // 2])
-            elif kind == "cut once":
-                self.wfile.write(part)
-            return
-        for i in range(0, len(part), _CHUNK):
+        end = len(content) // 2 if kind == "cut" else len(content)
+        self.close_connection = kind == "cut"
+        for i in range(begin, end, _CHUNK):
             try:
-                self.wfile.write(part[i : i + _CHUNK])
+                self.wfile.write(content[i : min(i + _CHUNK, end)])
                 self.wfile.flush()
             except OSError:  # the client was killed
                 self.close_connection = True
                 return
-            if kind == "slow" and i > len(part) // 2:
+            if kind == "slow" and i > len(content) // 2:
                 time.sleep(1)
 
     # Who may do what
@@ -241,8 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = repo.commits[oid].get(file)
         headers = {"X-Repo-Commit": oid}
         if content is None:
-            headers |= {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"}
-            return self._send(404, b"", headers)
+            return self._send(404, b"", headers | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "not found"})
         if _is_large(file):  # git-lfs: elsewhere, under its sha256
             digest = sha256(content)
             self.hub.uploads[digest] = content
@@ -257,8 +247,6 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(200, content, headers | {"ETag": f'"{git_blob(content)}"'})
 
     def cdn(self, digest: str) -> None:
-        if self.command == "GET":
-            self.hub.ranges[digest].append(self.headers.get("Range", ""))
         self._send_file(self.hub.uploads[digest])
 
     def info(self, name: str, revision: str = "main") -> None:
@@ -281,8 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         name = f"{owner}/{wish['name']}"
         if name in self.hub.repos:
-            answer = {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
-            return self._send_json(answer, 409)
+            return self._send_json({"error": "You already created it", "url": f"{self.hub.url}/{name}"}, 409)
         repo = Repo(private=wish.get("visibility") == "private" or bool(wish.get("private")))
         repo.commit({".gitattributes": b"*.pth filter=lfs\n"})
         self.hub.repos[name] = repo
@@ -297,16 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send_json({})
 
     def validate_yaml(self) -> None:
-        import yaml
-
-        content = json.loads(self.body)["content"]
-        head = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
-        try:
-            metadata = yaml.safe_load(head[1]) if head else None
-            errors = [] if isinstance(metadata, dict) and "license" in metadata else [{"message": "no license"}]
-        except yaml.YAMLError as error:
-            errors = [{"message": str(error)}]
-        self._send_json({"errors": errors, "warnings": []}, 400 if errors else 200)
+        self._send_json({"errors": [], "warnings": []})
 
     def preupload(self, name: str, revision: str) -> None:
         if not self._may_write(name.split("/")[0]) or (repo := self._repo(name)) is None:
@@ -325,11 +303,11 @@ class _Handler(BaseHTTPRequestHandler):
     def lfs_batch(self, name: str) -> None:
         if not self._may_write(name.split("/")[0]) or self._repo(name) is None:
             return
-        objects = []
-        for item in json.loads(self.body)["objects"]:
-            actions = {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}
-            actions["verify"] = {"href": f"{self.hub.url}/lfs-verify"}
-            objects.append({**item, "actions": actions})
+        actions = {"verify": {"href": f"{self.hub.url}/lfs-verify"}}
+        objects = [
+            {**item, "actions": {**actions, "upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}}
+            for item in json.loads(self.body)["objects"]
+        ]
         self._send_json({"transfer": "basic", "objects": objects})
 
     def lfs_put(self, oid: str) -> None:
@@ -357,13 +335,8 @@ class _Handler(BaseHTTPRequestHandler):
             elif item["key"] == "lfsFile":
                 files[value["path"]] = self.hub.uploads[value["oid"]]
         oid = repo.commit(files, revision)
-        answer = {
-            "success": True,
-            "commitOid": oid,
-            "commitUrl": f"{self.hub.url}/{name}/commit/{oid}",
-            "hookOutput": "",
-        }
-        return self._send_json(answer)
+        url = f"{self.hub.url}/{name}/commit/{oid}"
+        return self._send_json({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
 
 
 def _is_large(file: str) -> bool:

@@ -63,26 +63,19 @@ def test_a_tone_keeps_pitch_level_and_length(tmp_path, form):
     assert extension in EXTENSIONS
 
 
-def test_channels_are_averaged(tmp_path):
-    for channels in [2, 6]:
+def test_channels_are_averaged_and_resampled_as_if_at_once(tmp_path):
+    path = tmp_path / "a.wav"
+    for channels in [1, 2, 6]:
         audio = np.zeros((RATE, channels), np.float32)
-        audio[:, 0] = tone(RATE)
-        soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
-        np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), tone(RATE) / channels, atol=1e-7)
-
-
-def test_own_rate_gives_the_very_samples_of_the_file_unclipped(tmp_path):
-    audio = 3 * tone(RATE)
-    soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
-    np.testing.assert_array_equal(load_audio(tmp_path / "a.wav"), audio)
-
-
-def test_block_by_block_equals_the_whole_signal_at_once(tmp_path):
+        audio[:, 0] = 3 * tone(RATE)  # is not clipped
+        soundfile.write(path, audio, RATE, subtype="FLOAT")
+        np.testing.assert_allclose(
+            load_audio(path), 3 * tone(RATE) / channels, atol=1e-7 if channels > 1 else 0, rtol=0
+        )
     for rate in [8000, 44100]:
         audio = np.random.default_rng(0).uniform(-0.5, 0.5, (20 * 44100, 2)).astype(np.float32)  # several blocks
-        soundfile.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
-        expected = soxr.resample(audio.mean(1), rate, RATE, quality="HQ")
-        np.testing.assert_array_equal(load_audio(tmp_path / "a.wav"), expected)
+        soundfile.write(path, audio, rate, subtype="FLOAT")
+        np.testing.assert_array_equal(load_audio(path), soxr.resample(audio.mean(1), rate, RATE, quality="HQ"))
 
 
 def test_decoding_holds_one_block_beside_the_result(tmp_path):
@@ -97,45 +90,38 @@ def test_decoding_holds_one_block_beside_the_result(tmp_path):
     assert peak < 16e6  # result and its blocks 7.7 MB, a block of six channels 3.1 MB
 
 
-def test_samples_that_are_not_finite_are_refused(tmp_path):
-    for rate in [RATE, 44100]:
-        for bad in [np.nan, np.inf, -np.inf]:
-            audio = tone(rate)
-            audio[-1] = bad
-            soundfile.write(tmp_path / "bad.wav", audio, rate, subtype="FLOAT")
-            with pytest.raises(InputError, match=r"bad\.wav: holds NaN or infinite samples"):
-                load_audio(tmp_path / "bad.wav")
-
-
-def test_files_that_are_no_audio_are_refused_by_name(tmp_path):
+def test_files_that_are_no_audio_or_not_finite_are_refused_by_name(tmp_path):
     (tmp_path / "text.wav").write_text("not audio")
     (tmp_path / "zero.wav").touch()
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
-    for name, reason in [
-        ("text.wav", "cannot be read as audio"),
-        ("zero.wav", "cannot be read as audio"),
-        ("empty.wav", "holds no samples"),
-        ("missing.wav", "no such file"),
-        (".", "is a folder"),
-    ]:
+    cases = {
+        "text.wav": "cannot be read as audio",
+        "zero.wav": "cannot be read as audio",
+        "empty.wav": "holds no samples",
+        "missing.wav": "no such file",
+        ".": "is a folder",
+    }
+    for rate in [RATE, 44100]:
+        for bad in [np.nan, np.inf, -np.inf]:
+            soundfile.write(tmp_path / f"{bad}{rate}.wav", np.append(tone(rate), bad), rate, subtype="FLOAT")
+            cases[f"{bad}{rate}.wav"] = "holds NaN or infinite samples"
+    for name, reason in cases.items():
         with pytest.raises(InputError, match=reason) as caught:
             load_audio(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
 
 
-def test_a_tensor_is_given_when_asked_and_models_take_both(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 16000)
+def test_file_array_tensor_and_list_agree(tmp_path):
+    samples = (np.random.default_rng(0).uniform(-0.5, 0.5, 8000) * 32767).round() / 32768
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="PCM_16")
     array, tensor = load_audio(tmp_path / "a.wav"), load_audio(tmp_path / "a.wav", as_tensor=True)
     assert isinstance(array, np.ndarray)
+    np.testing.assert_array_equal(array, samples)
     assert torch.equal(tensor, torch.from_numpy(array))
     model = load_model("random_cnn")
-    expected = model(tensor.to(model.device)[None])
-    assert torch.equal(model(array[None]), expected)
-    assert torch.equal(torch.stack([tensor, tensor])[:1], tensor[None])
-    assert torch.equal(model.scene_embeddings(array[None]), model.scene_embeddings(tensor[None]))
-
-
-def test_arrays_go_to_the_models_device():
-    array, tensor = np.zeros((1, 100), np.float32), torch.zeros(1, 100)
-    assert to_tensor(array, device=torch.device("meta")).device.type == "meta"
-    assert to_tensor(tensor, device=torch.device("meta")).device.type == "cpu"  # moving it is the caller's
+    expected = model.scene_embeddings(tensor[None])
+    for audio in (array[None], [array], tensor[None].double()):
+        assert torch.equal(model.scene_embeddings(audio), expected)
+    assert torch.equal(model(array[None]), model(tensor[None]))
+    assert to_tensor(array[None], device=torch.device("meta")).device.type == "meta"
+    assert to_tensor(tensor[None], device=torch.device("meta")).device.type == "cpu"  # moving it is the caller's

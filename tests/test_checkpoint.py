@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 import resource
-import signal
 import sys
 import zipfile
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,27 +68,37 @@ def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointE
     return message
 
 
+@pytest.fixture
+def refused(tmp_path):
+    """A value, saved as torch saves it, is refused with these words."""
+
+    def check(value: object, *words: str) -> None:
+        torch.save(value, tmp_path / "w.pth")
+        assert_refused(tmp_path / "w.pth", *words)
+
+    return check
+
+
 # Round trips
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_round_trip_is_exact(tmp_path, weights, suffix):
-    path = tmp_path / f"new folder/tiny{suffix}"
-    save_checkpoint(path, CONFIG, weights, PROVENANCE)
-    read = read_checkpoint(path)
-    assert read.config == CONFIG
-    assert read.provenance == PROVENANCE
-    assert read.schema == SCHEMA
-    assert list(path.parent.iterdir()) == [path]
-    assert read.state_dict.keys() == weights.keys()
-    for key, value in weights.items():
-        assert read.state_dict[key].dtype == value.dtype
-        assert torch.equal(read.state_dict[key], value), key
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, weights, good, suffix):
-    path = tmp_path / f"half{suffix}"
+def test_what_is_saved_is_read_back(tmp_path, weights, good, suffix):
+    for name, size in {**EMBEDDING_SIZES, "cnn": 8}.items():
+        config, path = replace(CONFIG, encoder=EncoderConfig(name, size)), tmp_path / f"new {name}/tiny{suffix}"
+        saved = build_encoder(config.encoder).state_dict()
+        save_checkpoint(path, config, saved, PROVENANCE)
+        read = read_checkpoint(path)
+        assert (read.config, read.provenance, read.schema) == (config, PROVENANCE, SCHEMA)
+        assert list(path.parent.iterdir()) == [path]
+        assert read.state_dict.keys() == saved.keys()
+        for key, value in saved.items():
+            assert read.state_dict[key].dtype == value.dtype
+            assert torch.equal(read.state_dict[key], value), key
+    path, storage = tmp_path / f"w{suffix}", torch.randn(64 * 4)
+    views = {**weights, "blocks.0.norm.weight": storage[::4], "blocks.1.norm.weight": storage[:64]}
+    save_checkpoint(path, CONFIG, views, PROVENANCE)
+    assert torch.equal(read_checkpoint(path).state_dict["blocks.0.norm.weight"], storage[::4])
     save_checkpoint(path, CONFIG, weights, PROVENANCE, half=True)
     assert path.stat().st_size < 0.55 * len(good[suffix])
     for key, value in read_checkpoint(path).state_dict.items():
@@ -97,34 +106,15 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, weights, 
         torch.testing.assert_close(value, weights[key], rtol=2**-11, atol=2**-24)
 
 
-@pytest.mark.parametrize("name", EMBEDDING_SIZES)
-def test_every_encoder_gives_the_same_vectors_from_both_kinds_of_file(tmp_path, name):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
-        encoder = build_encoder(name).eval()
-    config = ModelConfig(EncoderConfig(name, EMBEDDING_SIZES[name]))
-    spectrogram = torch.linspace(-1, 1, 64 * 32).reshape(1, 1, 64, 32)
-    with torch.no_grad():
-        expected = encoder(spectrogram)
-        for suffix in SUFFIXES:
-            save_checkpoint(tmp_path / f"w{suffix}", config, encoder.state_dict(), PROVENANCE)
-            model = hear_byols.load_model(tmp_path / f"w{suffix}")
-            assert torch.equal(model.encoder(spectrogram), expected)
-
-
-def test_mode_of_a_new_file_follows_the_umask_and_the_umask_is_untouched(tmp_path, weights):
+def test_saving_touches_neither_the_umask_nor_the_weights(tmp_path, weights):
+    leaf = {key: value.clone().requires_grad_(value.is_floating_point()) for key, value in weights.items()}
     before = os.umask(0o027)
     try:
-        save_checkpoint(tmp_path / "w.pth", CONFIG, weights, PROVENANCE)
+        save_checkpoint(tmp_path / "w.pth", CONFIG, leaf, PROVENANCE, half=True)
     finally:
         after = os.umask(before)
     assert after == 0o027
     assert (tmp_path / "w.pth").stat().st_mode & 0o777 == 0o640
-
-
-def test_saving_does_not_touch_the_weights(tmp_path, weights):
-    leaf = {key: value.clone().requires_grad_(value.is_floating_point()) for key, value in weights.items()}
-    save_checkpoint(tmp_path / "w.pth", CONFIG, leaf, PROVENANCE, half=True)
     assert all(torch.equal(leaf[key], weights[key]) and leaf[key].dtype == weights[key].dtype for key in weights)
 
 
@@ -160,36 +150,6 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, weights):
     assert path.read_bytes() == old
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
-def test_kill_while_saving_leaves_the_old_file(tmp_path, weights, good):
-    """The child stops in the middle of writing, says so, and is killed there."""
-    path = tmp_path / "w.pth"
-    path.write_bytes(good[".pth"])
-    reader, writer = os.pipe()
-
-    def stuck(_, target):
-        target.write(b"half a file")
-        target.flush()
-        os.write(writer, b"writing")
-        signal.pause()
-
-    child = os.fork()
-    if child == 0:
-        torch.set_num_threads(1)  # a forked process has lost the others
-        torch.save = stuck
-        try:
-            save_checkpoint(path, CONFIG, weights, {"name": "new"})
-        finally:
-            os._exit(1)
-    os.close(writer)
-    assert os.read(reader, 100) == b"writing"
-    os.close(reader)
-    os.kill(child, signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert path.read_bytes() == good[".pth"]
-    assert read_checkpoint(path).provenance == PROVENANCE
-
-
 def test_failure_while_saving_leaves_the_old_file_and_nothing_else(tmp_path, weights, monkeypatch):
     path = tmp_path / "w.pth"
     save_checkpoint(path, CONFIG, weights, PROVENANCE)
@@ -197,6 +157,8 @@ def test_failure_while_saving_leaves_the_old_file_and_nothing_else(tmp_path, wei
 
     def full(content, target):
         target.write(b"half")
+        target.flush()
+        assert path.read_bytes() == old  # what a kill would leave here
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
@@ -231,6 +193,16 @@ def test_junk(tmp_path, suffix):
         assert_refused(path, "empty" if not junk else "hear_byols.save_checkpoint")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_archives_of_other_kinds(tmp_path, refused):
+    with zipfile.ZipFile(tmp_path / "archive.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert_refused(tmp_path / "archive.pth", "not a checkpoint")
+    torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(1)), tmp_path / "script.pth")
+    assert_refused(tmp_path / "script.pth")
+    refused(build_encoder(CONFIG.encoder), "refused without running anything")
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_truncation(tmp_path, good, suffix):
     """Dense at both ends, where the headers and the zip's directory are; sparse between."""
@@ -246,26 +218,9 @@ def test_every_truncation(tmp_path, good, suffix):
     read_checkpoint(path)  # the loop would also pass if nothing could be read
 
 
-def test_zip_that_is_not_torchs(tmp_path):
-    path = tmp_path / "archive.pth"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "hello")
-    assert_refused(path, "not a checkpoint")
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript(tmp_path):
-    path = tmp_path / "script.pth"
-    torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(1)), path)
-    assert_refused(path)
-
-
-def test_folder_and_missing_file(tmp_path):
+def test_folder_missing_file_and_file_without_read_permission(tmp_path, good):
     assert_refused(tmp_path, "folder")
     assert_refused(tmp_path / "none.pth", "no such file", error=WeightsNotFoundError)
-
-
-def test_file_without_read_permission(tmp_path, good):
     path = tmp_path / "secret.pth"
     path.write_bytes(good[".pth"])
     path.chmod(0)
@@ -292,19 +247,13 @@ class Bomb:
         return Path.touch, (self.target,)
 
 
-def _zip_torch(value: object) -> bytes:
+def _torch(value: object, zipped: bool = True) -> bytes:
     buffer = io.BytesIO()
-    torch.save(value, buffer)
+    torch.save(value, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
 
 
-def _legacy_torch(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("dump", [_zip_torch, _legacy_torch, pickle.dumps], ids=["zip", "legacy", "plain pickle"])
+@pytest.mark.parametrize("dump", [_torch, partial(_torch, zipped=False), pickle.dumps], ids=["zip", "legacy", "plain"])
 def test_pickled_code_is_never_executed(tmp_path, weights, dump):
     target, path = tmp_path / "executed", tmp_path / "bomb.pth"
     bomb = Bomb(target)
@@ -322,23 +271,16 @@ def test_pickled_code_is_never_executed(tmp_path, weights, dump):
     assert not target.exists()
 
 
-def test_whole_pickled_module(tmp_path):
-    path = tmp_path / "module.pth"
-    torch.save(build_encoder(CONFIG.encoder), path)
-    assert_refused(path, "refused without running anything")
-
-
 # Dictionaries that are no checkpoints
 
 
-def test_other_content(tmp_path):
-    path = tmp_path / "other.pth"
+def test_other_content(refused):
     for value in (torch.ones(3), [1, 2], "text", 7, None, (torch.ones(1),)):
-        torch.save(value, path)
-        assert_refused(path, "expected a dictionary")
+        refused(value, "expected a dictionary")
     for value in ({}, {"epoch": 3}, {1: torch.ones(1)}, {"a": {"b": 1}}):
-        torch.save(value, path)
-        assert_refused(path, "neither")
+        refused(value, "neither")
+    for state in LOOK_ALIKES:
+        refused(state)
 
 
 LOOK_ALIKES = [
@@ -355,36 +297,21 @@ LOOK_ALIKES = [
 ]
 
 
-def test_bare_state_dicts_that_only_look_like_the_originals(tmp_path):
-    for i, state in enumerate(LOOK_ALIKES):
-        torch.save(state, tmp_path / f"{i}.pth")
-        assert_refused(tmp_path / f"{i}.pth")
-
-
-def test_parts_of_a_wrong_kind(tmp_path, weights):
+def test_parts_of_a_wrong_kind(weights, refused):
     for part in ("config", "provenance", "state_dict"):
-        without = {name: value for name, value in content(weights).items() if name != part}
-        for data in (without, *(content(weights, **{part: value}) for value in (None, 3, "text", [1]))):
-            torch.save(data, tmp_path / "w.pth")
-            assert_refused(tmp_path / "w.pth", "lacks", part)
-
-
-def test_unknown_schema(tmp_path, weights):
+        refused({name: value for name, value in content(weights).items() if name != part}, "lacks", part)
+        for value in (None, 3, "text", [1]):
+            refused(content(weights, **{part: value}), "lacks", part)
     for schema in ("hear_byols/2", "", 1, None, ["hear_byols/1"], torch.ones(2), "x" * 5000):
-        torch.save(content(weights, schema=schema), tmp_path / "w.pth")
-        assert_refused(tmp_path / "w.pth", "schema", "'hear_byols/1'", "upgrade hear_byols")
-
-
-def test_provenance_that_is_not_plain_data(tmp_path, weights):
+        refused(content(weights, schema=schema), "schema", "'hear_byols/1'", "upgrade hear_byols")
     for value in ({"a": torch.ones(1)}, {"a": float("nan")}, {torch.ones(1): 1}):
-        torch.save(content(weights, provenance=value), tmp_path / "w.pth")
-        assert_refused(tmp_path / "w.pth", "provenance")
+        refused(content(weights, provenance=value), "beside the weights is not plain JSON")
 
 
-def _changed(config: dict, place: str, value: object) -> dict:
-    changed = json.loads(json.dumps(config))
+def _changed(place: str, value: object) -> dict:
+    """The configuration with another value at a place in it."""
+    changed = target = CONFIG.to_dict()
     *parents, last = place.split(".")
-    target = changed
     for parent in parents:
         target = target[parent]
     target[last] = value
@@ -394,30 +321,26 @@ def _changed(config: dict, place: str, value: object) -> dict:
 NONSENSE = [
     ("encoder.name", "transformer", "transformer"),
     ("encoder.name", 3, "encoder.name"),
-    ("encoder.name", ["cnn"], "encoder.name"),
     ("encoder.name", "cvt", "cvt"),
+    ("encoder", {"name": "cvt", "embedding_size": 2048}, "'cvt'"),
     ("encoder.embedding_size", "8", "embedding_size"),
-    ("encoder.embedding_size", 8.0, "embedding_size"),
     ("encoder.embedding_size", True, "embedding_size"),
     ("encoder.embedding_size", 0, "embedding_size"),
-    ("encoder.embedding_size", -8, "embedding_size"),
     ("encoder.embedding_size", 16, "fc1"),
-    ("encoder.embedding_size", 4_000, "fc1"),
-    ("encoder.embedding_size", 10**9, "embedding_size"),
     ("encoder.embedding_size", 10**40, "embedding_size"),
     ("encoder.depth", 3, "depth"),
     ("frontend.n_mels", 80, "fc1"),
     ("frontend.n_mels", 60, "multiple of 8"),
     ("frontend.n_mels", 10**9, "n_mels"),
-    ("frontend.n_mels", "64", "n_mels"),
     ("frontend.n_fft", 2**40, "n_fft"),
-    ("frontend.n_fft", None, "n_fft"),
     ("frontend.win_length", 4096, "win_length"),
     ("frontend.hop_length", 10**9, "hop_length"),
     ("frontend.hop_length", 0, "hop_length"),
+    ("frontend.sample_rate", 0, "sample_rate"),
     ("frontend.sample_rate", 10**12, "sample_rate"),
     ("frontend.sample_rate", 16000.0, "sample_rate"),
     ("frontend.f_min", "60", "f_min"),
+    ("frontend.f_min", -1.0, "f_min"),
     ("frontend.f_min", float("nan"), "f_min"),
     ("frontend.f_max", 9000.0, "f_max"),
     ("frontend.f_max", 60.0, "f_max"),
@@ -427,29 +350,24 @@ NONSENSE = [
     ("normalization.mean", "0", "mean"),
     ("normalization.mean", None, "mean"),
     ("normalization.std", 0.0, "std"),
-    ("normalization.std", -1.0, "std"),
     ("normalization.std", float("inf"), "std"),
     ("normalization.std", 1e-300, "std"),
     ("encoder", {"name": "cnn"}, "embedding_size"),
     ("encoder", "cnn", "encoder"),
-    ("frontend", [1], "frontend"),
     ("normalization", None, "normalization"),
     ("extra", {}, "extra"),
 ]
 
 
-def test_nonsense_in_the_configuration(tmp_path, weights):
+def test_nonsense_in_the_configuration(weights, refused):
     for place, value, word in NONSENSE:
-        torch.save(content(weights, config=_changed(CONFIG.to_dict(), place, value)), tmp_path / "w.pth")
-        assert_refused(tmp_path / "w.pth", word)
+        refused(content(weights, config=_changed(place, value)), word)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
 def test_huge_claims_cost_no_memory(tmp_path, weights):
     """A small file that announces a model of 600 MB is refused with 200 MB to spare."""
-    torch.save(
-        content(weights, config=_changed(CONFIG.to_dict(), "encoder.embedding_size", 12_000)), tmp_path / "w.pth"
-    )
+    torch.save(content(weights, config=_changed("encoder.embedding_size", 12_000)), tmp_path / "w.pth")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, hard))
@@ -457,13 +375,6 @@ def test_huge_claims_cost_no_memory(tmp_path, weights):
         assert_refused(tmp_path / "w.pth", "fc1")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def test_announcing_another_encoder(tmp_path, weights):
-    for name, size in {**EMBEDDING_SIZES, "cnn": 16}.items():
-        config = replace(CONFIG, encoder=EncoderConfig(name, size))
-        torch.save(content(weights, config=config.to_dict()), tmp_path / "w.pth")
-        assert_refused(tmp_path / "w.pth", f"{name!r}")
 
 
 def _without(weights, key):
@@ -489,13 +400,9 @@ WRONG_WEIGHTS = [
 ]
 
 
-def test_wrong_weights(tmp_path, weights):
+def test_wrong_weights_are_refused_and_every_float_type_taken(tmp_path, weights, refused):
     for change, words in WRONG_WEIGHTS:
-        torch.save(content(weights, state_dict=change(weights)), tmp_path / "w.pth")
-        assert_refused(tmp_path / "w.pth", *words)
-
-
-def test_every_float_type_is_taken(tmp_path, weights):
+        refused(content(weights, state_dict=change(weights)), *words)
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
         torch.save(content(OrderedDict(state)), tmp_path / "w.pth")
@@ -522,9 +429,6 @@ def test_safetensors_without_our_metadata(tmp_path, weights):
         save_file(dict(weights), tmp_path / "w.safetensors", metadata=metadata)
         message = assert_refused(tmp_path / "w.safetensors", word)
         assert not word.startswith("neither") or "blocks.0.conv" in message
-
-
-# Options
 
 
 def test_win_length_is_for_bare_state_dicts_only(tmp_path, good):

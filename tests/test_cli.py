@@ -36,7 +36,7 @@ def corpus(tmp_path):
 
 
 def embed(*args: object) -> int:
-    return main(["embed", *map(str, args), "--model", MODEL])
+    return main(["embed", "--model", MODEL, *map(str, args)])
 
 
 # Starting
@@ -50,30 +50,23 @@ def test_help_is_quick_and_imports_nothing_heavy():
         "    try:\n"
         "        build_parser().parse_args(arguments)\n"
         "    except SystemExit as status:\n"
-        "        assert status.code == 0\n"
+        "        if status.code != 0: raise\n"
         "heavy = {'torch', 'soundfile', 'soxr', 'huggingface_hub', 'tqdm', 'pyarrow'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        "sys.exit(f'imports {heavy}' if heavy else 0)\n"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    for name in COMMANDS:
-        assert f"usage: hear-byols {name}" in result.stdout
+    for flags in ([], ["-OO"]):  # without docstrings too
+        result = subprocess.run([sys.executable, *flags, "-c", program], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        for name in COMMANDS:
+            assert f"usage: hear-byols {name}" in result.stdout
 
 
-def test_help_needs_no_docstrings():
-    command = [sys.executable, "-OO", "-m", "hear_byols", "pretrain", "--help"]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["embed"], ["embed", "x.wav"]])
-def test_wrong_usage_is_status_2(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "usage: hear-byols" in capsys.readouterr().err
-
-
-def test_version(capsys):
+def test_wrong_usage_is_status_2_and_the_version_is_told(capsys):
+    for arguments in ([], ["dance"], ["embed"], ["embed", "x.wav"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert "usage: hear-byols" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
@@ -96,11 +89,13 @@ def test_embed_writes_what_python_gives_and_says_so_on_standard_error(corpus, tm
 
 
 def test_all_options_of_embed_reach_the_model(corpus, tmp_path):
-    options = "--timestamps --frame-ms 500 --hop-ms 100 --normalization original --precision bfloat16 --batch-size 2"
+    options = "--timestamps --frame-ms 500 --hop-ms 100 --normalization original --precision bfloat16"
+    options += " --layers multi --batch-size 2"
     arguments = [*options.split(), "--device", "cpu", "--format", "npy", "--relative-to", tmp_path, "--quiet"]
     assert embed(corpus, "--output", tmp_path / "out", *arguments) == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     wanted = {"timestamps": True, "frame_ms": 500, "hop_ms": 100, "normalization": "original", "precision": "bfloat16"}
+    wanted["embedding_size"] = 3584  # of layers "multi"
     assert wanted.items() <= manifest.items()
     assert (manifest["format"], manifest["about"]["batch_size"], manifest["about"]["device"]) == ("npy", 2, "cpu")
     assert recorded(tmp_path / "out")[0] == "in/a/clip00.flac"
@@ -120,16 +115,15 @@ def test_unreadable_files_are_listed_at_the_end_with_status_1_even_when_quiet(co
 
 
 def test_errors_are_one_line_with_status_2(corpus, tmp_path, capsys):
-    (tmp_path / "file").touch()
+    file, out = tmp_path / "file", tmp_path / "out"
+    file.touch()
     for arguments, message in [
-        ([corpus, "-o", tmp_path / "file" / "out"], "Not a directory"),
-        (
-            [corpus, "-o", tmp_path / "out", "--format", "mat"],
-            "format must be one of npz, npy, parquet, csv; got 'mat'",
-        ),
-        ([corpus, "-o", tmp_path / "out", "--device", "toaster"], "device 'toaster' is not available"),
-        ([corpus, "-o", tmp_path / "out", "--batch-size", 0], "batch_size must be a positive integer"),
-        ([tmp_path / "file" / "..", "-o", tmp_path / "out", "--relative-to", corpus / "a"], "does not lie in"),
+        ([corpus, "-o", file / "out"], "Not a directory"),
+        ([corpus, "-o", out, "--format", "mat"], "format must be one of npz, npy, parquet, csv; got 'mat'"),
+        ([corpus, "-o", out, "--device", "toaster"], "device 'toaster' is not available"),
+        ([corpus, "-o", out, "--batch-size", 0], "batch_size must be a positive integer"),
+        ([file / "..", "-o", out, "--relative-to", corpus / "a"], "does not lie in"),
+        ([corpus, "-o", out, "--model", "cvt_hybird"], "did you mean"),
     ]:
         assert embed(*arguments) == 2
         captured = capsys.readouterr()
@@ -137,22 +131,16 @@ def test_errors_are_one_line_with_status_2(corpus, tmp_path, capsys):
         assert message in captured.err
         assert captured.err.count("\n") == 1
         assert captured.out == ""
-    assert main(["embed", str(corpus), "-o", str(tmp_path / "out"), "--model", "cvt_hybird"]) == 2
-    assert "did you mean" in capsys.readouterr().err
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_a_terminal_gets_a_progress_bar_unless_quiet(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert embed(corpus, "--output", tmp_path / "one") == 0
-    assert "3/3" in sys.stderr.getvalue()
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert embed(corpus, "--output", tmp_path / "two", "--quiet") == 0
-    assert sys.stderr.getvalue() == ""
+    for quiet in ([], ["--quiet"]):
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert embed(corpus, "--output", tmp_path / f"out{quiet}", *quiet) == 0
+        shown = terminal.getvalue()
+        assert (shown == "") if quiet else ("3/3" in shown)
 
 
 def test_a_list_comes_from_standard_input(corpus, tmp_path, monkeypatch):
@@ -196,11 +184,8 @@ def test_models_lists_the_zoo(capsys):
     assert lines[0].split() == ["name", "encoder", "size", "source", "local", "commercial", "use", "licence"]
     assert [line.split()[0] for line in lines[1:]] == hear_byols.list_models()
     assert main(["models", "random_c*"]) == 0
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [
-        ["random_clstm", "clstm", "1024"],
-        ["random_cnn", "cnn", "2048"],
-        ["random_cvt", "cvt", "2048"],
-    ]
+    found = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert found == [["random_clstm", "clstm", "1024"], ["random_cnn", "cnn", "2048"], ["random_cvt", "cvt", "2048"]]
     assert main(["models", "nothing*"]) == 2
     assert main(["models", "random_*", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
@@ -254,38 +239,29 @@ def cached(checkpoint, tmp_path, monkeypatch):
     return checkpoint
 
 
-def test_verify_passes_good_weights(cached, capsys):
-    assert main(["verify"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith(f"ok      mine: {cached} ({cached.stat().st_size} bytes, sha256 ")
-    assert main(["verify", "mine"]) == 0
-    assert main(["verify", "yours"]) == 2
+def test_verify_finds_weights_that_are_wrong_absent_or_give_no_numbers(cached, monkeypatch, capsys):
+    def verify(status: int, *names: str) -> str:
+        assert main(["verify", *names]) == status
+        return capsys.readouterr().out
 
-
-def test_verify_finds_wrong_bytes(cached, capsys):
-    data = bytearray(cached.read_bytes())
-    data[len(data) // 2] ^= 1
-    cached.write_bytes(data)
-    assert main(["verify"]) == 1
-    assert capsys.readouterr().out.startswith(f"FAULT   mine: {cached} is not the file of record 'mine': its sha256 is")
-
-
-def test_verify_counts_absent_weights_as_faults_only_when_asked_for(cached, capsys):
+    good = cached.read_bytes()
+    assert verify(0).startswith(f"ok      mine: {cached} ({len(good)} bytes, sha256 ")
+    verify(0, "mine")
+    verify(2, "yours")
+    with monkeypatch.context() as patch:
+        patch.setattr("hear_byols.model.EmbeddingModel.scene_embeddings", lambda self, audio: audio * torch.nan)
+        assert "not finite" in verify(1)
+    middle = len(good) // 2
+    cached.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    assert verify(1).startswith(f"FAULT   mine: {cached} is not the file of record 'mine': its sha256 is")
     cached.unlink()
-    assert main(["verify"]) == 0
-    assert capsys.readouterr().out == "absent  mine: not on this machine\n"
-    assert main(["verify", "mine"]) == 1
-
-
-def test_verify_finds_weights_that_give_no_numbers(cached, monkeypatch, capsys):
-    monkeypatch.setattr("hear_byols.model.EmbeddingModel.scene_embeddings", lambda self, audio: audio * torch.nan)
-    assert main(["verify"]) == 1
-    assert "not finite" in capsys.readouterr().out
+    assert verify(0) == "absent  mine: not on this machine\n"
+    verify(1, "mine")  # a fault where it was asked for
 
 
 @pytest.mark.parametrize("model", ["cnn_hybrid", "cvt_hybrid"])
 def test_the_demo_finds_the_other_sound_of_a_kind(tmp_path, capsys, model):
-    for _ in range(2):  # again over its own output
+    for _ in range(1 if model == "cnn_hybrid" else 2):  # again over its own output
         assert main(["demo", "--output", str(tmp_path / "demo"), "--model", model]) == 0
         table, _, rest = capsys.readouterr().out.partition("\n\n")
     sounds = {path.name for path in (tmp_path / "demo" / "audio").iterdir()}

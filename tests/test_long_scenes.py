@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
+from test_overlap import make_model
 
 import hear_byols
 from hear_byols import scenes
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import InputError
+from hear_byols.model import EmbeddingModel
 
 SIZES = {"cnn": 48, "resnetish34": 2048}
 HOP = 160
 
 
-def make(encoder: str, layers: str = "multi", mode: str = "clip") -> hear_byols.EmbeddingModel:
-    config = ModelConfig(
-        EncoderConfig(encoder, SIZES[encoder], layers, 9), normalization=NormalizationConfig(mode, -8, 4)
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = hear_byols.EmbeddingModel(config)
-        for name, buffer in model.encoder.named_buffers():
-            if name.endswith("running_mean"):  # zeros at the edges are then not what lies beside them
-                buffer.uniform_(-0.2, 0.2)
-    return model
+def make(encoder: str, layers: str = "multi", mode: str = "clip") -> EmbeddingModel:
+    return make_model(mode, layers, (encoder, SIZES[encoder]))
 
 
 def sound(n_frames: int, seed: int = 0) -> torch.Tensor:
@@ -40,33 +28,24 @@ def sound(n_frames: int, seed: int = 0) -> torch.Tensor:
     return loudness * torch.randn(2, n_samples, generator=generator).clamp(-3, 3)
 
 
-def whole(model, audio):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "STRETCH_FRAMES", 10**9)
-        return model.scene_embeddings(audio)
-
-
-@pytest.mark.parametrize("n_frames", [513, 520, 767, 768, 1025])
-@pytest.mark.parametrize("encoder", SIZES)
-def test_stretches_equal_the_whole(monkeypatch, encoder, n_frames):
-    """Also where the last stretch is a frame long, and where strides do not divide the number of frames."""
-    model = make(encoder)
+def check_stretches(monkeypatch, model, n_frames: int, stretch_frames: int) -> None:
     audio = sound(n_frames)
-    expected = whole(model, audio)
-    monkeypatch.setattr(scenes, "STRETCH_FRAMES", 256)
+    monkeypatch.setattr(scenes, "STRETCH_FRAMES", 10**9)
+    expected = model.scene_embeddings(audio)
+    monkeypatch.setattr(scenes, "STRETCH_FRAMES", stretch_frames)
     assert (model.scene_embeddings(audio) - expected).abs().max() < 2e-6 * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    ("layers", "mode"),
-    [("last", "clip"), ("heads", "clip")] + [("multi", mode) for mode in ("dataset", "clip", "halfway", "original")],
-)
-def test_every_normalization_and_both_kinds_of_layers(monkeypatch, layers, mode):
-    model = make("cnn", layers, mode)
-    audio = sound(900)
-    expected = whole(model, audio)
-    monkeypatch.setattr(scenes, "STRETCH_FRAMES", 64)
-    assert (model.scene_embeddings(audio) - expected).abs().max() < 2e-6 * expected.abs().max()
+@pytest.mark.parametrize("encoder", SIZES)
+def test_stretches_equal_the_whole(monkeypatch, encoder):
+    """Also where the last stretch is a frame long, and where strides do not divide the number of frames."""
+    for n_frames in (513, 520, 767, 768, 1025):
+        check_stretches(monkeypatch, make(encoder), n_frames, 256)
+
+
+def test_every_normalization_and_all_kinds_of_layers(monkeypatch):
+    for layers, mode in [("last", "clip"), ("heads", "halfway"), ("multi", "dataset"), ("multi", "original")]:
+        check_stretches(monkeypatch, make("cnn", layers, mode), 900, 64)
 
 
 @pytest.mark.parametrize("encoder", SIZES)
@@ -103,30 +82,10 @@ def test_the_others_state_their_limit(name, minutes):
 
 
 def test_the_limit_may_be_set():
-    model = hear_byols.load_model("random_cvt")
+    model, audio = hear_byols.load_model("random_cvt"), torch.zeros(1, 16001)
     model.max_scene_s = 1
     with pytest.raises(InputError, match="clip 0"):
-        model.scene_embeddings(torch.zeros(1, 16001))
+        model.scene_embeddings(audio)
     model.max_scene_s = None
-    model.scene_embeddings(torch.zeros(1, 16001))
+    model.scene_embeddings(audio)
     assert hear_byols.load_model("random_cnn").max_scene_s is None
-
-
-PROGRAM = """
-import json, sys, torch, hear_byols
-from hear_byols._util.memory import peak_memory
-model = hear_byols.load_model("random_cnn", layers="multi")
-audio = torch.rand(1, int(float(sys.argv[1]) * 60 * 16000)).sub_(0.5)
-model.scene_embeddings(audio)
-print(json.dumps({"peak": peak_memory(), "own": audio.nbytes}))
-"""
-
-
-@pytest.mark.memory
-def test_a_long_scene_takes_the_memory_of_its_samples():
-    runs = [
-        json.loads(subprocess.run([sys.executable, "-c", PROGRAM, minutes], capture_output=True, check=True).stdout)
-        for minutes in ("4", "12")
-    ]
-    # A seventh of a gigabyte for the allocator; the maps of eight minutes would be four times that.
-    assert runs[1]["peak"] - runs[0]["peak"] < runs[1]["own"] - runs[0]["own"] + 0.15e9

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from real_audio import clip_of
+from test_overlap import make_model, noise
 
 pytest.importorskip("onnxscript", reason='needs pip install "hear_byols[onnx]"')
 pytest.importorskip("onnxruntime", reason='needs pip install "hear_byols[onnx]"')
 
 import hear_byols
 from hear_byols.cli.main import main
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.model import EmbeddingModel
 from hear_byols.onnx import export as exporting
@@ -29,26 +30,7 @@ from hear_byols.onnx.graph import ConvolvedLogMel
 pytestmark = pytest.mark.usefixtures("one_thread")
 DOCS = Path(__file__).parents[1] / "docs" / "deploying.md"
 TIMESTAMPS = DOCS.parents[1] / "examples" / "onnx_timestamps.py"
-SIZES = {"cnn": 64, "resnetish34": 2048, "clstm": 1024, "cvt": 2048}
 TOLERANCE = 1e-4  # of the largest component
-
-
-def make_model(encoder: str, mode: str, **options) -> EmbeddingModel:
-    """An untrained model whose batch norms have statistics worth keeping."""
-    torch.manual_seed(3)
-    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder]), normalization=NormalizationConfig(mode, -5.0, 4.0))
-    model = EmbeddingModel(config, provenance={"name": f"untrained {encoder}", "licence": "CC0"}, **options)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    return model
-
-
-def noise(n_clips: int, n_samples: int) -> torch.Tensor:
-    """Clips of different loudness."""
-    generator = torch.Generator().manual_seed(n_samples)
-    return torch.randn(n_clips, n_samples, generator=generator) * torch.logspace(-2, -1, n_clips)[:, None]
 
 
 def assert_same(got: np.ndarray, wanted: torch.Tensor) -> None:
@@ -59,102 +41,74 @@ def assert_same(got: np.ndarray, wanted: torch.Tensor) -> None:
 
 @dataclass(frozen=True)
 class Exported:
-    """A model, its file, and what the exporter made of it (which takes seconds, so tests share it)."""
+    """A model and its file, which takes the exporter seconds, so that tests share it."""
 
     model: EmbeddingModel
     path: Path
-    program: object
 
 
 def export(folder: Path, model: EmbeddingModel, timestamps: bool = False) -> Exported:
-    programs = []
-
-    def trace(*args):
-        programs.append(original(*args))
-        return programs[0]
-
-    original = exporting._trace
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "_trace", trace)
-        path = export_onnx(model, folder / "model.onnx", timestamps=timestamps).path
-    return Exported(model, path, *programs)
+    return Exported(model, export_onnx(model, folder / "model.onnx", timestamps=timestamps).path)
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("scene"), make_model("cnn", "dataset"))
+    provenance = {"name": "untrained", "licence": "CC0"}
+    return export(tmp_path_factory.mktemp("scene"), make_model("dataset", provenance=provenance))
 
 
 @pytest.fixture(scope="module")
 def windows(tmp_path_factory):
     """Windows and hops that are no whole numbers of spectrogram frames, nor the hop of samples."""
-    model = make_model("cnn", "clip", frame_ms=123.4, hop_ms=12.03125)
+    model = make_model("clip", frame_ms=123.4, hop_ms=12.03125)
     return export(tmp_path_factory.mktemp("windows"), model, timestamps=True)
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("shipped"), hear_byols.load_model("cvt_hybrid"))
 
 
 # What comes out is what the model gives
 
 
-def check_lengths(exported: Exported) -> None:
-    session = open_session(exported.path, threads=1)
-    for shape in [(1, 1), (3, 799), (1, 1600), (2, 1601), (1, 15999), (4, 16000), (1, 52345)]:
-        audio = noise(*shape)
+@pytest.mark.parametrize("exported", ["scene", "shipped", ("resnetish34", 2048), ("clstm", 1024)])
+def test_any_number_and_length_of_clips_gives_the_models_vectors(request, tmp_path, exported):
+    if isinstance(exported, str):
+        exported = request.getfixturevalue(exported)
+    else:
+        exported = export(tmp_path, make_model("halfway", encoder=exported))
+    session, time = open_session(exported.path, threads=1), torch.arange(16000) / 16000
+    shapes = [(1, 1), (3, 799), (1, 1600), (2, 1601), (1, 15999), (4, 16000), (1, 52345)]
+    square = torch.sign(torch.sin(2 * torch.pi * 200 * time))
+    signals = [torch.zeros(16000), 0.9 * torch.sin(2 * torch.pi * 1000 * time), torch.eye(1, 16000)[0], square]
+    recordings = [torch.from_numpy(clip_of(kind, 0, 1.3))[None] for kind in range(5)]
+    for audio in [*(noise(*shape) for shape in shapes), torch.stack(signals), *recordings]:
         (got,) = session.run(["embedding"], {"waveform": audio.numpy()})
         assert_same(got, exported.model.scene_embeddings(audio))
 
 
-def test_any_number_and_length_of_clips_gives_the_models_vectors(scene):
-    check_lengths(scene)
-
-
-@pytest.mark.parametrize(("encoder", "mode"), [("resnetish34", "dataset"), ("clstm", "clip"), ("cvt", "halfway")])
-def test_of_every_encoder(tmp_path, encoder, mode):
-    check_lengths(export(tmp_path, make_model(encoder, mode)))
-
-
-def test_timestamps_too(windows):
-    check_timestamps(windows)
-
-
-def test_timestamps_that_share_frames_compute_them_once(tmp_path):
-    exported = export(tmp_path, make_model("cnn", "clip", frame_ms=123.4, hop_ms=50), timestamps=True)
-    check_timestamps(exported)
-    graph, n_frames = exporting._build(exported.model, True), []
-    graph.log_mel.register_forward_hook(
-        lambda module, inputs, output: n_frames.append(output.shape[0] * output.shape[2])
-    )
-    graph(noise(1, 16000))
-    assert sum(n_frames) <= 21 * 4 + 110
-
-
-def check_timestamps(windows: Exported) -> None:
-    session = open_session(windows.path, threads=1)
-    for shape in [(1, 1), (2, 800), (1, 1603), (3, 16000)]:
-        audio = noise(*shape)
-        vectors, times = session.run(["embeddings", "times_ms"], {"waveform": audio.numpy()})
-        wanted, wanted_times = windows.model.timestamp_embeddings(audio)
-        assert_same(vectors, wanted)
-        np.testing.assert_array_equal(times, wanted_times.numpy())
-
-
-def test_silence_tones_and_clicks(scene):
-    session = open_session(scene.path, threads=1)
-    time = torch.arange(16000) / 16000
-    square = torch.sign(torch.sin(2 * torch.pi * 200 * time))
-    signals = [torch.zeros(16000), 0.9 * torch.sin(2 * torch.pi * 1000 * time), torch.eye(1, 16000)[0], square]
-    for audio in signals:
-        assert_same(session.run(None, {"waveform": audio[None].numpy()})[0], scene.model.scene_embeddings(audio[None]))
+def test_timestamps_too(windows, tmp_path):
+    sharing_frames = export(tmp_path, make_model("clip", frame_ms=123.4, hop_ms=50), timestamps=True)
+    for exported in (windows, sharing_frames):
+        session = open_session(exported.path, threads=1)
+        for shape in [(1, 1), (2, 800), (1, 1603), (3, 16000)]:
+            audio = noise(*shape)
+            vectors, times = session.run(["embeddings", "times_ms"], {"waveform": audio.numpy()})
+            wanted, wanted_times = exported.model.timestamp_embeddings(audio)
+            assert_same(vectors, wanted)
+            np.testing.assert_array_equal(times, wanted_times.numpy())
 
 
 def test_clip_statistics_of_silence_and_of_batch_mates(windows):
-    audio = torch.stack([torch.zeros(4000), 100 * noise(1, 4000)[0], noise(1, 4000)[0]])
+    audio = torch.stack([torch.zeros(4000), 10 * noise(1, 4000)[0], noise(1, 4000)[0]])
     got = open_session(windows.path, threads=1).run(["embeddings"], {"waveform": audio.numpy()})[0]
     for row, clip in zip(got, audio, strict=True):
         assert_same(row, windows.model.timestamp_embeddings(clip[None])[0][0])
 
 
 def test_the_convolved_spectrogram_is_at_least_as_exact_as_the_models():
-    log_mel = make_model("cnn", "clip").log_mel
+    log_mel = make_model("clip").log_mel
     time = torch.arange(16000, dtype=torch.float64) / 16000
     audio = (0.9 * torch.sin(2 * torch.pi * 1000 * time)).float()[None]
     extended = torch.nn.functional.pad(audio[:, None], (200, 200), mode="reflect")[:, 0]
@@ -199,15 +153,12 @@ def test_the_file_says_what_it_is(scene, windows):
     about = open_session(scene.path).get_modelmeta().custom_metadata_map
     assert json.loads(about.pop("config")) == scene.model.config.to_dict()
     assert json.loads(about.pop("provenance")) == scene.model.provenance
-    expected = {"kind": "scene", "sample_rate": "16000", "embedding_size": "64", "normalization": "dataset"}
+    expected = {"kind": "scene", "sample_rate": "16000", "embedding_size": "32", "normalization": "dataset"}
     assert about == {**expected, "licence": "CC0", "hear_byols": hear_byols.__version__}
-    about = open_session(windows.path).get_modelmeta().custom_metadata_map
-    assert (about["kind"], float(about["frame_ms"]), float(about["hop_ms"])) == ("timestamps", 123.4, 12.03125)
-
-
-def test_sizes_are_free_by_name(scene):
     (waveform,) = open_session(scene.path).get_inputs()
     assert (waveform.name, waveform.shape, waveform.type) == ("waveform", ["batch", "n_samples"], "tensor(float)")
+    about = open_session(windows.path).get_modelmeta().custom_metadata_map
+    assert (about["kind"], float(about["frame_ms"]), float(about["hop_ms"])) == ("timestamps", 123.4, 12.03125)
 
 
 # The check and the command
@@ -215,17 +166,16 @@ def test_sizes_are_free_by_name(scene):
 
 def test_the_check_sees_a_file_of_other_weights_or_windows(scene, windows):
     assert compare(scene.model, scene.path, timestamps=False) < 1e-5
-    other = make_model("cnn", "dataset")
+    other = make_model("dataset")
     with torch.no_grad():
         other.encoder.fc2.bias += 0.01
     assert compare(other, scene.path, timestamps=False) > 1e-4
-    other = make_model("cnn", "clip", frame_ms=123.4, hop_ms=12)
+    other = make_model("clip", frame_ms=123.4, hop_ms=12)
     assert compare(other, windows.path, timestamps=True) == float("inf")
 
 
 def test_a_file_that_fails_its_check_is_not_written(tmp_path, scene, monkeypatch):
     (tmp_path / "model.onnx").write_text("the old one")
-    monkeypatch.setattr(exporting, "_trace", lambda *args: scene.program)
     monkeypatch.setattr(exporting, "TOLERANCE", 0)
     with pytest.raises(OutputError, match="deviates from the model by"):
         export_onnx(scene.model, tmp_path / "model.onnx", check=True)
@@ -235,38 +185,27 @@ def test_a_file_that_fails_its_check_is_not_written(tmp_path, scene, monkeypatch
 
 def test_export_on_the_command_line(tmp_path, capsys):
     checkpoint, file = tmp_path / "mine.pth", tmp_path / "out" / "model.onnx"
-    model = make_model("cnn", "dataset")
+    model = make_model("dataset")
     hear_byols.save_checkpoint(checkpoint, model.config, model.encoder.state_dict(), model.provenance)
     assert main(["export", str(checkpoint), "-o", str(file), "--timestamps", "--hop-ms", "100", "--check"]) == 0
-    assert re.fullmatch(
-        rf"{re.escape(str(file))}: \d+\.\d MB, within \S+e-0[5-9] of the model\n", capsys.readouterr().out
-    )
-    assert open_session(file).run(None, {"waveform": noise(1, 16000).numpy()})[1].tolist() == [
-        [100.0 * i for i in range(11)]
-    ]
+    told = rf"{re.escape(str(file))}: \d+\.\d MB, within \S+e-0[5-9] of the model\n"
+    assert re.fullmatch(told, capsys.readouterr().out)
+    times = open_session(file).run(None, {"waveform": noise(1, 16000).numpy()})[1]
+    assert times.tolist() == [[100.0 * i for i in range(11)]]
 
 
-# What cannot be exported is refused
-
-
-def test_concatenations_are_refused(tmp_path, capsys):
+def test_what_cannot_be_exported_is_refused(tmp_path, capsys):
     assert main(["export", "random_cnn+random_cvt", "-o", str(tmp_path / "x.onnx")]) == 2
     assert "export each part by itself" in capsys.readouterr().err
-
-
-def test_original_normalization_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="depends on the other clips of a call"):
-        export_onnx(make_model("cnn", "original"), tmp_path / "x.onnx")
-
-
-def test_other_objects_are_refused(tmp_path):
-    with pytest.raises(OptionError, match="got Linear"):
-        export_onnx(torch.nn.Linear(1, 1), tmp_path / "x.onnx")
-
-
-def test_a_hop_that_would_overflow_is_refused(tmp_path):
-    with pytest.raises(OptionError, match=r"use a multiple of 0\.0625 ms"):
-        export_onnx(make_model("cnn", "clip", hop_ms=50.3), tmp_path / "x.onnx", timestamps=True)
+    for model, options, words in [
+        (make_model("original"), {}, "depends on the other clips of a call"),
+        (torch.nn.Linear(1, 1), {}, "got Linear"),
+        (make_model("clip", hop_ms=50.3), {"timestamps": True}, r"use a multiple of 0\.0625 ms"),
+        (make_model("dataset", encoder=("resnetish34", 2048)), {"int8": True}, "cnn, cvt; got 'resnetish34'"),
+    ]:
+        with pytest.raises(OptionError, match=words):
+            export_onnx(model, tmp_path / "x.onnx", **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
@@ -275,21 +214,13 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         exporting.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name)
     )
     with pytest.raises(MissingDependencyError, match=r"needs onnxscript: pip install 'hear_byols\[onnx\]'"):
-        export_onnx(make_model("cnn", "clip"), tmp_path / "x.onnx")
+        export_onnx(make_model("clip"), tmp_path / "x.onnx")
 
 
-def test_int8_files_are_small_and_near(tmp_path):
-    model = make_model("cvt", "dataset")
-    full = export_onnx(model, tmp_path / "model.onnx")
-    small = export_onnx(model, tmp_path / "int8.onnx", int8=True, check=True)
+def test_int8_files_are_small_and_near(tmp_path, shipped):
+    small = export_onnx(shipped.model, tmp_path / "int8.onnx", int8=True, check=True)
     assert 1e-4 < small.deviation <= 0.05
-    assert small.size < 0.6 * full.size
+    assert small.size < 0.6 * shipped.path.stat().st_size
     about = open_session(small.path).get_modelmeta().custom_metadata_map
-    wanted = open_session(full.path).get_modelmeta().custom_metadata_map
+    wanted = open_session(shipped.path).get_modelmeta().custom_metadata_map
     assert about == wanted | {"weights": "int8"}
-
-
-def test_int8_is_refused_where_it_gains_nothing(tmp_path):
-    with pytest.raises(OptionError, match="cnn, cvt; got 'resnetish34'"):
-        export_onnx(make_model("resnetish34", "dataset"), tmp_path / "model.onnx", int8=True)
-    assert list(tmp_path.iterdir()) == []

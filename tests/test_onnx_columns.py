@@ -53,15 +53,17 @@ def test_an_lstm_reads_shared_columns(layers, frame_ms, hop_ms):
 
 
 @pytest.mark.parametrize("hop_ms", [10, 50])
-def test_a_distinct_column_is_computed_once(hop_ms):
+def test_a_distinct_frame_or_column_is_computed_once(hop_ms):
     """At a window of 1 s 9 of 12 columns depend on the signal alone; a hundred such begin in a second."""
-    graph, n_columns = exporting._build(make_model(hop_ms=hop_ms), True), []
+    graph, n_columns, n_frames = exporting._build(make_model(hop_ms=hop_ms), True), [], []
     last = graph.get_submodule("encoder.fc2")
     last.register_forward_hook(lambda module, inputs, output: n_columns.append(output.shape[0]))
+    graph.log_mel.register_forward_hook(lambda module, inputs, output: n_frames.append(output[:, 0].numel()))
     with torch.no_grad():
         graph(noise(1, 80000))
     n_windows, n_own, n_shared = 5000 // hop_ms + 1, 3, 500 + 9 * 8
     assert sum(n_columns) <= n_windows * n_own + n_shared
+    assert sum(n_frames) <= n_windows * 4 + 600
 
 
 @pytest.mark.parametrize(("encoder", "hop_ms"), [(("cnn", 32), 330), (("cnn", 32), 33.3125), (("cvt", 2048), 50)])

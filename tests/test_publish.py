@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 
 import pytest
@@ -12,13 +11,14 @@ from hub_client import HubClient
 from hub_server import Fault, HubServer, Repo, sha256
 
 import hear_byols
-from hear_byols.cli.publish import add_parser
+from hear_byols.cli.main import main
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
-from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
+from hear_byols.errors import CheckpointError, InputError, OptionError, WeightsNotFoundError
 from hear_byols.publish import publish
 from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
 from hear_byols.weights.model_card import model_card
+from hear_byols.weights.provenance import add_provenance, read_manifest
 
 CONFIG = ModelConfig(EncoderConfig("cnn", 16))
 PROVENANCE = {
@@ -64,41 +64,35 @@ def _run(hub, *argv) -> str:
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, suffix):
     server, client = hub
-    path = _save(tmp_path / f"tiny{suffix}")
-    repo = f"ana/model{suffix[1:]}"
+    path, repo = _save(tmp_path / f"tiny{suffix}"), f"ana/model{suffix[1:]}"
     printed = _run(hub, path, "--repo", repo)
     commit = server.repos[repo].refs["main"]
     files = server.repos[repo].commits[commit]
-    assert printed == f"hf://{repo}/model.safetensors@{commit}#sha256={sha256(files['model.safetensors'])}"
-    assert suffix == ".pth" or files["model.safetensors"] == path.read_bytes()
+    weights, digest = files["model.safetensors"], sha256(files["model.safetensors"])
+    assert printed == f"hf://{repo}/model.safetensors@{commit}#sha256={digest}"
+    assert suffix == ".pth" or weights == path.read_bytes()
+    assert len(server.repos[repo].commits) == 2  # the repository's first, and one with all files
+    card = files["README.md"].decode()
+    spec = re.search(r'load_model\("(.+)"\)', card)[1]
+    assert spec == f"hf://{repo}/model.safetensors#sha256={digest}"
     audio = torch.linspace(-1, 1, 16000)[None]
     expected = hear_byols.get_scene_embeddings(audio, hear_byols.load_model(path))[0].tolist()
-    assert client.value("load", spec=printed) == expected
+    for got in (printed, spec):
+        assert client.value("load", spec=got) == expected
     assert client.value("pretrained", name=repo) == expected
-    assert len(server.repos[repo].commits) == 2  # the repository's first, and one with all files
-    metadata = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", files["README.md"].decode(), re.DOTALL)[1])
-    assert metadata["license"] == "mit"
-    assert metadata["library_name"] == "hear_byols"
+    metadata = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)[1])
+    assert (metadata["license"], metadata["library_name"]) == ("mit", "hear_byols")
     assert metadata["pipeline_tag"] == "feature-extraction"
     assert "cnn" in metadata["tags"]
-
-
-def test_card_says_what_the_weights_are_and_how_to_load_them(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
-    _run(hub, path, "--repo", "lab/card")
-    commit = server.repos["lab/card"].refs["main"]
-    files = server.repos["lab/card"].commits[commit]
-    card, weights = files["README.md"].decode(), files["model.safetensors"]
-    spec = re.search(r'load_model\("(.+)"\)', card)[1]
-    assert spec == f"hf://lab/card/model.safetensors#sha256={sha256(weights)}"
-    client.value("load", spec=spec)
-    assert 'hear_byols.from_pretrained("lab/card")' in card
-    assert "# tiny: a # test\n" in card
-    assert "> Not for production." in card
-    assert "- hours: 0.5" in card
-    assert '"embedding_size": 16' in card
-    assert f"| model.safetensors | {len(weights)} | `{sha256(weights)}` |" in card
+    for words in (
+        f'hear_byols.from_pretrained("{repo}")',
+        "# tiny: a # test\n",
+        "> Not for production.",
+        "- hours: 0.5",
+        '"embedding_size": 16',
+        f"| model.safetensors | {len(weights)} | `{digest}` |",
+    ):
+        assert words in card
 
 
 def test_sources_of_pre_training_become_a_table(tmp_path):
@@ -148,42 +142,37 @@ def test_private_means_private(hub, token, tmp_path):
     assert list(server.repos["ana/open"].commits[server.repos["ana/open"].refs["main"]]) == ["x"]
 
 
-@pytest.mark.parametrize(
-    ("env", "repo", "words"),
-    [
+def test_refusals_are_one_clear_error(hub, token, tmp_path):
+    server, client = hub
+    path = _save(tmp_path / "w.pth")
+    for env, repo, words in [
         ({"HF_TOKEN": None}, "ana/x", "no token"),
         ({"HF_TOKEN": "hf_wrong"}, "ana/x", "401"),
         ({"HF_TOKEN": "hf_reader"}, "ana/x", "may not write to 'ana/x'"),
         ({"HF_TOKEN": "hf_ana"}, "others/x", "may not write to 'others/x'"),
         ({"HF_TOKEN": "hf_ana", "HEAR_BYOLS_OFFLINE": "1"}, "ana/x", "HEAR_BYOLS_OFFLINE"),
-    ],
-)
-def test_refusals_are_one_clear_error(hub, token, tmp_path, env, repo, words):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
-    client.value("set_env", **env)
-    kind, message = client.error("publish", argv=[str(path), "--repo", repo])
-    assert kind == "PublishError"
-    assert "nothing was published" in message
-    assert words in message
-    assert "\n" not in message
-    assert repo not in server.repos
+    ]:
+        client.value("set_env", **env)
+        kind, message = client.error("publish", argv=[str(path), "--repo", repo])
+        assert kind == "PublishError"
+        assert "nothing was published" in message
+        assert words in message
+        assert "\n" not in message
+        assert repo not in server.repos
 
 
-@pytest.mark.parametrize("place", ["/commit/", "/preupload/", "/lfs/", "/api/repos/create", "/api/validate-yaml"])
-def test_a_failing_hub_gets_no_commit(hub, token, tmp_path, place):
+def test_a_failing_hub_gets_no_commit(hub, token, tmp_path):
     server, client = hub
     path = _save(tmp_path / "w.pth")
-    server.repos["ana/fails"] = Repo()
-    server.repos["ana/fails"].commit({"x": b""})
-    server.faults.append(Fault(place, 507))
-    try:
+    repo = server.repos["ana/fails"] = Repo()
+    repo.commit({"x": b""})
+    for place in ("/commit/", "/preupload/", "/lfs/", "/api/repos/create", "/api/validate-yaml"):
+        server.faults = [Fault(place, 507)]
         kind, message = client.error("publish", argv=[str(path), "--repo", "ana/fails"])
-    finally:
-        server.faults.clear()
-    assert (kind, message.count("\n")) == ("PublishError", 0)
-    assert "507" in message
-    assert len(server.repos["ana/fails"].commits) == 1
+        server.faults = []
+        assert (kind, message.count("\n")) == ("PublishError", 0)
+        assert "507" in message
+        assert len(repo.commits) == 1
 
 
 def test_dry_run_opens_no_socket_and_prints_the_card(tmp_path, capsys, monkeypatch):
@@ -192,10 +181,7 @@ def test_dry_run_opens_no_socket_and_prints_the_card(tmp_path, capsys, monkeypat
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     path = _save(tmp_path / "w.pth", half=True)
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    args = parser.parse_args(["publish", str(path), "--repo", "ana/x", "--dry-run"])
-    assert args.run(args) == 0
+    assert main(["publish", str(path), "--repo", "ana/x", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("---\nlicense: mit\n")
     size = int(re.search(r"would upload model.safetensors \((\d+) bytes\) to ana/x", printed)[1])
@@ -212,37 +198,28 @@ def _refused(path, error, match, repo="ana/x"):
         publish(path, repo, dry_run=True)
 
 
-def test_useless_weights_are_not_published(tmp_path):
-    weights = {key: torch.zeros_like(value) for key, value in _weights().items()}
-    _refused(_save(tmp_path / "w.pth", weights=weights), CheckpointError, "collapsed")
-    weights = _weights()
-    weights["fc2.weight"] = torch.full_like(weights["fc2.weight"], 3e38)
-    weights["fc2.bias"] = torch.full_like(weights["fc2.bias"], 3e38)
-    _refused(_save(tmp_path / "w.pth", weights=weights), CheckpointError, "NaN or infinite")
-
-
-@pytest.mark.parametrize("licence", [None, ""])
-def test_weights_without_a_licence_are_not_published(tmp_path, licence):
-    _refused(_save(tmp_path / "w.pth", {"name": "x", "licence": licence}), CheckpointError, "states no licence")
+def test_useless_weights_and_those_without_a_licence_are_not_published(tmp_path):
+    path, weights = tmp_path / "w.pth", _weights()
+    _refused(_save(path, weights={k: torch.zeros_like(v) for k, v in weights.items()}), CheckpointError, "collapsed")
+    for key in ("fc2.weight", "fc2.bias"):
+        weights[key] = torch.full_like(weights[key], 3e38)
+    _refused(_save(path, weights=weights), CheckpointError, "NaN or infinite")
+    for licence in (None, ""):
+        _refused(_save(path, {"name": "x", "licence": licence}), CheckpointError, "states no licence")
 
 
 def test_bare_state_dicts_are_not_published(tmp_path):
     """Above all not NTT's, whose licence forbids it."""
-    state = {f"encoder.{key}": value for key, value in _original_names(_weights()).items()}
+    names = {"fc1.": "fc.0.", "fc2.": "fc.3."}
+    for i in range(3):
+        names |= {f"blocks.{i}.conv.": f"features.{4 * i}.", f"blocks.{i}.norm.": f"features.{4 * i + 1}."}
+    state = {}
+    for key, value in _weights().items():
+        (ours,) = (ours for ours in names if key.startswith(ours))
+        state[key.replace(ours, names[ours])] = value
     torch.save(state, tmp_path / "w.pth")
     assert read_checkpoint(tmp_path / "w.pth").schema == "original"
     _refused(tmp_path / "w.pth", CheckpointError, "bare state dict")
-
-
-def _original_names(state):
-    places = {"blocks.0.": (0, 1), "blocks.1.": (4, 5), "blocks.2.": (8, 9)}
-    names = {"fc1.": "fc.0.", "fc2.": "fc.3."}
-    for ours, (conv, norm) in places.items():
-        names |= {f"{ours}conv.": f"features.{conv}.", f"{ours}norm.": f"features.{norm}."}
-    return {
-        next(theirs + k[len(ours) :] for ours, theirs in names.items() if k.startswith(ours)): v
-        for k, v in state.items()
-    }
 
 
 def test_other_things_are_not_published(tmp_path):
@@ -255,3 +232,45 @@ def test_other_things_are_not_published(tmp_path):
         publish(path, "ana/x", revision="../x")
     (tmp_path / "w.pth").write_bytes(b"junk")
     _refused(tmp_path / "w.pth", CheckpointError, "not a checkpoint")
+
+
+# Credits that an author adds before publishing
+
+
+@pytest.fixture
+def uncredited(tmp_path):
+    weights = _weights()
+    for counter in (value for value in weights.values() if not value.is_floating_point()):
+        counter.fill_(2049)  # batches that a norm has seen; float16 has no such number
+    manifest = "shard,hours,licence,author,link\nbirds.tar,9,CC0,Ana,https://example.org\nrain.tar,1,CC BY 4.0,Bo,\n"
+    (tmp_path / "manifest.csv").write_text(manifest)
+    data = [{"name": "birds", "hours": 0.5}, {"name": "rain", "hours": 0.1}]
+    return _save(tmp_path / "encoder.pth", {"name": "run", "data": data}, weights, half=True)
+
+
+def test_credits_join_what_training_knows(uncredited, tmp_path):
+    output = tmp_path / "birds.safetensors"
+    options = ["--licence", "CC-BY-4.0", "--name", "birds", "--manifest", str(tmp_path / "manifest.csv")]
+    assert main(["publish", str(uncredited), "--output", str(output), *options]) == 0
+    before, after = read_checkpoint(uncredited), read_checkpoint(output)
+    assert all(torch.equal(value, after.state_dict[name]) for name, value in before.state_dict.items())
+    assert (after.config, after.provenance["licence"], after.provenance["name"]) == (CONFIG, "CC-BY-4.0", "birds")
+    assert after.provenance["data"] == [
+        {"name": "birds", "hours": 0.5, "licence": "CC0", "author": "Ana", "link": "https://example.org"},
+        {"name": "rain", "hours": 0.1, "licence": "CC BY 4.0", "author": "Bo"},
+    ]
+    assert output.stat().st_size < 1.2 * uncredited.stat().st_size  # still half precision
+    add_provenance(uncredited, tmp_path / "again.pth", licence="MIT")
+    assert read_checkpoint(tmp_path / "again.pth").provenance["name"] == "run"  # what is not given stays
+
+
+def test_a_manifest_needs_its_columns_and_every_source(uncredited, tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("shard,licence\nbirds.tar,CC0\n")
+    with pytest.raises(InputError, match="says nothing of rain"):
+        add_provenance(uncredited, tmp_path / "x.pth", manifest=manifest)
+    assert not (tmp_path / "x.pth").exists()
+    for text in ("name\nx\n", "", "shard\nx\n"):
+        manifest.write_text(text)
+        with pytest.raises(InputError, match="licence"):
+            read_manifest(manifest)

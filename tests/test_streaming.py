@@ -1,31 +1,21 @@
-"""Streams: chunks of any size give the offline windows, each as early as can be, in memory that does not grow."""
+"""Streams: chunks of any size give the offline windows, each as early as can be."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import torch
+from test_overlap import make_model
 
 import hear_byols
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.errors import InputError, OptionError
 from hear_byols.model import EmbeddingModel
 from hear_byols.streaming import StreamingEmbedder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-4  # of the largest component
-SIZES = {"cnn": 32, "cvt": 2048}
-
-
-def make_model(encoder: str = "cnn", mode: str = "dataset", **options) -> EmbeddingModel:
-    torch.manual_seed(1)
-    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder]), normalization=NormalizationConfig(mode, -5.0, 4.0))
-    return EmbeddingModel(config, **options)
 
 
 def noise(first: int, stop: int) -> torch.Tensor:
@@ -54,31 +44,20 @@ def assert_offline(model: EmbeddingModel, audio: torch.Tensor, got: tuple[torch.
 
 
 def test_chunks_of_any_size_give_the_offline_result():
-    for sizes in [[1, 0, 7, 15999, 16000, 0, 1, 20001], [52009], [800] * 65 + [9], [16001, 36008]]:
-        model = make_model()
-        audio = noise(0, 52009)
-        assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(sizes)))
-
-
-def test_streams_shorter_than_a_window():
-    for n_samples in [1, 799, 800, 7999, 8000, 8001, 16000]:
-        model = make_model()
+    """Also of streams shorter than a window, of windows and hops that are no whole samples, and with gaps."""
+    for options, n_samples, sizes in [
+        ({}, 52009, [1, 0, 7, 15999, 16000, 0, 1, 20001]),
+        ({}, 52009, 800),
+        *(({}, n_samples, 700) for n_samples in [1, 799, 800, 7999, 8000, 8001, 16000]),
+        ({"frame_ms": 500, "hop_ms": 33.3}, 30011, 1777),
+        ({"frame_ms": 123.4, "hop_ms": 7}, 30011, 1777),
+        ({"frame_ms": 200, "hop_ms": 450.7}, 30011, 1777),
+        ({"frame_ms": 1000.03, "hop_ms": 1000 / 3}, 30011, 30011),
+        ({"encoder": ("cvt", 2048), "hop_ms": 250}, 30000, 4096),
+    ]:
+        model = make_model(**options)
         audio = noise(0, n_samples)
-        assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(700)))
-
-
-def test_windows_and_hops_that_are_no_whole_samples_and_gaps_between_windows():
-    for frame_ms, hop_ms in [(500, 33.3), (123.4, 7), (200, 450.7), (1000.03, 1000 / 3)]:
-        model = make_model(frame_ms=frame_ms, hop_ms=hop_ms)
-        audio = noise(0, 30011)
-        assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(1777)))
-
-
-def test_with_the_papers_encoder_and_arrays():
-    model = make_model("cvt", hop_ms=250)
-    audio = noise(0, 30000)
-    chunks = [chunk.double().numpy() for chunk in audio.split(4096)]
-    assert_offline(model, audio, stream(StreamingEmbedder(model), chunks))
+        assert_offline(model, audio, stream(StreamingEmbedder(model), audio.split(sizes)))
 
 
 def test_an_unheard_stream_has_no_windows():
@@ -91,7 +70,7 @@ def test_training_mode_neither_matters_nor_changes():
     model = make_model()
     model.train()
     audio = noise(0, 17000)
-    got = stream(StreamingEmbedder(model), [audio])
+    got = stream(StreamingEmbedder(model), [audio[:9000].double().numpy(), audio[9000:]])
     assert model.encoder.training
     assert not got[0].requires_grad
     assert_offline(model, audio, got)
@@ -132,31 +111,6 @@ def test_positions_are_exact_after_hours():
         assert (vector - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
 
 
-PROGRAM = """
-import json, sys, torch
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
-from hear_byols._util.memory import peak_memory
-from hear_byols.model import EmbeddingModel
-from hear_byols.streaming import StreamingEmbedder
-config = ModelConfig(EncoderConfig("cnn", 32), normalization=NormalizationConfig("dataset", -5.0, 4.0))
-embedder = StreamingEmbedder(EmbeddingModel(config, frame_ms=200, hop_ms=20_000))
-n_windows, peaks = 0, []
-for hours in (0.1, 1.5):
-    while embedder.n_samples < hours * 3600 * 16000:
-        n_windows += len(embedder.feed(torch.zeros(10 * 16000))[1])
-    peaks.append(peak_memory())
-print(json.dumps({"n_windows": n_windows, "peaks": peaks}))
-"""
-
-
-def test_memory_does_not_grow_over_hours():
-    """Between six minutes and an hour and a half; the signal alone would be 320 MB."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
-    result = json.loads(done.stdout)
-    assert result["n_windows"] == 270
-    assert result["peaks"][1] - result["peaks"][0] < 20e6
-
-
 def test_little_of_the_signal_is_kept():
     embedder = StreamingEmbedder(make_model())
     embedder.feed(noise(0, 160_000))
@@ -166,23 +120,20 @@ def test_little_of_the_signal_is_kept():
 # What cannot be streamed
 
 
-def test_a_mode_that_looks_ahead_is_refused_with_the_way_out():
+def test_what_cannot_be_streamed_is_refused_with_the_way_out():
     for mode, need in {"clip": "the whole clip", "halfway": "the whole clip", "original": "the whole call"}.items():
         expected = rf'{mode}\' needs {need} before .* load_model\(\.\.\., normalization="dataset"\)'
         with pytest.raises(OptionError, match=expected):
             StreamingEmbedder(make_model(mode=mode))
     with pytest.raises(OptionError, match="holds no data-set statistics"):
         StreamingEmbedder(hear_byols.load_model("random_cnn"))
-
-
-def test_other_models_are_refused():
     with pytest.raises(OptionError, match="stream each part by itself"):
         StreamingEmbedder(hear_byols.load_model("random_cnn+random_cvt"))
     with pytest.raises(OptionError, match="got Linear"):
         StreamingEmbedder(torch.nn.Linear(1, 1))
 
 
-def test_a_bad_chunk_is_refused_and_the_stream_goes_on():
+def test_a_bad_chunk_is_refused_and_the_stream_goes_on_until_it_is_finished():
     model = make_model(hop_ms=100)
     embedder = StreamingEmbedder(model)
     audio = noise(0, 20000)
@@ -197,11 +148,6 @@ def test_a_bad_chunk_is_refused_and_the_stream_goes_on():
         embedder.feed(torch.zeros(5, dtype=torch.int16))
     parts += [embedder.feed(audio[9000:]), embedder.finish()]
     assert_offline(model, audio, tuple(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def test_a_finished_stream_takes_no_more():
-    embedder = StreamingEmbedder(make_model())
-    embedder.finish()
     for call in (embedder.finish, lambda: embedder.feed(torch.zeros(5))):
         with pytest.raises(InputError, match="the stream is finished"):
             call()
