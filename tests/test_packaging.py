@@ -107,6 +107,16 @@ def test_the_weights_travel(built: Built) -> None:
             assert archive.extractfile(f"{root}/checkpoints/{name}").read() == content
 
 
+def test_the_sdist_passes_its_own_tests(built: Built, tmp_path: Path) -> None:
+    """Some of them, of the core."""
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (root,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_framing.py", "tests/test_frontend.py"]
+    summary = run(command, cwd=root).stdout.splitlines()[-1]
+    assert int(re.search(r"(\d+) passed", summary)[1]) >= 10
+
+
 def test_the_sdist_holds_everything_that_is_needed_to_work_on_it(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
