@@ -112,7 +112,8 @@ def test_the_sdist_passes_its_own_tests(built: Built, tmp_path: Path) -> None:
     with tarfile.open(built.sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (root,) = tmp_path.iterdir()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_framing.py", "tests/test_frontend.py"]
+    tests = "tests/test_framing.py", "tests/test_frontend.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     summary = run(command, cwd=root).stdout.splitlines()[-1]
     assert int(re.search(r"(\d+) passed", summary)[1]) >= 10
 

@@ -17,12 +17,19 @@ _LARGE = 20_000  # rows from which minibatches are used
 
 @dataclass(frozen=True)
 class Clusters:
-    """Rows of a folder and their clusters."""
+    """Rows of a folder and their clusters.
 
-    names: tuple[str, ...]  # of the rows' files [n_rows]
-    times_ms: np.ndarray | None  # centres of their windows; None for whole files [shape=(n_rows,)]
-    clusters: np.ndarray  # of the rows, from 0, the largest first [shape=(n_rows,)]
-    distances: np.ndarray  # of the rows to the centre of their cluster [shape=(n_rows,)]
+    Args:
+        names: of the rows' files [n_rows].
+        times_ms: centres of their windows; None for whole files [shape=(n_rows,)].
+        clusters: of the rows, from 0, the largest first [shape=(n_rows,)].
+        distances: of the rows to the centre of their cluster [shape=(n_rows,)].
+    """
+
+    names: tuple[str, ...]
+    times_ms: np.ndarray | None
+    clusters: np.ndarray
+    distances: np.ndarray
 
     def typical(self, cluster: int, n: int | None = None) -> np.ndarray:
         """Rows of a cluster, the nearest to its centre first."""

@@ -36,12 +36,19 @@ class Copy:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What was found."""
+    """What was found.
 
-    groups: tuple[tuple[Copy, ...], ...]  # of two and more copies each; the longest recording first
-    n_files: int  # in the folder
-    n_compared: int  # pairs of them whose waveforms were compared
-    failures: tuple[Failure, ...]  # files that can no longer be read, and so were not compared
+    Args:
+        groups: of two and more copies each; the longest recording first.
+        n_files: in the folder.
+        n_compared: pairs of them whose waveforms were compared.
+        failures: files that can no longer be read, and so were not compared.
+    """
+
+    groups: tuple[tuple[Copy, ...], ...]
+    n_files: int
+    n_compared: int
+    failures: tuple[Failure, ...]
 
 
 def find_duplicates(

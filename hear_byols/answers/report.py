@@ -18,13 +18,21 @@ _MAX_NUMBERED = 30  # classes up to which cells show their counts
 
 @dataclass(frozen=True)
 class Assessment:
-    """Labels beside what a classifier said."""
+    """Labels beside what a classifier said.
+
+    Args:
+        classes: at their columns [n_classes].
+        names: of the clips.
+        targets: their classes by index [shape=(n,)].
+        probabilities: of the classes [shape=(n, n_classes)].
+        folds: in which each clip was held out; all 0 where there was one test [shape=(n,)].
+    """
 
     classes: tuple[str, ...]
-    names: tuple[str, ...]  # of the clips
-    targets: np.ndarray  # their classes by index [shape=(n,)]
-    probabilities: np.ndarray  # of the classes [shape=(n, n_classes)]
-    folds: np.ndarray  # in which each clip was held out; all 0 where there was one test [shape=(n,)]
+    names: tuple[str, ...]
+    targets: np.ndarray
+    probabilities: np.ndarray
+    folds: np.ndarray
 
     @property
     def confusion(self) -> np.ndarray:

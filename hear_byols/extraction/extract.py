@@ -34,12 +34,19 @@ _SHAPING = ("normalization", "layers", "precision", "win_length")  # options of 
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`embed_to_folder` did."""
+    """What :func:`embed_to_folder` did.
 
-    n_embedded: int  # files embedded now
-    n_present: int  # files that an earlier run had recorded
-    failures: tuple[Failure, ...]  # files that could not be embedded
-    warnings: tuple[Failure, ...] = ()  # files that were, with what is worth knowing of them
+    Args:
+        n_embedded: files embedded now.
+        n_present: files that an earlier run had recorded.
+        failures: files that could not be embedded.
+        warnings: files that were, with what is worth knowing of them.
+    """
+
+    n_embedded: int
+    n_present: int
+    failures: tuple[Failure, ...]
+    warnings: tuple[Failure, ...] = ()
 
 
 def embed_to_folder(

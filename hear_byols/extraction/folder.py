@@ -30,15 +30,25 @@ IDENTITY += ("frame_ms", "hop_ms")
 
 @dataclass(frozen=True)
 class EmbeddingFolder:
-    """The content of an output folder of ``embed``. Made by :func:`read_embeddings`."""
+    """The content of an output folder of ``embed``. Made by :func:`read_embeddings`.
 
-    vectors: np.ndarray  # float32, a row a file, or a row a window of it [shape=(n_rows, size)]
-    names: tuple[str, ...]  # of the file that each row comes from, as embed names it
-    times_ms: np.ndarray | None  # centre of each row's window in its file [shape=(n_rows,)]; None for whole files
-    paths: Mapping[str, str]  # where each file lay when it was embedded, by its name
-    settings: Mapping[str, Any]  # what the vectors depend on, as the manifest has it
-    complete: bool  # whether the run that filled the folder came to its end
-    failed: tuple[Mapping[str, str], ...]  # files that could not be embedded: {"name": ..., "reason": ...}
+    Args:
+        vectors: float32, a row a file, or a row a window of it [shape=(n_rows, size)].
+        names: of the file that each row comes from, as ``embed`` names it.
+        times_ms: centre of each row's window in its file, in milliseconds [shape=(n_rows,)]; None for whole files.
+        paths: where each file lay when it was embedded, by its name.
+        settings: what the vectors depend on, as the manifest has it.
+        complete: whether the run that filled the folder came to its end.
+        failed: files that could not be embedded: ``{"name": ..., "reason": ...}``.
+    """
+
+    vectors: np.ndarray
+    names: tuple[str, ...]
+    times_ms: np.ndarray | None
+    paths: Mapping[str, str]
+    settings: Mapping[str, Any]
+    complete: bool
+    failed: tuple[Mapping[str, str], ...]
 
     def __len__(self) -> int:
         return len(self.names)

@@ -35,12 +35,19 @@ _MEL_STEPS = {"cnn": 8}  # mel bands an encoder's strides divide evenly; 16 for 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's content."""
+    """A checkpoint's content.
 
-    config: ModelConfig  # encoder, front end and normalization
-    state_dict: dict[str, Tensor]  # the encoder's weights under this package's names
-    provenance: dict[str, Any]  # what the weights are: name, description, data, steps, seed, licence ...
-    schema: str = SCHEMA  # version of the layout, or "original" for a state dict of the original
+    Args:
+        config: encoder, front end and normalization.
+        state_dict: the encoder's weights under this package's names.
+        provenance: what the weights are: name, description, data, steps, seed, licence ...
+        schema: version of the layout, or "original" for a state dict of the original.
+    """
+
+    config: ModelConfig
+    state_dict: dict[str, Tensor]
+    provenance: dict[str, Any]
+    schema: str = SCHEMA
 
     @property
     def fits_half(self) -> bool:
