@@ -33,6 +33,7 @@ ARMS: dict[str, dict] = {
     "Smart Turn weighs twice": {"teacher_weights": (2.0, 1.0, 1.0, 1.0, 1.0)},
     "heads on all layers, which are the vector": {"heads_on": "multi", "layers": "multi"},
     "another seed": {"seed": 1},
+    "ResNetish-34 instead of the CNN": {"encoder": "resnetish34"},
 }
 READINGS = {"as shipped, the paper's vector": "last", "as shipped, all layers": "multi"}
 OTHER = "as shipped, with audio under other licences"
