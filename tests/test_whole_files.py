@@ -100,6 +100,17 @@ def with_length(content: bytes, length: int) -> bytes:
     return content[:place] + struct.pack("<I", length) + content[place + 4 :]
 
 
+def test_wave64_of_the_extensible_format_tells_its_seconds(tmp_path):
+    plain = encoded("w64")
+    place = plain.index(b"fmt \xf3\xac") + 16
+    pcm = bytes.fromhex("0100000000001000800000aa00389b71")
+    form = struct.pack("<qH", 64, 0xFFFE) + plain[place + 10 : place + 24] + struct.pack("<HHI", 22, 16, 4) + pcm
+    size = struct.pack("<q", len(plain) + 24)
+    content = plain[:16] + size + plain[24:place] + form + plain[place + 24 :]
+    assert seconds_of(content, tmp_path) == SECONDS
+    assert_refused(content[: len(content) // 2], tmp_path, r"it holds 2\.00 s of the 4\.00 s")
+
+
 def test_the_lengths_that_pipes_write_are_read_to_the_end(tmp_path):
     """Also where chunks follow the samples."""
     whole = decode_bytes(encoded("wav"), "file")

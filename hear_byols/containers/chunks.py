@@ -75,9 +75,7 @@ def survey_wav(content: Content, start: int) -> Survey:
         if name == b"ds64" and len(body) >= 16:
             (long_length,) = struct.unpack("<Q", body[8:16])
         elif name == b"fmt " and len(body) >= 16:
-            kind, _, rate, _, block = struct.unpack(order + "HHIIH", body[:14])
-            kind = struct.unpack(order + "H", body[24:26])[0] if kind == 0xFFFE and len(body) >= 26 else kind
-            block = block if kind in _PLAIN else 0
+            kind, rate, block = _wave_format(body, order)
         elif name == b"data":
             is_long = length == 0xFFFFFFFF and 0 < long_length < 1 << 63
             length = long_length if is_long else length
@@ -90,6 +88,14 @@ def survey_wav(content: Content, start: int) -> Survey:
             header = content.at(start, place - 4 - start) + struct.pack(order + "I", min(length, 0xFFFFFFFF))
             return Survey((replace(part, stop=place + length, header=header, body=place),))
     return whole(content, start)
+
+
+def _wave_format(body: bytes, order: str) -> tuple[int, int, int]:
+    """Kind of samples, rate, and bytes of a frame, 0 where frames differ."""
+    kind, _, rate, _, block = struct.unpack(order + "HHIIH", body[:14])
+    if kind == 0xFFFE and len(body) >= 26:  # extensible: the kind stands behind
+        (kind,) = struct.unpack(order + "H", body[24:26])
+    return kind, rate, block if kind in _PLAIN else 0
 
 
 def _before_chunks(content: Content, place: int, layout: Layout, start: int) -> int:
@@ -111,9 +117,8 @@ def survey_w64(content: Content, start: int) -> Survey:
     """Survey Wave64; as :func:`survey_wav`."""
     block = rate = 0
     for name, place, length in _WAVE64.chunks(content, start + 40, start):
-        if name == _W64[b"fmt "] and length >= 16:
-            kind, _, rate, _, block = struct.unpack("<HHIIH", content.at(place, 14))
-            block = block if kind in _PLAIN else 0
+        if name == _W64[b"fmt "] and content.size - place >= 16 <= length:
+            _, rate, block = _wave_format(content.at(place, min(length, 40)), "<")
         elif name == _W64[b"data"]:
             length = content.size - place if length <= 0 or length >= (1 << 62) else length
             return compare_samples(content, start, place, length, block, rate, _WAVE64)

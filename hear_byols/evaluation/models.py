@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -132,6 +133,7 @@ def _exists(module: str) -> bool:
         return False
 
 
+@cache  # to look through all packages takes a moment
 def _version(package: str) -> str:
     names = metadata.packages_distributions().get(package, [package])
     try:
