@@ -194,6 +194,7 @@ def test_faults_end_in_one_line(audio, tmp_path, capsys):
         (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--targets", "no_such_module"], "cannot be loaded as a HEAR module"),
         (["--device", "tpu"], "cannot train on"),
+        (["--targets=mn04+swift_f0", "--feature-crops=8", "--batch-size=999"], "needs more than the 512 lessons"),
         (["--output", __file__], "test_command.py cannot be written (File exists)"),
         (["--cache", __file__], "test_command.py cannot be written (File exists)"),
     ):

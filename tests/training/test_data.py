@@ -69,6 +69,15 @@ def test_shard_and_folder_are_read_once_and_end_to_end(shard, cache, tmp_path, c
     assert not pool.audio[28000:].any()  # the two channels cancel
 
 
+def test_sources_of_one_name_count_together_and_an_index_of_another_kind_is_made_again(cache, tmp_path):
+    for folder, n_samples in (("a/notes", 4000), ("b/notes", 12000)):
+        write(tmp_path / folder / "x.wav", tone(n_samples))
+    for _ in range(2):
+        pool = load_pool([tmp_path / "a/notes", tmp_path / "b/notes"], cache)
+        assert pool.source_hours() == {"notes": pytest.approx(16000 / 16000 / 3600)}
+        (cache / "index.json").write_text("[1]")
+
+
 def test_audio_beyond_full_scale_is_made_quieter_and_said(cache, tmp_path, caplog):
     pool = load_pool([write(tmp_path / "loud.wav", 1e6 * tone(4000), subtype="FLOAT")], cache)
     np.testing.assert_allclose(pool.audio[:4000] / 32767, tone(4000) / np.abs(tone(4000)).max(), atol=1e-3)
