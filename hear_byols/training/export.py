@@ -35,14 +35,15 @@ def describe(trainer: Trainer, last: Row, pool: AudioPool, name: str, preset: st
     teachers = [find_teacher(teacher) for teacher in config.teachers if teacher != OPENSMILE]
     said = ("name", "origin", "licence", "commercial", "data", "reference")
     method = "Hybrid BYOL-S" if config.hybrid else "BYOL-S"
-    settings = dataclasses.asdict(config).items()
+    init = config.init if "://" in config.init else os.path.basename(config.init)  # without a machine's folders
+    settings = {**dataclasses.asdict(config), "init": init}
     training = {
         "method": method if config.beta or not config.hybrid else f"{method}, supervised loss alone",
         **({"preset": preset} if preset else {}),
         "steps": trainer.n_steps,
         "of_steps": trainer.total_steps,
         "crops_seen": trainer.n_steps * config.batch_size,
-        "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings},
+        "settings": {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         "hours": round(trainer.seconds / 3600, 3),
         "hardware": _hardware(trainer.device, trainer.world.size),
         "final": {k: float(f"{v:.5g}") for k, v in last.items() if k != "learning_rate" and math.isfinite(v)},

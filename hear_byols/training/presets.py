@@ -121,8 +121,8 @@ _SELF_SUPERVISED = {
 
 def _shipped() -> dict[str, Preset]:
     data = "openly licensed audio"
-    first = Preset("first run of cnn_hybrid", data, {"encoder": "cnn", **_TAUGHT, **_CPU_FIRST})
-    rows = {"cnn_hybrid_first": first}
+    settings = {"encoder": "cnn", **_TAUGHT, **_CPU_FIRST}
+    rows = {"cnn_hybrid_first": Preset("the first run of cnn_hybrid", data, settings)}
     for encoder, machine in (("cnn", _CPU), ("cvt", _GPU)):
         for kind, settings in (("hybrid", {**_TAUGHT, **machine}), ("byols", _SELF_SUPERVISED)):
             name = f"{encoder}_{kind}"
@@ -167,6 +167,6 @@ def make_runs(preset: str, output: str | os.PathLike[str], **overrides: Any) -> 
     first = PRESETS[preset].first if preset and not config.init else ""
     if not first:
         return [Run(preset, Path(output), config)]
-    folder = Path(output) / "first"
+    folder = Path(output).resolve() / "first"
     last = replace(config, init=str(folder / "encoder.pth"))
     return [Run(first, folder, make_config(first, **overrides)), Run(preset, Path(output), last)]

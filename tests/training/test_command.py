@@ -163,6 +163,7 @@ def test_a_preset_of_two_runs_trains_one_after_the_other(audio, bands, tmp_path)
     told = [model.provenance["training"] for model in (first, last)]
     assert [training["preset"] for training in told] == ["cnn_hybrid_first", "cnn_hybrid"]
     assert [training["settings"]["seed"] for training in told] == [42, 43]
+    assert [training["settings"]["init"] for training in told] == ["", "encoder.pth"]  # no folders
     assert main([*command, "--steps=0", "--learning-rate=0"]) == 2  # another run is in the folder
     still = tmp_path / "still"
     command = [option.replace(str(output), str(still)) for option in command]
