@@ -124,9 +124,17 @@ class EmbeddingModel(nn.Module):
         return self._embed_clips(check_batch(audio, self.device), self.encoder)
 
     def scene_embeddings(self, audio: BatchLike) -> Tensor:
-        """Embed whole clips (paper, section 2.4); arguments, result and errors as of ``get_scene_embeddings``.
+        """Embed whole clips (paper, section 2.4).
 
-        Clips under 100 ms are followed by zeros up to 100 ms.
+        Args:
+            audio: mono float32 samples in [-1, 1] at ``sample_rate`` [shape=(n_clips, n_samples)], or a list of clips
+                of any lengths, each [shape=(n_samples,)]. Clips under 100 ms are followed by zeros up to 100 ms.
+
+        Returns:
+            float32 [shape=(n_clips, scene_embedding_size)], on the audio's device.
+
+        Raises:
+            InputError: the audio has the wrong rank, dtype, device or values; the message names the clip.
         """
         with self.inference() as encoder:
             if not is_list(audio):
@@ -143,9 +151,21 @@ class EmbeddingModel(nn.Module):
             return result
 
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
-        """Embed windows (paper, sections 2.4 and 3.5); arguments, result and errors as of ``get_timestamp_embeddings``.
+        """Embed windows of ``frame_ms`` centred every ``hop_ms`` (paper, sections 2.4 and 3.5).
 
-        A clip, of one sample or more, is padded by half a window of zeros on both sides: the first centre is at 0 ms.
+        A clip is padded by half a window of zeros on both sides, so the first centre is at 0 ms and a clip of
+        ``n_samples`` has floor(n_samples / hop) + 1 windows.
+
+        Args:
+            audio: as in :meth:`scene_embeddings`; of any length from one sample.
+
+        Returns:
+            Embeddings, float32 [shape=(n_clips, n_windows, timestamp_embedding_size)], and window centres in
+            milliseconds, float32 [shape=(n_clips, n_windows)]. For a list of clips: two lists of such, one a clip and
+            without the first axis.
+
+        Raises:
+            InputError: as in :meth:`scene_embeddings`.
         """
         with self.inference() as encoder:
             return by_clip(audio, self.device, lambda clips, place: self._embed_windows(clips, encoder, place))

@@ -49,10 +49,14 @@ class HubModel(EmbeddingModel, ModelHubMixin, library_name="hear_byols"):
     def push_to_hub(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, repo_id: str, *, private: bool = False, branch: str = "main", commit_message: str = "", **_: Any
     ) -> str:
-        """Upload the model as ``hear_byols.publish.publish`` does, which checks it first, in one commit.
+        """Upload the model as ``hear_byols.publish.publish`` does, which checks it first.
 
-        The repository ``owner/name`` and the branch are made if they do not exist. What ``save_pretrained(...,
-        push_to_hub=True)`` passes beside is left out: the card and the settings are ours.
+        Args:
+            repo_id: ``owner/name``; made if it does not exist.
+            private: make it private.
+            branch: made if it does not exist.
+            commit_message: of the one commit.
+            **_: what ``save_pretrained(..., push_to_hub=True)`` passes beside; the card and the settings are ours.
 
         Returns:
             ``hf://owner/name/model.safetensors@COMMIT#sha256=...``: what ``load_model`` takes to get exactly this.
