@@ -1,6 +1,7 @@
 """Speed and memory side by side: the package, the original's way on the same weights, YAMNet and openSMILE.
 
-    python benchmarks/speed.py [--lengths 2 8] [--threads 1] [--models CNN CvT] [--device cuda --precision bfloat16]
+    python benchmarks/speed.py [--lengths 2 8] [--threads 1] [--models CNN CvT]
+    python benchmarks/speed.py --device cuda --clips 64 --models CNN CvT --lengths 8 --ways ours original
     python benchmarks/speed.py --models CvT --calls timestamp --lengths 2 --ways ours compiled bfloat16 original
     python benchmarks/speed.py --models CNN --lengths 3600 --turns 1 --ways ours
 
@@ -21,7 +22,7 @@ import math
 import subprocess
 import sys
 import time
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import reference
@@ -49,11 +50,16 @@ class Side:
 
     def __init__(self, model: str, way: str, args: argparse.Namespace) -> None:
         settings = {"model": MODELS[model], "way": way}
-        settings |= {name: getattr(args, name) for name in ("device", "precision", "threads")}
+        settings |= {name: getattr(args, name) for name in ("device", "precision", "threads", "clips")}
         command = [sys.executable, __file__, "--worker", json.dumps(settings)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.model, self.way, self.is_there = model, way, self._answer() == "ready"
+        self.model, self.way, self.clips = model, way, args.clips
         self.best: dict[Case, dict[str, Any]] = {}
+
+    @cached_property
+    def is_there(self) -> bool:
+        """Whether it has loaded its model; waits for it."""
+        return self._answer() == "ready"
 
     def _answer(self) -> Any:
         assert self._process.stdout
@@ -88,7 +94,7 @@ def work(settings: dict[str, Any]) -> None:
     deviation: dict[Case, str] = {}
     for line in sys.stdin:
         call, seconds = case = tuple(json.loads(line))
-        audio = (torch.rand(1, seconds * model.sample_rate) - 0.5).to(settings["device"])
+        audio = (torch.rand(settings["clips"], seconds * model.sample_rate) - 0.5).to(settings["device"])
         name = f"{call}_embeddings"
         embed = getattr(model, name)
         if settings["way"] == "original":
@@ -138,6 +144,7 @@ def rows(sides: list[Side], cases: list[Case], rate: float) -> list[dict[str, st
             best = side.best[case]
             name = side.model if side.way == "ours" else f"{side.model}, {side.way}"
             row = {"model": name, "call": call, "clip (s)": str(seconds)}
+            seconds *= side.clips
             row["audio x real time"] = f"{seconds / best['seconds']:.1f}"
             row["original's way"] = f"{seconds / other.best[case]['seconds']:.1f}" if other else ""
             row["ratio"] = f"{other.best[case]['seconds'] / best['seconds']:.2f}" if other else ""
@@ -155,6 +162,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=("CNN", "CvT", "YAMNet", "openSMILE"))
     parser.add_argument("--calls", nargs="+", choices=("scene", "timestamp"), default=("scene", "timestamp"))
     parser.add_argument("--lengths", nargs="+", type=int, default=(2, 8), help="of a clip in seconds")
+    parser.add_argument("--clips", type=int, default=1, help="that are embedded together")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

@@ -132,6 +132,7 @@ def test_tf32_is_off_with_float32_on_a_gpu_and_as_before_outside(error):
 def test_gpu_equals_cpu():
     for encoder in EMBEDDING_SIZES:
         model, audio = make_model(encoder, frame_ms=500), sounds(3, 20000, 7)
+        audio -= audio.mean(1, keepdim=True)  # beside an offset, quiet bands show how an FFT rounds, 1e-4 on any device
         scenes, (windows, _) = model.scene_embeddings(audio), model.timestamp_embeddings(audio)
         model.cuda()  # in place, as the kits do it
         got = model.scene_embeddings(audio.cuda()), *model.timestamp_embeddings(audio.cuda())
