@@ -7,8 +7,6 @@ every task and trains its classifiers, once with its fixed seed and then with ra
 that the kit stored. Prints a Markdown table of test scores. What is there already is not run again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

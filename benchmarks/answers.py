@@ -8,8 +8,6 @@
 ``--tasks`` is the folder that holds ``esc10-v1-full``. A command is a process of its own; its peak memory is its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

@@ -11,8 +11,6 @@ chunks as fast as it can; "kept up" below 1 means that the stream falls behind. 
 rates are those of the second half, when all workers have long loaded their model.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

@@ -7,8 +7,6 @@ Each kind makes valid material of its own, mutates it and hands it to the packag
 "foreign" (any other exception) and "hang". The exit status is 1 if there was any of these. A seed repeats a run.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import faulthandler

@@ -1,7 +1,5 @@
 """The kinds of ``fuzz.py`` that reach models: checkpoint files in both formats, and what is given to a model."""
 
-from __future__ import annotations
-
 import os
 import random
 import warnings

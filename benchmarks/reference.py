@@ -7,8 +7,6 @@ The vectors equal the package's under ``normalization="clip"`` (``tests/test_fas
 differs.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

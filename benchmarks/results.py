@@ -5,8 +5,6 @@
 Each table is a CSV file that one command made once; this script only lays it out.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from dataclasses import dataclass

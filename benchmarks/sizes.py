@@ -3,8 +3,6 @@
 python benchmarks/sizes.py --output sizes.csv
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import re

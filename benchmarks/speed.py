@@ -13,8 +13,6 @@ counts, in processor time where it is one thread. Three minutes on a core. YAMNe
 yamnet``, openSMILE the extra ``opensmile``; what is not there is left out.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

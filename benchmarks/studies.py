@@ -7,8 +7,6 @@ All runs hear the same lessons (features are extracted once, below OUTPUT) for t
 benchmarks/results/studies.csv; a run that is there is not repeated.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

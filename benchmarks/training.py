@@ -8,8 +8,6 @@ audio is synthetic and the hybrid's features are random numbers in the place of 
 the same way: neither changes the cost. openSMILE is timed apart, since it never runs in the step. Prints Markdown.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Labelled clips for the examples: synthesized, or read from FOLDER/<class>/*.wav (or flac, mp3, ogg ...)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -10,8 +10,6 @@ The model turns every clip into a vector; a logistic regression on the standardi
 Needs ``pip install "hear_byols[sklearn]"``. It prints the accuracy on the training clips and on the held-out 30 %.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

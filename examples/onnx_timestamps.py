@@ -5,8 +5,6 @@ The file has to be of normalization ``dataset``, where a window's vector depends
     hear-byols export cnn_hybrid --normalization dataset --output model.onnx
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np

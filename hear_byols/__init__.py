@@ -3,8 +3,6 @@
 Public names load on first use, so that ``import hear_byols`` itself is quick.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from importlib import import_module

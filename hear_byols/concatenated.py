@@ -1,7 +1,5 @@
 """Several models as one: their embeddings side by side (paper, section 3.4 and the "+" rows of Tables 5 to 8)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

@@ -3,8 +3,6 @@
 All positions derive from the exact rational hop, never from a hop rounded to samples, so nothing drifts.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

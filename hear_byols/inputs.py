@@ -1,7 +1,5 @@
 """Checking audio at the door: every fault gets one clear error that names the clip."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 

@@ -4,8 +4,6 @@
 are made lazily from stretches of the signal, and batches hold a limited number of spectrogram frames.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

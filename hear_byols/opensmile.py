@@ -5,8 +5,6 @@ commercial use of the software, or of features or models made with it, needs a l
 (https://www.audeering.com). It is not part of this package and comes with the extra ``hear_byols[opensmile]``.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 from contextlib import suppress

@@ -3,8 +3,6 @@
 Only self-describing checkpoints with a licence are published, after they have been loaded and have embedded something.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

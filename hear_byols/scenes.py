@@ -1,7 +1,5 @@
 """Scenes of any length in bounded memory: encoders whose columns are local take a clip in stretches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Timestamp embeddings of audio that is still arriving (``docs/deploying.md``)."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 from functools import partial

@@ -1,7 +1,5 @@
 """A clean copy of this checkout, for tests that build or install the package."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Helpers of tests that embed files: a folder of audio, its vectors, and runs in processes that can be killed."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """The reference arrays: made by running the original once, with weights that follow from each parameter's name."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from pathlib import Path

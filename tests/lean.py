@@ -4,8 +4,6 @@ Run as a script (``python tests/lean.py [pytest's arguments]``) where the packag
 Tests see the installed package, not this checkout. Tests of the extras skip themselves; those of the core must pass.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections import Counter

@@ -1,7 +1,5 @@
 """Small things to pre-train on and with: tones and noise, an encoder of one layer, features that can be learnt."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

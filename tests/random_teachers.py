@@ -1,7 +1,5 @@
 """Teachers with random weights, and sounds for them."""
 
-from __future__ import annotations
-
 import torch
 
 from hear_byols.teachers import CLASSES

@@ -1,7 +1,5 @@
 """Real clips for tests, where the checkout has the tasks beside it; made ones elsewhere."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from pathlib import Path

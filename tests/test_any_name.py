@@ -1,7 +1,5 @@
 """One file, folder or name never stops the run, and never hides the rest."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Files of every format, rate and number of channels become the same mono signal."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Checkpoint files: what is written is read back, and nothing bad is read, executed or left behind."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

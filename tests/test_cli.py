@@ -1,7 +1,5 @@
 """The command: exit statuses, what goes to which stream, and each subcommand."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

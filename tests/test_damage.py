@@ -1,7 +1,5 @@
 """Checkpoints that are damaged, swollen or absurd: refused, cheaply, and never loaded as other weights."""
 
-from __future__ import annotations
-
 import io
 import json
 import random

@@ -1,7 +1,5 @@
 """The manual tells the truth: its blocks run, its links lead somewhere, its figures are the frozen ones."""
 
-from __future__ import annotations
-
 import inspect
 import io
 import json

@@ -1,7 +1,5 @@
 """The example runs as its docstring says, and learns; what fine-tuning relies on in the model holds."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import sys

@@ -1,7 +1,5 @@
 """Files to embeddings: the same vectors on every way, and nothing lost, repeated or half-written after a kill."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

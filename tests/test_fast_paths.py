@@ -1,7 +1,5 @@
 """What makes embedding fast changes no vector: folded batch norm, channels last, attention without scores, overlap."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 import sys

@@ -1,7 +1,5 @@
 """Window and timestamp arithmetic is exact, however long the clip and however odd the hop."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

@@ -1,7 +1,5 @@
 """The log-mel front end: equal to the library the paper used, and shared between windows without a difference."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

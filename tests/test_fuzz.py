@@ -1,7 +1,5 @@
 """A short run of every attack of ``benchmarks/fuzz.py``, and proof that it would tell."""
 
-from __future__ import annotations
-
 import random
 import sys
 from pathlib import Path

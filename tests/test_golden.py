@@ -1,7 +1,5 @@
 """The published weights give the published vectors: parity with the original (paper, sections 2 and 2.1)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -4,8 +4,6 @@ The rules are those that hear-validator checks, that hear-eval-kit relies on and
 ``tests/kits`` runs the real kits; here the same rules are plain, quick tests that also run where the kits cannot.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import json

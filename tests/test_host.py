@@ -1,7 +1,5 @@
 """What the host program has set or does at the same time changes no vector, and embedding changes nothing of it."""
 
-from __future__ import annotations
-
 import copy
 import sys
 from concurrent.futures import ThreadPoolExecutor

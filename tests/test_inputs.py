@@ -1,7 +1,5 @@
 """Bad input gets one clear error that names the clip, what was got and what is accepted."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Same audio, same vector: alone, in any batch, in any order, in pieces of any batch size, as tensor, array or file."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The import graph is a house: a room imports only from rooms below it, and the core never reaches for the extras."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from pathlib import Path

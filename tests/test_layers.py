@@ -1,7 +1,5 @@
 """Layers "multi", maxima of feature maps behind the last layer's embedding, and "heads", a linear map of it."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Scenes of any length: local encoders take a clip in stretches, the others say how much they take."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from test_overlap import make_model

@@ -1,7 +1,5 @@
 """Long audio in bounded memory: beyond the input and the result, nothing grows with the length."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

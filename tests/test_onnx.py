@@ -1,7 +1,5 @@
 """ONNX files: the model's own embeddings with onnxruntime and numpy alone, for any number and length of clips."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -134,7 +132,7 @@ def test_the_documented_programs_run_where_torch_cannot_be_imported(tmp_path, sc
             "for name in ('torch', 'torchaudio', 'hear_byols', 'onnx', 'onnxscript', 'soundfile', 'scipy'):",
             "    sys.modules[name] = None",  # importing it raises
             *blocks,
-            TIMESTAMPS.read_text().partition("from __future__ import annotations")[2],
+            TIMESTAMPS.read_text(),
             "vectors, times = timestamps(session, waveform, int(about['sample_rate']))",
             "np.savez('result.npz', embedding=embedding, vectors=vectors, times=times)",
         ]

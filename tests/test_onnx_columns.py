@@ -1,7 +1,5 @@
 """ONNX files of timestamps compute the columns that windows share once; the vectors are the model's own."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

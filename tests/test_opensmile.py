@@ -1,7 +1,5 @@
 """openSMILE as a model, and models joined by ``+``, against the opensmile package itself."""
 
-from __future__ import annotations
-
 import importlib
 import pickle
 import sys

@@ -1,7 +1,5 @@
 """Overlapping windows share columns, and the vectors are those of the windows one by one."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """What users install: contents of wheel and sdist, their metadata, and the installed package far from this checkout."""
 
-from __future__ import annotations
-
 import email.message
 import email.parser
 import functools

@@ -1,7 +1,5 @@
 """Audio for pre-training made by the real programs, and taken from a package by the licences of its files."""
 
-from __future__ import annotations
-
 import csv
 import io
 import random

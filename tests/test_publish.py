@@ -1,7 +1,5 @@
 """Publishing: what is uploaded to a (local) Hub through the real client is what ``load_model`` gets back from there."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

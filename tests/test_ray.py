@@ -1,7 +1,5 @@
 """The engine ray: the files of ``hear-byols embed``, each once, whoever is killed. The clusters are real, and local."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

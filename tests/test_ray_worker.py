@@ -1,7 +1,5 @@
 """What a worker of the engine ray does, without a cluster: its parts are those of any other run."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

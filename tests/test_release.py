@@ -1,7 +1,5 @@
 """What a release is made with: one version everywhere, workflows of a public forge, a container's file."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The scikit-learn transformer: what it takes, what it gives, and how it behaves within scikit-learn."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import os

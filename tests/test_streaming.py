@@ -1,7 +1,5 @@
 """Streams: chunks of any size give the offline windows, each as early as can be."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The output folder tells the truth: rows stay, complete means seen, damage is one clear error, progress is told."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Finding and fetching weights: order, verification, interruption, concurrency, offline, the original, the Hub."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

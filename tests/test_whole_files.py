@@ -1,7 +1,5 @@
 """A file is read whole or refused: joined, cut off, damaged, of unknown length, and in formats of another library."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

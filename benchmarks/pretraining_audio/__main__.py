@@ -10,8 +10,6 @@ same seed makes the same audio with the same programs. ``speech`` needs espeak-n
 babel``; ``notes`` and ``music`` FluidSynth, a General MIDI sound font and ``pip install mido``; ``debian`` dpkg.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import io

@@ -4,8 +4,6 @@ A package's machine-readable copyright file (DEP-5) names a licence for patterns
 files lie elsewhere, so a pattern is compared with the end of a path. Where that leaves a doubt, the file is left out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import tempfile

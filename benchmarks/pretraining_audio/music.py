@@ -1,7 +1,5 @@
 """Notes and music of random instruments by FluidSynth."""
 
-from __future__ import annotations
-
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence

@@ -5,8 +5,6 @@ noise in bands with slow gains for what flows, pulses through resonances for wha
 parameters are drawn anew for each clip.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Speech by espeak-ng and flite, and how programs are run."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import shutil

@@ -1,7 +1,5 @@
 """What made sounds are made of: coloured noise, harmonics, resonances, struck bodies, and their places in time."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.random import Generator
 from scipy import signal

@@ -1,7 +1,5 @@
 """Where a model runs, and its arithmetic: exact float32, or half precision by autocast."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

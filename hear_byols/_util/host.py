@@ -4,8 +4,6 @@ Nothing here changes a setting that threads share, so any number of threads may 
 forked child the number of threads is set.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """Modules that may not be installed, or are not ours."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from types import ModuleType
 

@@ -1,7 +1,5 @@
 """How much memory this process has held, and whether it keeps what it frees."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 from pathlib import Path

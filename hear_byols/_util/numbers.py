@@ -1,7 +1,5 @@
 """Numbers as options: numpy's are numbers too."""
 
-from __future__ import annotations
-
 import dataclasses
 import numbers
 from typing import Any

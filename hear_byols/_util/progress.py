@@ -1,7 +1,5 @@
 """How far a long job is: a bar on a terminal, and elsewhere, as in the log of a cluster, a line every 30 seconds."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

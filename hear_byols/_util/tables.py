@@ -1,7 +1,5 @@
 """CSV tables for people: a spreadsheet that opens one runs nothing that a file's name or a label holds."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path

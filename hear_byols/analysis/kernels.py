@@ -1,7 +1,5 @@
 """Gram matrices, the unbiased HSIC estimator and CKA (Kornblith et al. 2019; Song et al. 2012), in double precision."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

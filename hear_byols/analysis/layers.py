@@ -1,7 +1,5 @@
 """The layers of an encoder under readable names, and their activations as the encoder runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A map of embeddings: which point is which file, and how each label is drawn."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Embeddings in two dimensions, by PCA or UMAP."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from types import ModuleType
 

@@ -4,8 +4,6 @@ A layer's activation over a window is flattened whole, as in the paper. It becom
 is computed and is then let go, so memory holds one minibatch's forward pass and its Gram matrices.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

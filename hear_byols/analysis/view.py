@@ -1,7 +1,5 @@
 """One audio file as a model hears it: samples, log-mel spectrogram, timestamp embeddings compared with one another."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

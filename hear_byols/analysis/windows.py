@@ -1,7 +1,5 @@
 """Fixed windows of audio files, drawn at random from all of them: what layers are compared over."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

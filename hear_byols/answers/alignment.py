@@ -1,7 +1,5 @@
 """Whether two recordings hold the same sound: their waveforms are laid over each other at every offset."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

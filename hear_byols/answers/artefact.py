@@ -1,7 +1,5 @@
 """The file of a classifier (``.hbc``): one safetensors file of arrays with a JSON header; reading it runs nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

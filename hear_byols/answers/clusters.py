@@ -1,7 +1,5 @@
 """Groups of clips (or windows) that sound alike, each with its most typical ones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Embeddings of a whole folder in little memory: unit vectors, projected to the directions where they differ most."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

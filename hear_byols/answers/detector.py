@@ -1,7 +1,5 @@
 """A detector of events in time: a frozen encoder over windows, a ridge head, and how its scores become events."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction

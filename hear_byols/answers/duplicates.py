@@ -1,7 +1,5 @@
 """Copies of one recording in a folder: re-encoded, trimmed or made louder; found by vectors, proved by waveforms."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """How good a detector is on labelled recordings, by the libraries of the field: sed_eval and sed_scores_eval."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Clips and their vectors: labelled ones to learn from, and any others to judge."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Fine-tuning: the encoder is trained further, together with its head, from where the frozen encoder's head ends."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 

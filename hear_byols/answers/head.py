@@ -1,7 +1,5 @@
 """A linear head on frozen embeddings: ridge or logistic regression, its strength chosen by grouped cross-validation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@ Times are in seconds in the files and in milliseconds in events. A label comes b
 breaks, which Audacity's and Raven's files have no way to hold: they become blanks.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import re

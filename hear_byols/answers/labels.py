@@ -1,7 +1,5 @@
 """Labels of audio files: from a table (CSV), a HEAR task folder or the names of sub-folders."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What classifiers and detectors share: a model that is loaded when needed, and what was learnt, kept in one file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar

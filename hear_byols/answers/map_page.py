@@ -1,7 +1,5 @@
 """A map of embeddings as one HTML file that works offline: listen, search, select, hide classes, zoom."""
 
-from __future__ import annotations
-
 import html
 import json
 import os

@@ -1,7 +1,5 @@
 """From a folder of audio or of embeddings to a map; what ``hear-byols map`` does."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a classifier is worth: accuracy, confusions and the clips it is most wrong about, as text and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice

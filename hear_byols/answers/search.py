@@ -1,7 +1,5 @@
 """The clips, or stretches of them, that resemble a clip most, over an output folder of ``embed``."""
 
-from __future__ import annotations
-
 import heapq
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """``hear-byols cka``: how similar the layers of two models are."""
 
-from __future__ import annotations
-
 import argparse
 
 from hear_byols.cli.options import add_command, add_device, print_failures, tell

@@ -1,7 +1,5 @@
 """``hear-byols classify``: from labelled clips to a classifier in one file, and from that to labels."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``hear-byols clusters``: what kinds of sound a folder of embeddings holds."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

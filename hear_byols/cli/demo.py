@@ -1,7 +1,5 @@
 """``hear-byols demo``: makes its own example audio, embeds it and shows which sounds are neighbours."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Example audio made from nothing: eight short sounds, two of a kind, in various formats, rates (Hz) and channels."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

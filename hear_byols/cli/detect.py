@@ -1,7 +1,5 @@
 """``hear-byols detect``: events in recordings of any length, as the label files of people's tools."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``hear-byols duplicates``: copies of one recording in a folder of embeddings."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``hear-byols evaluate``: models on HEAR tasks."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from functools import partial

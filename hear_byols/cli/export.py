@@ -1,7 +1,5 @@
 """``hear-byols export``: a model as an ONNX file that takes waveforms."""
 
-from __future__ import annotations
-
 import argparse
 
 from hear_byols.cli.options import add_command

@@ -1,7 +1,5 @@
 """``hear-byols info``: what a checkpoint is."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """``hear-byols look``: one file in pictures."""
 
-from __future__ import annotations
-
 import argparse
 
 from hear_byols.cli.options import add_command, add_device, tell

@@ -1,7 +1,5 @@
 """The command ``hear-byols``: its parser, and what all subcommands share."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

@@ -1,7 +1,5 @@
 """``hear-byols map``: embeddings of many files on a plane, coloured by label."""
 
-from __future__ import annotations
-
 import argparse
 
 from hear_byols.cli.options import add_command, add_device, print_failures, tell

@@ -1,7 +1,5 @@
 """``hear-byols models``: the weights that are known by name."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import textwrap

@@ -1,7 +1,5 @@
 """``hear-byols pretrain``: BYOL-A, BYOL-S and Hybrid BYOL-S on one's own audio."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import inspect
@@ -53,7 +51,7 @@ def _add_settings(group: argparse._ArgumentGroup) -> None:
     for field in (field for field in dataclasses.fields(PretrainConfig) if field.name in OPTIONS):
         flag = "--" + field.name.replace("_", "-")
         text = f"{described.get(field.name, field.name)} (default: {field.default})"
-        group.add_argument(flag, type=type(field.default), metavar=field.type.upper(), help=text)
+        group.add_argument(flag, type=type(field.default), metavar=type(field.default).__name__.upper(), help=text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,5 @@
 """``hear-byols publish``: upload a checkpoint with a model card to the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``hear-byols search``: what in a folder of embeddings resembles a clip."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``hear-byols tasks``: check, resample and make task folders in HEAR format."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """``hear-byols teachers``: the pretrained models that teach the hybrid, and how they get here."""
 
-from __future__ import annotations
-
 import argparse
 import textwrap
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``hear-byols verify``: whether the weights on this machine are what they should be, and work."""
 
-from __future__ import annotations
-
 import argparse
 
 from hear_byols.cli.options import add_command

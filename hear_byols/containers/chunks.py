@@ -1,7 +1,5 @@
 """Formats of chunks, each with a name and a length: WAV, RF64, Wave64, AIFF, CAF; and AU, a header before samples."""
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Windows on a file's bytes, and what a survey of them says."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import BinaryIO
 

@@ -1,7 +1,5 @@
 """Decoding by FFmpeg's libraries, which PyAV carries (extra ``formats``): what libsndfile cannot read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec

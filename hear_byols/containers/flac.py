@@ -3,8 +3,6 @@
 A frame's number says how many samples are before it; a number that is left out is a frame that was lost.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

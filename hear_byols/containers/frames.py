@@ -1,7 +1,5 @@
 """Streams of frames, each with its length: AAC (ADTS), AC-3, AMR, Flash video. They are followed to the last byte."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from hear_byols.containers.chunks import is_padding

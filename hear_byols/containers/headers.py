@@ -1,7 +1,5 @@
 """Formats whose parts say how long they are: NIST SPHERE, Creative Voice, SVX, AVI, MPEG-4 and QuickTime, Matroska."""
 
-from __future__ import annotations
-
 import struct
 
 from hear_byols.containers.chunks import FORM, compare_samples, is_padding

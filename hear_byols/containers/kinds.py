@@ -1,7 +1,5 @@
 """Which kind of file a file is, by its first bytes, and the survey for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

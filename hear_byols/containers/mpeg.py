@@ -3,8 +3,6 @@
 A file may be several streams joined end to end; each begins with its tags or its own header frame (Xing, Info, VBRI).
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

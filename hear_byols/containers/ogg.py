@@ -3,8 +3,6 @@
 A file may be several recordings joined end to end ("chained"); a decoder may read the first of them only.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator

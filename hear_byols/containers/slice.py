@@ -1,7 +1,5 @@
 """A part of a file as a file of its own, behind a header that is not in it."""
 
-from __future__ import annotations
-
 import io
 from typing import BinaryIO
 

@@ -1,7 +1,5 @@
 """A model for the audio tasks of mteb (MAEB): ``mteb.evaluate(HearByols("cnn_hybrid"), tasks)``."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

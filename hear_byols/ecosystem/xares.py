@@ -5,8 +5,6 @@
     from hear_byols.ecosystem.xares import HearByolsEncoder as Encoder
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

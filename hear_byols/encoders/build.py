@@ -1,7 +1,5 @@
 """From an encoder's name to the module (paper, Table 1)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from hear_byols.config import EncoderConfig

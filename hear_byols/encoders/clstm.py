@@ -1,7 +1,5 @@
 """Convolutional LSTM (paper, section 2.1.2; Passricha and Aggarwal 2020)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch.nn.functional as F

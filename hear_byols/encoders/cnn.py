@@ -1,7 +1,5 @@
 """AudioNTT CNN, the paper's "default" encoder (section 2; Niizumi et al. 2021)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """The convolution block of the AudioNTT CNN and the CLSTM."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import torch

@@ -4,8 +4,6 @@ Feature maps lie as (batch, mel, time, channels) throughout: norms then run over
 convolutions are plain matrix products, which on CPUs are several times faster than over (batch, channels, mel, time).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

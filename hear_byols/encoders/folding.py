@@ -4,8 +4,6 @@ The folded weights are made anew in every call rather than kept: where filters a
 costs next to nothing, can never be stale, and leaves modules, state dicts and gradients alone.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """What all encoders give: the last layer's embedding, and on request what the layers before it have seen."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 

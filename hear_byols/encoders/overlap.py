@@ -1,7 +1,5 @@
 """Overlapping windows through an encoder: the columns that several windows share are computed once."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial

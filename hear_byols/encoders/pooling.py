@@ -1,7 +1,5 @@
 """Shapes shared by the encoders' ends."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """ResNetish-34 (paper, section 2.1.1; Hershey et al. 2017): a 34-layer residual network with a stride-1 stem."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

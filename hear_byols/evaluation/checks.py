@@ -1,7 +1,5 @@
 """What is wrong with a task folder: everything at once, before a run of hours stumbles over it."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterator

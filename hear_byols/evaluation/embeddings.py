@@ -1,7 +1,5 @@
 """Embeddings of a task with any module of the HEAR API."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby

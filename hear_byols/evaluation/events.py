@@ -1,7 +1,5 @@
 """From probabilities at timestamps to events (hear-eval-kit's post-processing)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -1,7 +1,5 @@
 """Models to evaluate: ours by name or file, any HEAR module, and their concatenations."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

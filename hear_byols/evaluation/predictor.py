@@ -1,7 +1,5 @@
 """hear-eval-kit's predictor: a small network on embeddings that stay as they are, trained to its best validation."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Probes of frozen embeddings: hear-eval-kit's search, and the fast linear one (paper, section 2.4)."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence

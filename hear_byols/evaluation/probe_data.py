@@ -1,7 +1,5 @@
 """Embeddings and labels as matrices: a row a clip (scene tasks) or a timestamp (event tasks)."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

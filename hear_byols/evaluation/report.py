@@ -1,7 +1,5 @@
 """Scores as Markdown, CSV and one self-contained HTML page, beside published scores of the same task."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import html

@@ -1,7 +1,5 @@
 """The version of a task at another sample rate, as torchaudio makes it (paper, section 2.4: 48 kHz to 16 kHz)."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

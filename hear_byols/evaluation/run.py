@@ -1,7 +1,5 @@
 """Models times tasks times probes times seeds, each result kept as soon as it is there."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -1,7 +1,5 @@
 """What a task asks of a prediction, settled once: its criterion, its scores, and how events are cut out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -4,8 +4,6 @@ Scene scores take probabilities and binary targets, [shape=(n_clips, n_labels)] 
 defined, as for a class without positives. Event scores take events by clip.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence

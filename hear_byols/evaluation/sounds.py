@@ -3,8 +3,6 @@
 A source is drawn by label and by split, so that no split hears a recording (or a made sound) of another.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

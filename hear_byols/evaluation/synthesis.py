@@ -5,8 +5,6 @@
 scores on them are not HEAR scores.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os

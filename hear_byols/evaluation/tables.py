@@ -7,8 +7,6 @@ The paper's figures are those of Elbanna et al. 2022 (PMLR 166); the leaderboard
 The paper calls its scores accuracies; those of vocal imitations are mAP, since its CREPE row is the leaderboard's.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The files of a HEAR task folder, value by value; every error names the file, and is a ``TaskError`` or of audio."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

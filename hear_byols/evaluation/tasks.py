@@ -4,8 +4,6 @@ A folder holds ``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json
 ``<sample rate>/<split>/<file>``.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

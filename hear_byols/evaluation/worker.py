@@ -6,8 +6,6 @@ The request is JSON on the command line; see :func:`embed_apart`. Standard input
 it closes when the process that asked ends, however it does, and this one ends too.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

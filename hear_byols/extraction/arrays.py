@@ -1,7 +1,5 @@
 """From audio files to embeddings in arrays."""
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings

@@ -5,8 +5,6 @@ several of which run at a time on a CPU. While a group is embedded, the one befo
 decoded, so that a folder takes as long as the slowest of the three.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Which audio files to embed, in a fixed order, each with a name that nothing else shares."""
 
-from __future__ import annotations
-
 import codecs
 import os
 import sys

@@ -1,7 +1,5 @@
 """Reading an output folder of ``embed`` back: vectors, names and times, and the model that made them."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

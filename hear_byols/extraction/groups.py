@@ -3,8 +3,6 @@
 Groups depend on the order and lengths of the files alone, so a run that was killed and started again forms the same.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

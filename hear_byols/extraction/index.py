@@ -4,8 +4,6 @@
 sources that was embedded and written.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence

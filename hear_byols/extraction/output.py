@@ -5,8 +5,6 @@ group of sources after its files are on the disk. What stands in the index is ne
 does not count, so a half-done group is done anew from its start (``docs/embedding.md``).
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

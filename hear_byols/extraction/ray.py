@@ -5,8 +5,6 @@ the driver, which holds the output folder, gives a part its name and records it.
 a worker died stands in the output once.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """A worker of the engine ray: a process that loads the model once and embeds shards of the list of files."""
 
-from __future__ import annotations
-
 import json
 import platform
 import uuid

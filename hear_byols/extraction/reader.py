@@ -1,7 +1,5 @@
 """Decoding audio in threads while the model works, in order and with a bounded amount of audio in memory."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Generator, Iterable

@@ -1,7 +1,5 @@
 """The files that embeddings are written to: npz and npy, one a source; parquet and csv, tables of many sources."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import os

@@ -5,8 +5,6 @@ transform is a convolution with windowed cosines and sines, edges are one gather
 frames of their spectrograms and the encoder's columns only where they begin whole samples apart.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

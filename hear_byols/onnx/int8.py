@@ -1,7 +1,5 @@
 """ONNX files with 8-bit weights: a third to half of the size, and faster where the processor multiplies bytes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any

@@ -1,7 +1,5 @@
 """Openly licensed pretrained models that teach the hybrid, each a HEAR model of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What all teachers have in common: audio in, frames out, in the same arithmetic whatever surrounds the call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """From the arrays of a published file to the weights of a teacher's module, by the names of its parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """EfficientAT mn04: a MobileNetV3 of width 0.4 for the sounds of AudioSet, distilled from PaSST (arXiv 2211.04772)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

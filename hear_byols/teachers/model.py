@@ -1,7 +1,5 @@
 """A teacher as a model: the interface of ``EmbeddingModel``, so that it can be embedded, evaluated and concatenated."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

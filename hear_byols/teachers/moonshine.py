@@ -1,7 +1,5 @@
 """Moonshine tiny: the encoder of an English speech recognizer that takes raw audio (arXiv 2410.15608)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 The files are known by their hash, so names and order of what is in them are, too.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable, Sequence

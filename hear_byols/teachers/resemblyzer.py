@@ -1,7 +1,5 @@
 """Resemblyzer: a speaker encoder trained with the GE2E loss (arXiv 1710.10467)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

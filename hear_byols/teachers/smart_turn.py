@@ -1,7 +1,5 @@
 """Smart Turn v3.2: the encoder of Whisper tiny, tuned to find ends of turns in 23 languages."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Spectrograms and mel filters of the teachers' front ends."""
 
-from __future__ import annotations
-
 import math
 
 import torch

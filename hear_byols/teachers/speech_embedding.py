@@ -1,7 +1,5 @@
 """Google's speech_embedding: the shared part of many keyword spotters (arXiv 2002.01322)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

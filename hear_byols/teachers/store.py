@@ -1,7 +1,5 @@
 """Where teachers' weights are kept: added from a published file, verified, converted; verified again when loaded."""
 
-from __future__ import annotations
-
 import hashlib
 import zipfile
 import zlib

@@ -1,7 +1,5 @@
 """SwiftF0: a small network that tracks pitch (arXiv 2508.18440)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

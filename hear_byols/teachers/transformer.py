@@ -1,7 +1,5 @@
 """The pre-norm transformer block of the speech recognizers' encoders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """YAMNet: Google's MobileNet for the sounds of AudioSet."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

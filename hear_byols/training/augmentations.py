@@ -4,8 +4,6 @@ An augmentation takes crops [shape=(batch, 1, mel, time)] and :class:`Draws` and
 compose in any order. One generator drives all draws.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

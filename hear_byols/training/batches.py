@@ -1,7 +1,5 @@
 """Batches of log-mel crops, made on the device: audio lies there as int16, everything else is computed on the fly."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import NamedTuple
 

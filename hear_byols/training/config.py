@@ -1,7 +1,5 @@
 """Settings of a pre-training run (paper, sections 2, 2.2 and 2.3). No torch here: the command line reads this."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Audio of the pre-training pool: files of any format and rate, decoded once into one memory-mapped int16 array."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -144,7 +142,7 @@ def _check_samples(pool: AudioPool, cache: Path) -> None:
         raise InputError(f"{cache / 'audio.npy'} has changed since it was written; remove {cache}, it is made again")
 
 
-def _add_clip(digest: hashlib._Hash, source: int, clip: np.ndarray) -> None:
+def _add_clip(digest: "hashlib._Hash", source: int, clip: np.ndarray) -> None:
     digest.update(f"{source} {len(clip)} ".encode())
     digest.update(clip.data)
 

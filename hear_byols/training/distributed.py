@@ -5,8 +5,6 @@ draws the global batch's random numbers and keeps its part, batch statistics cov
 batch norm exists on GPUs only), and past crops for mixup are gathered.
 """
 
-from __future__ import annotations
-
 import gc
 import traceback
 from collections.abc import Iterator

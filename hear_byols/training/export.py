@@ -1,7 +1,5 @@
 """What leaves a run: the online encoder as a self-describing checkpoint, with its provenance."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

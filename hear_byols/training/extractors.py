@@ -1,7 +1,5 @@
 """What supervises the hybrid: openSMILE (paper, section 2.2), or any HEAR module (its section 4, "learnable")."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib import import_module
 

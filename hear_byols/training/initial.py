@@ -1,7 +1,5 @@
 """The encoder that a run starts from."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm

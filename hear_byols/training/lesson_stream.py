@@ -1,7 +1,5 @@
 """Lessons in the order in which a run hears them, extracted by processes of their own while it trains."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

@@ -4,8 +4,6 @@ A *lesson* is a crop as the teachers heard it, and their features of it. Lessons
 the pool, the seed and its number alone, so that processes can share the work, and a killed run goes on where it was.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The loop around the steps: log, watch, save, stop; the newest few states of a run stay, each whole or not there."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

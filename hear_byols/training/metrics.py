@@ -1,7 +1,5 @@
 """The log of a run: CSV, TensorBoard and a picture."""
 
-from __future__ import annotations
-
 import csv
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """BYOL and hybrid objectives (paper, section 2 and equation 1)."""
 
-from __future__ import annotations
-
 import copy
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Settings by name: of every model of the paper (sections 3.1 to 3.4, Tables 5 to 7), and of the shipped ones."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field, replace
 from fractions import Fraction

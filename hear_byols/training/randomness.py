@@ -1,7 +1,5 @@
 """Randomness that is a function of the run's seed and the step, so that a resumed run needs no generator's state."""
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass
 

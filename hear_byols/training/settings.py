@@ -1,7 +1,5 @@
 """Settings of a run as a TOML file: written by every run, read by ``--config``."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -56,7 +54,7 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if isinstance(default, tuple) and isinstance(value, list):
-        if all(type(x) is int for x in value) and PretrainConfig.__dataclass_fields__[name].type == "tuple[int, ...]":
+        if all(type(x) is int for x in value) and PretrainConfig.__dataclass_fields__[name].type == tuple[int, ...]:
             return tuple(value)
         if all(type(x) in (int, float) for x in value):
             return tuple(map(float, value))

@@ -5,8 +5,6 @@ silence, brought to a level and given a noise floor. Whole batches at a time, on
 draws, so that a seed makes the same crops again.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How a variant module fixes its model and options."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any

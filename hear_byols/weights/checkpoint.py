@@ -5,8 +5,6 @@ A file holds a schema version, the model's configuration, the encoder's weights,
 executed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

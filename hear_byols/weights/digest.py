@@ -1,7 +1,5 @@
 """A digest of what a file holds, kept in the file itself: damage is noticed, whatever the format checks."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Fetching a URL into a file: whole, no larger than promised, in bounded time, and without telling its credentials."""
 
-from __future__ import annotations
-
 import base64
 import logging
 import os

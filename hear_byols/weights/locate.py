@@ -4,8 +4,6 @@ Downloads go to a temporary file, are verified and only then take their place, s
 download leaves a bad file. With ``HEAR_BYOLS_OFFLINE=1`` or ``HF_HUB_OFFLINE=1`` no socket is opened.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

@@ -1,7 +1,5 @@
 """The model card that goes with published weights: a README with the Hub's metadata on top."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

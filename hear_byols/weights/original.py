@@ -4,8 +4,6 @@ The published files are bare state dicts, recognized by their keys. The names on
 files; values are taken over unchanged, only ``ChannelNorm``'s gain and bias lose their singleton axes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

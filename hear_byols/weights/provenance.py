@@ -1,7 +1,5 @@
 """What a checkpoint says of itself beside what training knows: name, licence, and whose audio it learnt from."""
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path

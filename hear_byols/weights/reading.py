@@ -1,7 +1,5 @@
 """The dictionary in a checkpoint file, read without running, trusting or unpacking anything in it."""
 
-from __future__ import annotations
-
 import json
 import math
 import mmap

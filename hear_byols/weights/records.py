@@ -1,7 +1,5 @@
 """What is known of weights that have a name: the form of the entries in ``registry`` and ``teachers``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """The weight records: one frozen entry a named model, with everything needed to get and to trust its file."""
 
-from __future__ import annotations
-
 import fnmatch
 
 from hear_byols.weights.records import WeightRecord

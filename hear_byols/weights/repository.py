@@ -4,8 +4,6 @@ Beside a card there are the files by which ``transformers`` finds this package (
 code but an import, and nothing that a vector depends on: that is in the checkpoint alone.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

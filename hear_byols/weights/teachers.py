@@ -1,7 +1,5 @@
 """The teachers' records: where each is published, under which licence, and how its files are known."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hear_byols.errors import OptionError, WeightsNotFoundError

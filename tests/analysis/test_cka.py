@@ -1,7 +1,5 @@
 """CKA: its invariances, the estimator against its definition, minibatches against all windows at once."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 

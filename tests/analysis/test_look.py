@@ -1,7 +1,5 @@
 """One file in pictures: what stands at which time, and the files of all lengths that it is for."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A real browser without a window, driven over its debugging pipe: pages, mouse, keys, pictures, downloads."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

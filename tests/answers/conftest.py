@@ -1,7 +1,5 @@
 """Labelled sounds, and their vectors, that every test of this folder shares."""
 
-from __future__ import annotations
-
 import pytest
 from made_sounds import MODEL, write_classes
 

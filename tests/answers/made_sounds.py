@@ -1,7 +1,5 @@
 """Small labelled recordings, made on the spot, and what tests read back."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Classifiers of clips: learnt from folders, tables and embed folders; kept in files that run nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Detectors of events: learnt from the label files of people's tools, and written as such."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 import subprocess

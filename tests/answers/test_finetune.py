@@ -1,7 +1,5 @@
 """Fine-tuned classifiers: no worse than the frozen encoder without saying so, whole in one file."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

@@ -1,7 +1,5 @@
 """A classifier that was loaded from a file and is fitted again says in its new file which encoder it needs."""
 
-from __future__ import annotations
-
 import numpy as np
 from made_sounds import MODEL
 

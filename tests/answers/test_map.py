@@ -1,7 +1,5 @@
 """Maps: labels from three sources, marks that can be told apart, pages that keep strange names harmless."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

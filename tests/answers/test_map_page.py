@@ -1,7 +1,5 @@
 """The page of a map in a real browser, where there is one: real mouse, real sound, real files."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

@@ -1,7 +1,5 @@
 """The pages of the manual are true, on audio that is made here; and a researcher's folder becomes answers."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Search, duplicates and clusters over embed folders."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import sys

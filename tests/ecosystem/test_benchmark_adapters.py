@@ -1,7 +1,5 @@
 """Other projects' words for our models, checked by those projects' own code where it is installed."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The words of the Hub and of transformers: a repository, a folder or on a (local) Hub, is one model to all of them."""
 
-from __future__ import annotations
-
 import copy
 import json
 import pickle

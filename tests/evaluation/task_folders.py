@@ -1,7 +1,5 @@
 """Small task folders in HEAR format, made on the spot."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Other models as HEAR modules."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

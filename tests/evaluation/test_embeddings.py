@@ -1,7 +1,5 @@
 """Embeddings of tasks, kept on disk."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """``hear-byols evaluate`` from end to end, and its report."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import io

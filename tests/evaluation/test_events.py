@@ -1,7 +1,5 @@
 """From probabilities to events and back."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How models are named, and what tells two of them apart."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

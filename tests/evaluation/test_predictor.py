@@ -1,7 +1,5 @@
 """The predictor against the plain way to write one."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The protocol: order of rows, search, folds, standardization, and the fast probe."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

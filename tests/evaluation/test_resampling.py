@@ -1,7 +1,5 @@
 """The 16 kHz version of a 48 kHz task."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

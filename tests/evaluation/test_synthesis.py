@@ -1,7 +1,5 @@
 """Event tasks that are mixed from isolated sounds."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Reading and checking task folders."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fixtures of the tests with the real HEAR kits."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -6,8 +6,6 @@ environment is kept between runs under the user's cache (``HEAR_BYOLS_KITS_ENV``
 nothing), but the package is installed anew in every run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Training has randomness of its own; ``benchmarks/agreement.py`` compares its results over seeds.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import sys

@@ -3,8 +3,6 @@
 3000 one-second clips through the CvT take about a minute of processor time, the classifiers another minute.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -4,8 +4,6 @@ A run costs 15 to 20 s of processor time for the CNN and the CvT and 55 s for Re
 each are the start of TensorFlow.
 """
 
-from __future__ import annotations
-
 import pkgutil
 import re
 from pathlib import Path

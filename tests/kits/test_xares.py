@@ -1,7 +1,5 @@
 """The encoder for X-ARES, found and checked by X-ARES itself; its whole pipeline needs torchaudio as well."""
 
-from __future__ import annotations
-
 import pytest
 from kits_environment import Kits
 

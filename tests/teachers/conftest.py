@@ -1,7 +1,5 @@
 """Where teachers are kept, empty and filled."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

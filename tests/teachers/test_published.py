@@ -1,7 +1,5 @@
 """Reading published formats: files made here, with the layout of the published ones."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

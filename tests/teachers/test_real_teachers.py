@@ -1,7 +1,5 @@
 """Teachers with their real weights: equal to what is published, run by ONNX Runtime where that can be."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How a teacher gets here: verified, converted, kept, and verified again."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """Teachers with random weights: what holds whatever they have learnt, and that they are models as every other."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

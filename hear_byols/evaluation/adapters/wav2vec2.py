@@ -5,8 +5,6 @@ The other baseline of the paper: ``facebook/wav2vec2-large-100k-voxpopuli`` from
 mean for scenes. ``pip install transformers``.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
