@@ -50,8 +50,8 @@ RESULTS = (
         "Seven small tasks",
         "models+peers",
         "Accuracy in % of a ridge probe on public tasks in HEAR format: stand-ins, *not* HEAR scores, so none "
-        "may stand beside the paper's. int8: by `export --int8`; bfloat16: by that precision. What the shipped models "
-        "heard: [models](models.md#data).",
+        "may stand beside the paper's. int8: by `export --int8`; bfloat16: by that precision; another seed: by "
+        "`pretrain --preset NAME --seed 1`. What the shipped models heard: [models](models.md#data).",
         "hear-byols evaluate --tasks tasks --output scores --models cnn_hybrid cvt_hybrid cnn_hybrid+cvt_hybrid",
     ),
     Result(

@@ -32,6 +32,7 @@ ARMS: dict[str, dict] = {
     "heads on all layers, which are the vector": {"heads_on": "multi", "layers": "multi"},
     "another seed": {"seed": 1},
     "ResNetish-34 instead of the CNN": {"encoder": "resnetish34"},
+    "CLSTM instead of the CNN, no stretches of crops": {"encoder": "clstm", "part_weight": 0.0},
 }
 READINGS = {"as shipped, the paper's vector": "last", "as shipped, all layers": "multi"}
 OTHER = "as shipped, with audio under other licences"

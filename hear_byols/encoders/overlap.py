@@ -11,7 +11,9 @@ from torch import Tensor
 from hear_byols.encoders.multilayer import MultilayerEncoder, Step
 from hear_byols.framing import Columns, Framing, SharedColumns
 
-_PIECE = 64  # columns that a convolution takes at a time: what it gathers and makes stays near
+# Columns that a convolution takes at a time: on a CPU, what it gathers and makes stays near; a GPU is to be filled.
+_PIECE = {"cpu": 64}
+_PIECE_GPU = 16384  # of all clips together
 _MAX_WINDOWS = 512  # that are looked at to see how much they share
 
 
@@ -69,7 +71,8 @@ def _compute(step: Step, columns: Columns, windows: Tensor, places: Tensor) -> I
     """Columns of windows, by number, at places in them: [shape=(n_clips, n, ...)], in parts."""
     zeros = columns.rows.shape[1] - 1
     padded = F.pad(columns.at, (step.padding, step.padding), value=zeros)
-    inputs = padded.unfold(1, step.n_inputs, step.stride)[windows, places]
-    for part in inputs.split(_PIECE if step.n_inputs > 1 else max(len(inputs), 1)):
+    inputs = padded.unfold(1, step.n_inputs, step.stride)[windows, places].to(columns.rows.device)
+    piece = _PIECE.get(inputs.device.type, max(1, _PIECE_GPU // len(columns.rows)))
+    for part in inputs.split(piece if step.n_inputs > 1 else max(len(inputs), 1)):
         taken = columns.take(part)
         yield step.compute(taken.flatten(0, 1)).unflatten(0, taken.shape[:2])
