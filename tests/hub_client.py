@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 
 import hear_byols
@@ -52,11 +53,14 @@ class HubClient(ProcessPoolExecutor):
         """Ask for something that must succeed."""
         return self.submit(globals()[f"_{action}"], **arguments).result()
 
-    def error(self, action: str, **arguments: Any) -> tuple[str, str]:
-        """Ask for something that must fail: class name and message of the error."""
-        error = self.submit(globals()[f"_{action}"], **arguments).exception()
-        assert error is not None
-        return type(error).__name__, str(error)
+    def refused(self, action: str, error: type[Exception], *words: str, **arguments: Any) -> None:
+        """Ask for something that must fail with an error of this class, whose message is one line with these words."""
+        with pytest.raises(error) as caught:
+            self.value(action, **arguments)
+        assert type(caught.value) is error
+        message = str(caught.value)
+        assert [word for word in words if word not in message] == [], message
+        assert "\n" not in message
 
 
 def _be_patient() -> None:
