@@ -250,9 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def create_branch(self, name: str, branch: str) -> dict[str, Any]:
         repo = self._repo(name, write=True)
-        if branch in repo.refs:
-            raise RefusedError(409, "Reference already exists")
-        repo.refs[branch] = repo.refs["main"]
+        repo.refs.setdefault(branch, repo.refs["main"])
         return {}
 
     def validate_yaml(self) -> dict[str, Any]:

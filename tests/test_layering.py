@@ -45,16 +45,14 @@ EXTRAS = {
 MAX_ROOT, MAX_LINES = 18, 300
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name below hear_byols."""
-    found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+# Every module of the package by its dotted name below hear_byols.
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
 
 
-def imports(path: Path, known: set[str]) -> set[str]:
+def imports(path: Path) -> set[str]:
     """Modules of the package that a file imports anywhere in it, type-checking blocks aside."""
 
     def walk(node: ast.AST) -> Iterator[ast.AST]:
@@ -71,11 +69,11 @@ def imports(path: Path, known: set[str]) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                names.add(inner if inner.removeprefix("hear_byols.") in known else node.module)
+                names.add(inner if inner.removeprefix("hear_byols.") in MODULES else node.module)
     return {name.removeprefix("hear_byols").removeprefix(".") for name in names if name.split(".")[0] == "hear_byols"}
 
 
-GRAPH = {name: imports(path, set(modules())) - {name} for name, path in modules().items()}
+GRAPH = {name: imports(path) - {name} for name, path in MODULES.items()}
 
 
 def room(module: str) -> str:
@@ -96,7 +94,7 @@ def test_no_cycles():
 
 def test_the_core_needs_only_what_setup_lists():
     wrong = {}
-    for name, path in modules().items():
+    for name, path in MODULES.items():
         nodes = list(ast.walk(ast.parse(path.read_text())))
         tops = {room(alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         tops |= {room(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -109,7 +107,7 @@ def test_the_core_needs_only_what_setup_lists():
 def test_the_house_is_easy_to_see():
     at_root = [path.name for path in ROOT.glob("*.py")]
     assert len(at_root) <= MAX_ROOT, at_root
-    long = {name for name, path in modules().items() if len(path.read_text().splitlines()) > MAX_LINES}
+    long = {name for name, path in MODULES.items() if len(path.read_text().splitlines()) > MAX_LINES}
     assert long <= {"weights.locate"}
 
 

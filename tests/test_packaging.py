@@ -173,36 +173,23 @@ def test_licence_and_command_and_what_twine_checks(built: Built) -> None:
 # ---- the installed package
 
 
-@dataclass(frozen=True)
-class Installed:
-    """The wheel, installed into a folder of its own; commands run in an empty folder elsewhere."""
-
-    site: Path
-    elsewhere: Path
-
-    def python(self, code: str) -> str:
-        """Run Python code with the installed package; returns standard output, standard error must be empty."""
-        result = run([sys.executable, "-W", "error", "-c", code], self.elsewhere, PYTHONPATH=str(self.site))
-        assert result.stderr == ""
-        return result.stdout
-
-
 @pytest.fixture(scope="session")
-def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    site, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
-    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, built.wheel], cwd=elsewhere)
-    return Installed(site, elsewhere)
+def site(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, installed into a folder of its own."""
+    site = tmp_path_factory.mktemp("site")
+    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, built.wheel], cwd=site)
+    return site
 
 
-def test_the_other_weights_say_where_they_are_and_load_from_there(installed: Installed, tmp_path: Path) -> None:
+def test_the_other_weights_say_where_they_are_and_load_from_there(site: Path, tmp_path: Path) -> None:
     code = "import hear_byols; print(hear_byols.load_model('cnn_byols').scene_embedding_size)"
-    home = {"HEAR_BYOLS_HOME": str(tmp_path), "PYTHONPATH": str(installed.site)}
+    home = {"HEAR_BYOLS_HOME": str(tmp_path), "PYTHONPATH": str(site)}
     with pytest.raises(AssertionError, match=f"WeightsNotFoundError: cnn_byols.* put it into {tmp_path}"):
-        run([sys.executable, "-c", code], installed.elsewhere, **home)
+        run([sys.executable, "-c", code], tmp_path, **home)
     shutil.copy2(ROOT / "checkpoints" / find_record("cnn_byols").file, tmp_path)
-    assert int(run([sys.executable, "-c", code], installed.elsewhere, **home).stdout) > 0
-    command = [sys.executable, installed.site / "bin" / "hear-byols", "--version"]
-    assert run(command, installed.elsewhere, **home).stdout.startswith("hear_byols ")
+    assert int(run([sys.executable, "-c", code], tmp_path, **home).stdout) > 0
+    command = [sys.executable, site / "bin" / "hear-byols", "--version"]
+    assert run(command, tmp_path, **home).stdout.startswith("hear_byols ")
 
 
 WATCHED = """
@@ -222,10 +209,12 @@ print(json.dumps(dict(file=hear_byols.__file__, shape=shape, sockets=events, laz
 
 
 @pytest.mark.parametrize(("name", "size"), [("", 512), ("cnn_hybrid.pth", 512), ("random_clstm", 1024)])
-def test_embedding_works_anywhere_and_is_quiet(installed: Installed, name: str, size: int) -> None:
-    """Nothing is printed (``python`` checks standard error, JSON is all of standard output), nothing is connected."""
-    seen = json.loads(installed.python(WATCHED % name))
-    assert Path(seen["file"]) == installed.site / "hear_byols" / "__init__.py"
+def test_embedding_works_anywhere_and_is_quiet(site: Path, tmp_path: Path, name: str, size: int) -> None:
+    """Nothing is printed (JSON is all of standard output), nothing is connected."""
+    done = run([sys.executable, "-W", "error", "-c", WATCHED % name], tmp_path, PYTHONPATH=str(site))
+    assert done.stderr == ""
+    seen = json.loads(done.stdout)
+    assert Path(seen["file"]) == site / "hear_byols" / "__init__.py"
     assert seen["shape"] == [1, 3, size]
     assert seen["sockets"] == []
     assert seen["lazy"], "importing hear_byols alone must not import torch"
