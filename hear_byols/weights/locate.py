@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hear_byols._util.files import atomic_path, file_digest, git_blob_id
-from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
+from hear_byols._util.files import file_digest, git_blob_id, output_path
+from hear_byols.errors import CheckpointError, DownloadError, OptionError, OutputError, WeightsNotFoundError
 from hear_byols.weights.download import download, redacted
 from hear_byols.weights.model_card import is_repo
 from hear_byols.weights.records import TeacherRecord, WeightRecord
@@ -156,16 +156,13 @@ def _downloaded(record: WeightRecord) -> Path:
             f"HEAR_BYOLS_OFFLINE and HF_HUB_OFFLINE once, or put the file of {shown} there"
         )
     try:
-        with atomic_path(path) as part:
+        with output_path(path, "set HEAR_BYOLS_HOME to a folder for such files") as part:
             download(url, part, record.size)
             if fault := _fault(part, record):
                 what = f"is not the file of {record.name!r}: {fault}"
                 raise DownloadError(f"the download of {shown} {what}; nothing was kept")
-    except HearByolsError:
-        raise
-    except OSError as error:
-        reason, advice = error.strerror or error, "set HEAR_BYOLS_HOME to a folder for such files"
-        raise DownloadError(f"{path} cannot be written ({reason}); {advice}") from error
+    except OutputError as error:
+        raise DownloadError(str(error)) from error
     return path
 
 
