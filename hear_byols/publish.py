@@ -7,8 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,12 +111,12 @@ def _check_vectors(path: Path) -> None:
 def _upload(repo: str, files: Sequence[Path], revision: str, message: str, private: bool) -> str:
     if offline():
         raise PublishError("nothing was published: HEAR_BYOLS_OFFLINE or HF_HUB_OFFLINE is set")
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub import CommitOperationAdd, HfApi, errors, get_token
 
     if not get_token():
         raise PublishError("nothing was published: no token; run `hf auth login` or set HF_TOKEN to one that may write")
     api = HfApi(library_name="hear_byols")
-    with _hub_errors(repo):
+    try:
         api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.model_info(repo).private:
             raise PublishError(f"nothing was published: {repo} exists and is public; make it private on its page first")
@@ -125,17 +124,6 @@ def _upload(repo: str, files: Sequence[Path], revision: str, message: str, priva
             api.create_branch(repo, branch=revision, exist_ok=True)
         operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
         commit = api.create_commit(repo, operations, commit_message=message, revision=revision)
-    logger.info("published %s", commit.commit_url)
-    return commit.oid
-
-
-@contextmanager
-def _hub_errors(repo: str) -> Iterator[None]:
-    """Turn whatever the Hub's client raises into one clear error."""
-    from huggingface_hub import errors
-
-    try:
-        yield
     except PublishError:
         raise
     except errors.HFValidationError as error:
@@ -147,9 +135,14 @@ def _hub_errors(repo: str) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        advice = {401: "the token is not valid; run `hf auth login` again"}
-        advice[403] = f"the token may not write to {repo!r}; use one with write access to it"
-        answer = f"the Hub answered {status} ({root_cause(error)}); {advice.get(status or 0, 'try again later')}"
-        raise PublishError(f"nothing was published: {answer}") from error
+        advice = {
+            401: "the token is not valid; run `hf auth login` again",
+            403: f"the token may not write to {repo!r}; use one with write access to it",
+        }.get(status or 0, "try again later")
+        raise PublishError(
+            f"nothing was published: the Hub answered {status} ({root_cause(error)}); {advice}"
+        ) from error
     except Exception as error:  # the client's transport has its own errors, of another library in each major version
         raise PublishError(f"nothing was published: {root_cause(error)}") from presentable(error)
+    logger.info("published %s", commit.commit_url)
+    return commit.oid

@@ -1,6 +1,6 @@
 """A process of its own with the real Hub client in it, which reads ``HF_ENDPOINT`` and others only when imported.
 
-``HubClient`` starts the process once and asks it one thing after the other; the bottom half is what runs there.
+``HubClient`` starts the process once and asks it one thing after the other; the functions below it are what runs there.
 """
 
 from __future__ import annotations
@@ -8,25 +8,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+from unittest import mock
 
+import pytest
 import torch
 
 import hear_byols
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-class HubClient:
+class HubClient(ProcessPoolExecutor):
     """The test's side.
 
     Args:
@@ -45,43 +43,29 @@ class HubClient:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "NO_PROXY": "*",
         }
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            env={**kept, **settings, **env},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, action: str, **arguments: Any) -> dict[str, Any]:
-        """Ask and wait: ``{"value": ...}``, or ``{"error": class name, "message": ...}``."""
-        self._process.stdin.write(json.dumps({"action": action, **arguments}) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        super().__init__(1, get_context("spawn"))
+        with mock.patch.dict(os.environ, {**kept, **settings, **env}, clear=True):
+            self.value("be_patient")  # the process starts
 
     def value(self, action: str, **arguments: Any) -> Any:
         """Ask for something that must succeed."""
-        answer = self.ask(action, **arguments)
-        assert "value" in answer, answer
-        return answer["value"]
+        return self.submit(globals()[f"_{action}"], **arguments).result()
 
-    def error(self, action: str, **arguments: Any) -> tuple[str, str]:
-        """Ask for something that must fail: class name and message of the error."""
-        answer = self.ask(action, **arguments)
-        assert "error" in answer, answer
-        return answer["error"], answer["message"]
+    def refused(self, action: str, error: type[Exception], *words: str, **arguments: Any) -> None:
+        """Ask for something that must fail with an error of this class, whose message is one line with these words."""
+        with pytest.raises(error) as caught:
+            self.value(action, **arguments)
+        assert type(caught.value) is error
+        message = str(caught.value)
+        assert [word for word in words if word not in message] == [], message
+        assert "\n" not in message
 
-    def __enter__(self) -> HubClient:
-        return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
+def _be_patient() -> None:
+    """Lose no time: the client waits up to 23 s before it gives up."""
+    time.sleep = lambda _: None
 
 
 def _locate(spec: str) -> str:
@@ -117,13 +101,16 @@ def _push(spec: str, repo: str, branch: str) -> str:
         return model.save_pretrained(folder, push_to_hub=True, repo_id=repo)
 
 
-def _publish(argv: list[str]) -> int:
+def _publish(argv: list[str]) -> str:
+    """Run the command, and return what it printed."""
     from hear_byols.cli.publish import add_parser
 
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
     args = parser.parse_args(["publish", *argv])
-    return args.run(args)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert args.run(args) == 0
+    return printed.getvalue().strip()
 
 
 def _forbid_sockets() -> None:
@@ -141,22 +128,3 @@ def _set_env(**values: str | None) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-def _serve() -> None:
-    time.sleep = lambda _: None  # the client waits up to 23 s before it gives up
-    actions = {name.removeprefix("_"): value for name, value in globals().items() if name.startswith("_")}
-    for line in sys.stdin:
-        request = json.loads(line)
-        action = actions[request.pop("action")]
-        printed = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(printed):
-                answer = {"value": action(**request)}
-        except Exception as error:
-            answer = {"error": type(error).__name__, "message": str(error)}
-        print(json.dumps({**answer, "printed": printed.getvalue()}), flush=True)
-
-
-if __name__ == "__main__":
-    _serve()

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 TOKENS = {"hf_ana": {"ana", "lab"}, "hf_reader": set()}  # token -> owners it may write for
@@ -43,6 +44,13 @@ class Repo:
         self.refs[branch] = oid
         return oid
 
+    def find(self, revision: str) -> str:
+        """The commit of a branch or of its own name."""
+        oid = self.refs.get(revision, revision)
+        if oid not in self.commits:
+            raise RefusedError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return oid
+
 
 @dataclass
 class Fault:
@@ -54,6 +62,15 @@ class Fault:
 
     path: str
     kind: str | int
+
+
+class RefusedError(Exception):
+    """What a request is answered that is not granted: a status, a message, the Hub's code, fields of the JSON."""
+
+    def __init__(self, status: int, message: str, code: str = "", **fields: str) -> None:
+        self.status = status
+        self.headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self.content = json.dumps({"error": message, **fields}).encode()
 
 
 class HubServer:
@@ -90,9 +107,9 @@ class HubServer:
         self._http.shutdown()
         self._http.server_close()
 
-    def count(self, text: str = "", method: str = "") -> int:
+    def count(self, text: str = "") -> int:
         """Number of requests whose path holds a text."""
-        return sum(n for (verb, path), n in self.requests.items() if text in path and method in verb)
+        return sum(n for (_, path), n in self.requests.items() if text in path)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -101,42 +118,37 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
-    def do_HEAD(self) -> None:
-        self._answer()
-
     def do_GET(self) -> None:
-        self._answer()
+        """Answer any request: what its route returns is JSON, unless the route has sent something itself."""
+        path = urlsplit(self.path).path
+        self.body = self._read_body()
+        kind, _, login = self.headers.get("Authorization", "").partition(" ")
+        self.token = login if kind == "Bearer" else ""
+        with self.hub.lock:
+            self.hub.requests[self.command, path] += 1
+            if kind == "Basic":
+                self.hub.logins.append(base64.b64decode(login).decode())
+        self.fault = next((fault.kind for fault in self.hub.faults if fault.path in path), None)
+        try:
+            if isinstance(self.fault, int):
+                raise RefusedError(self.fault, "told to fail")
+            handle, found = next((h, found) for pattern, h in _ROUTES if (found := re.fullmatch(pattern, path)))
+            answer = handle(self, *map(unquote, found.groups()))
+        except RefusedError as refusal:
+            self._send(refusal.content, refusal.status, refusal.headers)
+        else:
+            if answer is not None:
+                self._send(json.dumps(answer).encode())
 
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._answer()
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - names of http.server
 
     @property
     def hub(self) -> HubServer:
         return self.server.hub
 
-    def _answer(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            self.body = self._read_chunks()
-        path = urlsplit(self.path).path
-        with self.hub.lock:
-            self.hub.requests[self.command, path] += 1
-            kind, _, login = self.headers.get("Authorization", "").partition(" ")
-            if kind == "Basic":
-                self.hub.logins.append(base64.b64decode(login).decode())
-        status = next((f.kind for f in self.hub.faults if f.path in path and isinstance(f.kind, int)), None)
-        if status is not None:
-            return self._send_error(status, "", "told to fail")
-        for pattern, handle in _ROUTES:
-            match = re.fullmatch(pattern, path)
-            if match:
-                return handle(self, *(unquote(group) for group in match.groups()))
-        return self._send_error(404, "", f"no route for {self.command} {path}")
-
-    def _read_chunks(self) -> bytes:
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = []
         while size := int(self.rfile.readline(), 16):
             parts.append(self.rfile.read(size))
@@ -144,199 +156,139 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    # Answers
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def _send_json(self, value: object, status: int = 200) -> None:
-        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def _send_error(self, status: int, code: str, message: str) -> None:
-        headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
-        self._send(status, json.dumps({"error": message}).encode(), {"Content-Type": "application/json", **headers})
-
-    def _send_file(self, content: bytes) -> None:
-        """Serve bytes, with whatever fault is in force; what was cut off is not to be had."""
-        path = urlsplit(self.path).path
-        kind = next((f.kind for f in self.hub.faults if f.path in path), None)
-        if kind == "wrong":
+    def _send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Send an answer, with whatever fault is in force; what was cut off is not to be had."""
+        headers = dict(headers or {})
+        if self.fault == "wrong":
             content = bytes(byte ^ 1 for byte in content)
-        if kind == "short":
+        if self.fault == "short":
             content = content[: len(content) // 2]
-        first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        begin = int(first[1]) if first else 0
-        self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(content) - begin))
-        if first:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        begin, end = 0, len(content) // 2 if self.fault == "cut" else len(content)
+        if status == 200 and (asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
+            status, begin = 206, int(asked[1])
+            headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content) - begin)}.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
             return
-        end = len(content) // 2 if kind == "cut" else len(content)
-        self.close_connection = kind == "cut"
-        for i in range(begin, end, _CHUNK):
-            try:
+        self.close_connection = self.fault == "cut"
+        try:
+            for i in range(begin, end, _CHUNK):
                 self.wfile.write(content[i : min(i + _CHUNK, end)])
                 self.wfile.flush()
-            except OSError:  # the client was killed
-                self.close_connection = True
-                return
-            if kind == "slow" and i > len(content) // 2:
-                time.sleep(1)
+                if self.fault == "slow" and i > len(content) // 2:
+                    time.sleep(1)
+        except OSError:  # the client was killed
+            self.close_connection = True
+
+    def unknown(self) -> None:
+        raise RefusedError(404, f"no route for {self.command} {self.path}")
 
     # Who may do what
 
-    def _token(self) -> str:
-        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+    def _check_owner(self, name: str) -> None:
+        """Refuse those who may not write for the owner of a repository."""
+        if self.token not in TOKENS:
+            raise RefusedError(401, "Invalid username or password.")
+        if name.split("/")[0] not in TOKENS[self.token]:
+            raise RefusedError(403, f"You don't have the rights to write to {name!r}")
 
-    def _may_write(self, owner: str) -> bool:
-        if self._token() not in TOKENS:
-            self._send_error(401, "", "Invalid username or password.")
-            return False
-        if owner not in TOKENS[self._token()]:
-            self._send_error(403, "", f"You don't have the rights to write for {owner!r}")
-            return False
-        return True
-
-    def _repo(self, name: str) -> Repo | None:
+    def _repo(self, name: str, write: bool = False) -> Repo:
+        if write:
+            self._check_owner(name)
         repo = self.hub.repos.get(name)
-        if repo is None or (repo.private and name.split("/")[0] not in TOKENS.get(self._token(), ())):
-            self._send_error(401 if not self._token() else 404, "RepoNotFound", "Repository not found")
-            return None
+        if repo is None or (repo.private and name.split("/")[0] not in TOKENS.get(self.token, ())):
+            raise RefusedError(404 if self.token else 401, "Repository not found", "RepoNotFound")
         return repo
-
-    def _commit_of(self, repo: Repo, revision: str) -> str | None:
-        oid = repo.refs.get(revision, revision)
-        if oid not in repo.commits:
-            self._send_error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-            return None
-        return oid
 
     # Reading
 
     def plain(self, name: str) -> None:
         if name not in self.hub.files:
-            return self._send_error(404, "", "no such file")
-        return self._send_file(self.hub.files[name])
+            raise RefusedError(404, "no such file")
+        self._send(self.hub.files[name])
 
     def resolve(self, name: str, revision: str, file: str) -> None:
-        if (repo := self._repo(name)) is None or (oid := self._commit_of(repo, revision)) is None:
-            return None
+        repo = self._repo(name)
+        oid = repo.find(revision)
         content = repo.commits[oid].get(file)
-        headers = {"X-Repo-Commit": oid}
         if content is None:
-            return self._send(404, b"", headers | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "not found"})
-        if _is_large(file):  # git-lfs: elsewhere, under its sha256
-            digest = sha256(content)
-            self.hub.uploads[digest] = content
-            headers |= {
-                "Location": f"{self.hub.cdn_url}/cdn/{digest}",
-                "X-Linked-Size": str(len(content)),
-                "X-Linked-Etag": f'"{digest}"',
-                "ETag": f'"{git_blob(b"pointer")}"',
-            }
-            return self._send(302, b"", headers)
-        self.hub.uploads[git_blob(content)] = content
-        return self._send(200, content, headers | {"ETag": f'"{git_blob(content)}"'})
+            raise RefusedError(404, "not found", "EntryNotFound")
+        headers = {"X-Repo-Commit": oid}
+        if not _is_large(file):
+            return self._send(content, 200, headers | {"ETag": f'"{git_blob(content)}"'})
+        digest = sha256(content)  # git-lfs: elsewhere, under its sha256
+        self.hub.uploads[digest] = content
+        headers |= {"Location": f"{self.hub.cdn_url}/cdn/{digest}", "ETag": f'"{git_blob(b"pointer")}"'}
+        headers |= {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{digest}"'}
+        return self._send(b"", 302, headers)
 
     def cdn(self, digest: str) -> None:
-        self._send_file(self.hub.uploads[digest])
+        self._send(self.hub.uploads[digest])
 
-    def info(self, name: str, revision: str = "main") -> None:
-        if (repo := self._repo(name)) is None or (oid := self._commit_of(repo, revision)) is None:
-            return
+    def info(self, name: str, revision: str = "main") -> dict[str, Any]:
+        repo = self._repo(name)
+        oid = repo.find(revision)
         siblings = [{"rfilename": file} for file in repo.commits[oid]]
-        self._send_json({"_id": "0", "id": name, "sha": oid, "private": repo.private, "tags": [], "siblings": siblings})
-
-    def whoami(self) -> None:
-        if self._token() not in TOKENS:
-            return self._send_error(401, "", "Invalid username or password.")
-        return self._send_json({"type": "user", "name": self._token().removeprefix("hf_"), "orgs": []})
+        return {"_id": "0", "id": name, "sha": oid, "private": repo.private, "tags": [], "siblings": siblings}
 
     # Writing
 
-    def create_repo(self) -> None:
+    def create_repo(self) -> dict[str, Any]:
         wish = json.loads(self.body)
-        owner = wish.get("organization") or self._token().removeprefix("hf_")
-        if not self._may_write(owner):
-            return None
-        name = f"{owner}/{wish['name']}"
+        name = f"{wish.get('organization') or self.token.removeprefix('hf_')}/{wish['name']}"
+        self._check_owner(name)
+        url = f"{self.hub.url}/{name}"
         if name in self.hub.repos:
-            return self._send_json({"error": "You already created it", "url": f"{self.hub.url}/{name}"}, 409)
+            raise RefusedError(409, "You already created it", url=url)
         repo = Repo(private=wish.get("visibility") == "private" or bool(wish.get("private")))
         repo.commit({".gitattributes": b"*.pth filter=lfs\n"})
         self.hub.repos[name] = repo
-        return self._send_json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+        return {"url": url, "name": name, "id": name}
 
-    def create_branch(self, name: str, branch: str) -> None:
-        if not self._may_write(name.split("/")[0]) or (repo := self._repo(name)) is None:
-            return None
-        if branch in repo.refs:
-            return self._send_error(409, "", "Reference already exists")
-        repo.refs[branch] = repo.refs["main"]
-        return self._send_json({})
+    def create_branch(self, name: str, branch: str) -> dict[str, Any]:
+        repo = self._repo(name, write=True)
+        repo.refs.setdefault(branch, repo.refs["main"])
+        return {}
 
-    def validate_yaml(self) -> None:
-        self._send_json({"errors": [], "warnings": []})
+    def validate_yaml(self) -> dict[str, Any]:
+        return {"errors": [], "warnings": []}
 
-    def preupload(self, name: str, revision: str) -> None:
-        if not self._may_write(name.split("/")[0]) or (repo := self._repo(name)) is None:
-            return
-        if (oid := self._commit_of(repo, revision)) is None:
-            return
-        answers = []
-        for file in json.loads(self.body)["files"]:
-            old = repo.commits[oid].get(file["path"])
-            large = _is_large(file["path"])
-            known = None if old is None else sha256(old) if large else git_blob(old)
-            mode = "lfs" if large else "regular"
-            answers.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": known})
-        self._send_json({"files": answers})
+    def preupload(self, name: str, revision: str) -> dict[str, Any]:
+        repo = self._repo(name, write=True)
+        old, answers = repo.commits[repo.find(revision)], []
+        for path in (file["path"] for file in json.loads(self.body)["files"]):
+            mode, digest = ("lfs", sha256) if _is_large(path) else ("regular", git_blob)
+            known = digest(old[path]) if path in old else None
+            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": known})
+        return {"files": answers}
 
-    def lfs_batch(self, name: str) -> None:
-        if not self._may_write(name.split("/")[0]) or self._repo(name) is None:
-            return
-        actions = {"verify": {"href": f"{self.hub.url}/lfs-verify"}}
-        objects = [
-            {**item, "actions": {**actions, "upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}}
-            for item in json.loads(self.body)["objects"]
-        ]
-        self._send_json({"transfer": "basic", "objects": objects})
+    def lfs_batch(self, name: str) -> dict[str, Any]:
+        self._repo(name, write=True)
+        objects = json.loads(self.body)["objects"]
+        for item in objects:
+            item["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}
+        return {"transfer": "basic", "objects": objects}
 
-    def lfs_put(self, oid: str) -> None:
+    def lfs_put(self, oid: str) -> dict[str, Any]:
         if sha256(self.body) != oid:
-            return self._send_error(400, "", "content and oid differ")
+            raise RefusedError(400, "content and oid differ")
         self.hub.uploads[oid] = self.body
-        return self._send(200, b"", {})
+        return {}
 
-    def lfs_verify(self) -> None:
-        item = json.loads(self.body)
-        known = len(self.hub.uploads.get(item["oid"], b"")) == item["size"]
-        self._send_json({}) if known else self._send_error(422, "", "not uploaded")
-
-    def commit(self, name: str, revision: str) -> None:
-        if not self._may_write(name.split("/")[0]) or (repo := self._repo(name)) is None:
-            return None
-        if revision not in repo.refs:
-            return self._send_error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        files = {}
-        for line in self.body.splitlines():
-            item = json.loads(line)
+    def commit(self, name: str, revision: str) -> dict[str, Any]:
+        repo, files = self._repo(name, write=True), {}
+        repo.find(revision)
+        for item in map(json.loads, self.body.splitlines()):
             value = item["value"]
             if item["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif item["key"] == "lfsFile":
                 files[value["path"]] = self.hub.uploads[value["oid"]]
         oid = repo.commit(files, revision)
-        url = f"{self.hub.url}/{name}/commit/{oid}"
-        return self._send_json({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
+        return {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "hookOutput": ""}
 
 
 def _is_large(file: str) -> bool:
@@ -350,13 +302,12 @@ _ROUTES = [
     (r"/cdn/(.+)", _Handler.cdn),
     (rf"/api/models/{_NAME}", _Handler.info),
     (rf"/api/models/{_NAME}/revision/([^/]+)", _Handler.info),
-    (r"/api/whoami-v2", _Handler.whoami),
     (r"/api/repos/create", _Handler.create_repo),
     (rf"/api/models/{_NAME}/branch/(.+)", _Handler.create_branch),
     (r"/api/validate-yaml", _Handler.validate_yaml),
     (rf"/api/models/{_NAME}/preupload/([^/]+)", _Handler.preupload),
     (rf"/{_NAME}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
     (r"/lfs/([0-9a-f]+)", _Handler.lfs_put),
-    (r"/lfs-verify", _Handler.lfs_verify),
     (rf"/api/models/{_NAME}/commit/([^/]+)", _Handler.commit),
+    (".*", _Handler.unknown),
 ]

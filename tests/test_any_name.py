@@ -1,7 +1,6 @@
 """One file, folder or name never stops the run, and never hides the rest."""
 
 import csv
-import io
 import json
 import os
 import pydoc
@@ -24,10 +23,9 @@ ODD = os.fsdecode(b"caf\xe9.wav")  # Latin-1, not UTF-8
 
 def write(path: Path, seed: int = 0) -> Path:
     """A wav file under any name, which soundfile itself might refuse."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, noise(0.3, seed), 16000, format="WAV")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    with open(path, "wb") as file:
+        soundfile.write(file, noise(0.3, seed), 16000, format="WAV")
     return path
 
 

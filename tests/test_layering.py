@@ -2,6 +2,8 @@
 
 import ast
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import hear_byols
@@ -43,87 +45,56 @@ EXTRAS = {
 MAX_ROOT, MAX_LINES = 18, 300
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name below hear_byols."""
-    found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+# Every module of the package by its dotted name below hear_byols.
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
 
 
-def imports(path: Path, known: set[str]) -> set[str]:
+def imports(path: Path) -> set[str]:
     """Modules of the package that a file imports anywhere in it, type-checking blocks aside."""
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
-        for node in ast.walk(block)
-    }
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+            yield node
+            for child in ast.iter_child_nodes(node):
+                yield from walk(child)
+
     names = set()
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
+    for node in walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                names.add(inner if inner.removeprefix("hear_byols.") in known else node.module)
+                names.add(inner if inner.removeprefix("hear_byols.") in MODULES else node.module)
     return {name.removeprefix("hear_byols").removeprefix(".") for name in names if name.split(".")[0] == "hear_byols"}
 
 
-GRAPH = {name: imports(path, set(modules())) - {name} for name, path in modules().items()}
+GRAPH = {name: imports(path) - {name} for name, path in MODULES.items()}
 
 
 def room(module: str) -> str:
     return module.split(".")[0]
 
 
-def floor(module: str) -> int:
-    for level, rooms in enumerate(FLOORS):
-        if room(module) in rooms:
-            return level
-    raise AssertionError(f"{room(module)} has no floor: add it to FLOORS")
-
-
-def edges() -> list[tuple[str, str]]:
-    """Imports from one room of another; the package's own lazy names lie in a function, and are no imports."""
-    return [(name, target) for name in GRAPH for target in GRAPH[name] if room(name) != room(target)]
-
-
 def test_a_room_imports_from_rooms_below_only():
-    wrong = [f"{name} imports {target}" for name, target in edges() if floor(target) >= floor(name)]
+    """Every room has its floor; the package's own lazy names lie in a function, and are no imports."""
+    floor = {name: level for level, names in enumerate(FLOORS) for name in names}
+    edges = [(name, target) for name in GRAPH for target in GRAPH[name] if room(name) != room(target)]
+    wrong = [f"{name} imports {target}" for name, target in edges if floor[room(target)] >= floor[room(name)]]
     assert not wrong, f"not below: {wrong}"
 
 
-def test_only_answers_and_the_command_line_enter_the_rooms_of_the_extras():
-    above = {"answers", "cli"}
-    wrong = [
-        f"{name} imports {target}" for name, target in edges() if room(target) in APART and room(name) not in above
-    ]
-    assert not wrong
-
-
 def test_no_cycles():
-    finished: set[str] = set()
-
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, f"import cycle: {' -> '.join((*trail, name))}"
-        if name not in finished:
-            for target in GRAPH.get(name, ()):
-                visit(target, (*trail, name))
-            finished.add(name)
-
-    for name in GRAPH:
-        visit(name, ())
+    TopologicalSorter(GRAPH).prepare()  # raises CycleError, which shows one
 
 
 def test_the_core_needs_only_what_setup_lists():
     wrong = {}
-    for name, path in modules().items():
+    for name, path in MODULES.items():
         nodes = list(ast.walk(ast.parse(path.read_text())))
         tops = {room(alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         tops |= {room(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -136,7 +107,7 @@ def test_the_core_needs_only_what_setup_lists():
 def test_the_house_is_easy_to_see():
     at_root = [path.name for path in ROOT.glob("*.py")]
     assert len(at_root) <= MAX_ROOT, at_root
-    long = {name for name, path in modules().items() if len(path.read_text().splitlines()) > MAX_LINES}
+    long = {name for name, path in MODULES.items() if len(path.read_text().splitlines()) > MAX_LINES}
     assert long <= {"weights.locate"}
 
 

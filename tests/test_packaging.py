@@ -1,7 +1,5 @@
 """What users install: contents of wheel and sdist, their metadata, and the installed package far from this checkout."""
 
-import email.message
-import email.parser
 import functools
 import json
 import re
@@ -10,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,7 @@ class Built:
 
     checkout: Path
     sdist: Path
+    unpacked: Path  # the sdist's content
     wheel: Path  # of the checkout, as ``pip install .`` makes it
     wheel_of_sdist: Path  # as a release is made
 
@@ -48,7 +48,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", home, checkout], cwd=home)
     files = (home.glob("*.whl"), (home / "dist").glob("*.tar.gz"), (home / "dist").glob("*.whl"))
     (wheel,), (sdist,), (wheel_of_sdist,) = files
-    return Built(checkout, sdist, wheel, wheel_of_sdist)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(home / "sdist", filter="data")
+    (unpacked,) = (home / "sdist").iterdir()
+    return Built(checkout, sdist, unpacked, wheel, wheel_of_sdist)
 
 
 @functools.cache
@@ -58,17 +61,16 @@ def contents(wheel: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def metadata(built: Built) -> email.message.Message:
-    """The wheel's METADATA."""
-    files = contents(built.wheel)
-    (name,) = (name for name in files if name.endswith(".dist-info/METADATA"))
-    return email.parser.Parser().parsestr(files[name].decode())
+def distribution(built: Built) -> metadata.Distribution:
+    """What pip would know of the wheel."""
+    (found,) = metadata.distributions(path=[str(built.wheel)])
+    return found
 
 
 def requirements(built: Built, extra: str = "") -> dict[str, str]:
     """Name -> version specifier of the core's requirements, or of an extra's own."""
     found = {}
-    for requirement in map(Requirement, metadata(built).get_all("Requires-Dist")):
+    for requirement in map(Requirement, distribution(built).requires):
         own = re.search(r'extra == "(.+?)"', str(requirement.marker))
         if (own[1] if own else "") == extra:
             found[requirement.name.replace("-", "_")] = str(requirement.specifier)
@@ -99,31 +101,19 @@ def test_the_weights_travel(built: Built) -> None:
     assert inside == {name for name in files if "_byols" not in name}
     assert all(wheel[f"hear_byols/checkpoints/{name}"] == files[name] for name in inside)
     assert built.wheel.stat().st_size <= MAX_WHEEL_BYTES
-    with tarfile.open(built.sdist) as archive:
-        root = archive.getnames()[0].split("/")[0]
-        for name, content in files.items():
-            assert archive.extractfile(f"{root}/checkpoints/{name}").read() == content
+    assert all((built.unpacked / "checkpoints" / name).read_bytes() == content for name, content in files.items())
 
 
-def test_the_sdist_passes_its_own_tests(built: Built, tmp_path: Path) -> None:
+def test_the_sdist_holds_all_that_is_needed_to_work_on_it_and_passes_its_own_tests(built: Built) -> None:
     """Some of them, of the core."""
-    with tarfile.open(built.sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (root,) = tmp_path.iterdir()
+    files = ["README.md", "LICENSE", "CHANGELOG.md", "MANIFEST.in", "setup.py", "pyproject.toml", "Containerfile"]
+    for folder in ("hear_byols", "checkpoints", ".github", "tests", "docs", "examples", "benchmarks"):
+        files += [path.relative_to(built.checkout) for path in (built.checkout / folder).rglob("*")]
+    assert [file for file in files if not (built.unpacked / file).exists()] == []
     tests = "tests/test_framing.py", "tests/test_frontend.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    summary = run(command, cwd=root).stdout.splitlines()[-1]
+    summary = run(command, cwd=built.unpacked).stdout.splitlines()[-1]
     assert int(re.search(r"(\d+) passed", summary)[1]) >= 10
-
-
-def test_the_sdist_holds_everything_that_is_needed_to_work_on_it(built: Built) -> None:
-    with tarfile.open(built.sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"README.md", "LICENSE", "CHANGELOG.md", "MANIFEST.in", "setup.py", "pyproject.toml"} <= names
-    assert "Containerfile" in names
-    for folder in ("hear_byols", "checkpoints", ".github", "tests", "docs", "examples", "benchmarks"):
-        of_the_checkout = (path for path in (built.checkout / folder).rglob("*") if path.is_file())
-        assert {str(path.relative_to(built.checkout)) for path in of_the_checkout} <= names, folder
 
 
 # ---- metadata
@@ -133,8 +123,9 @@ def test_requirements_are_few_and_have_lower_bounds_only(built: Built) -> None:
     core = requirements(built)
     assert set(core) == CORE
     assert all(re.fullmatch(r">=[\d.]+", specifier) for specifier in core.values()), core
-    assert metadata(built)["Requires-Python"] == ">=3.10"
-    extras = set(metadata(built).get_all("Provides-Extra"))
+    fields = distribution(built).metadata
+    assert fields["Requires-Python"] == ">=3.10"
+    extras = set(fields.get_all("Provides-Extra"))
     assert extras >= EXTRAS
     for extra in extras:  # lower bounds only, and no torch of one's own choice but for the exporter's lowest
         for name, specifier in requirements(built, extra).items():
@@ -170,13 +161,11 @@ def test_every_collection_of_the_models_page_stands_in_the_notice() -> None:
 
 
 def test_licence_and_command_and_what_twine_checks(built: Built) -> None:
-    files, fields = contents(built.wheel), metadata(built)
-    assert fields["License-Expression"] == "MIT AND CC-BY-4.0"
-    assert fields.get_all("License-File") == ["LICENSE", "NOTICE"]
-    for file in ("LICENSE", "NOTICE"):
-        assert any(name.endswith(file) and ".dist-info/" in name for name in files)
-    (entry_points,) = (content for name, content in files.items() if name.endswith("entry_points.txt"))
-    assert "hear-byols = hear_byols.cli.main:main" in entry_points.decode()
+    wheel = distribution(built)
+    assert wheel.metadata["License-Expression"] == "MIT AND CC-BY-4.0"
+    assert wheel.metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
+    assert {"LICENSE", "NOTICE"} <= {path.name for path in wheel.files if ".dist-info" in str(path)}
+    assert wheel.entry_points["hear-byols"].value == "hear_byols.cli.main:main"
     pytest.importorskip("twine")
     run([sys.executable, "-m", "twine", "check", "--strict", built.sdist, built.wheel], cwd=built.checkout)
 
@@ -184,36 +173,23 @@ def test_licence_and_command_and_what_twine_checks(built: Built) -> None:
 # ---- the installed package
 
 
-@dataclass(frozen=True)
-class Installed:
-    """The wheel, installed into a folder of its own; commands run in an empty folder elsewhere."""
-
-    site: Path
-    elsewhere: Path
-
-    def python(self, code: str) -> str:
-        """Run Python code with the installed package; returns standard output, standard error must be empty."""
-        result = run([sys.executable, "-W", "error", "-c", code], self.elsewhere, PYTHONPATH=str(self.site))
-        assert result.stderr == ""
-        return result.stdout
-
-
 @pytest.fixture(scope="session")
-def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    site, elsewhere = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
-    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, built.wheel], cwd=elsewhere)
-    return Installed(site, elsewhere)
+def site(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, installed into a folder of its own."""
+    site = tmp_path_factory.mktemp("site")
+    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, built.wheel], cwd=site)
+    return site
 
 
-def test_the_other_weights_say_where_they_are_and_load_from_there(installed: Installed, tmp_path: Path) -> None:
+def test_the_other_weights_say_where_they_are_and_load_from_there(site: Path, tmp_path: Path) -> None:
     code = "import hear_byols; print(hear_byols.load_model('cnn_byols').scene_embedding_size)"
-    home = {"HEAR_BYOLS_HOME": str(tmp_path), "PYTHONPATH": str(installed.site)}
+    home = {"HEAR_BYOLS_HOME": str(tmp_path), "PYTHONPATH": str(site)}
     with pytest.raises(AssertionError, match=f"WeightsNotFoundError: cnn_byols.* put it into {tmp_path}"):
-        run([sys.executable, "-c", code], installed.elsewhere, **home)
+        run([sys.executable, "-c", code], tmp_path, **home)
     shutil.copy2(ROOT / "checkpoints" / find_record("cnn_byols").file, tmp_path)
-    assert int(run([sys.executable, "-c", code], installed.elsewhere, **home).stdout) > 0
-    command = [sys.executable, installed.site / "bin" / "hear-byols", "--version"]
-    assert run(command, installed.elsewhere, **home).stdout.startswith("hear_byols ")
+    assert int(run([sys.executable, "-c", code], tmp_path, **home).stdout) > 0
+    command = [sys.executable, site / "bin" / "hear-byols", "--version"]
+    assert run(command, tmp_path, **home).stdout.startswith("hear_byols ")
 
 
 WATCHED = """
@@ -233,10 +209,12 @@ print(json.dumps(dict(file=hear_byols.__file__, shape=shape, sockets=events, laz
 
 
 @pytest.mark.parametrize(("name", "size"), [("", 512), ("cnn_hybrid.pth", 512), ("random_clstm", 1024)])
-def test_embedding_works_anywhere_and_is_quiet(installed: Installed, name: str, size: int) -> None:
-    """Nothing is printed (``python`` checks standard error, JSON is all of standard output), nothing is connected."""
-    seen = json.loads(installed.python(WATCHED % name))
-    assert Path(seen["file"]) == installed.site / "hear_byols" / "__init__.py"
+def test_embedding_works_anywhere_and_is_quiet(site: Path, tmp_path: Path, name: str, size: int) -> None:
+    """Nothing is printed (JSON is all of standard output), nothing is connected."""
+    done = run([sys.executable, "-W", "error", "-c", WATCHED % name], tmp_path, PYTHONPATH=str(site))
+    assert done.stderr == ""
+    seen = json.loads(done.stdout)
+    assert Path(seen["file"]) == site / "hear_byols" / "__init__.py"
     assert seen["shape"] == [1, 3, size]
     assert seen["sockets"] == []
     assert seen["lazy"], "importing hear_byols alone must not import torch"

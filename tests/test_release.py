@@ -85,19 +85,13 @@ def test_the_release_workflow_compares_versions(tmp_path):
         run(["bash", "-e", "-c", script], cwd=ROOT, GITHUB_REF_NAME="v9.9.9")
 
 
-def container_file() -> list[tuple[str, str]]:
-    """Its instructions and what they say."""
-    text = (ROOT / "Containerfile").read_text().replace("\\\n", " ")
-    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line and not line.startswith("#")]
-
-
 def test_the_container_holds_all_that_a_build_needs(tmp_path):
     """What it copies builds the package, and its command starts from that without a network."""
-    instructions = container_file()
+    text = (ROOT / "Containerfile").read_text().replace("\\\n", " ")
+    instructions = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
     assert instructions[0][0] == "FROM"
     source = tmp_path / "src"
-    for _, what in (line for line in instructions if line[0] == "COPY"):
-        *files, target = what.split()
+    for *files, target in (what.split() for name, what in instructions if name == "COPY"):
         for file in files:
             place = tmp_path / target.strip("/") / (file if target.endswith("/") else "")
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -105,9 +99,8 @@ def test_the_container_holds_all_that_a_build_needs(tmp_path):
     (install,) = (what for name, what in instructions if name == "RUN" and "/src" in what)
     extras = re.search(r"/src\[([\w,]+)\]", install)[1].split(",")
     assert all(f'"{extra}":' in (ROOT / "setup.py").read_text() for extra in extras)
-    run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path / "site", source], cwd=tmp_path
-    )
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
+    run([*pip, "--target", tmp_path / "site", source], cwd=tmp_path)
     variables = dict(pair.split("=") for name, what in instructions if name == "ENV" for pair in shlex.split(what))
     (entry,) = (yaml.safe_load(what) for name, what in instructions if name == "ENTRYPOINT")
     assert variables["HEAR_BYOLS_OFFLINE"] == "1"

@@ -75,6 +75,6 @@ def _verified(record: WeightRecord) -> str:
         raise CheckpointError(f"{record.name}: the embedding of a second of noise is not finite")
     if path is None:
         return "made here, no file"
-    is_pinned = record.sha256 or record.git_blob or "#sha256=" in record.location or record.source == "teacher"
+    is_pinned = record.sha256 or record.git_blob or record.source == "teacher"
     pinned = "as recorded" if is_pinned else "no digest recorded"
     return f"{path} ({path.stat().st_size} bytes, sha256 {file_digest(path)}, {pinned})"

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hear_byols._util.files import atomic_path, file_digest, git_blob_id
-from hear_byols.errors import CheckpointError, DownloadError, HearByolsError, OptionError, WeightsNotFoundError
+from hear_byols._util.files import file_digest, git_blob_id, output_path
+from hear_byols.errors import CheckpointError, DownloadError, OptionError, OutputError, WeightsNotFoundError
 from hear_byols.weights.download import download, redacted
 from hear_byols.weights.model_card import is_repo
 from hear_byols.weights.records import TeacherRecord, WeightRecord
@@ -88,9 +88,12 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
         return Source(None, record)
     if isinstance(record, TeacherRecord):
         return Source(added_teacher(record, cache_dir()), record)
-    if record.source == "hub":
-        return Source(_verified(_from_hub(record.location), record), record)
-    return Source(_cached(record) if record.source == "url" else _shipped(record), record)
+    path = local_file(record)
+    if path is None:
+        return Source(_downloaded(record), record)
+    if fault := _fault(path, record):
+        raise CheckpointError(f"{path} is not the file of record {record.name!r}: {fault}; delete it and try again")
+    return Source(path, record)
 
 
 def existing_file(spec: str | os.PathLike[str]) -> Path | None:
@@ -102,13 +105,6 @@ def existing_file(spec: str | os.PathLike[str]) -> Path | None:
 
 def local_file(record: WeightRecord) -> Path | None:
     """The file of a record if it is on this machine, unverified and without touching the network; None otherwise."""
-    if record.source == "hub":
-        match = _HUB_PATTERN.fullmatch(record.location)
-        from huggingface_hub import try_to_load_from_cache
-
-        assert match is not None  # the records' own
-        cached = try_to_load_from_cache(match["repo"], match["file"], revision=match["revision"])
-        return Path(cached) if isinstance(cached, str) else None
     folders = [shipped_dir()] if record.source in ("shipped", "checkout") else []
     folders += [cache_dir()] if record.source in ("url", "teacher", "checkout") else []
     return next((folder / record.file for folder in folders if (folder / record.file).is_file()), None)
@@ -129,24 +125,6 @@ def _unknown(spec: str) -> str:
     )
 
 
-def _shipped(record: WeightRecord) -> Path:
-    path = local_file(record)
-    if path is not None:
-        return _verified(path, record)
-    if record.source == "checkout":
-        raise WeightsNotFoundError(
-            f"{record.file} is part of the source repository and its archive (checkpoints/), not of the installed "
-            f"package; put it into {cache_dir()}, or give its path"
-        )
-    raise WeightsNotFoundError(f"{record.file} should be shipped in {shipped_dir()} but is not there; reinstall")
-
-
-def _verified(path: Path, record: WeightRecord) -> Path:
-    if fault := _fault(path, record):
-        raise CheckpointError(f"{path} is not the file of record {record.name!r}: {fault}; delete it and try again")
-    return path
-
-
 def _fault(path: Path, record: WeightRecord) -> str:
     """Compare a file with its record; an empty string means that all agrees."""
     size = path.stat().st_size
@@ -159,10 +137,16 @@ def _fault(path: Path, record: WeightRecord) -> str:
     return ""
 
 
-def _cached(record: WeightRecord) -> Path:
+def _downloaded(record: WeightRecord) -> Path:
+    """Fetch what is not on this machine into the cache, or say why it cannot be fetched."""
+    if record.source == "checkout":
+        raise WeightsNotFoundError(
+            f"{record.file} is part of the source repository and its archive (checkpoints/), not of the installed "
+            f"package; put it into {cache_dir()}, or give its path"
+        )
+    if record.source == "shipped":
+        raise WeightsNotFoundError(f"{record.file} should be shipped in {shipped_dir()} but is not there; reinstall")
     path, url, mirror = cache_dir() / record.file, record.location, os.environ.get("HEAR_BYOLS_ORIGINAL_MIRROR")
-    if path.is_file():
-        return _verified(path, record)
     if mirror and url.startswith(ORIGINAL_SOURCE):
         url = f"{mirror.rstrip('/')}/{url.removeprefix(ORIGINAL_SOURCE)}"
     shown = redacted(url)
@@ -172,16 +156,13 @@ def _cached(record: WeightRecord) -> Path:
             f"HEAR_BYOLS_OFFLINE and HF_HUB_OFFLINE once, or put the file of {shown} there"
         )
     try:
-        with atomic_path(path) as part:
+        with output_path(path, "set HEAR_BYOLS_HOME to a folder for such files") as part:
             download(url, part, record.size)
             if fault := _fault(part, record):
                 what = f"is not the file of {record.name!r}: {fault}"
                 raise DownloadError(f"the download of {shown} {what}; nothing was kept")
-    except HearByolsError:
-        raise
-    except OSError as error:
-        reason, advice = error.strerror or error, "set HEAR_BYOLS_HOME to a folder for such files"
-        raise DownloadError(f"{path} cannot be written ({reason}); {advice}") from error
+    except OutputError as error:
+        raise DownloadError(str(error)) from error
     return path
 
 

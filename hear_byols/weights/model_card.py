@@ -13,7 +13,6 @@ from hear_byols.weights.checkpoint import Checkpoint
 _HUB_LICENCES = {"mit", "apache-2.0", "bsd-3-clause", "gpl-3.0", "openrail", "unknown", "cc0-1.0", "cc-by-4.0"}
 _HUB_LICENCES |= {"cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"}
 _NAME = r"[A-Za-z0-9][\w.-]*"
-_TAGS = ("audio", "speech", "audio-embeddings", "self-supervised", "hear", "byol-s")
 
 
 def is_repo(name: str) -> bool:
@@ -27,44 +26,49 @@ def model_card(checkpoint: Checkpoint, weights: Path, repo: str, revision: str =
     It is for a branch of the repository ``owner/name`` on the Hub, or for a folder.
     """
     provenance, config = checkpoint.provenance, checkpoint.config
-    digest = file_digest(weights)
-    n_parameters = sum(value.numel() for value in checkpoint.state_dict.values())
-    notice = [f"> {_one_line(provenance['notice'])}", ""] if provenance.get("notice") else []
-    lines = [
-        *_metadata(str(provenance.get("licence") or "unknown"), config.encoder.name),
-        f"# {_one_line(provenance.get('name') or repo)}",
-        "",
-        _one_line(provenance.get("description") or "Audio embeddings in the BYOL-S family."),
-        "",
-        *notice,
-        f"Encoder `{config.encoder.name}`, {n_parameters / 1e6:.1f} M values. Embeddings of "
-        f"{checkpoint.embedding_size} values from mono audio at {config.frontend.sample_rate} Hz, "
-        f"normalization `{config.normalization.mode}`.",
-        "",
-        *_use(repo, revision, weights.name, digest, config.frontend.sample_rate, checkpoint.embedding_size),
-        "## File",
-        "| file | bytes | sha256 |",
-        "|---|---|---|",
-        f"| {weights.name} | {weights.stat().st_size} | `{digest}` |",
-        "",
-        *_data(provenance.get("data")),
-        "## Provenance",
-        *_bullets({key: value for key, value in provenance.items() if key != "data"}),
-        "",
-        "## Configuration",
-        "```json",
-        json.dumps(config.to_dict(), indent=2),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+    encoder, rate, size = config.encoder.name, config.frontend.sample_rate, checkpoint.embedding_size
+    n_values, digest = sum(value.numel() for value in checkpoint.state_dict.values()), file_digest(weights)
+    notice = f"> {_one_line(provenance['notice'])}\n\n" if provenance.get("notice") else ""
+    at = "" if revision == "main" else f"@{revision}"
+    others = _bullets({key: value for key, value in provenance.items() if key != "data"})
+    return f"""---
+{_licence(str(provenance.get("licence") or "unknown"))}
+library_name: hear_byols
+pipeline_tag: feature-extraction
+tags:
+- audio
+- speech
+- audio-embeddings
+- self-supervised
+- hear
+- byol-s
+- {encoder}
+---
+# {_one_line(provenance.get("name") or repo)}
+
+{_one_line(provenance.get("description") or "Audio embeddings in the BYOL-S family.")}
+
+{notice}Encoder `{encoder}`, {n_values / 1e6:.1f} M values. Embeddings of {size} values from mono audio at {rate} Hz, \
+normalization `{config.normalization.mode}`.
+
+{_use(repo, revision, f"{weights.name}{at}#sha256={digest}", rate, size)}## File
+| file | bytes | sha256 |
+|---|---|---|
+| {weights.name} | {weights.stat().st_size} | `{digest}` |
+
+{_data(provenance.get("data"))}## Provenance
+{"".join(others)}
+## Configuration
+```json
+{json.dumps(config.to_dict(), indent=2)}
+```
+"""
 
 
-def _use(repo: str, revision: str, file: str, digest: str, rate: int, size: int) -> list[str]:
+def _use(repo: str, revision: str, file: str, rate: int, size: int) -> str:
     """Snippets, which run one after the other beside a file ``speech.wav`` and a folder ``recordings``."""
-    name, at = json.dumps(repo), "" if revision == "main" else f"@{revision}"
-    exact = f'`hear_byols.load_model("hf://{repo}/{file}{at}#sha256={digest}")` loads exactly this file.\n\n'
-    pinned = "" if revision == "main" else f", revision={json.dumps(revision)}"
+    name, pinned = json.dumps(repo), "" if revision == "main" else f", revision={json.dumps(revision)}"
+    exact = f'`hear_byols.load_model("hf://{repo}/{file}")` loads exactly this file.\n\n' if is_repo(repo) else ""
     remote = f"{name}, trust_remote_code=True{pinned}"
     return f"""## Use
 
@@ -79,7 +83,7 @@ model = hear_byols.from_pretrained({name}{pinned})
 vectors = hear_byols.encode(["speech.wav"], model)  # paths, or samples at {rate} Hz; (1, {size})
 ```
 
-{exact if is_repo(repo) else ""}With transformers, which loads the same:
+{exact}With transformers, which loads the same:
 
 ```python
 from transformers import AutoFeatureExtractor, AutoModel
@@ -102,47 +106,39 @@ dataset = dataset.map(lambda rows: {{"embedding": hear_byols.encode(rows["path"]
 ```
 
 `hear_byols.ecosystem` has adapters for X-ARES and mteb.
-""".splitlines()
+"""
 
 
-def _metadata(licence: str, encoder: str) -> list[str]:
-    """The Hub's YAML block; JSON strings are YAML strings."""
+def _licence(licence: str) -> str:
+    """The Hub's entries of a licence; JSON strings are YAML strings."""
     identifier = "-".join(licence.lower().split())
-    known = identifier in _HUB_LICENCES
-    return [
-        "---",
-        f"license: {identifier if known else 'other'}",
-        *([] if known else [f"license_name: {json.dumps(_one_line(licence)[:100])}"]),
-        "library_name: hear_byols",
-        "pipeline_tag: feature-extraction",
-        "tags:",
-        *(f"- {tag}" for tag in (*_TAGS, encoder)),
-        "---",
-    ]
+    if identifier in _HUB_LICENCES:
+        return f"license: {identifier}"
+    return f"license: other\nlicense_name: {json.dumps(_one_line(licence)[:100])}"
 
 
-def _data(sources: object) -> list[str]:
+def _data(sources: object) -> str:
     """What the weights were trained on: a table where it is a list of sources, as pre-training writes it."""
     if not sources:
-        return []
+        return ""
     if not (isinstance(sources, list) and all(isinstance(source, Mapping) for source in sources)):
-        return ["## Data", *_bullets({"data": sources}), ""]
+        return f"## Data\n{''.join(_bullets({'data': sources}))}\n"
     names = list(dict.fromkeys(name for source in sources for name in source))
-    rows = [[source.get(name, "") for name in names] for source in sources]
-    lines = [[_one_line(text).replace("|", "\\|") for text in row] for row in (names, ["---"] * len(names), *rows)]
+    rows = [names, ["---"] * len(names), *([source.get(name, "") for name in names] for source in sources)]
+    lines = [[_one_line(text).replace("|", "\\|") for text in row] for row in rows]
     hours = [source.get("hours") for source in sources]
-    total = [f"{sum(hours):.1f} hours in all.", ""] if all(isinstance(h, int | float) for h in hours) else []
-    return ["## Data", *(f"| {' | '.join(line)} |" for line in lines), "", *total]
+    total = f"{sum(hours):.1f} hours in all.\n\n" if all(isinstance(h, int | float) for h in hours) else ""
+    return "".join(["## Data\n", *(f"| {' | '.join(line)} |\n" for line in lines), "\n", total])
 
 
 def _bullets(content: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     for key, value in content.items():
         if isinstance(value, Mapping):
-            yield f"{indent}- {_one_line(key)}:"
+            yield f"{indent}- {_one_line(key)}:\n"
             yield from _bullets(value, indent + "  ")
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"{indent}- {_one_line(key)}: {_one_line(text) or '-'}"
+            yield f"{indent}- {_one_line(key)}: {_one_line(text) or '-'}\n"
 
 
 def _one_line(text: object) -> str:

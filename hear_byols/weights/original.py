@@ -5,34 +5,24 @@ files; values are taken over unchanged, only ``ChannelNorm``'s gain and bias los
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from hear_byols.config import EncoderConfig
 from hear_byols.errors import CheckpointError
 
-# Per encoder: (the original's prefix, ours). \1 etc. carry indices over.
-_RENAMES: dict[str, tuple[tuple[str, str], ...]] = {
-    "cnn": (
-        (r"features\.0\.", "blocks.0.conv."),
-        (r"features\.1\.", "blocks.0.norm."),
-        (r"features\.4\.", "blocks.1.conv."),
-        (r"features\.5\.", "blocks.1.norm."),
-        (r"features\.8\.", "blocks.2.conv."),
-        (r"features\.9\.", "blocks.2.norm."),
-        (r"fc\.0\.", "fc1."),
-        (r"fc\.3\.", "fc2."),
-    ),
-    "resnetish34": ((r"(conv1|bn1|layer\d)\.", r"\1."),),
-    "clstm": (
-        (r"conv\.0\.", "blocks.0.conv."),
-        (r"conv\.1\.", "blocks.0.norm."),
-        (r"conv\.4\.", "blocks.1.conv."),
-        (r"conv\.5\.", "blocks.1.norm."),
-        (r"bilstm\.", "lstm."),
-        (r"fc_final\.0\.", "fc."),
-    ),
+
+def _blocks(name: str, n: int) -> list[tuple[str, str]]:
+    """Convolution, norm, activation and pooling stand one after the other in the original's list of this name."""
+    parts = ((0, "conv"), (1, "norm"))
+    return [(rf"{name}\.{4 * i + at}\.", f"blocks.{i}.{part}.") for i in range(n) for at, part in parts]
+
+
+# Per encoder: (the original's prefix, ours). \1 etc. carry indices over. What is not here has one name.
+_RENAMES: dict[str, Sequence[tuple[str, str]]] = {
+    "cnn": [*_blocks("features", 3), (r"fc\.0\.", "fc1."), (r"fc\.3\.", "fc2.")],
+    "clstm": [*_blocks("conv", 2), (r"bilstm\.", "lstm."), (r"fc_final\.0\.", "fc.")],
     "cvt": (
         (r"layers\.(\d)\.0\.", r"stages.\1.embed."),
         (r"layers\.(\d)\.1\.", r"stages.\1.embed_norm."),
@@ -97,10 +87,8 @@ def convert(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
 
 
 def _rename(key: str, encoder: str) -> str:
-    for pattern, ours in _RENAMES[encoder]:
-        if re.match(pattern, key):
-            key = re.sub("^" + pattern, ours, key)
-            break
+    for theirs, ours in _RENAMES.get(encoder, ()):  # one of them at most
+        key = re.sub(f"^{theirs}", ours, key)
     return re.sub(r"_norm\.g$", "_norm.weight", re.sub(r"_norm\.b$", "_norm.bias", key))
 
 

@@ -12,10 +12,10 @@ class WeightRecord:
         encoder: cnn, resnetish34, clstm or cvt; empty for openSMILE and teachers.
         embedding_size: of scene and timestamp embeddings.
         source: "shipped" (in the package), "checkout" (in the source repository and its archive), "url" (downloaded and
-            cached), "hub" (Hugging Face Hub), "random" (untrained, made from a fixed seed; a baseline), "opensmile" (no
-            weights: the features of the optional opensmile package) or "teacher" (added by "hear-byols teachers add").
+            cached), "random" (untrained, made from a fixed seed; a baseline), "opensmile" (no weights: the features of
+            the optional opensmile package) or "teacher" (added by "hear-byols teachers add").
         file: its name, shipped or cached.
-        location: where "url" and "hub" files come from.
+        location: where "url" files come from.
         sha256: digest of the file, where known.
         size: of the file in bytes, where known.
         git_blob: git blob id of the file (pins content and size), where that is what its publisher gives.
