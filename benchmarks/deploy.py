@@ -1,6 +1,6 @@
 """Speed of what is deployed: ONNX files beside torch, latency of streaming, folders of files, workers of Ray.
 
-    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--repeats 5] [--int8]
+    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--int8]
     python benchmarks/deploy.py streaming [--models cvt_hybrid] [--chunk-ms 50 1000] [--seconds 30]
     python benchmarks/deploy.py folder [--models cnn_hybrid yamnet] [--files 1000]
     python benchmarks/deploy.py ray [--workers 1 2] [--files 200] [--seconds 20]
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ import hear_byols
 from hear_byols.config import ModelConfig, NormalizationConfig
 from hear_byols.model import EmbeddingModel
 
-ONNX_CASES = (("scene", 1, 1), ("scene", 1, 10), ("scene", 16, 5), ("timestamps", 1, 10))
+ONNX_CASES = {"scene": ((1, 1), (1, 10), (16, 5)), "timestamps": ((1, 10),)}  # clips and their seconds
 RATE = 16000
 
 
@@ -46,18 +46,18 @@ def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name in args.models or ("random_cvt", "random_cnn", "random_resnetish34", "random_clstm"):
         model = hear_byols.load_model(name)
         assert isinstance(model, EmbeddingModel)
-        for kind in ("scene", "timestamps"):
+        for kind, cases in ONNX_CASES.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
                 export = export_onnx(model, path, timestamps=kind == "timestamps", int8=args.int8)
                 session = open_session(export.path, threads=1)
-            for _, n_clips, seconds in (case for case in ONNX_CASES if case[0] == kind):
+            for n_clips, seconds in cases:
                 row = {"model": name + args.int8 * ", int8", "output": kind, "clips": n_clips, "seconds": seconds}
-                rows.append(row | onnx_case(model, session, kind, n_clips, seconds, args.repeats))
+                rows.append(row | onnx_case(model, session, kind, n_clips, seconds))
     return rows
 
 
-def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seconds: int, repeats: int) -> dict:
+def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seconds: int) -> dict[str, str]:
     """Both sides in turns."""
     audio = 0.1 * torch.randn(n_clips, seconds * model.sample_rate)
 
@@ -68,7 +68,7 @@ def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seco
         return session.run(None, {"waveform": audio.numpy()})[0]
 
     wanted, got = with_torch(), with_onnxruntime()  # and warm both up
-    times = [(timed(with_torch), timed(with_onnxruntime)) for _ in range(repeats)]
+    times = [(timed(with_torch), timed(with_onnxruntime)) for _ in range(5)]
     ours, theirs = (n_clips * seconds / statistics.median(column) for column in zip(*times, strict=True))
     return {
         "deviation": f"{np.abs(got - wanted).max() / np.abs(wanted).max():.1e}",
@@ -78,11 +78,19 @@ def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seco
     }
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Processor time of a call."""
-    start = time.process_time()
+def timed(call: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
+    """Processor time of a call, or the time that a user waits for it by ``time.perf_counter``."""
+    start = clock()
     call()
-    return time.process_time() - start
+    return clock() - start
+
+
+def write_noise(corpus: Path, lengths: Iterable[int]) -> None:
+    """Files of noise, of so many samples."""
+    corpus.mkdir()
+    rng = np.random.default_rng(0)
+    for i, n_samples in enumerate(lengths):
+        soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(n_samples), RATE)
 
 
 def streaming(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -131,13 +139,10 @@ def folder(args: argparse.Namespace) -> list[dict[str, Any]]:
     from hear_byols.extraction.extract import embed_to_folder
 
     rows: list[dict[str, Any]] = []
-    rng = np.random.default_rng(0)
+    lengths = np.random.default_rng(0).integers(RATE, 10 * RATE, args.files)
     with tempfile.TemporaryDirectory() as place:
         corpus = Path(place, "audio")
-        corpus.mkdir()
-        lengths = rng.integers(RATE, 10 * RATE, args.files)
-        for i, n_samples in enumerate(lengths):
-            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(n_samples), RATE)
+        write_noise(corpus, lengths)
         for name in args.models or ("cnn_hybrid", "yamnet"):
             hear_byols.load_model(name).scene_embeddings(torch.zeros(1, RATE))  # warms up
             parts = folder_parts(name, sorted(corpus.iterdir()), Path(place))
@@ -148,8 +153,9 @@ def folder(args: argparse.Namespace) -> list[dict[str, Any]]:
             row |= {part: f"{taken / seconds:.2f}" for part, taken in parts.items()}
             row["sum"] = f"{sum(parts.values()) / seconds:.2f}"
             torch.set_num_threads(os.cpu_count() or 1)
-            alone = wall(partial(embed_one_by_one, name, sorted(corpus.iterdir())))
-            together = wall(partial(embed_to_folder, [corpus], Path(place, f"all {name}"), model=name, device="cpu"))
+            alone = timed(partial(embed_one_by_one, name, sorted(corpus.iterdir())), time.perf_counter)
+            call = partial(embed_to_folder, [corpus], Path(place, f"all {name}"), model=name, device="cpu")
+            together = timed(call, time.perf_counter)
             torch.set_num_threads(1)
             row["files a second, all cores"] = f"{args.files / together:.1f}"
             rows.append(row | {"a clip at a time, all cores": f"{args.files / alone:.1f}"})
@@ -161,13 +167,6 @@ def embed_one_by_one(name: str, files: list[Path]) -> None:
     model = hear_byols.load_model(name)
     for file in files:
         model.scene_embeddings(torch.from_numpy(hear_byols.load_audio(file, model.sample_rate))[None])
-
-
-def wall(call: Callable[[], object]) -> float:
-    """Time that a user waits for a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def folder_parts(name: str, files: list[Path], place: Path) -> dict[str, float]:
@@ -195,10 +194,7 @@ def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
     first = 0.0
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder, "audio")
-        corpus.mkdir()
-        rng = np.random.default_rng(0)
-        for i in range(args.files):
-            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal((round(args.seconds * RATE),)), RATE)
+        write_noise(corpus, [round(args.seconds * RATE)] * args.files)
         for n in args.workers:
             wall, processor, elapsed = ray_run(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
             first = first or wall
@@ -262,7 +258,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("onnx", "streaming", "folder", "ray"))
     parser.add_argument("--models", nargs="+")
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--chunk-ms", nargs="+", type=float, default=[50, 1000])
     parser.add_argument("--seconds", type=float, default=20)

@@ -15,8 +15,8 @@ from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError
 from hear_byols.evaluation.store import PartWriter, read_embeddings
-from hear_byols.evaluation.task_files import audio_info
-from hear_byols.evaluation.tasks import Task, TaskClip
+from hear_byols.evaluation.tasks import Task, TaskClip, audio_info
+from hear_byols.inputs import by_length
 
 
 def embed_task(
@@ -64,9 +64,8 @@ def _batches(task: Task, clips: Sequence[TaskClip], sample_rate: int) -> Iterato
             batch = same[first : first + step]
             audio = [load_audio(task.audio_path(clip, sample_rate), sample_rate) for clip in batch]
             # What a lossy format holds may differ from its header by a few samples.
-            for n, members in groupby(range(len(batch)), key=lambda i: len(audio[i])):
-                chosen = list(members)
-                yield [batch[i] for i in chosen], np.stack([audio[i][:n] for i in chosen])
+            for places in by_length(audio):
+                yield [batch[i] for i in places], np.stack([audio[i] for i in places])
 
 
 def _call(module: ModuleType, model: Any, is_event: bool, audio: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
