@@ -14,7 +14,7 @@ from hear_byols._util.device import find_device
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError
-from hear_byols.evaluation.store import PartWriter, read_embeddings
+from hear_byols.evaluation.store import Computed, read_embeddings, write_parts
 from hear_byols.evaluation.tasks import Task, TaskClip, audio_info
 from hear_byols.inputs import by_length
 
@@ -37,16 +37,18 @@ def embed_task(
     sample_rate = int(cast("Any", model).sample_rate)
     done = read_embeddings(folder).vectors
     pending = [clip for clip in task.all_clips() if (clip.split, clip.name) not in done]
-    writer = PartWriter(folder, str(place))
-    with progress_of(len(pending), "clip", shown=progress, title=task.name) as advance:
+
+    def embedded() -> Iterator[Computed]:
         for clips, audio in _batches(task, pending, sample_rate):
             start = time.perf_counter()
             vectors, times = _call(module, model, task.is_event, torch.from_numpy(audio).to(place))
             seconds = time.perf_counter() - start
             _check(clips, vectors, times, task.is_event)
-            writer.add(clips, vectors, times, seconds, audio.size / sample_rate)
+            yield clips, vectors, times, seconds, audio.size / sample_rate
             advance(len(clips))
-    writer.flush()
+
+    with progress_of(len(pending), "clip", shown=progress, title=task.name) as advance:
+        write_parts(folder, str(place), embedded())
 
 
 def batch_size(sample_duration: float, sample_rate: int) -> int:
