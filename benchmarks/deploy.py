@@ -1,6 +1,6 @@
 """Speed of what is deployed: ONNX files beside torch, latency of streaming, folders of files, workers of Ray.
 
-    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--int8]
+    python benchmarks/deploy.py onnx [--models random_cvt random_cnn]
     python benchmarks/deploy.py streaming [--models cvt_hybrid] [--chunk-ms 50 1000] [--seconds 30]
     python benchmarks/deploy.py folder [--models cnn_hybrid yamnet] [--files 1000]
     python benchmarks/deploy.py ray [--workers 1 2] [--files 200] [--seconds 20]
@@ -21,7 +21,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,10 +48,10 @@ def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
         for kind, cases in ONNX_CASES.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                export = export_onnx(model, path, timestamps=kind == "timestamps", int8=args.int8)
+                export = export_onnx(model, path, timestamps=kind == "timestamps")
                 session = open_session(export.path, threads=1)
             for n_clips, seconds in cases:
-                row = {"model": name + args.int8 * ", int8", "output": kind, "clips": n_clips, "seconds": seconds}
+                row = {"model": name, "output": kind, "clips": n_clips, "seconds": seconds}
                 rows.append(row | onnx_case(model, session, kind, n_clips, seconds))
     return rows
 
@@ -196,61 +195,38 @@ def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
         corpus = Path(folder, "audio")
         write_noise(corpus, [round(args.seconds * RATE)] * args.files)
         for n in args.workers:
-            wall, processor, elapsed = ray_run(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
-            first = first or wall
-            row = {"workers": n, "audio (s)": f"{args.files * args.seconds:g}", "wall (x real time)": f"{wall:.0f}"}
-            row |= {"gain": f"{wall / first:.2f}", "processor (x real time)": f"{processor:.0f}"}
-            rows.append(row | {"whole run (s)": f"{elapsed:.0f}"})
+            rate = ray_rate(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
+            first = first or rate
+            row = {"workers": n, "audio (s)": f"{args.files * args.seconds:g}", "wall (x real time)": f"{rate:.0f}"}
+            rows.append(row | {"gain": f"{rate / first:.2f}"})
     return rows
 
 
-def ray_run(corpus: Path, output: Path, model: str, workers: int) -> tuple[float, float, float]:
-    """Seconds of audio per second of wall and of the workers' processor time, and seconds of the whole run."""
+def ray_rate(corpus: Path, output: Path, model: str, workers: int) -> float:
+    """Seconds of audio a second."""
     from hear_byols.extraction.ray import embed_with_ray
 
-    moments: list[tuple[float, float, float]] = []  # wall, processor, audio
+    moments = [(0.0, 0.0)]  # time, and audio that was recorded until then
     over = threading.Event()
     watcher = threading.Thread(target=watch, args=(output / "index.jsonl", moments, over), daemon=True)
     watcher.start()
-    start = time.perf_counter()
     embed_with_ray([corpus], output, model=model, device="cpu", workers=workers)
-    elapsed = time.perf_counter() - start
     over.set()
     watcher.join()
-    last = moments[-1]
-    half = next(moment for moment in moments if moment[2] >= last[2] / 2)
-    audio = last[2] - half[2]
-    return audio / (last[0] - half[0]), audio / (last[1] - half[1]), elapsed
+    end, audio = moments[-1]
+    half, until_half = next(moment for moment in moments if moment[1] >= audio / 2)
+    return (audio - until_half) / (end - half)
 
 
-def watch(index: Path, moments: list[tuple[float, float, float]], over: threading.Event) -> None:
-    """Note a moment whenever a record was added and the workers still live."""
+def watch(index: Path, moments: list[tuple[float, float]], over: threading.Event) -> None:
+    """Note a moment whenever a record was added."""
     while not over.is_set():
-        audio = recorded_seconds(index)
-        if audio and (not moments or audio > moments[-1][2]):
-            processor = processor_seconds()
-            if processor > (moments[-1][1] if moments else 0):
-                moments.append((time.perf_counter(), processor, audio))
+        lines = index.read_text().split("\n")[:-1] if index.exists() else []
+        sources = [source for line in lines for entry in json.loads(line) for source in entry["sources"]]
+        audio = sum(source["n_samples"] for source in sources) / RATE
+        if audio > moments[-1][1]:
+            moments.append((time.perf_counter(), audio))
         time.sleep(0.05)
-
-
-def recorded_seconds(index: Path) -> float:
-    """Audio of the index so far."""
-    lines = index.read_text().split("\n")[:-1] if index.exists() else []
-    sources = [source for line in lines for entry in json.loads(line) for source in entry["sources"]]
-    return sum(source["n_samples"] for source in sources) / RATE
-
-
-def processor_seconds() -> float:
-    """Processor time of all workers so far."""
-    import psutil
-
-    total = 0.0
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "(Worker)" in "".join(process.cmdline()):
-                total += sum(process.cpu_times()[:2])
-    return total
 
 
 def main() -> None:
@@ -258,7 +234,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("onnx", "streaming", "folder", "ray"))
     parser.add_argument("--models", nargs="+")
-    parser.add_argument("--int8", action="store_true")
     parser.add_argument("--chunk-ms", nargs="+", type=float, default=[50, 1000])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
