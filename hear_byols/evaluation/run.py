@@ -108,7 +108,6 @@ def evaluate(
 def _evaluate_one(
     model: Model, scorer: Scorer, output: Path, plan: Plan, cache: Path, progress: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of a model and task."""
     task = scorer.task
     folders = [
         known_folder(part, task, cache) or embed_apart(part, task, cache, device=plan.device, progress=progress)

@@ -178,7 +178,6 @@ def audio_info(path: Path, sample_rate: int) -> Any:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -191,7 +190,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _one_of(metadata: Mapping[str, Any], key: str, accepted: tuple[str, ...], path: Path) -> str:
-    """A value that must be one of a few."""
     value = metadata.get(key)
     if value not in accepted:
         raise TaskError(f"{path}: {key} must be one of {', '.join(accepted)}, got {value!r}")
@@ -199,7 +197,6 @@ def _one_of(metadata: Mapping[str, Any], key: str, accepted: tuple[str, ...], pa
 
 
 def _strings(metadata: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
-    """A list of one or more names."""
     value = metadata.get(key)
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
         raise TaskError(f"{path}: {key} must be a list of one or more names, got {value!r}")

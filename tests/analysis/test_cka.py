@@ -27,18 +27,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def clips(n: int, seconds: float = 0.25) -> np.ndarray:
-    return np.stack([noise(seconds, seed=i) for i in range(n)])
-
-
-@pytest.fixture(scope="module")
-def cnn():
-    return load_model("random_cnn")
-
-
-@pytest.fixture(scope="module")
-def cvt():
-    return load_model("random_cvt")
+def clips(n: int) -> np.ndarray:
+    return np.stack([noise(0.25, seed=i) for i in range(n)])
 
 
 # ---- the estimator
@@ -136,8 +126,8 @@ def test_layers_have_readable_names_and_each_its_own_activation(name):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_models_compare_as_their_stored_activations_do(cnn, cvt, kernel):
-    windows = clips(9)
+def test_models_compare_as_their_stored_activations_do(kernel):
+    cnn, cvt, windows = load_model("random_cnn"), load_model("random_cvt"), clips(9)
     similarity = compare_layers(cnn, cvt, windows, kernel=kernel)
     kept_a, kept_b = seen_by(cnn, windows), seen_by(cvt, windows)
     assert similarity.layers_a == tuple(kept_a)
@@ -204,12 +194,12 @@ def test_a_layer_that_does_not_vary_is_told(kernel, caplog):
     assert np.isnan(values).all(1).tolist() == [False, True, True]
 
 
-def test_rbf_keeps_the_bandwidth_of_the_first_minibatch(cnn):
-    first, second = torch.from_numpy(clips(4)), torch.from_numpy(clips(8)[4:])
-    grams = LayerGrams(cnn, kernel="rbf")
+def test_rbf_keeps_the_bandwidth_of_the_first_minibatch():
+    first, second = torch.from_numpy(clips(8)).split(4)
+    grams = LayerGrams(load_model("random_cnn"), kernel="rbf")
     grams(first)
     kept = grams(second)
-    alone = LayerGrams(cnn, kernel="rbf")(second)
+    alone = LayerGrams(grams.model, kernel="rbf")(second)
     assert all(not torch.allclose(one, other, rtol=1e-3) for one, other in zip(kept, alone, strict=True))
 
 
