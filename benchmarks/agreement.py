@@ -18,15 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_byols.evaluation.probe import Search, probe_mlp
+from hear_byols.evaluation.probe_data import data_of_splits
+from hear_byols.evaluation.scorer import make_scorer
+from hear_byols.evaluation.store import Embeddings
+from hear_byols.evaluation.tasks import Task, read_task
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from hear_byols.evaluation.probe import Search, probe_mlp  # noqa: E402
-from hear_byols.evaluation.probe_data import data_of_splits  # noqa: E402
-from hear_byols.evaluation.scorer import make_scorer  # noqa: E402
-from hear_byols.evaluation.store import Embeddings  # noqa: E402
-from hear_byols.evaluation.tasks import Task, read_task  # noqa: E402
-
 MODULE = "hear_byols.evaluation.adapters.logmel"
 RUNS = 3  # seeds of each side
 # The kit tells the trainer which epoch's post-processing to test with by setting an attribute of its fit loop, which
