@@ -4,29 +4,29 @@
 
 ENVIRONMENT is a virtual environment with heareval and this package's requirements (docs/hear-kits.md). The kit embeds
 every task and trains its classifiers, once with its fixed seed and then with random ones; ours reads the embeddings
-that the kit stored. Prints a Markdown table of test scores. What is there already is not run again.
+that the kit stored. Prints CSV of test scores in percent. What is there already is not run again.
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
+from hear_byols.evaluation.probe import Search, probe_mlp
+from hear_byols.evaluation.probe_data import data_of_splits
+from hear_byols.evaluation.scorer import make_scorer
+from hear_byols.evaluation.store import Embeddings
+from hear_byols.evaluation.tasks import Task, read_task
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from hear_byols.evaluation.probe import Search, probe_mlp  # noqa: E402
-from hear_byols.evaluation.probe_data import data_of_splits  # noqa: E402
-from hear_byols.evaluation.scorer import make_scorer  # noqa: E402
-from hear_byols.evaluation.store import Embeddings  # noqa: E402
-from hear_byols.evaluation.tasks import Task, read_task  # noqa: E402
-
+MODULE = "hear_byols.evaluation.adapters.logmel"
+RUNS = 3  # seeds of each side
 # The kit tells the trainer which epoch's post-processing to test with by setting an attribute of its fit loop, which
 # Lightning looks at no more: without this, every event task ends with a KeyError under Lightning 1.9.
 LAUNCHER = """
@@ -47,31 +47,32 @@ def main() -> None:
     parser.add_argument("--kits", type=Path, required=True, help="virtual environment with heareval")
     parser.add_argument("--tasks", type=Path, nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--module", default="hear_byols.evaluation.adapters.logmel")
-    parser.add_argument("--runs", type=int, default=3, help="seeds of each side")
     parser.add_argument("--grid-points", type=int, default=2)
     args = parser.parse_args()
-    print("| task | score | hear-eval-kit, by seed | ours, by seed | means | difference |\n|---|---|---|---|---|---|")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["task", "score", "hear-eval-kit, by seed", "ours, by seed", "means", "difference"])
     for folder in args.tasks:
         task = read_task(folder)
         embedded = embed(args, folder.resolve())
-        theirs = [predict(args, embedded, run) for run in range(args.runs)]
-        ours = [probe(args, task, embedded, seed) for seed in range(args.runs)]
+        theirs = [predict(args, embedded, run) for run in range(RUNS)]
+        ours = [probe(args, task, embedded, seed) for seed in range(RUNS)]
         for name in task.evaluation:
-            print(
-                line(task, name, [kit_score(each, name) for each in theirs], [each[name] for each in ours]), flush=True
-            )
+            sides = [100 * kit_score(each, name) for each in theirs], [100 * each[name] for each in ours]
+            by_seed = [" ".join(f"{value:.2f}" for value in values) for values in sides]
+            means = [float(np.mean(values)) for values in sides]
+            compared = [f"{means[0]:.2f} / {means[1]:.2f}", f"{means[1] - means[0]:+.2f}"]
+            writer.writerow([task.name, name, *by_seed, *compared])
 
 
 def embed(args: argparse.Namespace, task: Path) -> Path:
     """The kit's embeddings of a task."""
-    done = args.work / "embeddings" / args.module / task.name
+    done = args.work / "embeddings" / MODULE / task.name
     if not (done / "test.embeddings.npy").exists() and not (done / "fold00.embeddings.npy").exists():
         tasks = args.work / "tasks" / task.name
         tasks.mkdir(parents=True, exist_ok=True)
         (tasks / task.name).unlink(missing_ok=True)
         (tasks / task.name).symlink_to(task, target_is_directory=True)
-        call = ["heareval.embeddings.runner", args.module, "--tasks-dir", tasks]
+        call = ["heareval.embeddings.runner", MODULE, "--tasks-dir", tasks]
         run_kit(args, [*call, "--embeddings-dir", args.work / "embeddings"])
     return done
 
@@ -84,9 +85,7 @@ def predict(args: argparse.Namespace, embedded: Path, run: int) -> dict:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(embedded, folder)
         options = ["--grid-points", str(args.grid_points), "--deterministic", str(run == 0)]
-        start = time.time()
         run_kit(args, ["heareval.predictions.runner", folder, *options])
-        print(f"kit, {embedded.name}, run {run}: {time.time() - start:.0f} s", file=sys.stderr)
     return json.loads(scores.read_text())
 
 
@@ -104,12 +103,10 @@ def probe(args: argparse.Namespace, task: Task, embedded: Path, seed: int) -> di
     """Our test scores on the kit's embeddings."""
     path = args.work / f"ours-{args.grid_points}-points-seed-{seed}" / f"{embedded.name}.json"
     if not path.exists():
-        start = time.time()
         splits = data_of_splits(task, [stored(task, embedded)])
         result = probe_mlp(make_scorer(task), splits, seed=seed, search=Search(grid_points=args.grid_points))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result.scores))
-        print(f"ours, {embedded.name}, seed {seed}: {time.time() - start:.0f} s", file=sys.stderr)
     return json.loads(path.read_text())
 
 
@@ -130,14 +127,6 @@ def kit_score(scores: dict, name: str) -> float:
     if "aggregated_scores" in scores:
         return scores["aggregated_scores"][f"test_{name}_mean"]
     return scores["test"][f"test_{name}"]
-
-
-def line(task: Task, name: str, theirs: list[float], ours: list[float]) -> str:
-    """A row of the table, in percent."""
-    shown = [" ".join(f"{100 * value:.2f}" for value in values) for values in (theirs, ours)]
-    means = [100 * float(np.mean(values)) for values in (theirs, ours)]
-    cells = [task.name, name, *shown, f"{means[0]:.2f} / {means[1]:.2f}", f"{means[1] - means[0]:+.2f}"]
-    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Speed of what is deployed: ONNX files beside torch, latency of streaming, folders of files, workers of Ray.
 
-    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--repeats 5] [--int8]
+    python benchmarks/deploy.py onnx [--models random_cvt random_cnn]
     python benchmarks/deploy.py streaming [--models cvt_hybrid] [--chunk-ms 50 1000] [--seconds 30]
     python benchmarks/deploy.py folder [--models cnn_hybrid yamnet] [--files 1000]
     python benchmarks/deploy.py ray [--workers 1 2] [--files 200] [--seconds 20]
@@ -20,8 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ import hear_byols
 from hear_byols.config import ModelConfig, NormalizationConfig
 from hear_byols.model import EmbeddingModel
 
-ONNX_CASES = (("scene", 1, 1), ("scene", 1, 10), ("scene", 16, 5), ("timestamps", 1, 10))
+ONNX_CASES = {"scene": ((1, 1), (1, 10), (16, 5)), "timestamps": ((1, 10),)}  # clips and their seconds
 RATE = 16000
 
 
@@ -46,18 +45,18 @@ def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name in args.models or ("random_cvt", "random_cnn", "random_resnetish34", "random_clstm"):
         model = hear_byols.load_model(name)
         assert isinstance(model, EmbeddingModel)
-        for kind in ("scene", "timestamps"):
+        for kind, cases in ONNX_CASES.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                export = export_onnx(model, path, timestamps=kind == "timestamps", int8=args.int8)
+                export = export_onnx(model, path, timestamps=kind == "timestamps")
                 session = open_session(export.path, threads=1)
-            for _, n_clips, seconds in (case for case in ONNX_CASES if case[0] == kind):
-                row = {"model": name + args.int8 * ", int8", "output": kind, "clips": n_clips, "seconds": seconds}
-                rows.append(row | onnx_case(model, session, kind, n_clips, seconds, args.repeats))
+            for n_clips, seconds in cases:
+                row = {"model": name, "output": kind, "clips": n_clips, "seconds": seconds}
+                rows.append(row | onnx_case(model, session, kind, n_clips, seconds))
     return rows
 
 
-def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seconds: int, repeats: int) -> dict:
+def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seconds: int) -> dict[str, str]:
     """Both sides in turns."""
     audio = 0.1 * torch.randn(n_clips, seconds * model.sample_rate)
 
@@ -68,7 +67,7 @@ def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seco
         return session.run(None, {"waveform": audio.numpy()})[0]
 
     wanted, got = with_torch(), with_onnxruntime()  # and warm both up
-    times = [(timed(with_torch), timed(with_onnxruntime)) for _ in range(repeats)]
+    times = [(timed(with_torch), timed(with_onnxruntime)) for _ in range(5)]
     ours, theirs = (n_clips * seconds / statistics.median(column) for column in zip(*times, strict=True))
     return {
         "deviation": f"{np.abs(got - wanted).max() / np.abs(wanted).max():.1e}",
@@ -78,11 +77,19 @@ def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seco
     }
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Processor time of a call."""
-    start = time.process_time()
+def timed(call: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
+    """Processor time of a call, or the time that a user waits for it by ``time.perf_counter``."""
+    start = clock()
     call()
-    return time.process_time() - start
+    return clock() - start
+
+
+def write_noise(corpus: Path, lengths: Iterable[int]) -> None:
+    """Files of noise, of so many samples."""
+    corpus.mkdir()
+    rng = np.random.default_rng(0)
+    for i, n_samples in enumerate(lengths):
+        soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(n_samples), RATE)
 
 
 def streaming(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -131,13 +138,10 @@ def folder(args: argparse.Namespace) -> list[dict[str, Any]]:
     from hear_byols.extraction.extract import embed_to_folder
 
     rows: list[dict[str, Any]] = []
-    rng = np.random.default_rng(0)
+    lengths = np.random.default_rng(0).integers(RATE, 10 * RATE, args.files)
     with tempfile.TemporaryDirectory() as place:
         corpus = Path(place, "audio")
-        corpus.mkdir()
-        lengths = rng.integers(RATE, 10 * RATE, args.files)
-        for i, n_samples in enumerate(lengths):
-            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal(n_samples), RATE)
+        write_noise(corpus, lengths)
         for name in args.models or ("cnn_hybrid", "yamnet"):
             hear_byols.load_model(name).scene_embeddings(torch.zeros(1, RATE))  # warms up
             parts = folder_parts(name, sorted(corpus.iterdir()), Path(place))
@@ -148,8 +152,9 @@ def folder(args: argparse.Namespace) -> list[dict[str, Any]]:
             row |= {part: f"{taken / seconds:.2f}" for part, taken in parts.items()}
             row["sum"] = f"{sum(parts.values()) / seconds:.2f}"
             torch.set_num_threads(os.cpu_count() or 1)
-            alone = wall(partial(embed_one_by_one, name, sorted(corpus.iterdir())))
-            together = wall(partial(embed_to_folder, [corpus], Path(place, f"all {name}"), model=name, device="cpu"))
+            alone = timed(partial(embed_one_by_one, name, sorted(corpus.iterdir())), time.perf_counter)
+            call = partial(embed_to_folder, [corpus], Path(place, f"all {name}"), model=name, device="cpu")
+            together = timed(call, time.perf_counter)
             torch.set_num_threads(1)
             row["files a second, all cores"] = f"{args.files / together:.1f}"
             rows.append(row | {"a clip at a time, all cores": f"{args.files / alone:.1f}"})
@@ -161,13 +166,6 @@ def embed_one_by_one(name: str, files: list[Path]) -> None:
     model = hear_byols.load_model(name)
     for file in files:
         model.scene_embeddings(torch.from_numpy(hear_byols.load_audio(file, model.sample_rate))[None])
-
-
-def wall(call: Callable[[], object]) -> float:
-    """Time that a user waits for a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def folder_parts(name: str, files: list[Path], place: Path) -> dict[str, float]:
@@ -195,66 +193,40 @@ def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
     first = 0.0
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder, "audio")
-        corpus.mkdir()
-        rng = np.random.default_rng(0)
-        for i in range(args.files):
-            soundfile.write(corpus / f"{i:05}.wav", 0.1 * rng.standard_normal((round(args.seconds * RATE),)), RATE)
+        write_noise(corpus, [round(args.seconds * RATE)] * args.files)
         for n in args.workers:
-            wall, processor, elapsed = ray_run(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
-            first = first or wall
-            row = {"workers": n, "audio (s)": f"{args.files * args.seconds:g}", "wall (x real time)": f"{wall:.0f}"}
-            row |= {"gain": f"{wall / first:.2f}", "processor (x real time)": f"{processor:.0f}"}
-            rows.append(row | {"whole run (s)": f"{elapsed:.0f}"})
+            rate = ray_rate(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
+            first = first or rate
+            row = {"workers": n, "audio (s)": f"{args.files * args.seconds:g}", "wall (x real time)": f"{rate:.0f}"}
+            rows.append(row | {"gain": f"{rate / first:.2f}"})
     return rows
 
 
-def ray_run(corpus: Path, output: Path, model: str, workers: int) -> tuple[float, float, float]:
-    """Seconds of audio per second of wall and of the workers' processor time, and seconds of the whole run."""
+def ray_rate(corpus: Path, output: Path, model: str, workers: int) -> float:
+    """Seconds of audio a second."""
     from hear_byols.extraction.ray import embed_with_ray
 
-    moments: list[tuple[float, float, float]] = []  # wall, processor, audio
+    moments = [(0.0, 0.0)]  # time, and audio that was recorded until then
     over = threading.Event()
     watcher = threading.Thread(target=watch, args=(output / "index.jsonl", moments, over), daemon=True)
     watcher.start()
-    start = time.perf_counter()
     embed_with_ray([corpus], output, model=model, device="cpu", workers=workers)
-    elapsed = time.perf_counter() - start
     over.set()
     watcher.join()
-    last = moments[-1]
-    half = next(moment for moment in moments if moment[2] >= last[2] / 2)
-    audio = last[2] - half[2]
-    return audio / (last[0] - half[0]), audio / (last[1] - half[1]), elapsed
+    end, audio = moments[-1]
+    half, until_half = next(moment for moment in moments if moment[1] >= audio / 2)
+    return (audio - until_half) / (end - half)
 
 
-def watch(index: Path, moments: list[tuple[float, float, float]], over: threading.Event) -> None:
-    """Note a moment whenever a record was added and the workers still live."""
+def watch(index: Path, moments: list[tuple[float, float]], over: threading.Event) -> None:
+    """Note a moment whenever a record was added."""
     while not over.is_set():
-        audio = recorded_seconds(index)
-        if audio and (not moments or audio > moments[-1][2]):
-            processor = processor_seconds()
-            if processor > (moments[-1][1] if moments else 0):
-                moments.append((time.perf_counter(), processor, audio))
+        lines = index.read_text().split("\n")[:-1] if index.exists() else []
+        sources = [source for line in lines for entry in json.loads(line) for source in entry["sources"]]
+        audio = sum(source["n_samples"] for source in sources) / RATE
+        if audio > moments[-1][1]:
+            moments.append((time.perf_counter(), audio))
         time.sleep(0.05)
-
-
-def recorded_seconds(index: Path) -> float:
-    """Audio of the index so far."""
-    lines = index.read_text().split("\n")[:-1] if index.exists() else []
-    sources = [source for line in lines for entry in json.loads(line) for source in entry["sources"]]
-    return sum(source["n_samples"] for source in sources) / RATE
-
-
-def processor_seconds() -> float:
-    """Processor time of all workers so far."""
-    import psutil
-
-    total = 0.0
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "(Worker)" in "".join(process.cmdline()):
-                total += sum(process.cpu_times()[:2])
-    return total
 
 
 def main() -> None:
@@ -262,8 +234,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("onnx", "streaming", "folder", "ray"))
     parser.add_argument("--models", nargs="+")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--int8", action="store_true")
     parser.add_argument("--chunk-ms", nargs="+", type=float, default=[50, 1000])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])

@@ -184,7 +184,7 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "workers",
         "Scenes of `cvt_hybrid` by workers of Ray.",
         "python benchmarks/deploy.py ray --files 300 --seconds 20",
-        drop=("audio (s)", "processor (x real time)", "whole run (s)"),
+        drop=("audio (s)",),
     ),
     Result(
         "Attacks",

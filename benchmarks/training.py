@@ -5,17 +5,18 @@
 
 A step is: draw and cut crops, log-mel, two views, forward of both networks, losses, backward, Adam, moving average. The
 audio is synthetic and the hybrid's features are random numbers in the place of extracted ones, which lie in memory in
-the same way: neither changes the cost. openSMILE is timed apart, since it never runs in the step. Prints Markdown.
+the same way: neither changes the cost. Prints CSV.
 """
 
 import argparse
+import csv
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from hear_byols.errors import MissingDependencyError
 from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import ENCODERS, PretrainConfig
 from hear_byols.training.pool import AudioPool
@@ -26,15 +27,10 @@ from hear_byols.training.targets import feature_positions
 N_FEATURES = 6373
 
 
-def make_pool(minutes: float = 10) -> AudioPool:
-    """Noise in clips of 10 s."""
-    rng = np.random.default_rng(0)
-    return AudioPool.from_clips([rng.integers(-9999, 9999, 160000, np.int16) for _ in range(round(minutes * 6))])
-
-
 def make_trainer(config: PretrainConfig, device: str) -> Pretrainer:
-    """A run on random crops and, for the hybrid, random features."""
-    pool = make_pool()
+    """A run on random crops of ten minutes of noise and, for the hybrid, random features."""
+    rng = np.random.default_rng(0)
+    pool = AudioPool.from_clips([rng.integers(-9999, 9999, 160000, np.int16) for _ in range(60)])
     fabric = make_fabric(config, Hardware(device))
     targets = None
     if config.hybrid:
@@ -62,38 +58,28 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(config: PretrainConfig, device: str, repeats: int) -> dict[str, float]:
+def measure(config: PretrainConfig, device: str) -> dict[str, str]:
     """Crops a second, and the shares of a step in percent."""
     trainer = make_trainer(config, device)
     for _ in range(2 if device == "cpu" else 20):
         trainer.step()
-    step = seconds_of(trainer.step, trainer.device, repeats)
+    step = seconds_of(trainer.step, trainer.device, 3)
     generator = torch.Generator(trainer.device).manual_seed(0)
 
     def draw():
         return trainer.crops.draw(config.batch_size, generator)
 
     log_mels = draw().log_mels
-    data = seconds_of(draw, trainer.device, repeats)
-    views = seconds_of(lambda: trainer.views(log_mels, generator), trainer.device, repeats)
+    data = seconds_of(draw, trainer.device, 3)
+    views = seconds_of(lambda: trainer.views(log_mels, generator), trainer.device, 3)
     return {
-        "crops/s": config.batch_size / step,
-        "ms a step": 1000 * step,
-        "cutting and log-mel, %": 100 * data / step,
-        "views, %": 100 * views / step,
+        "encoder": config.encoder,
+        "loss": "hybrid" if config.hybrid else "self-supervised",
+        "crops/s": f"{config.batch_size / step:.3g}",
+        "ms a step": f"{1000 * step:.3g}",
+        "cutting and log-mel, %": f"{100 * data / step:.3g}",
+        "views, %": f"{100 * views / step:.3g}",
     }
-
-
-def opensmile_milliseconds() -> float | None:
-    """Time of one crop of 0.95 s on one core; None where opensmile is not installed."""
-    from hear_byols.training.extractors import OpenSmileExtractor
-
-    try:
-        extractor = OpenSmileExtractor()
-    except MissingDependencyError:
-        return None
-    crop = np.random.default_rng(0).uniform(-0.3, 0.3, (1, 15200)).astype(np.float32)
-    return 1000 * seconds_of(lambda: extractor(crop), torch.device("cpu"), 5)
 
 
 def main() -> None:
@@ -101,37 +87,18 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=ENCODERS)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--head-hidden", type=int, default=4096)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"torch {torch.__version__}, {where}, {args.precision}, batch {args.batch_size}, heads {args.head_hidden}\n")
-    header = None
-    for encoder in args.encoders:
-        for targets in ("none", "opensmile"):
-            config = PretrainConfig(
-                encoder=encoder,
-                targets=targets,
-                feature_crops=256,
-                batch_size=args.batch_size,
-                head_hidden=args.head_hidden,
-                precision=args.precision,
-                compile=args.compile,
-            )
-            row = measure(config, args.device, args.repeats)
-            if header is None:
-                header = ["encoder", "loss", *row]
-                print(f"| {' | '.join(header)} |\n|{'--|' * len(header)}")
-            kind = "hybrid" if config.hybrid else "self-supervised"
-            print(f"| {encoder} | {kind} | {' | '.join(f'{value:.3g}' for value in row.values())} |", flush=True)
-    milliseconds = opensmile_milliseconds()
-    if milliseconds is not None:
-        print(f"\nopenSMILE features, extracted before the run: {milliseconds:.0f} ms a crop on one core")
+    options = {"batch_size": args.batch_size, "precision": args.precision, "compile": args.compile}
+    rows = [
+        measure(PretrainConfig(encoder=encoder, targets=targets, feature_crops=256, **options), args.device)
+        for encoder in args.encoders
+        for targets in ("none", "opensmile")
+    ]
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 if __name__ == "__main__":

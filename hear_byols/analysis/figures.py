@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
-DPI = 100
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -24,7 +23,7 @@ def new_figure(width: float, height: float) -> Figure:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    return require("matplotlib.figure", "a figure", "analysis").Figure((width, height), dpi=DPI, layout="constrained")
+    return require("matplotlib.figure", "a figure", "analysis").Figure((width, height), dpi=100, layout="constrained")
 
 
 def check_output(path: str | os.PathLike[str], suffixes: Sequence[str] = FIGURE_SUFFIXES) -> Path:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _MAX_NUMBERED = 20  # layers a side, up to which cells show their numbers
 _NAME_CHARACTERS = 40  # of a model; of a longer one, such as a path, the end
-_KERNELS = {"linear": "linear kernel", "rbf": "RBF kernel"}
 
 
 def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
@@ -37,7 +36,8 @@ def draw_similarity(similarity: Similarity, name_a: str, name_b: str) -> Figure:
     axes.set_yticks(range(n_a), similarity.layers_a, fontsize=small)
     axes.set_xlabel(printable(name_b, _NAME_CHARACTERS), parse_math=False)
     axes.set_ylabel(printable(name_a, _NAME_CHARACTERS), parse_math=False, labelpad=8)
-    axes.set_title(f"CKA, {_KERNELS[similarity.kernel]}, {similarity.n_windows} windows", fontsize=10)
+    kernel = similarity.kernel.replace("rbf", "RBF")
+    axes.set_title(f"CKA, {kernel} kernel, {similarity.n_windows} windows", fontsize=10)
     for (row, column), value in np.ndenumerate(similarity.values) if numbered else ():
         text = "-" if np.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
         axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if value < 0.55 else "black")

@@ -77,11 +77,3 @@ def normalized(cross: Tensor, own_a: Tensor, own_b: Tensor) -> Tensor:
     """CKA from HSIC: ``cross`` [shape=(n_a, n_b)] over the roots of ``own_a`` and ``own_b``; NaN where one is 0."""
     values = cross / torch.sqrt(own_a[:, None] * own_b)
     return torch.where(torch.isfinite(values), values, torch.nan)
-
-
-def check_kernel(kernel: str, bandwidth: float) -> None:
-    """Refuse an unknown kernel, and a bandwidth that is not positive, by an ``OptionError``."""
-    if kernel not in KERNELS:
-        raise OptionError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}")
-    if not 0 < bandwidth < float("inf"):
-        raise OptionError(f"bandwidth must be a positive multiple of the median distance, got {bandwidth!r}")

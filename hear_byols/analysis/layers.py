@@ -56,7 +56,7 @@ def named_layers(model: nn.Module, detail: str = "blocks") -> dict[str, nn.Modul
     """
     if detail not in DETAILS:
         raise OptionError(f"detail must be one of {', '.join(DETAILS)}; got {detail!r}")
-    encoder = getattr(model, "encoder", None)
+    encoder: Any = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise OptionError(
             f"{type(model).__name__} has no encoder whose layers could be compared; name one encoder, such as "

@@ -42,7 +42,10 @@ class LayerGrams:
     """
 
     def __init__(self, model: Any, detail: str = "blocks", kernel: str = "linear", bandwidth: float = 1.0) -> None:
-        kernels.check_kernel(kernel, bandwidth)
+        if kernel not in kernels.KERNELS:
+            raise OptionError(f"kernel must be one of {', '.join(kernels.KERNELS)}; got {kernel!r}")
+        if not 0 < bandwidth < float("inf"):
+            raise OptionError(f"bandwidth must be a positive multiple of the median distance, got {bandwidth!r}")
         self.model = model
         self._layers = named_layers(model, detail)
         self._rbf = kernel == "rbf"

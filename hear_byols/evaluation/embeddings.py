@@ -14,9 +14,9 @@ from hear_byols._util.device import find_device
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError
-from hear_byols.evaluation.store import PartWriter, read_embeddings
-from hear_byols.evaluation.task_files import audio_info
-from hear_byols.evaluation.tasks import Task, TaskClip
+from hear_byols.evaluation.store import Computed, read_embeddings, write_parts
+from hear_byols.evaluation.tasks import Task, TaskClip, audio_info
+from hear_byols.inputs import by_length
 
 
 def embed_task(
@@ -37,16 +37,18 @@ def embed_task(
     sample_rate = int(cast("Any", model).sample_rate)
     done = read_embeddings(folder).vectors
     pending = [clip for clip in task.all_clips() if (clip.split, clip.name) not in done]
-    writer = PartWriter(folder, str(place))
-    with progress_of(len(pending), "clip", shown=progress, title=task.name) as advance:
+
+    def embedded() -> Iterator[Computed]:
         for clips, audio in _batches(task, pending, sample_rate):
             start = time.perf_counter()
             vectors, times = _call(module, model, task.is_event, torch.from_numpy(audio).to(place))
             seconds = time.perf_counter() - start
             _check(clips, vectors, times, task.is_event)
-            writer.add(clips, vectors, times, seconds, audio.size / sample_rate)
+            yield clips, vectors, times, seconds, audio.size / sample_rate
             advance(len(clips))
-    writer.flush()
+
+    with progress_of(len(pending), "clip", shown=progress, title=task.name) as advance:
+        write_parts(folder, str(place), embedded())
 
 
 def batch_size(sample_duration: float, sample_rate: int) -> int:
@@ -64,9 +66,8 @@ def _batches(task: Task, clips: Sequence[TaskClip], sample_rate: int) -> Iterato
             batch = same[first : first + step]
             audio = [load_audio(task.audio_path(clip, sample_rate), sample_rate) for clip in batch]
             # What a lossy format holds may differ from its header by a few samples.
-            for n, members in groupby(range(len(batch)), key=lambda i: len(audio[i])):
-                chosen = list(members)
-                yield [batch[i] for i in chosen], np.stack([audio[i][:n] for i in chosen])
+            for places in by_length(audio):
+                yield [batch[i] for i in places], np.stack([audio[i] for i in places])
 
 
 def _call(module: ModuleType, model: Any, is_event: bool, audio: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,8 @@
 """From probabilities at timestamps to events (hear-eval-kit's post-processing)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def postprocessing_grid(task: Task) -> list[Postprocessing]:
         TaskError: the metadata's grid is not one.
     """
     default = {"median_filter_ms": [250], "min_duration": [125, 250]}
-    grid: Mapping[str, Any] = task.params.get("event_postprocessing_grid") or default
+    grid = (task.metadata.get("evaluation_params") or {}).get("event_postprocessing_grid") or default
     try:
         return [Postprocessing(*map(float, values)) for values in product(*(grid[name] for name in default))]
     except (KeyError, TypeError, ValueError) as error:

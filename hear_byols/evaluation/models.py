@@ -28,6 +28,11 @@ _LABEL = re.compile(r"([^=+:/{}]+)=(.+)")
 _PLUS = re.compile(r"\+(?![^{]*\})")  # not within the braces of options
 
 
+def digest_of(content: Any) -> str:
+    """Digest of what JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A HEAR module with its weights and options."""
@@ -59,7 +64,7 @@ class ModelSpec:
         content["versions"] = [__version__, _version(package)]
         source = getattr(import_hear_module(self.module), "__file__", None)
         content["source"] = file_digest(source) if source else ""
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of(content)
 
     def load(self) -> tuple[ModuleType, Any]:
         """Import the module and load its model."""

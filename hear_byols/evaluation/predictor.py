@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from hear_byols.errors import TaskError
 
 _CHUNK = 8192  # rows predicted at a time
-INITIALIZATIONS = {"xavier_uniform": nn.init.xavier_uniform_, "xavier_normal": nn.init.xavier_normal_}
 
 Criterion = Callable[[np.ndarray], tuple[float, Any]]
 
@@ -125,7 +124,7 @@ def fit(
 def build_network(point: GridPoint, size: int, n_labels: int, seed: int, device: torch.device) -> nn.Sequential:
     """The untrained network: xavier weights with the gain of what comes before, biases as torch draws them."""
     generator = torch.Generator(device).manual_seed(seed)
-    initialize = INITIALIZATIONS[point.initialization]
+    initialize = getattr(nn.init, f"{point.initialization}_")
     sizes = [size, *[point.hidden_size] * point.hidden_layers, n_labels]
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):

@@ -68,8 +68,8 @@ def probe_mlp(
     scorer: Scorer,
     splits: Mapping[str, ProbeData],
     *,
+    search: Search,
     seed: int = 0,
-    search: Search | None = None,
     standardize: bool = False,
     device: str | torch.device = "cpu",
 ) -> ProbeResult:
@@ -78,15 +78,15 @@ def probe_mlp(
     Args:
         scorer: of the task.
         splits: its rows.
-        seed: of grid, initial weights and dropout.
         search: its size.
+        seed: of grid, initial weights and dropout.
         standardize: by the training rows of each data split (paper, section 3.4).
         device: where to train.
 
     Raises:
         TaskError: too few rows to train on.
     """
-    points = (search or Search()).points(scorer.task, seed)
+    points = search.points(scorer.task, seed)
     chosen: list[FittedPredictor] = []
     scores = []
     for number, (train, valid, test) in enumerate(_folds(scorer, splits)):
@@ -141,7 +141,7 @@ def _ridges(train: ProbeData) -> Iterator[tuple[float, Callable[[np.ndarray], np
 def _folds(scorer: Scorer, splits: Mapping[str, ProbeData]) -> Iterator[list[ProbeData]]:
     """Training, validation and test of every fold."""
     for names in scorer.task.data_splits():
-        yield [join(splits, each) for each in (names.train, names.valid, names.test)]
+        yield [join(splits, each) for each in names]
 
 
 def _result(

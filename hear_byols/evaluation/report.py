@@ -75,7 +75,6 @@ def _overview(tables: Sequence[Table], probe: str, order: Sequence[str]) -> _Ove
 
 
 def _grid(table: Table) -> tuple[list[str], list[list[str]]]:
-    """A table's header and rows in words."""
     names = [f"{name}{' (lower is better)' * (name in MINIMIZED)}" for name in table.scores]
     rows = []
     for row in table.rows:

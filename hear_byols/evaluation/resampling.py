@@ -14,8 +14,7 @@ from hear_byols._util.files import atomic_path, writing
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, TaskError
-from hear_byols.evaluation.task_files import audio_info
-from hear_byols.evaluation.tasks import METADATA, audio_rates, read_task
+from hear_byols.evaluation.tasks import METADATA, audio_info, audio_rates, read_task
 
 _ZERO_CROSSINGS, _ROLLOFF = 6, 0.99  # torchaudio's defaults
 

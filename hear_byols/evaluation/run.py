@@ -1,6 +1,5 @@
 """Models times tasks times probes times seeds, each result kept as soon as it is there."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from hear_byols._util.device import find_device
 from hear_byols._util.files import output_path
 from hear_byols.errors import HearByolsError, OptionError, OutputError
-from hear_byols.evaluation.models import Model
+from hear_byols.evaluation.models import Model, digest_of
 from hear_byols.evaluation.probe import ProbeResult, Search, probe_linear, probe_mlp
 from hear_byols.evaluation.probe_data import ProbeData, data_of_splits
 from hear_byols.evaluation.scorer import Scorer, make_scorer
@@ -109,14 +108,13 @@ def evaluate(
 def _evaluate_one(
     model: Model, scorer: Scorer, output: Path, plan: Plan, cache: Path, progress: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of a model and task."""
     task = scorer.task
     folders = [
         known_folder(part, task, cache) or embed_apart(part, task, cache, device=plan.device, progress=progress)
         for part in model.parts
     ]
     clips = [(clip.split, clip.name, clip.labels, [asdict(e) for e in clip.events]) for clip in task.all_clips()]
-    labels = _digest([clips, task.vocabulary, task.metadata])
+    labels = digest_of([clips, task.vocabulary, task.metadata])
     embeddings: list[Embeddings] = []
     splits: dict[str, ProbeData] = {}
     for probe, seed in plan.jobs():
@@ -131,7 +129,7 @@ def _evaluate_one(
             "search": asdict(plan.search) if probe == "mlp" else None,
             "standardize": standardize,
         }
-        path = output / "results" / f"{_digest(key)}.json"
+        path = output / "results" / f"{digest_of(key)}.json"
         record = _read_record(path)
         if record is None:
             if not splits:
@@ -164,17 +162,11 @@ def _record(
         },
         "probe": key["probe"],
         "seed": key["seed"],
-        "scores": result.scores,
-        "folds": result.folds,
-        "settings": result.settings,
+        **asdict(result),
         "size": sum(next(iter(each.vectors.values())).shape[-1] for each in embeddings),
         "cost": asdict(cost),
         "probe_seconds": seconds,
     }
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ A source is drawn by label and by split, so that no split hears a recording (or 
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ SPLITS = ("train", "valid", "test")
 SAMPLE_RATE = 16000
 _FRAME = SAMPLE_RATE // 100  # 10 ms
 _QUIET_DB = -40.0  # below the loudest frame: silence that is trimmed
-MADE_PITCHES = range(48, 84)  # C3 to B5, as MIDI numbers
 
 Draw = Callable[[str, str, np.random.Generator], np.ndarray]
 
@@ -58,12 +57,9 @@ def sounds_of_task(folder: str | os.PathLike[str]) -> Sounds:
 
 def _pool(task: Task) -> dict[str, dict[str, list[TaskClip]]]:
     """Clips with one label, by split and label."""
-    sources = [["train"], ["valid"], ["test"]]
-    if task.split_mode != "trainvaltest":
-        *train, valid, test = sorted(task.splits)
-        sources = [train, [valid], [test]]
+    *train, valid, test = SPLITS if task.split_mode == "trainvaltest" else sorted(task.splits)
     pool: dict[str, dict[str, list[TaskClip]]] = {split: {} for split in SPLITS}
-    for split, own in zip(SPLITS, sources, strict=True):
+    for split, own in zip(SPLITS, (train, [valid], [test]), strict=True):
         for clip in (clip for source in own for clip in task.clips[source] if len(clip.labels) == 1):
             pool[split].setdefault(clip.labels[0], []).append(clip)
     return pool
@@ -78,17 +74,6 @@ def trim(samples: np.ndarray) -> np.ndarray:
     if loud.size == 0:
         return samples
     return np.concatenate(frames[loud[0] : loud[-1] + 1]).astype(np.float32)
-
-
-def made_office_sounds() -> Sounds:
-    """Eight kinds of sound made from noise and tones, every instance different; no recordings are needed."""
-    return Sounds("made from noise and tones", tuple(_OFFICE), lambda label, _, random: trim(_OFFICE[label](random)))
-
-
-def made_notes() -> Sounds:
-    """Decaying harmonic notes of 36 pitches, the timbre drawn anew for each; no recordings are needed."""
-    labels = tuple(str(pitch) for pitch in MADE_PITCHES)
-    return Sounds("made by adding harmonics", labels, lambda label, _, random: trim(_note(int(label), random)))
 
 
 def _time(seconds: float) -> np.ndarray:
@@ -150,19 +135,11 @@ def _printer(random: np.random.Generator) -> np.ndarray:
     return _noise(random, seconds, 500, 3000) * teeth
 
 
-_OFFICE = {
-    "beep": _beep,
-    "hiss": _hiss,
-    "keys": _keys,
-    "knocks": _knocks,
-    "printer": _printer,
-    "ring": _ring,
-    "slam": _slam,
-    "sweep": _sweep,
-}
+_OFFICE = {make.__name__[1:]: make for make in (_beep, _hiss, _keys, _knocks, _printer, _ring, _slam, _sweep)}
 
 
 def _note(pitch: int, random: np.random.Generator) -> np.ndarray:
+    """Decaying harmonics, the timbre drawn anew."""
     time = _time(2.0)
     base = 440 * 2 ** ((pitch - 69) / 12) * 2 ** (random.normal(0, 3) / 1200)  # 3 cents off tune
     stiffness, slope, seconds = random.uniform(0, 3e-4), random.uniform(0.7, 1.6), random.uniform(0.5, 1.5)
@@ -175,4 +152,9 @@ def _note(pitch: int, random: np.random.Generator) -> np.ndarray:
     return sound
 
 
-MADE: Mapping[str, Callable[[], Sounds]] = {"office": made_office_sounds, "notes": made_notes}
+_PITCHES = tuple(map(str, range(48, 84)))  # C3 to B5, as MIDI numbers
+# Every sound another, and no recordings are needed.
+MADE = {
+    "office": Sounds("made from noise and tones", tuple(_OFFICE), lambda label, _, rng: trim(_OFFICE[label](rng))),
+    "notes": Sounds("made by adding harmonics", _PITCHES, lambda label, _, rng: trim(_note(int(label), rng))),
+}

@@ -10,9 +10,10 @@ import hashlib
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from hear_byols.evaluation.tasks import Task, TaskClip
 
 _PART_SECONDS = 60.0  # of computing, after which what is done is written
 _PART_BYTES = 256e6
+# Clips, their embeddings and timestamps in ms, seconds that it took and of audio.
+Computed = tuple[Sequence[TaskClip], np.ndarray, np.ndarray, float, float]
 
 
 @dataclass(frozen=True)
@@ -126,48 +129,39 @@ def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
         raise OutputError(f"{path} cannot be read ({error}); delete it and run again") from error
 
 
-class PartWriter:
-    """Collects embeddings that are computed on a device, and writes them to a cache folder from time to time."""
+def write_parts(folder: Path, device: str, embedded: Iterable[Computed]) -> None:
+    """Write embeddings that are computed on a device to a cache folder, those of about a minute at a time.
 
-    def __init__(self, folder: Path, device: str) -> None:
-        self._folder = folder
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    if device.startswith("cuda"):
+        device = torch.cuda.get_device_name(device)
+    else:
         n_threads = torch.get_num_threads()
-        on_cpu = f"{device}, {n_threads} thread{'s' * (n_threads > 1)}"
-        self._device = torch.cuda.get_device_name(device) if device.startswith("cuda") else on_cpu
-        self._items: list[tuple[TaskClip, np.ndarray, np.ndarray]] = []
-        self._seconds = self._audio_seconds = 0.0
-        self._started = time.monotonic()
-        self._next = max((int(path.stem[5:10]) for path in _parts(folder)), default=-1) + 1
-
-    def add(
-        self, clips: Sequence[TaskClip], vectors: np.ndarray, times: np.ndarray, seconds: float, audio_seconds: float
-    ) -> None:
-        """Take the embeddings of clips, and what they cost."""
-        self._items += zip(clips, vectors, times, strict=True)
-        self._seconds += seconds
-        self._audio_seconds += audio_seconds
-        held = sum(each.nbytes for _, each, _ in self._items)
-        if time.monotonic() - self._started > _PART_SECONDS or held > _PART_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was collected, or raise an ``OutputError``."""
-        if not self._items:
+        device += f", {n_threads} thread{'s' * (n_threads > 1)}"
+    embedded = iter(embedded)
+    for number in count(max((int(path.stem[5:10]) for path in _parts(folder)), default=-1) + 1):
+        keys, rows, stamps, spent, n_bytes, started = [], [], [], np.zeros(2), 0, time.monotonic()
+        for clips, vectors, times, *cost in embedded:
+            keys += map(str, clips)
+            rows += map(np.atleast_2d, vectors)
+            stamps += [*times]
+            spent += cost
+            n_bytes += vectors.nbytes
+            if time.monotonic() - started > _PART_SECONDS or n_bytes > _PART_BYTES:
+                break
+        if not keys:
             return
-        clips, vectors, times = zip(*self._items, strict=True)
-        rows = [np.atleast_2d(vector) for vector in vectors]
         on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        content = {
-            "keys": np.array(list(map(str, clips))),
-            "lengths": np.array([len(row) for row in rows]),
-            "vectors": np.concatenate(rows),
-            "timestamps": np.concatenate(times),
-            "cost": np.array([self._seconds, self._audio_seconds, peak_memory() + on_gpu]),
-            "device": np.array(self._device),
-        }
         # Two processes in one folder do work twice, but never overwrite each other's parts.
-        name = f"part-{self._next:05d}-{uuid.uuid4().hex[:6]}.npz"
-        with output_path(self._folder / name) as part:
-            np.savez(part, **content)  # pyright: ignore[reportArgumentType]
-        self._next += 1
-        self._items, self._seconds, self._audio_seconds, self._started = [], 0.0, 0.0, time.monotonic()
+        with output_path(folder / f"part-{number:05d}-{uuid.uuid4().hex[:6]}.npz") as part:
+            np.savez(
+                part,
+                keys=np.array(keys),
+                lengths=np.array([len(row) for row in rows]),
+                vectors=np.concatenate(rows),
+                timestamps=np.concatenate(stamps),
+                cost=np.array([*spent, peak_memory() + on_gpu]),
+                device=np.array(device),
+            )

@@ -8,7 +8,7 @@ scores on them are not HEAR scores.
 import csv
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,7 @@ _RELEASE = {"office": 0.01, "notes": 0.05}  # seconds of fading out where a soun
 
 
 def synthesize(
-    output: str | os.PathLike[str],
-    config: SynthesisConfig,
-    *,
-    source: str | os.PathLike[str] | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    output: str | os.PathLike[str], config: SynthesisConfig, *, source: str | os.PathLike[str] | None = None
 ) -> Path:
     """Write a task in HEAR format, and return its folder; the same configuration and sounds give the same samples.
 
@@ -92,13 +88,12 @@ def synthesize(
         output: folder for the task's folder.
         config: one of :data:`SYNTHESES`, or a changed one.
         source: scene task in HEAR format whose clips are mixed; by default sounds are made.
-        progress: told the name of every clip that is written.
 
     Raises:
         TaskError: the source is not a scene task with usable clips.
         OutputError: the folder holds another task, or cannot be written.
     """
-    sounds = sounds_of_task(source) if source else MADE[config.kind]()
+    sounds = sounds_of_task(source) if source else MADE[config.kind]
     name = f"synthetic_{config.kind}_of_{sounds.task}" if sounds.task else f"synthetic_{config.kind}"
     folder = Path(output) / f"{name}-v1-seed{config.seed}"
     metadata = _metadata(name, config, sounds)
@@ -112,7 +107,6 @@ def synthesize(
                 mixture, labels[name] = mix(config, sounds, split, np.random.default_rng([config.seed, number, i]))
                 with atomic_path(folder / str(SAMPLE_RATE) / split / name) as part:
                     soundfile.write(part, mixture, SAMPLE_RATE, subtype="PCM_16")
-                progress(name)
             _write_text(folder / f"{split}.json", json.dumps(labels, indent=1))
         with atomic_path(folder / "labelvocabulary.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([("idx", "label"), *enumerate(sounds.labels)])

@@ -11,7 +11,7 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ class Table:
     """All rows of a task and probe, the best first."""
 
     task: str  # name of its folder
-    name: str
     probe: str  # which, and the size of its search, in words
     scores: tuple[str, ...]  # shown, the criterion first
     rows: tuple[Row, ...]  # of models and published systems
@@ -81,10 +80,10 @@ def _table(records: Sequence[dict[str, Any]]) -> Table:
     systems: dict[tuple[str, str], dict[str, list[float]]] = {}
     for name in scores if records[0]["probe"] == "mlp" else ():  # published scores are the kit's
         for each in published(task["name"], task["folder"], name):
-            systems.setdefault((each.system, each.source), {})[name] = [each.value]
+            systems.setdefault((each["system"], each["source"]), {})[name] = [float(each["value"])]
     rows += [Row(system, values, source) for (system, source), values in systems.items()]
     rows.sort(key=lambda row: _sort_key(row, scores[0]))
-    return Table(task["folder"], task["name"], _probe_name(records[0]), scores, tuple(rows))
+    return Table(task["folder"], _probe_name(records[0]), scores, tuple(rows))
 
 
 def _sort_key(row: Row, score: str) -> float:
@@ -116,28 +115,17 @@ def cell(values: Sequence[float], minimized: bool = False) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class Published:
-    """A published score."""
-
-    task: str  # HEAR's name of the task
-    mode: str  # its size, "5h", "50h" or "full"
-    score: str  # name of the score
-    system: str  # whose
-    value: float  # a fraction of 1
-    source: str  # where it was published
-
-
-def published(task: str, folder: str, score: str) -> list[Published]:
+def published(task: str, folder: str, score: str) -> list[dict[str, str]]:
     """Scores of exactly this task: same name, same size, same score; none for stand-ins, which have other names.
 
     The last part of a folder's name is HEAR's word for the size (``nsynth_pitch-v2.2.3-5h``).
     """
     mode = folder.rpartition("-")[2]
-    return [row for row in _rows() if (row.task, row.mode, row.score) == (task, mode, score)]
+    return [row for row in all_published() if (row["task"], row["mode"], row["score"]) == (task, mode, score)]
 
 
-@lru_cache(maxsize=1)
-def _rows() -> tuple[Published, ...]:
+@cache
+def all_published() -> list[dict[str, str]]:
+    """Rows of ``reference.csv``: the task by its name in HEAR, its size, score, whose it is, value and source."""
     with open(Path(__file__).with_name("reference.csv"), newline="", encoding="utf-8") as file:
-        return tuple(Published(**{**row, "value": float(row["value"])}) for row in csv.DictReader(file))
+        return list(csv.DictReader(file))

@@ -4,23 +4,24 @@ A folder holds ``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json
 ``<sample rate>/<split>/<file>``.
 """
 
+import csv
+import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
-from hear_byols.errors import TaskError
-from hear_byols.evaluation.task_files import duration, entries, number, one_of, read_json, read_vocabulary, strings
+from hear_byols.errors import InputError, TaskError
 
 METADATA = "task_metadata.json"
-EMBEDDING_TYPES = ("scene", "event")
-PREDICTION_TYPES = ("multiclass", "multilabel")
-FOLD_MODES = ("new_split_kfold", "presplit_kfold")
-SPLIT_MODES = ("trainvaltest", *FOLD_MODES)
+DataSplit = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # names of splits to train, select and test on
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,6 @@ class TaskClip:
 
 
 @dataclass(frozen=True)
-class DataSplit:
-    """Names of the splits that train, select and test one predictor."""
-
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Task:
     """A task in the HEAR format. Made by :func:`read_task`."""
 
@@ -69,8 +61,7 @@ class Task:
     evaluation: tuple[str, ...]  # names of scores; the first is the criterion of model selection
     vocabulary: tuple[str, ...]  # labels, each at its index
     clips: Mapping[str, tuple[TaskClip, ...]]  # of every split, in the order of its file
-    params: Mapping[str, Any] = field(default_factory=dict)  # the metadata's evaluation_params
-    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, Any] = field(repr=False)
 
     @property
     def is_event(self) -> bool:
@@ -96,10 +87,10 @@ class Task:
         With k folds in alphabetical order, fold i is the test, fold i + 1 the validation and the rest the training.
         """
         if self.split_mode == "trainvaltest":
-            return [DataSplit(("train",), ("valid",), ("test",))]
+            return [(("train",), ("valid",), ("test",))]
         folds = sorted(self.splits)
         return [
-            DataSplit(tuple(fold for fold in folds if fold not in (test, valid)), (valid,), (test,))
+            (tuple(fold for fold in folds if fold not in (test, valid)), (valid,), (test,))
             for test, valid in zip(folds, folds[1:] + folds[:1], strict=True)
         ]
 
@@ -130,28 +121,27 @@ def read_task(folder: str | os.PathLike[str]) -> Task:
     path = folder / METADATA
     if not path.is_file():
         raise TaskError(f"{folder} is not a task folder in HEAR format: it has no task_metadata.json")
-    metadata = read_json(path, dict)
-    splits = strings(metadata, "splits", path)
-    mode = one_of(metadata, "split_mode", SPLIT_MODES, path)
+    metadata = _read_json(path)
+    splits = _strings(metadata, "splits", path)
+    mode = _one_of(metadata, "split_mode", ("trainvaltest", "new_split_kfold", "presplit_kfold"), path)
     if mode == "trainvaltest" and not {"train", "valid", "test"} <= set(splits):
         raise TaskError(f"{path}: split_mode trainvaltest needs the splits train, valid and test, got {splits}")
-    if mode in FOLD_MODES and len(set(splits)) < 3:
+    if mode != "trainvaltest" and len(set(splits)) < 3:
         raise TaskError(f"{path}: {mode} needs at least three different folds, got {splits}")
-    embedding_type = one_of(metadata, "embedding_type", EMBEDDING_TYPES, path)
+    embedding_type = _one_of(metadata, "embedding_type", ("scene", "event"), path)
     read = _read_events if embedding_type == "event" else _read_labels
     return Task(
         folder=folder,
         name=str(metadata.get("task_name") or folder.name),
         version=str(metadata.get("version", "")),
         embedding_type=embedding_type,
-        prediction_type=one_of(metadata, "prediction_type", PREDICTION_TYPES, path),
+        prediction_type=_one_of(metadata, "prediction_type", ("multiclass", "multilabel"), path),
         split_mode=mode,
         splits=splits,
-        sample_duration=duration(metadata, path),
-        evaluation=strings(metadata, "evaluation", path),
-        vocabulary=read_vocabulary(folder / "labelvocabulary.csv"),
+        sample_duration=_duration(metadata, path),
+        evaluation=_strings(metadata, "evaluation", path),
+        vocabulary=_read_vocabulary(folder / "labelvocabulary.csv"),
         clips={split: tuple(read(folder / f"{split}.json", split)) for split in splits},
-        params=metadata.get("evaluation_params") or {},
         metadata=metadata,
     )
 
@@ -176,17 +166,97 @@ def audio_rates(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
 
 
+def audio_info(path: Path, sample_rate: int) -> Any:
+    """What libsndfile says of a clip, or an ``InputError`` if it is no audio, or has another rate in Hz."""
+    try:
+        info = soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as audio ({error})") from error
+    if info.samplerate != sample_rate:
+        raise InputError(f"{path}: has {info.samplerate} Hz, its folder's name says {sample_rate} Hz")
+    return info
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TaskError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise TaskError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise TaskError(f"{path} must hold a JSON object")
+    return content
+
+
+def _one_of(metadata: Mapping[str, Any], key: str, accepted: tuple[str, ...], path: Path) -> str:
+    value = metadata.get(key)
+    if value not in accepted:
+        raise TaskError(f"{path}: {key} must be one of {', '.join(accepted)}, got {value!r}")
+    return value
+
+
+def _strings(metadata: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    value = metadata.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+        raise TaskError(f"{path}: {key} must be a list of one or more names, got {value!r}")
+    return tuple(value)
+
+
+def _duration(metadata: Mapping[str, Any], path: Path) -> float | None:
+    """The length of all clips in seconds, or None."""
+    value = metadata.get("sample_duration")
+    if value is None:
+        return None
+    with suppress(ValueError):
+        if _number(value) > 0:
+            return _number(value)
+    raise TaskError(f"{path}: sample_duration must be a positive number of seconds or null, got {value!r}")
+
+
+def _read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Labels of ``labelvocabulary.csv``, each at its index."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [(int(row["idx"]), row["label"]) for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise TaskError(f"{path} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise TaskError(f"{path} must have the columns idx (a number) and label ({error})") from error
+    labels = dict(rows)
+    if not rows or sorted(index for index, _ in rows) != list(range(len(rows))):
+        raise TaskError(f"{path}: the column idx must hold every number from 0 to {max(len(rows) - 1, 0)} once")
+    if None in labels.values() or len(set(labels.values())) < len(rows):
+        raise TaskError(f"{path}: every label must occur once")
+    return tuple(labels[index] for index in range(len(rows)))
+
+
 def _read_labels(path: Path, split: str) -> Iterator[TaskClip]:
-    for name, labels in entries(path):
+    for name, labels in _entries(path):
         if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
             raise TaskError(f"{path}: {name} must have a list of labels, got {labels!r}")
         yield TaskClip(name, split, labels=tuple(map(str, labels)))
 
 
 def _read_events(path: Path, split: str) -> Iterator[TaskClip]:
-    for name, events in entries(path):
+    for name, events in _entries(path):
         try:
-            read = tuple(Event(str(e["label"]), number(e["start"]), number(e["end"])) for e in events)
+            read = tuple(Event(str(e["label"]), _number(e["start"]), _number(e["end"])) for e in events)
         except (KeyError, TypeError, ValueError) as error:
             raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
         yield TaskClip(name, split, events=read)
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """File names of a split, and what is said of each."""
+    for name, said in _read_json(path).items():
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise TaskError(f"{path}: {name!r} is not the name of a file")
+        yield name, said
+
+
+def _number(value: object) -> float:
+    """A finite number, or a ``ValueError``."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(value)
+    return float(value)

@@ -27,18 +27,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def clips(n: int, seconds: float = 0.25) -> np.ndarray:
-    return np.stack([noise(seconds, seed=i) for i in range(n)])
-
-
-@pytest.fixture(scope="module")
-def cnn():
-    return load_model("random_cnn")
-
-
-@pytest.fixture(scope="module")
-def cvt():
-    return load_model("random_cvt")
+def clips(n: int) -> np.ndarray:
+    return np.stack([noise(0.25, seed=i) for i in range(n)])
 
 
 # ---- the estimator
@@ -84,15 +74,6 @@ def test_cka_equals_its_definition_whatever_the_rotation_scale_and_shift():
         assert cka(1000 * x, 0.01 * y, kernel) == pytest.approx(value, abs=1e-5)
         assert cka(x + 100, y, kernel) == pytest.approx(value, abs=1e-4)
         assert abs(cka(stretched, y, kernel) - value) > 0.05
-
-
-def test_cka_of_equal_and_of_independent_activations():
-    x = normal(200, 30)
-    for kernel in KERNELS:
-        assert cka(x, x, kernel) == pytest.approx(1, abs=1e-12)
-        independent = [cka(x, normal(200, 500, seed=seed), kernel) for seed in range(1, 6)]
-        # The biased estimator would give sqrt(30 * 500 / 200^2) or more: it mistakes many features for similarity.
-        assert abs(np.mean(independent)) < 0.03
 
 
 # ---- layers
@@ -145,8 +126,8 @@ def test_layers_have_readable_names_and_each_its_own_activation(name):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_models_compare_as_their_stored_activations_do(cnn, cvt, kernel):
-    windows = clips(9)
+def test_models_compare_as_their_stored_activations_do(kernel):
+    cnn, cvt, windows = load_model("random_cnn"), load_model("random_cvt"), clips(9)
     similarity = compare_layers(cnn, cvt, windows, kernel=kernel)
     kept_a, kept_b = seen_by(cnn, windows), seen_by(cvt, windows)
     assert similarity.layers_a == tuple(kept_a)
@@ -173,17 +154,6 @@ class Toy(torch.nn.Module):
     def scene_embeddings(self, audio: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return self.encoder(audio)
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_minibatches_approach_all_windows_at_once(kernel):
-    windows = (normal(96, 20) * torch.linspace(0.2, 3, 20)).numpy()
-    options = {"model_a": Toy(1), "model_b": Toy(5), "windows": windows, "kernel": kernel}
-    whole = compare_layers(**options, batch_size=96).values
-    assert 0.05 < whole.min() < whole.max() < 0.9
-    few, many = (np.abs(compare_layers(**options, batch_size=16, passes=n).values - whole).mean() for n in (1, 50))
-    assert few < 0.1
-    assert many < few / 3
 
 
 def test_minibatches_have_no_bias(monkeypatch):
@@ -224,12 +194,12 @@ def test_a_layer_that_does_not_vary_is_told(kernel, caplog):
     assert np.isnan(values).all(1).tolist() == [False, True, True]
 
 
-def test_rbf_keeps_the_bandwidth_of_the_first_minibatch(cnn):
-    first, second = torch.from_numpy(clips(4)), torch.from_numpy(clips(8)[4:])
-    grams = LayerGrams(cnn, kernel="rbf")
+def test_rbf_keeps_the_bandwidth_of_the_first_minibatch():
+    first, second = torch.from_numpy(clips(8)).split(4)
+    grams = LayerGrams(load_model("random_cnn"), kernel="rbf")
     grams(first)
     kept = grams(second)
-    alone = LayerGrams(cnn, kernel="rbf")(second)
+    alone = LayerGrams(grams.model, kernel="rbf")(second)
     assert all(not torch.allclose(one, other, rtol=1e-3) for one, other in zip(kept, alone, strict=True))
 
 

@@ -213,20 +213,12 @@ def test_a_crash_takes_nothing_with_it_and_the_next_run_goes_on(fragile, task, t
     assert not list(folder.glob(".*.part*"))
 
 
-PARENT = """
-import sys
-from pathlib import Path
-from hear_byols.evaluation.models import ModelSpec
-from hear_byols.evaluation.tasks import read_task
-from hear_byols.evaluation.worker import embed_apart
-embed_apart(ModelSpec("fragile_module"), read_task(sys.argv[1]), Path(sys.argv[2]), device="cpu")
-"""
-
-
-def test_the_process_that_embeds_ends_with_the_one_that_asked(fragile, task, tmp_path, cache):
+@pytest.mark.usefixtures("fragile")
+def test_the_process_that_embeds_ends_with_the_one_that_asked(task, tmp_path):
     note = tmp_path / "modules/worker.txt"
     environment = {**os.environ, "ENDS": "waits", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", PARENT, str(task.folder), str(cache)]
+    evaluate = ["evaluate", "-m", "fragile_module", "-t", task.folder, "-o", tmp_path / "out", "--device", "cpu"]
+    command = [sys.executable, "-m", "hear_byols", *evaluate]
     with subprocess.Popen(command, env=environment) as parent:
         wait_for(lambda: note.is_file() and note.read_text())
         parent.kill()
@@ -234,10 +226,10 @@ def test_the_process_that_embeds_ends_with_the_one_that_asked(fragile, task, tmp
     assert calls(tmp_path) == [2, 2, 2]
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition) -> None:
+    end = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
+        assert time.monotonic() < end, "not within 60 s"
         time.sleep(0.05)
 
 

@@ -18,9 +18,9 @@ POINT = GridPoint(1, 1e-2, "xavier_uniform", **SMALL)
 N_LABELS = 3
 
 
-def data(n=50, size=5, seed=0, multilabel=False):
+def data(n=50, seed=0, multilabel=False):
     random = np.random.default_rng(seed)
-    x = random.normal(size=(n, size)).astype(np.float32)
+    x = random.normal(size=(n, 5)).astype(np.float32)
     if multilabel:
         return x, (random.uniform(size=(n, N_LABELS)) < 0.3).astype(np.float32)
     return x, np.eye(N_LABELS, dtype=np.float32)[(x[:, 0] > 0).astype(int) + (x[:, 1] > 0)]

@@ -11,7 +11,7 @@ from task_folders import SPLITS, scene_task, write_clip, write_task
 from hear_byols.cli.main import main
 from hear_byols.errors import OptionError, OutputError, TaskError
 from hear_byols.evaluation.checks import check_task
-from hear_byols.evaluation.sounds import Sounds, made_notes, made_office_sounds, sounds_of_task, trim
+from hear_byols.evaluation.sounds import MADE, Sounds, sounds_of_task, trim
 from hear_byols.evaluation.synthesis import SYNTHESES, mix, synthesize
 from hear_byols.evaluation.tasks import read_task
 
@@ -107,7 +107,7 @@ def test_silence_around_a_sound_is_trimmed():
 
 
 def test_made_sounds_are_audible_and_differ():
-    for sounds in (made_office_sounds(), made_notes()):
+    for sounds in MADE.values():
         for label in sounds.labels[:: len(sounds.labels) // 8]:
             a, b = (sounds.draw(label, "train", np.random.default_rng(seed)) for seed in (0, 1))
             assert np.isfinite(a).all()
@@ -117,7 +117,7 @@ def test_made_sounds_are_audible_and_differ():
 
 
 def test_a_made_note_has_its_pitch():
-    note = made_notes().draw("69", "train", np.random.default_rng(0))
+    note = MADE["notes"].draw("69", "train", np.random.default_rng(0))
     spectrum = np.abs(np.fft.rfft(note * np.hanning(len(note))))
     strongest = spectrum.argmax() * 16000 / len(note)
     assert min(abs(strongest / n - 440) for n in (1, 2, 3)) < 5

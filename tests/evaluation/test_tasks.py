@@ -10,7 +10,7 @@ from task_folders import SPLITS, event, scene_task, tone, write_clip, write_even
 from hear_byols.cli.main import main
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.checks import check_task
-from hear_byols.evaluation.tasks import DataSplit, Event, find_tasks, read_task
+from hear_byols.evaluation.tasks import Event, find_tasks, read_task
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "tasks"
 
@@ -29,7 +29,7 @@ def test_a_scene_task_is_read(task):
     assert (read.name, read.embedding_type, read.evaluation) == ("tones", "scene", ("top1_acc",))
     assert read.vocabulary == ("low", "mid", "high")
     assert [clip.name for clip in read.clips["train"]][:2] == ["train_low0.wav", "train_low1.wav"]
-    assert read.data_splits() == [DataSplit(("train",), ("valid",), ("test",))]
+    assert read.data_splits() == [(("train",), ("valid",), ("test",))]
     assert read.targets(["mid"], "here").tolist() == [0, 1, 0]
     assert read.audio_path(read.clips["test"][0], 16000).is_file()
 
@@ -44,8 +44,8 @@ def test_folds_rotate_as_in_the_kit(tmp_path):
     splits = {name: {f"{name}.wav": ["x"]} for name in ("fold02", "fold00", "fold01", "fold03")}
     folder = write_task(tmp_path / "k", splits, ["x"], split_mode="presplit_kfold")
     first, *_, last = read_task(folder).data_splits()
-    assert first == DataSplit(("fold02", "fold03"), ("fold01",), ("fold00",))
-    assert last == DataSplit(("fold01", "fold02"), ("fold00",), ("fold03",))
+    assert first == (("fold02", "fold03"), ("fold01",), ("fold00",))
+    assert last == (("fold01", "fold02"), ("fold00",), ("fold03",))
 
 
 def test_a_malformed_folder_is_refused_by_name(tmp_path):

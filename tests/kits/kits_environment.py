@@ -84,19 +84,25 @@ class Kits:
             check=False,
         )
 
-    def validate(self, *arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run ``hear-validator``."""
-        return self.start(["hear-validator", *arguments], cwd, **environment)
-
     def validate_all(self, runs: Sequence[Sequence[str]], cwd: Path) -> list[str]:
         """What ``hear-validator`` prints for each module, all in one process, which imports tensorflow once."""
         result = self.start(["python", "-c", VALIDATE_ALL, json.dumps(runs)], cwd)
         assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
         return result.stdout.split(SEPARATOR)[1:]
 
-    def embed(self, *arguments: str | Path, cwd: Path) -> None:
-        """Run hear-eval-kit's embeddings; an error shows its output."""
-        self._module("heareval.embeddings.runner", *arguments, cwd=cwd)
+    def embed(self, home: Path, task: Path, module: str, *options: str | Path) -> Path:
+        """Embed a task by hear-eval-kit, in a new folder ``home / "tasks"``, as the kit takes all that is there.
+
+        Returns:
+            The folder of its embeddings in ``home / "embeddings"``; an error shows the kit's output.
+        """
+        tasks, embeddings = home / "tasks", home / "embeddings"
+        tasks.mkdir()
+        (tasks / task.name).symlink_to(task, target_is_directory=True)
+        folders: list[str | Path] = ["--tasks-dir", tasks, "--embeddings-dir", embeddings]
+        self._module("heareval.embeddings.runner", module, *options, *folders, cwd=home)
+        (found,) = embeddings.iterdir()
+        return found / task.name
 
     def predict(self, *arguments: str | Path, cwd: Path) -> None:
         """Run hear-eval-kit's predictions; it unpickles checkpoints of its own."""

@@ -19,7 +19,7 @@ from task_folders import write_clip, write_task
 pytest.importorskip("sed_eval", reason="needs sed_eval (extra eval)")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from agreement import LAUNCHER, kit_score, stored
+from agreement import LAUNCHER, MODULE, kit_score, stored
 
 from hear_byols.evaluation.events import Postprocessing
 from hear_byols.evaluation.probe_data import ProbeData, data_of_splits
@@ -28,7 +28,6 @@ from hear_byols.evaluation.scores import SCENE_SCORES, event_scores
 from hear_byols.evaluation.synthesis import SYNTHESES, synthesize
 from hear_byols.evaluation.tasks import Task, read_task
 
-MODULE = "hear_byols.evaluation.adapters.logmel"
 PITCHES = {"low": 300.0, "mid": 420.0, "high": 560.0}
 
 
@@ -50,11 +49,7 @@ def scene_task(parent: Path) -> Path:
 
 def run_kit(kits: Kits, home: Path, task: Path) -> Path:
     """The kit's embeddings and predictions of a task, a grid of short trainings."""
-    tasks = home / "tasks"
-    tasks.mkdir()
-    (tasks / task.name).symlink_to(task, target_is_directory=True)
-    kits.embed(MODULE, "--tasks-dir", tasks, "--embeddings-dir", home / "embeddings", cwd=home)
-    done = home / "embeddings" / MODULE / task.name
+    done = kits.embed(home, task, MODULE)
     command = ["python", "-c", LAUNCHER, "heareval.predictions.runner", done, "--grid-points", "2", "--grid", "faster"]
     result = kits.start(command, home, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
     assert result.returncode == 0, result.stderr[-4000:]

@@ -28,14 +28,6 @@ def names_and_states(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-def tasks_folder(parent: Path, task: Path) -> Path:
-    """A folder with one task in it, because the kit embeds everything it finds."""
-    folder = parent / "tasks"
-    folder.mkdir()
-    (folder / task.name).symlink_to(task, target_is_directory=True)
-    return folder
-
-
 def subset(parent: Path, task: Path, n_clips: int) -> Path:
     """The same task with only the first clips of each split."""
     folder = parent / task.name
@@ -60,10 +52,9 @@ def embedded(kits: Kits, task: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The kit's embeddings of the whole task with the shipped weights."""
     home = tmp_path_factory.mktemp("embedded")
     before = names_and_states(task)
-    arguments = ["--tasks-dir", tasks_folder(home, task), "--embeddings-dir", home / "embeddings"]
-    kits.embed("hear_byols", "--model", kits.weights, *arguments, cwd=home)
+    folder = kits.embed(home, task, "hear_byols", "--model", kits.weights)
     assert names_and_states(task) == before
-    return home / "embeddings" / "hear_byols" / task.name
+    return folder
 
 
 def test_the_kit_stores_the_vectors_that_python_gives(kits: Kits, embedded: Path, task: Path) -> None:
@@ -86,11 +77,9 @@ def test_the_kit_predicts_digits_well_above_chance(kits: Kits, embedded: Path) -
 def test_a_variant_needs_no_model_and_names_its_folder(kits: Kits, embedded: Path, task: Path, tmp_path: Path) -> None:
     """The same weights, in other batches, give the same vectors."""
     part = subset(tmp_path, task, n_clips=30)
-    arguments = ["--tasks-dir", tasks_folder(tmp_path, part), "--embeddings-dir", tmp_path / "embeddings"]
-    kits.embed("hear_byols.variants.cvt_hybrid", *arguments, cwd=tmp_path)
-    (folder,) = (tmp_path / "embeddings").iterdir()
-    assert folder.name == "hear_byols.variants.cvt_hybrid"
-    stored = sorted((folder / task.name).rglob("*.embedding.npy"))
+    folder = kits.embed(tmp_path, part, "hear_byols.variants.cvt_hybrid")
+    assert folder.parent.name == "hear_byols.variants.cvt_hybrid"
+    stored = sorted(folder.rglob("*.embedding.npy"))
     assert len(stored) == 90
     for path in stored:
         assert_same(np.load(path), np.load(embedded / path.parent.name / path.name))
@@ -117,10 +106,10 @@ def event_task(tmp_path: Path) -> Path:
 def test_timestamps_reach_the_kit(
     kits: Kits, event_task: Path, tmp_path: Path, options: dict[str, float], suffix: str
 ) -> None:
-    arguments = ["--tasks-dir", tasks_folder(tmp_path, event_task), "--embeddings-dir", tmp_path / "embeddings"]
     module = "hear_byols.variants.random_cvt"
-    kits.embed(module, *arguments, "--model-options", json.dumps(options), cwd=tmp_path)
-    stored = tmp_path / "embeddings" / f"{module}{suffix}" / event_task.name / "test" / "test_1.wav"
+    folder = kits.embed(tmp_path, event_task, module, "--model-options", json.dumps(options))
+    assert folder.parent.name == f"{module}{suffix}"
+    stored = folder / "test" / "test_1.wav"
     audio, _ = soundfile.read(event_task / "16000" / "test" / "test_1.wav", dtype="float32")
     model = hear_byols.load_model("random_cvt", **options)
     vectors, centres = hear_byols.get_timestamp_embeddings(torch.from_numpy(audio)[None], model)

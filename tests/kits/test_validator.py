@@ -51,7 +51,7 @@ def assert_accepted(output: str, size: int) -> None:
 
 @pytest.mark.parametrize("arguments", [["--model", "cvt_hybrid.pth"], []], ids=["with the shipped file", "without"])
 def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
-    result = kits.validate("hear_byols", *arguments, cwd=tmp_path)
+    result = kits.start(["hear-validator", "hear_byols", *arguments], tmp_path)
     assert result.returncode == 0, result.stderr
     assert ("weights file: cvt_hybrid.pth" if arguments else "No weight file provided") in result.stdout
     assert_accepted(result.stdout, size_of("cvt_hybrid" if arguments else DEFAULT_MODEL))
@@ -72,7 +72,7 @@ def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
     audio = str(pretraining.write_clips(tmp_path / "audio"))
     small = ["--encoder", "cnn", "--steps", "1", "--batch-size", "4", "--set", "head_hidden=8", "--device", "cpu"]
     assert main(["pretrain", "--data", audio, "--output", str(tmp_path / "run"), *small, "--quiet"]) == 0
-    result = kits.validate("hear_byols", "--model", str(tmp_path / "run/encoder.pth"), cwd=tmp_path)
+    result = kits.start(["hear-validator", "hear_byols", "--model", tmp_path / "run/encoder.pth"], tmp_path)
     assert result.returncode == 0, result.stderr
     assert_accepted(result.stdout, size_of("random_cnn"))
 
@@ -101,7 +101,7 @@ def test_it_would_refuse_a_broken_module(kits: Kits, tmp_path: Path) -> None:
         "    times[:, 1] += 2\n"
         "    return vectors, times\n"
     )
-    result = kits.validate("broken", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    result = kits.start(["hear-validator", "broken"], tmp_path, PYTHONPATH=str(tmp_path))
     assert result.returncode != 0
     assert "ModelError" in result.stderr
     assert "Looks good!" not in result.stdout
