@@ -1,6 +1,6 @@
 """Speed of what is deployed: ONNX files beside torch, latency of streaming, folders of files, workers of Ray.
 
-    python benchmarks/deploy.py onnx [--models random_cvt random_cnn]
+    python benchmarks/deploy.py onnx [--models random_cvt random_cnn] [--int8]
     python benchmarks/deploy.py streaming [--models cvt_hybrid] [--chunk-ms 50 1000] [--seconds 30]
     python benchmarks/deploy.py folder [--models cnn_hybrid yamnet] [--files 1000]
     python benchmarks/deploy.py ray [--workers 1 2] [--files 200] [--seconds 20]
@@ -48,10 +48,12 @@ def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
         for kind, cases in ONNX_CASES.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
-                export = export_onnx(model, path, timestamps=kind == "timestamps")
+                export = export_onnx(model, path, timestamps=kind == "timestamps", int8=args.int8)
+                size = f"{path.stat().st_size / 1e6:.1f}"
                 session = open_session(export.path, threads=1)
             for n_clips, seconds in cases:
-                row = {"model": name, "output": kind, "clips": n_clips, "seconds": seconds}
+                row = {"model": name + ", int8" * args.int8, "output": kind, "clips": n_clips, "seconds": seconds}
+                row["MB"] = size
                 rows.append(row | onnx_case(model, session, kind, n_clips, seconds))
     return rows
 
@@ -238,6 +240,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--files", type=int, default=200)
+    parser.add_argument("--int8", action="store_true", help="ONNX files of this precision")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = {"onnx": onnx, "streaming": streaming, "folder": folder, "ray": ray}[args.what](args)
