@@ -85,23 +85,18 @@ class Teacher(nn.Module):
             return self.frames(audio.float())
 
     def frames(self, audio: Tensor) -> Tensor:
-        """Front end and network for float32 audio; see :meth:`forward`."""
-        return self.run(self.front_end(audio))
+        """Front end and, in the arithmetic of :attr:`precision`, network for float32 audio; see :meth:`forward`."""
+        features = self.front_end(audio)
+        with autocast(self.precision, audio.device):
+            return self.network(features).float()
 
     def front_end(self, audio: Tensor) -> Tensor:
-        """Samples to what the network takes, in float32."""
-        raise NotImplementedError
+        """Samples to what the network takes, in float32; without one it takes the samples."""
+        return audio
 
     def network(self, features: Tensor) -> Tensor:
         """What the front end gives to frames."""
         raise NotImplementedError
-
-    def run(self, features: Tensor) -> Tensor:
-        """The network in the arithmetic of :attr:`precision`."""
-        if self.precision == "float32":
-            return self.network(features)
-        with autocast(self.precision, features.device):
-            return self.network(features).float()
 
     def first_frame_ms(self, n_samples: int) -> float:
         """Centre of the first frame of a clip of so many samples."""
