@@ -25,13 +25,13 @@ class Compact:
     times_ms: np.ndarray | None  # centres of the rows' windows; None for whole files [shape=(n_rows,)]
 
 
-def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
+def compact(folder: PathLike) -> Compact:
     """Read an output folder of ``embed`` twice: for the directions, and to project its vectors onto them.
 
     Raises:
         InputError: the folder cannot be read, or holds fewer than two vectors.
     """
-    basis = _directions(folder, n_dimensions)
+    basis = _directions(folder)
     rows, names, counts, times = [], [], [], []
     for item in iterate_embeddings(folder):
         unit = units(item.vectors)
@@ -83,7 +83,7 @@ def _nearest_by_index(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]
     return np.take_along_axis(found.keys, others, 1), 1 - np.take_along_axis(found.distances, others, 1)
 
 
-def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
+def _directions(folder: PathLike) -> np.ndarray:
     """Orthonormal directions that keep the inner products of unit vectors best [shape=(size, n_dimensions)]."""
     sample: list[np.ndarray] = []
     step, seen = 1, 0
@@ -98,5 +98,5 @@ def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
     rows = np.stack(sample)
     dual = len(rows) < rows.shape[1]
     values, vectors = np.linalg.eigh(rows @ rows.T if dual else rows.T @ rows)
-    kept = np.flatnonzero(values > 1e-6 * values[-1])[-n_dimensions:]
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[-DIMENSIONS:]
     return rows.T @ (vectors[:, kept] / np.sqrt(values[kept])) if dual else vectors[:, kept]

@@ -130,17 +130,9 @@ class _Recordings:
 
 def _components(pairs: Iterable[list[int]]) -> list[list[int]]:
     """What hangs together by pairs, in the order of the lowest place."""
-    parent: dict[int, int] = {}
-
-    def root(place: int) -> int:
-        while parent.setdefault(place, place) != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
+    owners: dict[int, set[int]] = {}  # of each place the group that it is in
     for first, second in pairs:
-        parent[root(first)] = root(second)
-    found: dict[int, list[int]] = {}
-    for place in sorted(parent):
-        found.setdefault(root(place), []).append(place)
-    return list(found.values())
+        if second not in owners.get(first, ()):
+            joined = owners.get(first, {first}) | owners.get(second, {second})
+            owners.update(dict.fromkeys(joined, joined))
+    return sorted({min(group): sorted(group) for group in owners.values()}.values())

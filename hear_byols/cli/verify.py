@@ -2,8 +2,9 @@
 
 import argparse
 
+from hear_byols._util.files import file_digest
 from hear_byols.cli.options import add_command
-from hear_byols.errors import HearByolsError, WeightsNotFoundError
+from hear_byols.errors import CheckpointError, HearByolsError, WeightsNotFoundError
 from hear_byols.weights.records import WeightRecord
 from hear_byols.weights.registry import find_record, known_record, list_models
 from hear_byols.weights.teachers import list_teachers
@@ -63,8 +64,6 @@ def _verified(record: WeightRecord) -> str:
     """
     import torch
 
-    from hear_byols._util.files import file_digest
-    from hear_byols.errors import CheckpointError
     from hear_byols.hear import load_model
     from hear_byols.weights.locate import locate
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import MODEL, RATE, paths_and_labels, write_classes
+from made_sounds import MODEL, RATE, command, paths_and_labels, write_classes
 
 from hear_byols import embed_files, load_model
 from hear_byols.answers import finetune
@@ -12,15 +12,14 @@ from hear_byols.answers.detector import Detector
 from hear_byols.answers.finetune import fine_tune
 from hear_byols.answers.head import cooled, fit_head, refit
 from hear_byols.answers.label_files import write_events
-from hear_byols.cli.main import main
 from hear_byols.errors import CheckpointError, OptionError
 from hear_byols.evaluation.tasks import Event
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def classify(action: str, *arguments: object) -> int:
-    return main(["classify", action, *map(str, arguments), "--device", "cpu"])
+def classify(*arguments: object) -> int:
+    return command("classify", *arguments, "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_an_encoder_that_learns_better_is_kept_and_lies_in_the_file(tuned, tmp_p
     assert f"accuracy {right:.1%}" in capsys.readouterr().out
     assert classify("predict", path, clips[0], "-o", tmp_path / "out.csv", "-q") == 0
     # Vectors of the frozen encoder, and a damaged file, are refused.
-    assert main(["embed", str(path.parent / "new"), "-o", str(tmp_path / "out"), "-m", MODEL, "--quiet"]) == 0
+    assert command("embed", path.parent / "new", "-o", tmp_path / "out", "-m", MODEL, "-q") == 0
     assert classify("predict", path, tmp_path / "out", "-o", tmp_path / "out.csv", "-q") == 2
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 64
@@ -115,12 +114,12 @@ def test_training_begins_where_the_frozen_head_ends(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_fine_tuned_is_named(tmp_path):
-    paths, labels = paths_and_labels(write_classes(tmp_path, n=2))
-    with pytest.raises(OptionError, match="a single encoder"):
-        Classifier("random_cnn+random_clstm", fine_tune=1, device="cpu").fit(paths, labels)
-    with pytest.raises(OptionError, match="number of epochs"):
-        Classifier(MODEL, fine_tune=-1)
-    frozen = tmp_path / "frozen.hbc"
-    Classifier(MODEL, device="cpu").fit(paths, labels).save(frozen)
-    with pytest.raises(OptionError, match="holds no encoder"):
-        Classifier(str(frozen), device="cpu").fit(paths, labels)
+    known, frozen = paths_and_labels(write_classes(tmp_path, n=2)), tmp_path / "frozen.hbc"
+    Classifier(MODEL, device="cpu").fit(*known).save(frozen)
+    for model, epochs, message in (
+        ("random_cnn+random_clstm", 1, "a single encoder"),
+        (MODEL, -1, "number of epochs"),
+        (frozen, 0, "holds no encoder"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            Classifier(model, fine_tune=epochs, device="cpu").fit(*known)
