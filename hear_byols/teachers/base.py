@@ -50,15 +50,10 @@ class Teacher(nn.Module):
     def build(self) -> None:
         """Make the modules and buffers of the architecture."""
 
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """Numbers in a frame of these layers."""
-        return cls.OWN_SIZE + sum(cls.SIZES[cls.LAYERS.index(layer)] for layer in layers)
-
     @property
     def timestamp_embedding_size(self) -> int:
         """Numbers in a frame."""
-        return self.frame_size(self.layers)
+        return self.OWN_SIZE + sum(self.SIZES[self.LAYERS.index(layer)] for layer in self.layers)
 
     @property
     def scene_embedding_size(self) -> int:
@@ -113,7 +108,7 @@ def over_time(frames: Tensor) -> Tensor:
 
 
 def in_pieces(
-    embed: Callable[[Tensor], Tensor], audio: Tensor, n_frames: int, hop: int, overlap: int = 0, most: int = 400
+    embed: Callable[[Tensor], Tensor], audio: Tensor, n_frames: int, hop: int, overlap: int, most: int
 ) -> Tensor:
     """Embed long clips piece by piece, for networks that were made for short ones.
 

@@ -40,7 +40,7 @@ class SmartTurn(Teacher):
     def frames(self, audio: Tensor) -> Tensor:
         """In pieces of 8 s; silence goes before the clip, up to whole frames."""
         audio = F.pad(audio, (_missing(audio.shape[1]), 0))
-        return in_pieces(super().frames, audio, audio.shape[1] // _HOP, _HOP, most=_MAX_FRAMES)
+        return in_pieces(super().frames, audio, audio.shape[1] // _HOP, _HOP, 0, _MAX_FRAMES)
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Whisper's log-mel spectrogram of standardized audio: (n_clips, n * 320) -> (n_clips, 80, n * 2)."""

@@ -64,8 +64,8 @@ def yamnet_file(tflite, flatbuffers, teacher):
             getattr(tflite, f"{kind}Add{name}")(builder, value)
         return getattr(tflite, f"{kind}End")(builder)
 
-    def tables(start, places):
-        start(builder, len(places))
+    def tables(places):
+        builder.StartVector(4, len(places), 4)
         for place in reversed(places):
             builder.PrependUOffsetTRelative(place)
         return builder.EndVector()
@@ -98,16 +98,13 @@ def yamnet_file(tflite, flatbuffers, teacher):
         given = tensor(whole.transpose(axes), scale), tensor(np.round(bias / bias_scale).astype(np.int32), bias_scale)
         operator(kind, *given)
     operator("FULLY_CONNECTED", tensor(np.zeros((521, 1024), np.int8), [1]), tensor(np.zeros(521, np.int32), [1]))
-    graph = {
-        "Tensors": tables(tflite.SubGraphStartTensorsVector, tensors),
-        "Operators": tables(tflite.SubGraphStartOperatorsVector, operators),
-    }
+    graph = {"Tensors": tables(tensors), "Operators": tables(operators)}
     # Files of the published one's age have the kinds of operators in this field.
     kinds = [table("OperatorCode", DeprecatedBuiltinCode=getattr(tflite.BuiltinOperator, name)) for name in codes]
     model = {
-        "Subgraphs": tables(tflite.ModelStartSubgraphsVector, [table("SubGraph", **graph)]),
-        "Buffers": tables(tflite.ModelStartBuffersVector, buffers),
-        "OperatorCodes": tables(tflite.ModelStartOperatorCodesVector, kinds),
+        "Subgraphs": tables([table("SubGraph", **graph)]),
+        "Buffers": tables(buffers),
+        "OperatorCodes": tables(kinds),
     }
     builder.Finish(table("Model", **model))
     return bytes(builder.Output())
