@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    description = describe(args.checkpoint)
+    description = _describe(args.checkpoint)
     if args.json:
         print(json.dumps(description, indent=2))
         return 0
@@ -28,12 +28,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(spec: str) -> dict[str, Any]:
-    """Load a model and describe it, JSON-able.
-
-    Raises:
-        HearByolsError: as ``hear_byols.load_model``.
-    """
+def _describe(spec: str) -> dict[str, Any]:
+    """Load a model and describe it, JSON-able."""
     from hear_byols.hear import load_model
     from hear_byols.weights.locate import locate
 
