@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from hear_byols._util.imports import require
 from hear_byols.errors import InputError
@@ -59,17 +60,14 @@ def nearest(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
     n = min(n, len(content.rows) - 1)
     if len(content.rows) > MAX_EXACT:
         return _nearest_by_index(content.rows, n)
-    everything = content.rows.astype(np.float32)
-    places, similarities = [], []
-    for first in range(0, len(everything), _BLOCK):
-        cosines = everything[first : first + _BLOCK] @ everything.T
-        cosines[np.arange(len(cosines)), first + np.arange(len(cosines))] = -np.inf
-        best = np.argpartition(cosines, -n, axis=1)[:, -n:]
-        values = np.take_along_axis(cosines, best, 1)
-        order = np.argsort(-values, axis=1)
-        places.append(np.take_along_axis(best, order, 1))
-        similarities.append(np.take_along_axis(values, order, 1))
-    return np.concatenate(places), np.concatenate(similarities)
+    rows = torch.from_numpy(content.rows.astype(np.float32))
+    found = []
+    for first in range(0, len(rows), _BLOCK):
+        cosines = rows[first : first + _BLOCK] @ rows.T
+        cosines.diagonal(first).fill_(-torch.inf)  # of each row with itself
+        found.append(cosines.topk(n))
+    similarities, places = map(torch.cat, zip(*found, strict=True))
+    return places.numpy(), similarities.numpy()
 
 
 def _nearest_by_index(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
