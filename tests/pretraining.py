@@ -100,14 +100,11 @@ class BandTeacher(Teacher):
     name = "bands"
     frame_ms = 10
     LAYERS = range(8)
+    SIZES = (1,) * 8
 
     def __init__(self, n_bands: int) -> None:
         super().__init__(range(n_bands))
         self.log_mel = LogMel()
-
-    @classmethod
-    def frame_size(cls, layers):
-        return len(layers)
 
     def front_end(self, audio):
         return self.log_mel(audio)

@@ -1,8 +1,12 @@
 """Teachers with random weights, and sounds for them."""
 
+import dataclasses
+
 import torch
 
 from hear_byols.teachers import CLASSES
+from hear_byols.weights.digest import content_digest
+from hear_byols.weights.teachers import TEACHERS
 
 
 def random_teacher(name, **options):
@@ -14,6 +18,14 @@ def random_teacher(name, **options):
             if "mel" in key and not buffer.any():
                 buffer.copy_(torch.rand_like(buffer))
     return teacher.eval().requires_grad_(False)
+
+
+def record_random(monkeypatch, name, **files):
+    """Let a teacher be recorded as the random one, made from these files; its weights."""
+    state = random_teacher(name).state_dict()
+    record = dataclasses.replace(TEACHERS[name], weights=(content_digest(state),), **files)
+    monkeypatch.setitem(TEACHERS, name, record)
+    return state
 
 
 def sounds(n_clips, n_samples, seed=0):

@@ -29,12 +29,6 @@ def clip_of(kind: int, number: int, seconds: float) -> np.ndarray:
     return soundfile.read(path, frames=round(seconds * RATE), dtype="float32")[0]
 
 
-def labelled_clips(n: int, seconds: float) -> list[tuple[str, np.ndarray]]:
-    """Labels and beginnings of ``n`` clips, as many of each class as can be."""
-    names = list(by_label()) or [f"class {i}" for i in range(10)]
-    return [(names[i % 10], clip_of(i % 10, i // 10, seconds)) for i in range(n)]
-
-
 def _made(kind: int, number: int, seconds: float) -> np.ndarray:
     rng = np.random.default_rng(1000 * kind + number)
     time = np.arange(round(seconds * RATE)) / RATE

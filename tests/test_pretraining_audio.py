@@ -1,6 +1,5 @@
 """Audio for pre-training made by the real programs, and taken from a package by the licences of its files."""
 
-import csv
 import io
 import random
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from made_sounds import rows_of
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.pretraining_audio import debian, music, sounds, speech
@@ -59,11 +59,6 @@ def clips(tar: Path) -> list[np.ndarray]:
     return [samples for samples, _ in read]
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_shard_of_sounds_is_long_enough_varied_and_the_same_for_the_same_seed(tmp_path):
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         main(["sounds", "--hours", "0.003", "--output", str(tmp_path), "--name", name, "--seed", seed])
@@ -74,7 +69,7 @@ def test_a_shard_of_sounds_is_long_enough_varied_and_the_same_for_the_same_seed(
     assert len({len(clip) for clip in made}) == len(made)
     assert all(np.array_equal(a, b) for a, b in zip(made, same, strict=True))
     assert not np.array_equal(made[0], other[0])
-    rows = table(tmp_path / "manifest.csv")
+    rows = rows_of(tmp_path / "manifest.csv")
     assert [row["shard"] for row in rows] == ["a.tar", "b.tar", "c.tar"]
     assert list(rows[0]) == COLUMNS
     assert (rows[0]["clips"], rows[0]["clean"]) == (str(len(made)), "yes")
@@ -106,7 +101,7 @@ def test_programs_make_shards(tmp_path, what, options, column, told):
     made = clips(tmp_path / f"made_{what}.tar")
     assert sum(map(len, made)) >= 7.2 * RATE
     assert all(len(clip) <= 30 * RATE for clip in made)
-    [row] = table(tmp_path / "manifest.csv")
+    [row] = rows_of(tmp_path / "manifest.csv")
     assert re.search(told, row[column])
 
 
@@ -173,7 +168,7 @@ def test_free_files_of_a_package_become_a_shard_with_their_origins(tmp_path):
     (root / "DEBIAN/control").write_text(CONTROL)
     subprocess.run(["dpkg-deb", "--build", str(root), str(tmp_path / "game.deb")], check=True, capture_output=True)
     main(["debian", "--output", str(tmp_path), "--name", "free", str(tmp_path / "game.deb")])
-    taken, told = clips(tmp_path / "free.tar"), table(tmp_path / "free.csv")
+    taken, told = clips(tmp_path / "free.tar"), rows_of(tmp_path / "free.csv")
     assert [len(clip) / RATE for clip in taken] == pytest.approx([30, 30, 1], abs=0.01)
     assert all(0.5 < np.abs(clip).max() < 1.3 for clip in taken)
     # The short one, the share-alike one and the second of a pair are out.
@@ -181,7 +176,7 @@ def test_free_files_of_a_package_become_a_shard_with_their_origins(tmp_path):
     assert told[0]["author"] == "2004 Com Poser https://example.org/theme"
     origins = {(row["package"], row["version"], row["link"]) for row in told}
     assert origins == {("game", "1.2-3", "https://example.org/game")}
-    [row] = table(tmp_path / "manifest.csv")
+    [row] = rows_of(tmp_path / "manifest.csv")
     assert row["licence"] == "CC0-1.0 / GPL-3 or CC-BY-3.0"
 
 

@@ -29,10 +29,10 @@ class Clusters:
     clusters: np.ndarray
     distances: np.ndarray
 
-    def typical(self, cluster: int, n: int | None = None) -> np.ndarray:
+    def typical(self, cluster: int) -> np.ndarray:
         """Rows of a cluster, the nearest to its centre first."""
         members = np.flatnonzero(self.clusters == cluster)
-        return members[np.argsort(self.distances[members], kind="stable")][:n]
+        return members[np.argsort(self.distances[members], kind="stable")]
 
 
 def find_clusters(folder: PathLike, number: int | None = None, seed: int = 0) -> Clusters:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from hear_byols._util.imports import require
 from hear_byols.errors import InputError
@@ -25,13 +26,13 @@ class Compact:
     times_ms: np.ndarray | None  # centres of the rows' windows; None for whole files [shape=(n_rows,)]
 
 
-def compact(folder: PathLike, n_dimensions: int = DIMENSIONS) -> Compact:
+def compact(folder: PathLike) -> Compact:
     """Read an output folder of ``embed`` twice: for the directions, and to project its vectors onto them.
 
     Raises:
         InputError: the folder cannot be read, or holds fewer than two vectors.
     """
-    basis = _directions(folder, n_dimensions)
+    basis = _directions(folder)
     rows, names, counts, times = [], [], [], []
     for item in iterate_embeddings(folder):
         unit = units(item.vectors)
@@ -59,17 +60,14 @@ def nearest(content: Compact, n: int) -> tuple[np.ndarray, np.ndarray]:
     n = min(n, len(content.rows) - 1)
     if len(content.rows) > MAX_EXACT:
         return _nearest_by_index(content.rows, n)
-    everything = content.rows.astype(np.float32)
-    places, similarities = [], []
-    for first in range(0, len(everything), _BLOCK):
-        cosines = everything[first : first + _BLOCK] @ everything.T
-        cosines[np.arange(len(cosines)), first + np.arange(len(cosines))] = -np.inf
-        best = np.argpartition(cosines, -n, axis=1)[:, -n:]
-        values = np.take_along_axis(cosines, best, 1)
-        order = np.argsort(-values, axis=1)
-        places.append(np.take_along_axis(best, order, 1))
-        similarities.append(np.take_along_axis(values, order, 1))
-    return np.concatenate(places), np.concatenate(similarities)
+    rows = torch.from_numpy(content.rows.astype(np.float32))
+    found = []
+    for first in range(0, len(rows), _BLOCK):
+        cosines = rows[first : first + _BLOCK] @ rows.T
+        cosines.diagonal(first).fill_(-torch.inf)  # of each row with itself
+        found.append(cosines.topk(n))
+    similarities, places = map(torch.cat, zip(*found, strict=True))
+    return places.numpy(), similarities.numpy()
 
 
 def _nearest_by_index(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +81,7 @@ def _nearest_by_index(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]
     return np.take_along_axis(found.keys, others, 1), 1 - np.take_along_axis(found.distances, others, 1)
 
 
-def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
+def _directions(folder: PathLike) -> np.ndarray:
     """Orthonormal directions that keep the inner products of unit vectors best [shape=(size, n_dimensions)]."""
     sample: list[np.ndarray] = []
     step, seen = 1, 0
@@ -98,5 +96,5 @@ def _directions(folder: PathLike, n_dimensions: int) -> np.ndarray:
     rows = np.stack(sample)
     dual = len(rows) < rows.shape[1]
     values, vectors = np.linalg.eigh(rows @ rows.T if dual else rows.T @ rows)
-    kept = np.flatnonzero(values > 1e-6 * values[-1])[-n_dimensions:]
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[-DIMENSIONS:]
     return rows.T @ (vectors[:, kept] / np.sqrt(values[kept])) if dual else vectors[:, kept]

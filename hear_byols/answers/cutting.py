@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -26,13 +26,9 @@ class Cutting:
     shortest_ms: float  # shortest event, from its first to its last window
     thresholds: tuple[float, ...]  # of the classes' scores
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Cutting:
-        """The reverse of :meth:`as_dict`; KeyError, TypeError or ValueError for what is none."""
+        """The reverse of ``dataclasses.asdict``; KeyError, TypeError or ValueError for what is none."""
         thresholds = tuple(float(value) for value in content["thresholds"])
         return cls(float(content["median_ms"]), float(content["shortest_ms"]), thresholds)
 

@@ -1,7 +1,7 @@
 """A detector of events in time: a frozen encoder over windows, a ridge head, and how its scores become events."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -114,7 +114,7 @@ class Detector(Learner):
             "recordings": len(times),
             "events": {label: sum(e.label == label for events in references for e in events) for label in classes},
             "stretch_s": STRETCH_S,
-            "cutting": cutting.as_dict(),
+            "cutting": asdict(cutting),
             "scores": scores,
         }
         self._artefact = Artefact(self.KIND, classes, head, self._settings(True, {}), training, self._encoder)

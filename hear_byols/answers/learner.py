@@ -1,6 +1,6 @@
 """What classifiers and detectors share: a model that is loaded when needed, and what was learnt, kept in one file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -65,6 +65,12 @@ class Learner:
         if self._artefact is not None:
             return self._artefact.settings
         return settings_of(self.model, self._spec, timestamps, options)
+
+    def check_labels(self, labels: Iterable[str]) -> None:
+        """Refuse labels that are none of the classes by an ``OptionError``."""
+        unknown = sorted(set(labels) - set(self.classes))
+        if unknown:
+            raise OptionError(f"the classifier knows {list(self.classes)}; the labels also say {unknown[:10]}")
 
     def save(self, path: PathLike) -> None:
         """Write all of it as one file, ``NAME.hbc``; errors as :meth:`Artefact.save`."""

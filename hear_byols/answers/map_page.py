@@ -7,9 +7,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-from hear_byols.analysis.map_data import MapData, Sound
-
-_TEMPLATE = "map_page.html"
+from hear_byols.analysis.map_data import MapData
 
 
 def make_page(data: MapData, folder: Path) -> str:
@@ -19,7 +17,10 @@ def make_page(data: MapData, folder: Path) -> str:
     """
     owner = {place: i for i, each in enumerate(data.classes) for place in each.places}
     files = {path: i for i, path in enumerate(dict.fromkeys(sound.path for sound in data.sounds))}
-    stretches = [_stretch(files, sound) for sound in data.sounds] or [[]] * len(data.names)
+    stretches = [
+        [files[sound.path], *(round(time, 3) for time in (sound.start_s, sound.end_s) if time is not None)]
+        for sound in data.sounds
+    ] or [[]] * len(data.names)
     content = {
         "axes": data.projection.axes,
         "classes": [[each.label, each.colour, each.shape] for each in data.classes],
@@ -31,14 +32,9 @@ def make_page(data: MapData, folder: Path) -> str:
     }
     text = json.dumps(content, ensure_ascii=True, allow_nan=False)
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    template = resources.files("hear_byols.answers").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    template = resources.files("hear_byols.answers").joinpath("map_page.html").read_text(encoding="utf-8")
     before, after = template.split("{{data}}")
     return before.replace("{{title}}", html.escape(data.title)) + text + after
-
-
-def _stretch(files: dict[Path, int], sound: Sound) -> list[float]:
-    times = [] if sound.start_s is None or sound.end_s is None else [round(sound.start_s, 3), round(sound.end_s, 3)]
-    return [files[sound.path], *times]
 
 
 def _address(path: Path, folder: Path) -> str:

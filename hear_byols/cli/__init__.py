@@ -3,7 +3,3 @@
 A module has ``add_parser(subparsers)``, which registers the subcommand, and ``run(args)``, which does what it is for
 and gives the exit status. Nothing heavy is imported before that runs.
 """
-
-from hear_byols.cli.main import main
-
-__all__ = ["main"]

@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from hear_byols.cli.options import MODEL_HELP, add_command, add_device, print_failures, tell
 
@@ -30,7 +29,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "classify", help="learn to label clips, and label them", description="Learn, run and test classifiers of clips."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    add = _action(actions, "train", "learn a classifier from labelled clips", _TRAIN, _run_train)
+    train = add_command(actions, "train", "learn a classifier from labelled clips", _run_train, _TRAIN)
+    predict = add_command(actions, "predict", "label clips", _run_predict, _PREDICT)
+    evaluate = add_command(actions, "evaluate", "test a classifier on other labelled clips", _run_evaluate)
+    for action in (train, predict, evaluate):
+        add_device(action, quiet="no progress and no summary")
+    add = train.add_argument
     add("source", metavar="FOLDER_OR_CSV", help="labelled audio, or an output folder of 'embed'")
     add("--output", "-o", required=True, metavar="FILE", help="the classifier: NAME.hbc")
     add("--labels", "-l", metavar="CSV", help="table path,label[,group] for the files of the folder")
@@ -42,26 +46,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--frame-ms", type=float, metavar="MS", help="of --events: window (default: 1000)")
     add("--hop-ms", type=float, metavar="MS", help="of --events: distance of windows (default: 50)")
 
-    add = _action(actions, "predict", "label clips", _PREDICT, _run_predict)
+    add = predict.add_argument
     add("classifier", metavar="FILE.hbc")
     add("paths", nargs="+", metavar="PATH", help="audio, folders, or an output folder of 'embed'")
     add("--output", "-o", required=True, metavar="CSV", help="path,label,probability,error, classes")
     add("--model", "-m", default="", help="where the encoder's weights are, if not where they were")
 
-    add = _action(actions, "evaluate", "test a classifier on other labelled clips", "", _run_evaluate)
+    add = evaluate.add_argument
     add("classifier", metavar="FILE.hbc")
     add("source", metavar="FOLDER_OR_CSV", help="as of train")
     add("--labels", "-l", metavar="CSV", help="as of train")
     add("--events", "-e", metavar="DIR", help="label files, for a classifier of events")
     add("--output", "-o", metavar="DIR", help="folder for the report")
     add("--model", "-m", default="", help="as of predict")
-
-
-def _action(actions: Any, name: str, text: str, description: str, run: Any) -> Any:
-    """Add an action: what adds its arguments."""
-    parser = add_command(actions, name, text, run, description)
-    add_device(parser, quiet="no progress and no summary")
-    return parser.add_argument
 
 
 def _run_train(args: argparse.Namespace) -> int:
@@ -128,7 +125,6 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     from hear_byols.answers.classifier import Classifier
     from hear_byols.answers.examples import labelled_clips
     from hear_byols.answers.report import Assessment, write_report
-    from hear_byols.errors import OptionError
 
     if args.events:
         from hear_byols.cli.detect import run_evaluate
@@ -136,9 +132,7 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         return run_evaluate(args)
     classifier = Classifier.load(args.classifier, model=args.model, device=args.device)
     clips = labelled_clips(args.source, lambda: classifier.model, args.labels, not args.quiet)
-    unknown = sorted(set(clips.labels) - set(classifier.classes))
-    if unknown:
-        raise OptionError(f"the classifier knows {list(classifier.classes)}; the labels also say {unknown[:10]}")
+    classifier.check_labels(clips.labels)
     targets = np.array([classifier.classes.index(label) for label in clips.labels])
     folds = np.zeros(len(targets), int)
     assessment = Assessment(classifier.classes, clips.names, targets, classifier.judge(clips), folds)

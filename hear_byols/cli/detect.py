@@ -27,11 +27,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hear_byols._util.progress import progress
-    from hear_byols._util.tables import one_line
     from hear_byols.answers.detector import Detector
     from hear_byols.answers.label_files import SUFFIXES, write_events
     from hear_byols.errors import InputError
     from hear_byols.extraction.files import collect
+    from hear_byols.extraction.groups import Failure
 
     detector = Detector.load(args.classifier, model=args.model, device=args.device)
     files = collect(args.paths)
@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 found = detector.detect(file.path)
             except InputError as error:
-                n_failed += 1
-                print(f"hear-byols: not read: {one_line(file.name)}: {one_line(str(error))}", file=sys.stderr)
+                n_failed += print_failures([Failure(file.name, str(error))])
                 continue
             finally:
                 advance(1)
@@ -84,13 +83,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from hear_byols._util.tables import write_table
     from hear_byols.answers.detector import Detector
     from hear_byols.answers.event_scores import labelled_recordings, score_detector
-    from hear_byols.errors import OptionError
 
     detector = Detector.load(args.classifier, model=args.model, device=args.device)
     recordings, _ = labelled_recordings(args.source, args.events)
-    unknown = sorted({e.label for r in recordings for e in r.events} - set(detector.classes))
-    if unknown:
-        raise OptionError(f"the classifier knows {list(detector.classes)}; the labels also say {unknown[:10]}")
+    detector.check_labels(event.label for recording in recordings for event in recording.events)
     scores, failures = score_detector(detector, recordings)
     status = print_failures(failures)
     for name, value in scores.items():

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from hear_byols.extraction.extract import Report
     from hear_byols.extraction.groups import Failure
 
-_MODEL_OPTIONS = ("frame_ms", "hop_ms", "normalization", "layers", "precision", "batch_size")
+_OPTIONS = ("model", "frame_ms", "hop_ms", "normalization", "layers", "precision", "batch_size")
+_OPTIONS += ("timestamps", "device", "relative_to", "overwrite")
 _DESCRIPTION = """\
 Embed audio files (wav, flac, ogg, opus, mp3 ..., with hear_byols[formats] also m4a, aac, webm, wma ...; any rate and
 number of channels) into files below DIR/embeddings. Killed at any moment and started again with the same command, it
@@ -52,8 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    names = ("model", "timestamps", "device", "relative_to", "overwrite", *_MODEL_OPTIONS)
-    options = {name: getattr(args, name) for name in names}
+    options = {name: getattr(args, name) for name in _OPTIONS}
     report = _engine(args)(args.paths, args.output, progress=not args.quiet, **options)
     _print_report(report, args.output, args.quiet)
     return 1 if report.failures else 0
@@ -86,10 +86,10 @@ def _print_report(report: Report, output: str, quiet: bool) -> None:
 
     present = f", {report.n_present} were there already" if report.n_present else ""
     failed = f", {len(report.failures)} could not be" if report.failures else ""
-    foreign = Counter(_extension(f) for f in report.failures if _extension(f) in FFMPEG_EXTENSIONS)
+    kinds = Counter(Path(failure.name).suffix.lower() for failure in report.failures)
+    foreign = [f"{kinds[extension]} {extension}" for extension in sorted(FFMPEG_EXTENSIONS & kinds.keys())]
     if foreign and not is_available():
-        kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(foreign.items()))
-        failed += f", of them for want of hear_byols[formats]: {kinds}"
+        failed += f", of them for want of hear_byols[formats]: {', '.join(foreign)}"
     print(f"embedded {report.n_embedded} files into {output}{present}{failed}", file=sys.stderr)
 
 
@@ -97,7 +97,3 @@ def _line(what: str, failure: Failure) -> str:
     """A line of plain characters; a name may hold bytes that are no text, or line breaks."""
     text = " ".join(f"hear-byols: {what}: {failure.name}: {failure.reason}".splitlines())
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _extension(failure: Failure) -> str:
-    return Path(failure.name).suffix.lower()

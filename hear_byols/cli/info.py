@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import Any
 
+from hear_byols._util.files import file_digest
+from hear_byols._util.tables import one_line
 from hear_byols.cli.options import add_command
 
 
@@ -15,9 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hear_byols._util.tables import one_line
-
-    description = describe(args.checkpoint)
+    description = _describe(args.checkpoint)
     if args.json:
         print(json.dumps(description, indent=2))
         return 0
@@ -28,24 +28,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(spec: str) -> dict[str, Any]:
-    """Load a model and describe it, JSON-able.
-
-    Raises:
-        HearByolsError: as ``hear_byols.load_model``.
-    """
-    from hear_byols._util.files import file_digest
+def _describe(spec: str) -> dict[str, Any]:
+    """Load a model and describe it, JSON-able."""
     from hear_byols.hear import load_model
     from hear_byols.weights.locate import locate
 
     source = locate(spec)
-    model = load_model(spec)
+    path, model = source.path, load_model(spec)
     config = getattr(model, "config", None)
     return {
         "name": source.record.name if source.record else None,
-        "file": str(source.path) if source.path else None,
-        "bytes": source.path.stat().st_size if source.path else None,
-        "sha256": file_digest(source.path) if source.path else None,
+        "file": str(path) if path else None,
+        "bytes": path.stat().st_size if path else None,
+        "sha256": file_digest(path) if path else None,
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "sample_rate": model.sample_rate,
         "scene_embedding_size": model.scene_embedding_size,

@@ -55,11 +55,10 @@ def _add_settings(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     settings = read_settings(args.config) if args.config else {}
     for setting in args.set:
         settings |= parse_settings(setting, "--set")
-    settings |= given
+    settings |= {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     runs = make_runs(args.preset, args.output, **settings)
     import torch
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from hear_byols.cli.options import add_command
 
@@ -35,10 +36,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--output", "-o", required=True, metavar="DIR", help="folder for the task's folder")
     add("--sources", metavar="DIR", help="scene task whose clips are mixed, at 16 kHz")
     add("--seed", type=int, default=0, help="default: %(default)s")
-    add("--clips", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"), help="default: 24 8 16")
-    add("--seconds", type=float, metavar="S", help="length of a clip (default: 20)")
+    text = "default: 24 8 16"
+    add("--clips", dest="n_clips", type=int, nargs=3, metavar=("TRAIN", "VALID", "TEST"), help=text)
+    add("--seconds", dest="clip_seconds", type=float, metavar="S", help="length of a clip (default: 20)")
     add("--level-db", type=float, nargs="+", metavar="DB", help="events over background")
-    add("--density", type=float, nargs="+", metavar="N", help="events a second")
+    add("--density", dest="events_per_second", type=float, nargs="+", metavar="N", help="events a second")
     add("--overlap", type=float, metavar="SHARE", help="of clips whose events may overlap")
 
 
@@ -57,21 +59,19 @@ def run_check(args: argparse.Namespace) -> int:
 
 
 def run_resample(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from hear_byols.evaluation.resampling import resample_task
     from hear_byols.evaluation.tasks import find_tasks
 
-    failed = False
+    status = 0
     for folder in find_tasks(args.tasks):
         output = Path(args.output) / folder.name if args.output else None
         done = resample_task(folder, args.rate, source_rate=args.from_rate, output=output, progress=not args.quiet)
         for failure in done.failures:
             print(f"hear-byols: not resampled: {failure}", file=sys.stderr)
+            status = 1
         if not args.quiet:
             print(f"{done.folder}: {done.n_written} files at {args.rate} Hz, {done.n_present} were there already")
-        failed = failed or bool(done.failures)
-    return 1 if failed else 0
+    return status
 
 
 def run_synthesize(args: argparse.Namespace) -> int:
@@ -79,14 +79,9 @@ def run_synthesize(args: argparse.Namespace) -> int:
 
     from hear_byols.evaluation.synthesis import SYNTHESES, synthesize
 
-    given = {
-        "seed": args.seed,
-        "n_clips": tuple(args.clips) if args.clips else None,
-        "clip_seconds": args.seconds,
-        "level_db": tuple(args.level_db) if args.level_db else None,
-        "events_per_second": tuple(args.density) if args.density else None,
-        "overlap": args.overlap,
-    }
-    config = replace(SYNTHESES[args.kind], **{name: value for name, value in given.items() if value is not None})
+    names = ("seed", "n_clips", "clip_seconds", "level_db", "events_per_second", "overlap")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    config = replace(SYNTHESES[args.kind], **given)
     print(synthesize(args.output, config, source=args.sources))
     return 0

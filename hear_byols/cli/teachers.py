@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 
 from hear_byols.cli.options import add_command, print_table
+from hear_byols.weights.teachers import TEACHERS, how_to_add
 
 _DESCRIPTION = """\
 List the teachers: pretrained models under open licences that supervise the hybrid, and models of their own. Their
@@ -23,11 +24,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hear_byols.weights.locate import cache_dir
-    from hear_byols.weights.teachers import find_teacher, how_to_add, list_teachers
 
     rows: list[tuple[str, ...]] = [_HEADER]
     missing = []
-    for record in map(find_teacher, list_teachers()):
+    for record in TEACHERS.values():
         here = (cache_dir() / record.file).is_file()
         if not here:
             missing.append(record)

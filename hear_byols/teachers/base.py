@@ -50,15 +50,10 @@ class Teacher(nn.Module):
     def build(self) -> None:
         """Make the modules and buffers of the architecture."""
 
-    @classmethod
-    def frame_size(cls, layers: Sequence[int]) -> int:
-        """Numbers in a frame of these layers."""
-        return cls.OWN_SIZE + sum(cls.SIZES[cls.LAYERS.index(layer)] for layer in layers)
-
     @property
     def timestamp_embedding_size(self) -> int:
         """Numbers in a frame."""
-        return self.frame_size(self.layers)
+        return self.OWN_SIZE + sum(self.SIZES[self.LAYERS.index(layer)] for layer in self.layers)
 
     @property
     def scene_embedding_size(self) -> int:
@@ -85,23 +80,18 @@ class Teacher(nn.Module):
             return self.frames(audio.float())
 
     def frames(self, audio: Tensor) -> Tensor:
-        """Front end and network for float32 audio; see :meth:`forward`."""
-        return self.run(self.front_end(audio))
+        """Front end and, in the arithmetic of :attr:`precision`, network for float32 audio; see :meth:`forward`."""
+        features = self.front_end(audio)
+        with autocast(self.precision, audio.device):
+            return self.network(features).float()
 
     def front_end(self, audio: Tensor) -> Tensor:
-        """Samples to what the network takes, in float32."""
-        raise NotImplementedError
+        """Samples to what the network takes, in float32; without one it takes the samples."""
+        return audio
 
     def network(self, features: Tensor) -> Tensor:
         """What the front end gives to frames."""
         raise NotImplementedError
-
-    def run(self, features: Tensor) -> Tensor:
-        """The network in the arithmetic of :attr:`precision`."""
-        if self.precision == "float32":
-            return self.network(features)
-        with autocast(self.precision, features.device):
-            return self.network(features).float()
 
     def first_frame_ms(self, n_samples: int) -> float:
         """Centre of the first frame of a clip of so many samples."""
@@ -118,7 +108,7 @@ def over_time(frames: Tensor) -> Tensor:
 
 
 def in_pieces(
-    embed: Callable[[Tensor], Tensor], audio: Tensor, n_frames: int, hop: int, overlap: int = 0, most: int = 400
+    embed: Callable[[Tensor], Tensor], audio: Tensor, n_frames: int, hop: int, overlap: int, most: int
 ) -> Tensor:
     """Embed long clips piece by piece, for networks that were made for short ones.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hear_byols._util.numbers import positive_count
 from hear_byols.framing import Framing
-from hear_byols.inputs import BatchLike, check_batch, check_clips, is_list
+from hear_byols.inputs import BatchLike, by_clip, check_batch, check_clips, is_list
 from hear_byols.teachers.base import Teacher, over_time
 from hear_byols.weights.records import TeacherRecord
 
@@ -72,25 +72,22 @@ class TeacherModel(nn.Module):
     @torch.no_grad()
     def timestamp_embeddings(self, audio: BatchLike) -> tuple[Any, Any]:
         """Embed windows of ``frame_ms`` centred every ``hop_ms``, as ``EmbeddingModel`` does."""
-        if is_list(audio):
-            pairs = [self._embed_windows(clip[None]) for clip in check_clips(audio, self.device)]
-            return [vectors[0] for vectors, _ in pairs], [times[0] for _, times in pairs]
-        parts = [self._embed_windows(part) for part in self._parts(check_batch(audio, self.device))]
-        vectors, times = zip(*parts, strict=True)
-        return torch.cat(vectors), torch.cat(times)
+        return by_clip(audio, self.device, lambda clips, _: (self._over_windows(clips), self.framing.times(clips)))
 
     def _parts(self, audio: Tensor) -> tuple[Tensor, ...]:
         return audio.split(self.batch_size or max(1, _SAMPLES_PER_CALL // audio.shape[1]))
 
-    def _embed_windows(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        frames, n_samples = self.encoder(audio), audio.shape[1]
+    def _over_windows(self, audio: Tensor) -> Tensor:
+        """Windows of clips of equal length [shape=(n_clips, n_windows, timestamp_embedding_size)]."""
+        return torch.cat([self._windows_of(self.encoder(part), audio.shape[1]) for part in self._parts(audio)])
+
+    def _windows_of(self, frames: Tensor, n_samples: int) -> Tensor:
+        """Frames [shape=(n_clips, n_frames, size)] to windows."""
         centres = self.encoder.times_ms(frames.shape[1], n_samples)
         times = torch.tensor(self.framing.timestamps_ms(n_samples), dtype=torch.float32)
         half = self.framing.frame_ms / 2
         nearest = ((times - centres[0]) / self.encoder.frame_ms).round().long().clamp(0, len(centres) - 1)
         first = torch.minimum(torch.searchsorted(centres, times - half), nearest)
         stop = torch.maximum(torch.searchsorted(centres, times + half, right=True), nearest + 1)
-        result = audio.new_empty(len(audio), len(times), self.timestamp_embedding_size)
-        for i, (begin, end) in enumerate(zip(first.tolist(), stop.tolist(), strict=True)):
-            result[:, i] = over_time(frames[:, begin:end])
-        return result, times.to(audio.device).repeat(len(audio), 1)
+        bounds = zip(first.tolist(), stop.tolist(), strict=True)
+        return torch.stack([over_time(frames[:, begin:end]) for begin, end in bounds], 1)

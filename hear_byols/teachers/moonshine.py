@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hear_byols.inputs import pad_short
 from hear_byols.teachers.base import Teacher, in_pieces
-from hear_byols.teachers.transformer import TransformerBlock
+from hear_byols.teachers.transformer import TransformerBlock, outputs_of
 
 _WIDTH = 288
 _HOP = 384  # samples from frame to frame
@@ -39,17 +39,13 @@ class Moonshine(Teacher):
         """In pieces of 30 s."""
         audio = pad_short(audio, _HOP + _OVERLAP)
         n_frames = (audio.shape[1] - _OVERLAP) // _HOP
-        return in_pieces(self.run, audio, n_frames, _HOP, _OVERLAP, _MAX_FRAMES)
+        return in_pieces(super().frames, audio, n_frames, _HOP, _OVERLAP, _MAX_FRAMES)
 
     def network(self, features: Tensor) -> Tensor:
         """(n_clips, n * 384 + 511) samples -> (n_clips, n, 288 a layer)."""
         x = self.group_norm(self.conv1(features[:, None]).tanh())
         x = F.gelu(self.conv3(F.gelu(self.conv2(x)))).transpose(1, 2)
-        outputs = {0: x}
-        for number, block in enumerate(self.blocks[: max(self.layers)], 1):
-            x = block(x)
-            outputs[number] = self.norm(x) if number == len(self.blocks) else x
-        return torch.cat([outputs[number] for number in self.layers], 2)
+        return outputs_of(self.layers, x, self.blocks, self.norm)
 
 
 def turn(x: Tensor) -> Tensor:

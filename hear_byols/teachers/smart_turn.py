@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hear_byols.teachers.base import Teacher, in_pieces
 from hear_byols.teachers.spectra import power_spectrum, reflected, slaney_filters
-from hear_byols.teachers.transformer import TransformerBlock
+from hear_byols.teachers.transformer import TransformerBlock, outputs_of
 
 _WIDTH = 384
 _HOP = 320  # samples from frame to frame
@@ -40,9 +40,7 @@ class SmartTurn(Teacher):
     def frames(self, audio: Tensor) -> Tensor:
         """In pieces of 8 s; silence goes before the clip, up to whole frames."""
         audio = F.pad(audio, (_missing(audio.shape[1]), 0))
-        return in_pieces(
-            lambda piece: self.run(self.front_end(piece)), audio, audio.shape[1] // _HOP, _HOP, most=_MAX_FRAMES
-        )
+        return in_pieces(super().frames, audio, audio.shape[1] // _HOP, _HOP, 0, _MAX_FRAMES)
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Whisper's log-mel spectrogram of standardized audio: (n_clips, n * 320) -> (n_clips, 80, n * 2)."""
@@ -58,12 +56,7 @@ class SmartTurn(Teacher):
     def network(self, features: Tensor) -> Tensor:
         """(n_clips, 80, n * 2) -> (n_clips, n, 384 a layer)."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(features)))).transpose(1, 2)
-        x = x + self.positions[-x.shape[1] :]
-        outputs = {}
-        for number, block in enumerate(self.blocks[: max(self.layers)], 1):
-            x = block(x)
-            outputs[number] = self.norm(x) if number == len(self.blocks) else x
-        return torch.cat([outputs[number] for number in self.layers], 2)
+        return outputs_of(self.layers, x + self.positions[-x.shape[1] :], self.blocks, self.norm)
 
     def first_frame_ms(self, n_samples: int) -> float:
         """Half a frame, less the silence before the clip."""

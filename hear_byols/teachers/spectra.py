@@ -24,13 +24,12 @@ def reflected(audio: Tensor, n: int) -> Tensor:
     return F.pad(audio[:, None], (n, n), mode="reflect")[:, 0]
 
 
-def slaney_filters(n_mels: int, n_bins: int = 201, sample_rate: int = 16000) -> Tensor:
-    """Area-normalized triangles on Slaney's mel scale, linear below 1 kHz, to Nyquist; float32 (n_bins, n_mels)."""
+def slaney_filters(n_mels: int) -> Tensor:
+    """Area-normalized triangles on Slaney's mel scale, linear below 1 kHz, to 8 kHz; float32 (201, n_mels)."""
     log_step = math.log(6.4) / 27
-    highest = 15 + math.log(sample_rate / 2000) / log_step
-    mels = torch.linspace(0, highest, n_mels + 2, dtype=torch.float64)
+    mels = torch.linspace(0, 15 + math.log(8) / log_step, n_mels + 2, dtype=torch.float64)
     edges = torch.where(mels < 15, mels * 200 / 3, 1000 * torch.exp((mels - 15) * log_step))
-    bins = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)[:, None]
+    bins = torch.linspace(0, 8000, 201, dtype=torch.float64)[:, None]
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     triangles = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp_min(0)
     return (triangles * 2 / (high - low)).float()

@@ -60,19 +60,13 @@ def add_teachers(path: Path) -> list[tuple[TeacherRecord, Path]]:
 def _in_file(path: Path) -> list[tuple[TeacherRecord, dict[str, Tensor]]]:
     """The teacher whose published or converted file this is."""
     size = path.stat().st_size
-    candidates = [
-        (record, file)
-        for record in TEACHERS.values()
-        for file in (*record.files[: len(record.files) == 1], record.converted)
-        if file is not None and file.size == size
-    ]
-    digest = file_digest(path) if candidates else ""
-    for record, file in candidates:
-        if file.sha256 == digest:
-            read = READERS[record.name]
-            if file is record.converted:
-                read = read_npz if file.path.endswith(".npz") else read_torch
-            return [(record, CONVERTERS[record.name](read([path.read_bytes()])))]
+    for record in TEACHERS.values():
+        read = {file: READERS[record.name] for file in record.files if len(record.files) == 1}
+        if record.converted:
+            read[record.converted] = read_npz if record.converted.path.endswith(".npz") else read_torch
+        for file in read:
+            if file.size == size and file.sha256 == file_digest(path):
+                return [(record, CONVERTERS[record.name](read[file]([path.read_bytes()])))]
     return []
 
 

@@ -1,7 +1,8 @@
 """The pre-norm transformer block of the speech recognizers' encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,3 +35,15 @@ class TransformerBlock(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, heads[2])
         x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
         return x + self.perceptron_out(F.gelu(self.perceptron_in(self.perceptron_norm(x))))
+
+
+def outputs_of(layers: Sequence[int], x: Tensor, blocks: nn.ModuleList, norm: nn.Module) -> Tensor:
+    """Outputs of these layers side by side: 0 is the input, the others are the blocks, of which the last is normalized.
+
+    (n_clips, n_frames, width) -> (n_clips, n_frames, width a layer)
+    """
+    outputs = {0: x}
+    for number, block in enumerate(blocks[: max(layers)], 1):
+        x = block(x)
+        outputs[number] = norm(x) if number == len(blocks) else x
+    return torch.cat([outputs[number] for number in layers], 2)

@@ -47,7 +47,7 @@ class YAMNet(Teacher):
         n_frames = 1 + max(0, -((_WINDOW + _LOST - n_samples) // _HOP))
         audio = F.pad(audio, (0, max(0, (n_frames - 1) * _HOP + _WINDOW - n_samples)))
         windows = audio.unfold(1, _WINDOW, _HOP).reshape(-1, _WINDOW)
-        return torch.cat([self.run(self.front_end(part)) for part in windows.split(64)]).unflatten(0, (n_clips, -1))
+        return torch.cat(list(map(super().frames, windows.split(64)))).unflatten(0, (n_clips, -1))
 
     def front_end(self, audio: Tensor) -> Tensor:
         """Log-mel magnitudes: (n, 15600) -> (n, 1, 96, 64)."""

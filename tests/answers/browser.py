@@ -1,9 +1,7 @@
 """A real browser without a window, driven over its debugging pipe: pages, mouse, keys, pictures, downloads."""
 
-import base64
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -11,24 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 # The browser reads commands from its descriptor 3 and writes answers to 4.
 _START = "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 13); os.dup2(w, 14); os.dup2(13, 3)"
 _START += "; os.dup2(14, 4); os.execv(sys.argv[3], sys.argv[3:])"
 
 
-def find_browser() -> str | None:
-    """Path of a browser of Chromium's kind, if there is one."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
-
-
 class Browser:
-    """One browser with one page."""
+    """One browser with one page of 1000 times 700."""
 
-    def __init__(self, path: str, home: Path, size: tuple[int, int] = (1000, 700)) -> None:
+    def __init__(self, path: str, home: Path) -> None:
         own, theirs = os.pipe(), os.pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--mute-audio", "--remote-debugging-pipe"]
-        options += [f"--user-data-dir={home / 'profile'}", f"--window-size={size[0]},{size[1]}", "--no-first-run"]
+        options += [f"--user-data-dir={home / 'profile'}", "--window-size=1000,700", "--no-first-run"]
         command = [sys.executable, "-c", _START, str(own[0]), str(theirs[1]), path, *options]
         with open(home / "browser.log", "wb") as log:
             self._process = subprocess.Popen(command, pass_fds=(own[0], theirs[1]), stdout=log, stderr=log)
@@ -41,8 +33,7 @@ class Browser:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Page.enable")
         self.call("Network.enable")
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-        self.call("Emulation.setDeviceMetricsOverride", **metrics)
+        self.call("Emulation.setDeviceMetricsOverride", width=1000, height=700, deviceScaleFactor=1, mobile=False)
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
         self._number += 1
@@ -114,10 +105,6 @@ class Browser:
         while not (found := list(folder.glob("*.csv"))) and time.monotonic() < end:
             time.sleep(0.05)
         return found[0]
-
-    def picture(self) -> bytes:
-        """What the window shows, as the content of a PNG file."""
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def close(self) -> None:
         """End the browser."""

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from hear_byols.cli.main import main
+
 RATE = 16000
 MODEL = "random_cnn"  # needs no file, and is quick
 CLASSES = ("clicks", "hum", "sweep")
@@ -38,6 +40,11 @@ def paths_and_labels(folder: Path) -> tuple[list[Path], list[str]]:
     """All clips below a folder and their classes."""
     paths = sorted(folder.rglob("*.wav"))
     return paths, [path.parent.name for path in paths]
+
+
+def command(*arguments: object) -> int:
+    """Run a command line; the exit status."""
+    return main([*map(str, arguments)])
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from extraction import noise, write_corpus
+from made_sounds import command
 from task_folders import write_clip, write_task
 
 from hear_byols import embed_files, embed_to_folder, read_embeddings
@@ -20,7 +22,6 @@ from hear_byols.analysis.projection import Projection, project
 from hear_byols.answers.labels import audio_folder, find_labels
 from hear_byols.answers.map_page import make_page
 from hear_byols.answers.mapping import map_folder
-from hear_byols.cli.main import main
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, TaskError
 from hear_byols.extraction.files import collect
 
@@ -91,14 +92,15 @@ def test_what_gives_no_labels_is_named(corpus, task, tmp_path):
         table.write_bytes(content)
         with pytest.raises(OptionError, match=message):
             find_labels(files, table)
-    with pytest.raises(TaskError, match=r"no task_metadata\.json"):
-        find_labels(files, corpus)
     events = write_task(tmp_path / "events", {"train": {}, "valid": {}, "test": {}}, ["x"], embedding_type="event")
-    with pytest.raises(OptionError, match="embedding_type is 'event'"):
-        find_labels(files, events)
     (task / "train.json").write_text("[]")
-    with pytest.raises(TaskError, match=r"train\.json must hold a JSON object"):
-        find_labels(files, task)
+    for folder, message in (
+        (corpus, r"no task_metadata\.json"),
+        (events, "embedding_type is 'event'"),
+        (task, r"train\.json must hold a JSON object"),
+    ):
+        with pytest.raises((OptionError, TaskError), match=message):
+            find_labels(files, folder)
 
 
 # ---- projections
@@ -122,12 +124,13 @@ def test_constant_components_and_equal_files_do_no_harm():
     vectors = np.random.default_rng(0).standard_normal((5, 4))
     vectors[:, 2] = 0
     assert np.isfinite(project(vectors).points).all()
-    with pytest.raises(InputError, match="all 5 embeddings are equal"):
-        project(np.ones((5, 4)))
-    with pytest.raises(InputError, match="pca map needs at least 3 files that can be embedded, got 2"):
-        project(vectors[:2])
-    with pytest.raises(OptionError, match="method must be one of pca, umap"):
-        project(vectors, "tsne")
+    for given, method, message in (
+        (np.ones((5, 4)), "pca", "all 5 embeddings are equal"),
+        (vectors[:2], "pca", "pca map needs at least 3 files that can be embedded, got 2"),
+        (vectors, "tsne", "method must be one of pca, umap"),
+    ):
+        with pytest.raises((InputError, OptionError), match=message):
+            project(given, method)
 
 
 def test_umap_keeps_neighbours_together_and_repeats():
@@ -265,7 +268,7 @@ def test_strange_names_in_a_picture(tmp_path):
 def test_the_command_maps_a_task_and_reports_bad_files(task, tmp_path, capsys):
     (task / "16000" / "test" / "bad.wav").write_bytes(b"no audio")
     output = tmp_path / "new" / "map.HTML"
-    assert main(["map", MODEL, "--audio", str(task), "--output", str(output), "--device", "cpu", "--quiet"]) == 1
+    assert command("map", MODEL, "--audio", task, "--output", output, "--device", "cpu", "--quiet") == 1
     assert "not embedded: test/bad.wav: " in capsys.readouterr().err
     points = Page(output.read_text()).data["points"]
     assert [point[4] for point in points] == ["y", "x", "x", "y", "x", "y"]
@@ -276,8 +279,8 @@ def test_the_command_maps_a_task_and_reports_bad_files(task, tmp_path, capsys):
 
 def test_the_command_draws_a_picture_and_its_errors_come_before_anything_is_embedded(corpus, monkeypatch, capsys):
     monkeypatch.chdir(corpus.parent)
-    command = ["map", MODEL, "--device", "cpu", "--audio", "audio", "--output", "map.png"]
-    assert main(command) == 0
+    draw = partial(command, "map", MODEL, "--device", "cpu", "--audio", "audio", "--output", "map.png")
+    assert draw() == 0
     assert Path("map.png").read_bytes().startswith(b"\x89PNG")
     assert "mapped 8 points; wrote map.png" in capsys.readouterr().err
     Path("map.png").unlink()
@@ -288,7 +291,7 @@ def test_the_command_draws_a_picture_and_its_errors_come_before_anything_is_embe
         (["--labels", "none.csv"], "none.csv: no such file"),
         (["--audio", "none"], "none is not a folder"),
     ):
-        assert main([*command, *arguments]) == 2
+        assert draw(*arguments) == 2
         assert message in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["audio"]
 
@@ -314,7 +317,7 @@ def test_an_embed_folder_is_mapped_without_embedding_again(corpus, tmp_path):
 def test_windows_are_points_that_play_their_stretch(corpus, tmp_path):
     embed_to_folder([corpus], tmp_path / "embedded", model=MODEL, timestamps=True, frame_ms=400, hop_ms=200)
     output = tmp_path / "page" / "map.html"
-    assert main(["map", "--audio", str(tmp_path / "embedded"), "-o", str(output), "--clusters", "3", "-q"]) == 0
+    assert command("map", "--audio", tmp_path / "embedded", "-o", output, "--clusters", 3, "-q") == 0
     data = Page(output.read_text()).data
     assert [each[0] for each in data["classes"]] == ["cluster 1", "cluster 2", "cluster 3"]
     content = read_embeddings(tmp_path / "embedded")

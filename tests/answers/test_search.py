@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from made_sounds import CLASSES, MODEL, RATE, formulas_in, make, rows_of, write_classes
+from made_sounds import CLASSES, MODEL, RATE, command, formulas_in, make, rows_of, write_classes
 
 from hear_byols import embed_to_folder, read_embeddings
 from hear_byols.answers import compact as compact_module
@@ -16,7 +16,6 @@ from hear_byols.answers.clusters import find_clusters
 from hear_byols.answers.compact import compact, nearest
 from hear_byols.answers.duplicates import find_duplicates
 from hear_byols.answers.search import search
-from hear_byols.cli.main import main
 from hear_byols.errors import InputError, MissingDependencyError, OptionError
 
 
@@ -62,7 +61,7 @@ def test_a_stretch_finds_stretches(long):
     assert min(abs(a - b) for a, b in itertools.combinations(per_file, 2)) >= 500
 
 
-def test_wrong_queries_are_named(sounds, embedded, long):
+def test_wrong_queries_and_folders_are_named(sounds, embedded, long):
     clip = sounds / "hum" / "hum1.wav"
     for folder, query, options, message in (
         (embedded, "nothing.wav", {}, "neither an audio file nor the name"),
@@ -73,6 +72,8 @@ def test_wrong_queries_are_named(sounds, embedded, long):
     ):
         with pytest.raises((InputError, OptionError), match=message):
             search(folder, query, **options)
+    with pytest.raises(OptionError, match="whole files"):
+        find_duplicates(long / "windows")
 
 
 # --- Little memory ---
@@ -86,7 +87,9 @@ def test_compact_vectors_keep_their_cosines(embedded, monkeypatch):
     rows = small.rows.astype(np.float32)
     np.testing.assert_allclose(rows @ rows.T, units @ units.T, atol=3e-3)
     assert [small.names[owner] for owner in small.owners] == list(content.names)
-    assert compact(embedded, 4).rows.shape == (len(content), 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(compact_module, "DIMENSIONS", 4)
+        assert compact(embedded).rows.shape == (len(content), 4)
     monkeypatch.setattr(compact_module, "_SAMPLE", 6)  # directions come from rows of the whole folder
     rows = compact(embedded).rows.astype(np.float32)
     assert 3 <= rows.shape[1] <= 6
@@ -140,20 +143,15 @@ def test_copies_are_found_with_offset_and_gain_and_nothing_else_is(tmp_path, cap
     assert members["trimmed.wav"].offset_s == pytest.approx(4000 / RATE, abs=2e-3)
     assert members["quiet.flac"].gain_db == pytest.approx(-12.04, abs=0.1)
     assert members["all of it.ogg"].gain_db == pytest.approx(-6.02, abs=1.5)
-    assert main(["search", str(out), "Kopie für später.wav", "-n", "1"]) == 0
+    assert command("search", out, "Kopie für später.wav", "-n", 1) == 0
     assert "hum/hum1.wav" in capsys.readouterr().out
     (folder / "trimmed.wav").unlink()  # audio that has gone is told
-    assert main(["duplicates", str(out), "-o", str(table)]) == 1
+    assert command("duplicates", out, "-o", table) == 1
     assert "trimmed.wav" in capsys.readouterr().err
     assert sorted(row["group"] for row in rows_of(table)) == ["1"] * 2 + ["2"] * 4
     shutil.rmtree(folder)
-    assert main(["duplicates", str(out)]) == 2
+    assert command("duplicates", out) == 2
     assert "none of the audio" in capsys.readouterr().err
-
-
-def test_windows_have_no_duplicates(long):
-    with pytest.raises(OptionError, match="whole files"):
-        find_duplicates(long / "windows")
 
 
 @pytest.mark.parametrize("offset", [0, 1500, -2500])
@@ -185,7 +183,7 @@ def test_clusters_hold_what_sounds_alike(embedded, tmp_path, capsys):
     rows = found.typical(0)
     assert list(found.distances[rows]) == sorted(found.distances[rows])
     table = tmp_path / "clusters.csv"
-    assert main(["clusters", str(embedded), "-n", "3", "-o", str(table)]) == 0
+    assert command("clusters", embedded, "-n", 3, "-o", table) == 0
     assert capsys.readouterr().out.count("cluster ") == 3
     written = rows_of(table)
     assert len(written) == len(found.names)
@@ -199,7 +197,7 @@ def test_hostile_names_stay_text(sounds, tmp_path, capsys):
     for i, name in enumerate(("=cmd|' '!A0.wav", "a\x1b[2J.wav", "<script>alert(1)<.wav", "+1.wav")):
         shutil.copy(sounds / "hum" / f"hum{i}.wav", tmp_path / "in" / name)
     embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
-    for command in (["search", str(tmp_path / "out"), "+1.wav"], ["clusters", str(tmp_path / "out")]):
-        assert main([*command, "-o", str(tmp_path / "t.csv")]) == 0
+    for arguments in (("search", tmp_path / "out", "+1.wav"), ("clusters", tmp_path / "out")):
+        assert command(*arguments, "-o", tmp_path / "t.csv") == 0
         assert not formulas_in(tmp_path / "t.csv")
     assert "\x1b" not in capsys.readouterr().out

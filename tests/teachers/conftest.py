@@ -1,13 +1,8 @@
 """Where teachers are kept, empty and filled."""
 
-import dataclasses
-
 import pytest
-from random_teachers import random_teacher
+from random_teachers import record_random
 from safetensors.torch import save_file
-
-from hear_byols.weights.digest import content_digest
-from hear_byols.weights.teachers import TEACHERS
 
 
 @pytest.fixture
@@ -22,7 +17,5 @@ def added(home, monkeypatch):
     """Three teachers, with random weights, as if they had been added."""
     (home / "teachers").mkdir(parents=True)
     for name in ("mn04", "resemblyzer", "swift_f0"):
-        state = random_teacher(name).state_dict()
-        save_file(state, home / "teachers" / f"{name}.safetensors")
-        monkeypatch.setitem(TEACHERS, name, dataclasses.replace(TEACHERS[name], weights=(content_digest(state),)))
+        save_file(record_random(monkeypatch, name), home / "teachers" / f"{name}.safetensors")
     return home

@@ -64,8 +64,8 @@ def yamnet_file(tflite, flatbuffers, teacher):
             getattr(tflite, f"{kind}Add{name}")(builder, value)
         return getattr(tflite, f"{kind}End")(builder)
 
-    def tables(start, places):
-        start(builder, len(places))
+    def tables(places):
+        builder.StartVector(4, len(places), 4)
         for place in reversed(places):
             builder.PrependUOffsetTRelative(place)
         return builder.EndVector()
@@ -98,50 +98,42 @@ def yamnet_file(tflite, flatbuffers, teacher):
         given = tensor(whole.transpose(axes), scale), tensor(np.round(bias / bias_scale).astype(np.int32), bias_scale)
         operator(kind, *given)
     operator("FULLY_CONNECTED", tensor(np.zeros((521, 1024), np.int8), [1]), tensor(np.zeros(521, np.int32), [1]))
-    graph = {
-        "Tensors": tables(tflite.SubGraphStartTensorsVector, tensors),
-        "Operators": tables(tflite.SubGraphStartOperatorsVector, operators),
-    }
+    graph = {"Tensors": tables(tensors), "Operators": tables(operators)}
     # Files of the published one's age have the kinds of operators in this field.
     kinds = [table("OperatorCode", DeprecatedBuiltinCode=getattr(tflite.BuiltinOperator, name)) for name in codes]
     model = {
-        "Subgraphs": tables(tflite.ModelStartSubgraphsVector, [table("SubGraph", **graph)]),
-        "Buffers": tables(tflite.ModelStartBuffersVector, buffers),
-        "OperatorCodes": tables(tflite.ModelStartOperatorCodesVector, kinds),
+        "Subgraphs": tables([table("SubGraph", **graph)]),
+        "Buffers": tables(buffers),
+        "OperatorCodes": tables(kinds),
     }
     builder.Finish(table("Model", **model))
     return bytes(builder.Output())
 
 
-def mn04_arrays(state):
-    """The arrays of a published file with these weights, and norms that do something."""
+def mn04_arrays(teacher):
+    """The arrays of a published file with a teacher's weights, and norms that do something."""
     arrays, dice = {}, np.random.default_rng(0)
-
-    def publish(place, name):
-        arrays[f"{place}.0.weight"] = state[f"{name}.weight"].numpy()
+    places = {"first": "features.0", "last": "features.16"}
+    for i, block in enumerate(teacher.blocks):
+        steps = enumerate(name for name, _ in block.named_children())
+        places |= {f"blocks.{i}.{name}": f"features.{i + 1}.block.{step}" for step, name in steps}
+    for name, place in places.items():
+        module = teacher.get_submodule(name)
+        if name.endswith("squeeze"):
+            for given, layer in (("fc1", module.squeeze), ("fc2", module.excite)):
+                for part, value in layer.state_dict().items():
+                    arrays[f"{place}.conc_se_layers.0.{given}.{part}"] = value.numpy()
+            continue
+        arrays[f"{place}.0.weight"] = module.weight.numpy()
         for kind in ("weight", "bias", "running_mean", "running_var"):
-            arrays[f"{place}.1.{kind}"] = dice.uniform(0.5, 2, len(state[f"{name}.bias"])).astype(np.float32)
-
-    publish("features.0", "first")
-    publish("features.16", "last")
-    for i in range(15):
-        present = {key.split(".")[2] for key in state if key.startswith(f"blocks.{i}.")}
-        kinds = [kind for kind in ("expand", "depthwise", "squeeze", "project") if kind in present]
-        for step, kind in enumerate(kinds):
-            place, name = f"features.{i + 1}.block.{step}", f"blocks.{i}.{kind}"
-            if kind != "squeeze":
-                publish(place, name)
-                continue
-            for linear, layer in (("fc1", "squeeze"), ("fc2", "excite")):
-                for part in ("weight", "bias"):
-                    arrays[f"{place}.conc_se_layers.0.{linear}.{part}"] = state[f"{name}.{layer}.{part}"].numpy()
+            arrays[f"{place}.1.{kind}"] = dice.uniform(0.5, 2, len(module.bias)).astype(np.float32)
     return arrays
 
 
 def test_mn04_folds_its_batch_norms():
     """The folded convolution computes what convolution and norm did."""
     teacher = random_teacher("mn04")
-    arrays = mn04_arrays(teacher.state_dict())
+    arrays = mn04_arrays(teacher)
     state = CONVERTERS["mn04"](arrays)
     assert state.keys() == teacher.state_dict().keys()
     x, place = torch.randn(1, 16, 5, 5), "features.4.block.0"
