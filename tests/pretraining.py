@@ -49,12 +49,12 @@ class TinyEncoder(nn.Module):
         return self.net(x).mean((2, 3))
 
 
-def tones_and_noise(n_clips: int = 24, n_samples: int = 16000) -> list[np.ndarray]:
+def tones_and_noise(n_clips: int = 24) -> list[np.ndarray]:
     """Clips of many pitches and levels, a third of them noise, int16."""
     rng = np.random.default_rng(0)
-    time = np.arange(n_samples)
+    time = np.arange(16000)
     clips = [rng.uniform(0.1, 0.9) * np.sin(time * rng.uniform(0.02, 1.5)) for _ in range(n_clips - n_clips // 3)]
-    clips += [rng.normal(0, rng.uniform(0.01, 0.2), n_samples) for _ in range(n_clips // 3)]
+    clips += [rng.normal(0, rng.uniform(0.01, 0.2), 16000) for _ in range(n_clips // 3)]
     return [np.round(clip.clip(-1, 1) * 32767).astype(np.int16) for clip in clips]
 
 

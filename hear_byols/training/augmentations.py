@@ -16,7 +16,6 @@ from hear_byols.training.config import PretrainConfig
 from hear_byols.training.distributed import ALONE, World
 from hear_byols.training.randomness import Draws
 
-LOWEST_CUTOFF = 0.5  # share of the mel bands that a band-limited crop keeps at least; half of 64 end at 1.9 kHz
 SHORTEST_SOUND = 0.5  # share of the frames that silence leaves at least
 _CUBIC_A = -0.75  # as torch's bicubic interpolation
 _VARIANCE_FLOOR = 1e-6
@@ -72,30 +71,28 @@ class Mixup:
 
 @dataclass(frozen=True)
 class RandomSilence:
-    """Leaves a rectangle of each crop: a recording of a lower rate, a sound that begins or ends.
+    """Leaves a stretch of some crops: a sound that begins or ends.
 
-    Each view has its own rectangle: one that both share would tell by its shape which views belong together.
+    Each view has its own stretch: one that both share would tell which views belong together.
     """
 
-    band_limit: float  # share of crops that lose the bands above a random one
-    silence: float  # share of crops of which a random stretch alone is heard
+    share: float  # of crops of which a random stretch alone is heard
     level: float  # what a log-mel of zeros is, in the crops' unit
 
-    def draw(self, crops: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Numbers of the lowest bands that stay, first frames and numbers of frames; int64 [shape=(batch,)] each."""
-        n_mels, n_frames = crops.shape[2:]
-        _, n_bands = draws.stretch((LOWEST_CUTOFF, 1), n_mels, n_mels)
+    def draw(self, crops: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """First frames that stay and numbers of frames; int64 [shape=(batch,)] each."""
+        n_frames = crops.shape[3]
+        draws.stretch((1, 1), n_frames, n_frames)  # not used: with it, a seed gives the views that it always gave
         first, number = draws.stretch((SHORTEST_SOUND, 1), n_frames, n_frames)
-        full_band = draws.uniform(0, 1) >= self.band_limit
-        full_length = draws.uniform(0, 1) >= self.silence
-        number = number.masked_fill(full_length, n_frames)
-        return n_bands.masked_fill(full_band, n_mels), first.masked_fill(full_length, 0), number
+        draws.chance(0)  # likewise
+        whole = ~draws.chance(self.share)
+        return first.masked_fill(whole, 0), number.masked_fill(whole, n_frames)
 
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
-        n_bands, first, number = (drawn[:, None] for drawn in self.draw(crops, draws))
-        bands, frames = (torch.arange(n, device=crops.device) for n in crops.shape[2:])
-        rows, columns = bands < n_bands, (frames >= first) & (frames < first + number)
-        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], crops, self.level)
+        first, number = (drawn[:, None] for drawn in self.draw(crops, draws))
+        frames = torch.arange(crops.shape[3], device=crops.device)
+        heard = (frames >= first) & (frames < first + number)
+        return torch.where(heard[:, None, None], crops, self.level)
 
 
 @dataclass(frozen=True)
@@ -198,9 +195,9 @@ class TwoViews:
         self.augmentations: list[Augmentation] = []
         if config.mixup_ratio:
             self.augmentations.append(Mixup(config.mixup_ratio, memory))
-        if config.band_limit or config.silence:
+        if config.silence:
             level = (math.log(LOG_OFFSET) - mean) / std
-            self.augmentations.append(RandomSilence(config.band_limit, config.silence, level))
+            self.augmentations.append(RandomSilence(config.silence, level))
         self.augmentations.append(RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas))
         if config.fader:
             self.augmentations.append(RandomLinearFader(config.fader))

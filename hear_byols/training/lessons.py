@@ -136,7 +136,7 @@ class LessonFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         recipe = {**plan.describe(), "pool": pool.digest, "shard": SHARD, "parts": PARTS}
         with FileLock(self.folder / "lock"):
-            begin_or_continue(self.folder, recipe, ("shard", "parts"))
+            begin_or_continue(self.folder, recipe)
         # Tells whether two folders hold the same lessons.
         self.digest = hashlib.sha256((self.folder / "recipe.json").read_bytes()).hexdigest()
 

@@ -69,7 +69,7 @@ def train(
             if save:
                 saved = trainer.seconds
                 if metrics is not None:
-                    save_state(trainer, folder, STATES_KEPT)
+                    save_state(trainer, folder)
                     export(trainer, row)
                     metrics.draw()
                 trainer.fabric.barrier()
@@ -114,8 +114,8 @@ def _refuse_failure(row: Row, trainer: Trainer, folder: Path) -> None:
         raise TrainingError(f"{fault}, less than {MIN_SPREAD:g}; {rest}. {advice}")
 
 
-def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
-    """Write the state of a run into a folder, and remove all but the newest ``keep``; returns the file.
+def save_state(trainer: Trainer, folder: Path) -> Path:
+    """Write the state of a run into a folder, and remove all but the newest :data:`STATES_KEPT`; returns the file.
 
     Raises:
         OutputError: the file cannot be written; those before it are kept.
@@ -123,7 +123,7 @@ def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
     path = folder / f"step-{trainer.n_steps:09d}.pt"
     with output_path(path, CONTINUES) as part:
         torch.save(trainer.state_dict(), part)
-    for old in states(folder)[:-keep]:
+    for old in states(folder)[:-STATES_KEPT]:
         old.unlink()
     return path
 
@@ -156,12 +156,11 @@ def load_newest(trainer: Trainer, folder: Path) -> bool:
 def _read(path: Path, trainer: Trainer) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch does not compare the checksums
-        state = torch.load(path, map_location=trainer.device, weights_only=True) if damaged is None else None
+            if damaged := archive.testzip():  # torch does not compare the checksums
+                raise OSError(f"the checksum of {damaged} is another one")
+        state = torch.load(path, map_location=trainer.device, weights_only=True)
     except Exception as error:  # zipfile and torch raise many kinds
         raise CheckpointError(f"{path} cannot be read as the state of a run ({error})") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is another one")
     if not isinstance(state, dict) or "n_steps" not in state:
         raise CheckpointError(f"{path} is not the state of a run")
     return state

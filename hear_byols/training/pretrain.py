@@ -13,7 +13,7 @@ from hear_byols.training import objective
 from hear_byols.training.augmentations import MemoryBank, TwoViews
 from hear_byols.training.batches import CropSampler
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.initial import initial_encoder, start_as_identity
+from hear_byols.training.initial import initial_encoder
 from hear_byols.training.objective import BYOL_PROJECTION, Byol
 from hear_byols.training.trainer import Trainer
 
@@ -47,11 +47,6 @@ class Pretrainer(Trainer[Byol]):
         self._given = encoder
         super().__init__(config, fabric, total_steps, crops.digest)
         self.mean, self.std, shape = self._measure()
-        if config.identity_norm:
-            self.seed(0, "batch norm")
-            log_mels = crops.draw(config.batch_size, self._generator).log_mels
-            start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.world)
-            self.network.target.encoder.load_state_dict(self.encoder.state_dict())
         memory = MemoryBank(MIXUP_MEMORY, shape, self.device)
         self.views = TwoViews(config, self.mean, self.std, memory, self.world)
 

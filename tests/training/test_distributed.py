@@ -33,20 +33,20 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from hear_byols.training import pretrain
-from hear_byols.training.distributed import end_process_group
+from hear_byols.training.distributed import process_group
 from pretraining import make_trainer, small_pool
 torch.set_num_threads(1)
 pretrain.STATISTICS_CROPS = pretrain._STATISTICS_BATCH = 32
-trainer = make_trainer(small_pool(), fader=0.5, identity_norm=True)
-values = torch.stack([trainer.world.mean(trainer.step()) for _ in range(10)])
-if trainer.world.rank == 0:
-    rows = len(trainer.crops.draw(8, trainer._generator).log_mels)
-    memory = trainer.views.memory.take(torch.arange(16))
-    state = trainer.network.state_dict()
-    result = {"values": values, "state": state, "rows": rows, "std": trainer.std, "memory": memory}
-    torch.save(result, sys.argv[2])
-del trainer
-end_process_group()
+def train():
+    trainer = make_trainer(small_pool(), fader=0.5)
+    values = torch.stack([trainer.world.mean(trainer.step()) for _ in range(10)])
+    if trainer.world.rank == 0:
+        rows = len(trainer.crops.draw(8, trainer._generator).log_mels)
+        memory = trainer.views.memory.take(torch.arange(16))
+        state = trainer.network.state_dict()
+        torch.save({"values": values, "state": state, "rows": rows, "std": trainer.std, "memory": memory}, sys.argv[2])
+with process_group():
+    train()
 """
 # The command, and the threads that are left when it has ended communication.
 COMMAND = """
@@ -94,7 +94,7 @@ def test_two_processes_equal_one(pool, tmp_path):
     assert statuses == [0, 0], outputs
     two = torch.load(tmp_path / "result.pt", weights_only=True)
     assert two["rows"] == 4  # half of the batch of 8 each
-    one = make_trainer(pool, fader=0.5, identity_norm=True)
+    one = make_trainer(pool, fader=0.5)
     assert one.std == pytest.approx(two["std"], rel=1e-6)
     values = torch.stack([one.step() for _ in range(STEPS)])
     # Spread is a property of the rows that a process has seen, so it is not compared.

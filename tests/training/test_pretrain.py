@@ -10,7 +10,7 @@ from pretraining import TinyEncoder, make_trainer, write_clips
 from hear_byols.errors import CheckpointError, OutputError, TrainingError
 from hear_byols.training.loop import load_newest, save_state, states, train
 from hear_byols.training.metrics import read_log
-from hear_byols.training.presets import make_config
+from hear_byols.training.presets import make_runs
 from hear_byols.training.run import Hardware, pretrain
 
 
@@ -56,7 +56,7 @@ def test_data_set_statistics_are_those_of_the_crops(pool):
 def test_a_run_goes_on_with_its_own_settings_and_data_alone_but_may_get_longer_at_constant_rate(pool, tmp_path):
     trainer = make_trainer(pool, steps=10)
     steps(trainer, 2)
-    save_state(trainer, tmp_path, keep=1)
+    save_state(trainer, tmp_path)
     assert load_newest(make_trainer(pool, steps=20), tmp_path)
     for change, differing in (
         ({"head_hidden": 16}, "head_hidden"),
@@ -79,7 +79,7 @@ def test_a_run_that_has_ended_goes_on_exactly_with_a_schedule_that_begins_anew(p
         for length, restarts in ((2, ()), (4, (2,)), (4, (2,)), (4, (1,)))
     )
     steps(ended, 2)
-    save_state(ended, tmp_path, keep=1)
+    save_state(ended, tmp_path)
     with pytest.raises(CheckpointError, match="steps=2"):
         load_newest(other, tmp_path)
     assert load_newest(longer, tmp_path)
@@ -104,15 +104,6 @@ def test_a_run_of_an_earlier_version_continues(pool):
         make_trainer(pool, rate_fan_in=8).load_state_dict(state)
 
 
-def test_both_networks_start_as_the_untrained_encoder_if_asked_for(pool):
-    plain, started = make_trainer(pool).network, make_trainer(pool, identity_norm=True).network
-    log_mels = torch.randn(8, 1, 64, 32)  # standardized, as crops are
-    expected = plain.online.encoder.eval()(log_mels)
-    for branch in (started.online, started.target):
-        torch.testing.assert_close(branch.encoder.eval()(log_mels), expected, rtol=1e-4, atol=1e-4)
-        assert not torch.equal(branch.encoder.net[1].weight, plain.online.encoder.net[1].weight)
-
-
 def test_first_step_moves_weights_by_their_rate_which_is_lower_in_wide_layers_of_the_encoder_if_asked_for(pool):
     for options, share in (({}, 1), ({"rate_fan_in": 10}, 10 / 25)):
         trainer = make_trainer(pool, learning_rate=1e-3, **options)
@@ -127,7 +118,7 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(pool, tmp_path, capl
     trainer, resumed = make_trainer(pool), make_trainer(pool)
     for _ in range(3):
         trainer.step()
-        newest = save_state(trainer, tmp_path, keep=2)
+        newest = save_state(trainer, tmp_path)
     assert [path.name for path in states(tmp_path)] == ["step-000000002.pt", "step-000000003.pt"]
     content = newest.read_bytes()
     flipped = bytearray(content)
@@ -218,7 +209,8 @@ def test_collapsed_embeddings_stop_the_run(pool, tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_in_bfloat16_lowers_the_losses(tmp_path):
-    config = make_config("byol_s_cvt", steps=30, batch_size=32, precision="bfloat16", log_steps=5)
-    pretrain(config, [write_clips(tmp_path / "audio")], tmp_path / "run", hardware=Hardware("cuda"))
+    settings = {"steps": 30, "batch_size": 32, "precision": "bfloat16", "log_steps": 5}
+    runs = make_runs("byol_s_cvt", tmp_path / "run", **settings)
+    pretrain(runs, [write_clips(tmp_path / "audio")], hardware=Hardware("cuda"))
     losses = log(tmp_path / "run", "loss_self_supervised")
     assert losses[-1] < losses[0]

@@ -155,7 +155,7 @@ def test_a_checkpoint_holds_the_heads_components(heard, tmp_path):
 def test_a_resumed_run_equals_an_uninterrupted_one(heard, tmp_path, options):
     whole, first, second = (make(heard, schedule="cosine", **options) for _ in range(3))
     begun = steps(first, 2)
-    save_state(first, tmp_path, keep=1)
+    save_state(first, tmp_path)
     assert load_newest(second, tmp_path)
     torch.testing.assert_close(torch.cat([begun, steps(second, 2)]), steps(whole, 4), rtol=0, atol=0, equal_nan=True)
 
