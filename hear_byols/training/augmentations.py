@@ -114,8 +114,8 @@ class RandomResizeCrop:
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
         mel, time = self.draw(crops, draws)
         n_mels, n_frames = crops.shape[2:]
-        rows = resize_weights(*mel, n_mels, n_mels)
-        columns = resize_weights(*time, n_frames, n_frames)
+        rows = resize_weights(*mel, n_mels)
+        columns = resize_weights(*time, n_frames)
         return (rows @ crops[:, 0] @ columns.transpose(1, 2))[:, None]
 
 
@@ -137,8 +137,8 @@ def log_mixup_exp(crops: Tensor, others: Tensor, ratios: Tensor) -> Tensor:
     return torch.logaddexp(crops + torch.log1p(-ratios), others + torch.log(ratios))
 
 
-def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tensor:
-    """Bicubic interpolation along one axis as matrices: [start, start + size) of ``n_in`` values become ``n_out``.
+def resize_weights(starts: Tensor, sizes: Tensor, n: int) -> Tensor:
+    """Bicubic interpolation along one axis as matrices: [start, start + size) of ``n`` values becomes all ``n``.
 
     Taps beyond the stretch repeat its edge, as interpolating the cut-out stretch alone would. Taps outside of the input
     have weight 0: the virtual canvas around it is 0.
@@ -148,19 +148,19 @@ def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tens
         sizes: lengths of the stretches, at least 1; likewise.
 
     Returns:
-        float32 [shape=(batch, n_out, n_in)].
+        float32 [shape=(batch, n, n)].
     """
     device = starts.device
-    scale = sizes[:, None].float() / n_out
-    source = (torch.arange(n_out, device=device) + 0.5) * scale - 0.5  # (batch, n_out)
+    scale = sizes[:, None].float() / n
+    source = (torch.arange(n, device=device) + 0.5) * scale - 0.5  # (batch, n)
     base = source.floor()
     taps = torch.arange(-1, 3, device=device)
-    weights = _cubic((source - base)[..., None] - taps)  # (batch, n_out, 4)
+    weights = _cubic((source - base)[..., None] - taps)  # (batch, n, 4)
     positions = (base.long()[..., None] + taps).clamp_min(0).minimum(sizes[:, None, None] - 1)
     positions = positions + starts[:, None, None]
-    inside = (positions >= 0) & (positions < n_in)
-    matrix = torch.zeros(len(starts), n_out, n_in, device=device)
-    return matrix.scatter_add_(2, positions.clamp(0, n_in - 1), weights * inside)
+    inside = (positions >= 0) & (positions < n)
+    matrix = torch.zeros(len(starts), n, n, device=device)
+    return matrix.scatter_add_(2, positions.clamp(0, n - 1), weights * inside)
 
 
 def _cubic(distance: Tensor) -> Tensor:

@@ -68,16 +68,6 @@ class AudioPool:
         sources = np.zeros(len(clips), dtype=np.int64)
         return cls(np.concatenate([*clips, tail]), offsets, sources, ("clips",))
 
-    @property
-    def n_clips(self) -> int:
-        """Number of clips."""
-        return len(self.offsets) - 1
-
-    @property
-    def hours(self) -> float:
-        """Duration of all clips in hours."""
-        return float(self.offsets[-1]) / SAMPLE_RATE / 3600
-
     def source_hours(self) -> dict[str, float]:
         """Hours of audio of each source; of those of one name together."""
         samples = np.bincount(self.sources, weights=np.diff(self.offsets), minlength=len(self.source_names))

@@ -30,21 +30,12 @@ class Pretrainer(Trainer[Byol]):
 
     Args:
         crops: where batches come from; with targets for the hybrid.
-        encoder: to train instead of a fresh one of ``config.encoder``.
     """
 
     values = ("loss", "loss_supervised", "loss_self_supervised", "spread")
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        crops: CropSampler,
-        fabric: Fabric,
-        total_steps: int,
-        encoder: MultilayerEncoder | None = None,
-    ) -> None:
+    def __init__(self, config: PretrainConfig, crops: CropSampler, fabric: Fabric, total_steps: int) -> None:
         self.crops = crops
-        self._given = encoder
         super().__init__(config, fabric, total_steps, crops.digest)
         self.mean, self.std, shape = self._measure()
         memory = MemoryBank(MIXUP_MEMORY, shape, self.device)
@@ -52,7 +43,7 @@ class Pretrainer(Trainer[Byol]):
 
     def make_network(self) -> tuple[Byol, MultilayerEncoder]:
         """Online network, prediction head and target; the online encoder."""
-        encoder = self._given or initial_encoder(self.config.encoder, self.config.init)
+        encoder = initial_encoder(self.config.encoder, self.config.init)
         targets = self.crops.targets
         size = targets.n_features if targets is not None else BYOL_PROJECTION
         return Byol(encoder, size, self.config.head_hidden), encoder

@@ -8,7 +8,7 @@ from hear_byols.errors import OptionError
 from hear_byols.frontend import LogMel
 from hear_byols.teachers import list_teachers
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.presets import PRESETS, make_config
+from hear_byols.training.presets import PRESETS, make_config, make_runs
 from hear_byols.training.settings import parse_settings
 
 
@@ -88,10 +88,10 @@ def test_every_row_of_the_paper_and_every_shipped_model_has_a_preset():
 def test_settings_replace_those_of_the_preset():
     config = make_config("hybrid_cvt_1_4", batch_size=64, alpha=1.0)
     assert (config.encoder, config.batch_size, config.alpha, config.beta) == ("cvt", 64, 1.0, 1.6)
-    with pytest.raises(OptionError, match="hybrid_cvt_1_4"):
-        make_config("hybrid")
     with pytest.raises(OptionError, match="no such setting: batch"):
         make_config("", batch=3)
+    assert [run.preset for run in make_runs("cnn_hybrid", "run")] == ["cnn_hybrid_first", "cnn_hybrid"]
+    assert [run.preset for run in make_runs("cnn_hybrid", "run", init="cnn_byols")] == ["cnn_hybrid"]
 
 
 def test_settings_of_a_file_are_numbers_of_their_kind():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretraining import SMALL, TinyEncoder, make_trainer, write_clips
+from pretraining import TinyEncoder, command, make_trainer, write_clips
 
 import hear_byols
 from hear_byols.errors import OptionError
@@ -109,9 +109,7 @@ def test_two_processes_equal_one(pool, tmp_path):
 
 def arguments(folder, *options):
     """Of a short run by the command, on clips that are made here."""
-    small = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
-    run = ["pretrain", "--data", write_clips(folder / "audio"), "--output", folder / "run", *small]
-    return [*map(str, run), "--encoder=cnn", "--steps=3", "--device=cpu", "--threads=1", "--quiet", *options]
+    return command(write_clips(folder / "audio"), folder / "run", "--encoder=cnn", "--steps=3", *options)
 
 
 def assert_no_thread_of_gloo_outlives_the_end_of_communication(output, n_processes):
@@ -125,8 +123,8 @@ def assert_no_thread_of_gloo_outlives_the_end_of_communication(output, n_process
 def test_two_devices_are_two_processes(tmp_path):
     """The usual launch: the command starts the second process itself."""
     (tmp_path / "command.py").write_text(COMMAND)
-    command = [sys.executable, str(tmp_path / "command.py"), *arguments(tmp_path, "--devices=2")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    run = [sys.executable, str(tmp_path / "command.py"), *arguments(tmp_path, "--devices=2")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert_no_thread_of_gloo_outlives_the_end_of_communication(done.stdout, 2)
     assert [line["step"] for line in read_log(tmp_path / "run/log.csv")] == [1, 2, 3]

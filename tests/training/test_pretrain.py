@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from pretraining import TinyEncoder, make_trainer, write_clips
+from pretraining import TinyEncoder, make_trainer, steps, write_clips
 
 from hear_byols.errors import CheckpointError, OutputError, TrainingError
 from hear_byols.training.loop import load_newest, save_state, states, train
@@ -16,11 +16,6 @@ from hear_byols.training.run import Hardware, pretrain
 
 def ignore(trainer, row):
     """Export nothing."""
-
-
-def steps(trainer, n):
-    """The values of so many steps."""
-    return torch.stack([trainer.step() for _ in range(n)])
 
 
 def log(folder, name="step"):
@@ -161,14 +156,6 @@ def test_a_finished_run_whose_export_failed_is_exported_by_the_next_call(pool, t
     again = make_trainer(pool, total_steps=2)
     train(again, tmp_path, lambda trainer, row: exported.append((trainer.n_steps, row["step"])))
     assert exported == [(2, 2)]
-
-
-def test_time_limit_stops_and_the_next_sitting_goes_on(pool, tmp_path):
-    train(make_trainer(pool, total_steps=5), tmp_path / "parts", ignore, max_minutes=0)
-    assert log(tmp_path / "parts") == [1]
-    for name in ("parts", "whole"):
-        train(make_trainer(pool, total_steps=5), tmp_path / name, ignore)
-    assert log(tmp_path / "parts", "loss") == log(tmp_path / "whole", "loss")
 
 
 def test_lines_of_a_sitting_that_was_not_saved_are_written_once(pool, tmp_path):

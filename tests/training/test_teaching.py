@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pretraining import TEACHER_SIZES
+from pretraining import TEACHER_SIZES, steps
 
 import hear_byols
 from hear_byols.frontend import LOG_OFFSET
@@ -33,11 +33,6 @@ def heard(two_teachers, pool, tmp_path_factory):
 def make(heard, total_steps=40, **options):
     config = PretrainConfig(**{**SMALL, **options})
     return TeacherTrainer(config, heard, TEACHER_SIZES, make_fabric(config, Hardware("cpu")), total_steps)
-
-
-def steps(trainer, n):
-    """The values of so many steps."""
-    return torch.stack([trainer.step() for _ in range(n)])
 
 
 @pytest.mark.parametrize("heads_on", ["last", "multi"])
