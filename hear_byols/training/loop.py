@@ -30,8 +30,8 @@ def train(
     max_minutes: float = math.inf,
     tensorboard: bool = True,
     progress: bool = False,
-) -> Row:
-    """Train to the end of the run, or until the time is up, from the newest state; returns the last line of the log.
+) -> None:
+    """Train to the end of the run, or until the time is up, from the newest state.
 
     States are saved at lines of the log only, so that a resumed run writes the same lines as an uninterrupted one.
 
@@ -54,10 +54,9 @@ def train(
     metrics = MetricsLogger(output, trainer.values, trainer.n_steps, tensorboard) if leads else None
     bar = tqdm(total=total, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
     end, saved = trainer.seconds + 60 * max_minutes, trainer.seconds
-    row = metrics.rows[-1] if metrics and metrics.rows else {}
     with bar, closing(metrics) if metrics else nullcontext():
-        if row and trainer.n_steps >= total:
-            export(trainer, row)  # of a finished run, whose last sitting may have had no room for it
+        if metrics and metrics.rows and trainer.n_steps >= total:
+            export(trainer, metrics.rows[-1])  # of a finished run, whose last sitting may have had no room for it
         while trainer.n_steps < total:
             row = _train_lines(trainer, bar)
             _refuse_failure(row, trainer, folder)
@@ -78,7 +77,6 @@ def train(
     if trainer.n_steps < total:
         message = "stopped after %g minutes at step %d of %d; the same command continues"
         logger.info(message, max_minutes, trainer.n_steps, total)
-    return row
 
 
 def _train_lines(trainer: Trainer, bar: tqdm) -> Row:

@@ -45,19 +45,12 @@ FABRIC_PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mix
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where a run takes place; Lightning Fabric's terms.
+    """Where a run takes place; Lightning Fabric's terms."""
 
-    Args:
-        device: "auto", "cpu" or "cuda".
-        devices: number of processes on this machine, one a GPU.
-        nodes: number of machines.
-        workers: processes that extract features, threads that decode.
-    """
-
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    workers: int = 1
+    device: str = "auto"  # or "cpu", "cuda"
+    devices: int = 1  # number of processes on this machine, one a GPU
+    nodes: int = 1  # number of machines
+    workers: int = 1  # processes that extract features, threads that decode
 
 
 def pretrain(

@@ -62,7 +62,7 @@ def begin_or_continue(folder: Path, recipe: dict) -> None:
     Raises:
         InputError: it is damaged, or holds what was made in another way.
     """
-    present = read_recipe(folder)
+    present, recipe = read_recipe(folder), json.loads(json.dumps(recipe))  # tuples are lists there
     if present and present != recipe:
         differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
         message = f"{folder} holds what was made in another way (different: {differing})"

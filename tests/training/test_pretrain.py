@@ -135,12 +135,12 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(pool, tmp_path, capl
 
 def test_loop_logs_means_over_lines_and_exports_at_the_end(pool, tmp_path):
     exported = []
-    row = train(make_trainer(pool, total_steps=7, log_steps=3), tmp_path, lambda _, row: exported.append(row["step"]))
+    train(make_trainer(pool, total_steps=7, log_steps=3), tmp_path, lambda _, row: exported.append(row))
     assert log(tmp_path) == [3, 6, 7]
     losses = steps(make_trainer(pool, total_steps=7), 7)[:, 0]
     assert log(tmp_path, "loss") == pytest.approx([part.mean().item() for part in losses.split(3)], rel=1e-5)
-    assert row["loss"] == pytest.approx(losses[6].item(), rel=1e-5)
-    assert exported == [7]
+    assert [row["step"] for row in exported] == [7]
+    assert exported[0]["loss"] == pytest.approx(losses[6].item(), rel=1e-5)
     assert [p.name for p in states(tmp_path / "states")] == ["step-000000007.pt"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").iterdir())
