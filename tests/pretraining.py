@@ -61,11 +61,6 @@ def tones_and_noise(n_clips: int = 24) -> list[np.ndarray]:
     return [np.round(clip.clip(-1, 1) * 32767).astype(np.int16) for clip in clips]
 
 
-def small_pool() -> AudioPool:
-    """The clips in memory."""
-    return AudioPool.from_clips(tones_and_noise())
-
-
 def write_clips(folder: Path, n_clips: int = 12) -> Path:
     """The clips as files."""
     folder.mkdir(parents=True)

@@ -22,9 +22,8 @@ def test_defaults_are_the_papers():
     assert PretrainConfig(steps=7).total_steps(hour) == 7
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
+def test_bad_settings_are_refused():
+    for settings, message in (
         ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
         ({"steps": -1}, "steps must be at least 0"),
         ({"mixup_ratio": 1.5}, "mixup_ratio must lie between 0 and 1"),
@@ -48,11 +47,9 @@ def test_defaults_are_the_papers():
         ({"layers": "heads", "targets": "mn04+yamnet", "heads_on": "multi"}, "layers 'heads' needs teachers.*'last'"),
         ({"layers": "heads"}, r"layers 'heads' needs teachers, as in A\+B"),
         ({"targets": "opensmile", "equalizer": 6.0}, "equalizer must be 0 without teachers"),
-    ],
-)
-def test_bad_settings_are_refused(settings, message):
-    with pytest.raises(OptionError, match=message):
-        PretrainConfig(**settings)
+    ):
+        with pytest.raises(OptionError, match=message):
+            PretrainConfig(**settings)
 
 
 def test_rate_rises_then_stays_or_falls_to_zero():

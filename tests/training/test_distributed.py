@@ -34,11 +34,12 @@ sys.path.insert(0, sys.argv[1])
 import torch
 from hear_byols.training import pretrain
 from hear_byols.training.distributed import process_group
-from pretraining import make_trainer, small_pool
+from hear_byols.training.pool import AudioPool
+from pretraining import make_trainer, tones_and_noise
 torch.set_num_threads(1)
 pretrain.STATISTICS_CROPS = pretrain._STATISTICS_BATCH = 32
 def train():
-    trainer = make_trainer(small_pool(), fader=0.5)
+    trainer = make_trainer(AudioPool.from_clips(tones_and_noise()), fader=0.5)
     values = torch.stack([trainer.world.mean(trainer.step()) for _ in range(10)])
     if trainer.world.rank == 0:
         rows = len(trainer.crops.draw(8, trainer._generator).log_mels)
