@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hear_byols.training.presets import make_config
+from hear_byols.training.presets import Run, make_config
 from hear_byols.training.run import Hardware, pretrain
 
 RESULTS = Path(__file__).parent / "results" / "studies.csv"
@@ -45,7 +45,7 @@ def train(name: str, settings: dict, data: list[str], output: Path, workers: int
     finished = folder / "finished"
     if not finished.exists():
         cache = output / f"cache of {len(data)}"
-        pretrain(config, data, folder, cache, Hardware("cpu", workers=workers), tensorboard=False)
+        pretrain([Run("", folder, config)], data, cache, Hardware("cpu", workers=workers), tensorboard=False)
         finished.touch()
     return folder / "encoder.pth"
 

@@ -1,6 +1,7 @@
 """Small things to pre-train on and with: tones and noise, an encoder of one layer, features that can be learnt."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
@@ -9,17 +10,19 @@ from torch import nn
 
 from hear_byols.frontend import LogMel
 from hear_byols.teachers import Teacher
+from hear_byols.training import pretrain
 from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.distributed import World
 from hear_byols.training.pool import AudioPool, cut_crops
-from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_positions
+from hear_byols.training.trainer import Trainer
 
 N_FRAMES = 32
 TEACHER_SIZES = {"mn04": 8, "swift_f0": 2}  # of small teachers under the names of real ones
 SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "log_steps": 1}
+QUIET = ["--device=cpu", "--threads=1", "--quiet"]
 # A module with the HEAR API whose embeddings are log energies of eight bands: targets without openSMILE.
 HEAR_MODULE = """
 import torch
@@ -49,18 +52,13 @@ class TinyEncoder(nn.Module):
         return self.net(x).mean((2, 3))
 
 
-def tones_and_noise(n_clips: int = 24, n_samples: int = 16000) -> list[np.ndarray]:
+def tones_and_noise(n_clips: int = 24) -> list[np.ndarray]:
     """Clips of many pitches and levels, a third of them noise, int16."""
     rng = np.random.default_rng(0)
-    time = np.arange(n_samples)
+    time = np.arange(16000)
     clips = [rng.uniform(0.1, 0.9) * np.sin(time * rng.uniform(0.02, 1.5)) for _ in range(n_clips - n_clips // 3)]
-    clips += [rng.normal(0, rng.uniform(0.01, 0.2), n_samples) for _ in range(n_clips // 3)]
+    clips += [rng.normal(0, rng.uniform(0.01, 0.2), 16000) for _ in range(n_clips // 3)]
     return [np.round(clip.clip(-1, 1) * 32767).astype(np.int16) for clip in clips]
-
-
-def small_pool() -> AudioPool:
-    """The clips in memory."""
-    return AudioPool.from_clips(tones_and_noise())
 
 
 def write_clips(folder: Path, n_clips: int = 12) -> Path:
@@ -69,6 +67,12 @@ def write_clips(folder: Path, n_clips: int = 12) -> Path:
     for i, clip in enumerate(tones_and_noise(n_clips)):
         soundfile.write(folder / f"{i:02d}.wav", clip, 16000)
     return folder
+
+
+def command(audio: Path, output: Path, *options: str) -> list[str]:
+    """Arguments of ``hear-byols`` for a run with the settings of SMALL."""
+    small = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
+    return ["pretrain", "--data", str(audio), "--output", str(output), *small, *QUIET, *options]
 
 
 def band_targets(pool: AudioPool, n_samples: int, n_crops: int = 64) -> TeacherFeatures:
@@ -81,17 +85,22 @@ def band_targets(pool: AudioPool, n_samples: int, n_crops: int = 64) -> TeacherF
 
 def make_trainer(
     pool: AudioPool, hybrid: bool = True, total_steps: int = 40, encoder: nn.Module | None = None, **options
-) -> Pretrainer:
+) -> pretrain.Pretrainer:
     """A run of the tiny encoder on one process, or on those that share a process group."""
     config = PretrainConfig(**{**SMALL, "targets": "bands" if hybrid else "none", **options})
     fabric = make_fabric(config, Hardware("cpu"))
     world = World(fabric.global_rank, fabric.world_size)
     targets = band_targets(pool, config.crop_samples) if hybrid else None
     crops = CropSampler(pool, config.crop_samples, fabric.device, targets, world)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), mock.patch.object(pretrain, "initial_encoder") as initial_encoder:
         torch.manual_seed(0)
-        encoder = encoder or TinyEncoder()
-    return Pretrainer(config, crops, fabric, config.steps or total_steps, encoder)
+        initial_encoder.return_value = encoder or TinyEncoder()
+        return pretrain.Pretrainer(config, crops, fabric, config.steps or total_steps)
+
+
+def steps(trainer: Trainer, n: int) -> torch.Tensor:
+    """The values of so many steps."""
+    return torch.stack([trainer.step() for _ in range(n)])
 
 
 class BandTeacher(Teacher):

@@ -63,13 +63,13 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from hear_byols._util.memory import keep_freed_memory
-    from hear_byols.training.run import Hardware, pretrain_runs
+    from hear_byols.training.run import Hardware, pretrain
 
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     hardware = Hardware(args.device, args.devices, args.nodes, args.workers)
     options = {name: getattr(args, name) for name in ("cache", "max_minutes", "tensorboard")}
-    checkpoint = pretrain_runs(runs, args.data, hardware=hardware, progress=not args.quiet, **options)
+    checkpoint = pretrain(runs, args.data, hardware=hardware, progress=not args.quiet, **options)
     tell(args, f"{checkpoint} is ready for load_model")
     return 0

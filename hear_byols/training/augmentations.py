@@ -16,7 +16,6 @@ from hear_byols.training.config import PretrainConfig
 from hear_byols.training.distributed import ALONE, World
 from hear_byols.training.randomness import Draws
 
-LOWEST_CUTOFF = 0.5  # share of the mel bands that a band-limited crop keeps at least; half of 64 end at 1.9 kHz
 SHORTEST_SOUND = 0.5  # share of the frames that silence leaves at least
 _CUBIC_A = -0.75  # as torch's bicubic interpolation
 _VARIANCE_FLOOR = 1e-6
@@ -72,30 +71,28 @@ class Mixup:
 
 @dataclass(frozen=True)
 class RandomSilence:
-    """Leaves a rectangle of each crop: a recording of a lower rate, a sound that begins or ends.
+    """Leaves a stretch of some crops: a sound that begins or ends.
 
-    Each view has its own rectangle: one that both share would tell by its shape which views belong together.
+    Each view has its own stretch: one that both share would tell which views belong together.
     """
 
-    band_limit: float  # share of crops that lose the bands above a random one
-    silence: float  # share of crops of which a random stretch alone is heard
+    share: float  # of crops of which a random stretch alone is heard
     level: float  # what a log-mel of zeros is, in the crops' unit
 
-    def draw(self, crops: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Numbers of the lowest bands that stay, first frames and numbers of frames; int64 [shape=(batch,)] each."""
-        n_mels, n_frames = crops.shape[2:]
-        _, n_bands = draws.stretch((LOWEST_CUTOFF, 1), n_mels, n_mels)
+    def draw(self, crops: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """First frames that stay and numbers of frames; int64 [shape=(batch,)] each."""
+        n_frames = crops.shape[3]
+        draws.stretch((1, 1), n_frames, n_frames)  # not used: with it, a seed gives the views that it always gave
         first, number = draws.stretch((SHORTEST_SOUND, 1), n_frames, n_frames)
-        full_band = draws.uniform(0, 1) >= self.band_limit
-        full_length = draws.uniform(0, 1) >= self.silence
-        number = number.masked_fill(full_length, n_frames)
-        return n_bands.masked_fill(full_band, n_mels), first.masked_fill(full_length, 0), number
+        draws.chance(0)  # likewise
+        whole = ~draws.chance(self.share)
+        return first.masked_fill(whole, 0), number.masked_fill(whole, n_frames)
 
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
-        n_bands, first, number = (drawn[:, None] for drawn in self.draw(crops, draws))
-        bands, frames = (torch.arange(n, device=crops.device) for n in crops.shape[2:])
-        rows, columns = bands < n_bands, (frames >= first) & (frames < first + number)
-        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], crops, self.level)
+        first, number = (drawn[:, None] for drawn in self.draw(crops, draws))
+        frames = torch.arange(crops.shape[3], device=crops.device)
+        heard = (frames >= first) & (frames < first + number)
+        return torch.where(heard[:, None, None], crops, self.level)
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,8 @@ class RandomResizeCrop:
     def __call__(self, crops: Tensor, draws: Draws) -> Tensor:
         mel, time = self.draw(crops, draws)
         n_mels, n_frames = crops.shape[2:]
-        rows = resize_weights(*mel, n_mels, n_mels)
-        columns = resize_weights(*time, n_frames, n_frames)
+        rows = resize_weights(*mel, n_mels)
+        columns = resize_weights(*time, n_frames)
         return (rows @ crops[:, 0] @ columns.transpose(1, 2))[:, None]
 
 
@@ -140,8 +137,8 @@ def log_mixup_exp(crops: Tensor, others: Tensor, ratios: Tensor) -> Tensor:
     return torch.logaddexp(crops + torch.log1p(-ratios), others + torch.log(ratios))
 
 
-def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tensor:
-    """Bicubic interpolation along one axis as matrices: [start, start + size) of ``n_in`` values become ``n_out``.
+def resize_weights(starts: Tensor, sizes: Tensor, n: int) -> Tensor:
+    """Bicubic interpolation along one axis as matrices: [start, start + size) of ``n`` values becomes all ``n``.
 
     Taps beyond the stretch repeat its edge, as interpolating the cut-out stretch alone would. Taps outside of the input
     have weight 0: the virtual canvas around it is 0.
@@ -151,19 +148,19 @@ def resize_weights(starts: Tensor, sizes: Tensor, n_in: int, n_out: int) -> Tens
         sizes: lengths of the stretches, at least 1; likewise.
 
     Returns:
-        float32 [shape=(batch, n_out, n_in)].
+        float32 [shape=(batch, n, n)].
     """
     device = starts.device
-    scale = sizes[:, None].float() / n_out
-    source = (torch.arange(n_out, device=device) + 0.5) * scale - 0.5  # (batch, n_out)
+    scale = sizes[:, None].float() / n
+    source = (torch.arange(n, device=device) + 0.5) * scale - 0.5  # (batch, n)
     base = source.floor()
     taps = torch.arange(-1, 3, device=device)
-    weights = _cubic((source - base)[..., None] - taps)  # (batch, n_out, 4)
+    weights = _cubic((source - base)[..., None] - taps)  # (batch, n, 4)
     positions = (base.long()[..., None] + taps).clamp_min(0).minimum(sizes[:, None, None] - 1)
     positions = positions + starts[:, None, None]
-    inside = (positions >= 0) & (positions < n_in)
-    matrix = torch.zeros(len(starts), n_out, n_in, device=device)
-    return matrix.scatter_add_(2, positions.clamp(0, n_in - 1), weights * inside)
+    inside = (positions >= 0) & (positions < n)
+    matrix = torch.zeros(len(starts), n, n, device=device)
+    return matrix.scatter_add_(2, positions.clamp(0, n - 1), weights * inside)
 
 
 def _cubic(distance: Tensor) -> Tensor:
@@ -198,9 +195,9 @@ class TwoViews:
         self.augmentations: list[Augmentation] = []
         if config.mixup_ratio:
             self.augmentations.append(Mixup(config.mixup_ratio, memory))
-        if config.band_limit or config.silence:
+        if config.silence:
             level = (math.log(LOG_OFFSET) - mean) / std
-            self.augmentations.append(RandomSilence(config.band_limit, config.silence, level))
+            self.augmentations.append(RandomSilence(config.silence, level))
         self.augmentations.append(RandomResizeCrop(config.mel_scale, config.time_scale, config.time_canvas))
         if config.fader:
             self.augmentations.append(RandomLinearFader(config.fader))

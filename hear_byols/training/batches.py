@@ -54,8 +54,9 @@ class CropSampler:
         self.n_samples, self.targets, self.world = n_samples, targets, world
         self.device = torch.device(device)
         self.log_mel = LogMel().to(self.device)
-        audio = torch.from_numpy(pool.audio)
-        self._audio = audio.to(self.device) if _fits(audio, self.device) else audio
+        self._audio = torch.from_numpy(pool.audio)
+        if self.device.type == "cuda" and pool.audio.nbytes < _FITS * torch.cuda.mem_get_info(self.device)[0]:
+            self._audio = self._audio.to(self.device)
         self._offsets = torch.from_numpy(pool.offsets).to(self.device)
         digest = hashlib.sha256(pool.digest.encode() + pool.offsets.tobytes())
         if targets is not None:
@@ -74,10 +75,3 @@ class CropSampler:
 
     def _cut(self, positions: Tensor) -> Tensor:
         return cut_crops(self._audio, positions.to(self._audio.device), self.n_samples).to(self.device)
-
-
-def _fits(audio: Tensor, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return audio.nbytes < _FITS * free

@@ -6,24 +6,22 @@ from itertools import pairwise
 
 from hear_byols.config import INVARIANT_MODES, LAYERS, PRECISIONS
 from hear_byols.errors import OptionError
+from hear_byols.weights.teachers import list_teachers
 
 ENCODERS = ("cnn", "resnetish34", "clstm", "cvt")
-SCHEDULES = ("constant", "cosine")
-TEACHER_LOSSES = ("mse", "cosine")
-TEACHERS = ("smart_turn", "moonshine", "mn04", "resemblyzer", "swift_f0", "yamnet", "speech_embedding")
 OPENSMILE = "opensmile"
 SAMPLE_RATE = 16_000
 HOP_SAMPLES = 160
 MAX_CROP_SAMPLES = 160_000  # 10 s
 CHOICES = {
     "encoder": ENCODERS,
-    "schedule": SCHEDULES,
+    "schedule": ("constant", "cosine"),
     "precision": PRECISIONS,
     "teacher_precision": PRECISIONS,
     "normalization": INVARIANT_MODES,
     "layers": LAYERS,
     "heads_on": ("last", "multi"),
-    "teacher_loss": TEACHER_LOSSES,
+    "teacher_loss": ("mse", "cosine"),
 }
 # Settings that may differ between the sittings of one run: none of them changes what is computed.
 FREE_ON_RESUME = frozenset({"compile", "save_minutes"})
@@ -63,7 +61,6 @@ class PretrainConfig:
         ema_decay: of the target network
         head_hidden: width of the heads' hidden layers
         mixup_ratio: largest share of background in a view
-        band_limit: share of views that lose the bands above a random one, as recordings of a lower rate
         silence: share of views with digital silence around a random stretch
         mel_scale: smallest and largest height of the random resize crop, relative to the crop
         time_scale: smallest and largest width of the random resize crop, relative to the crop
@@ -78,7 +75,6 @@ class PretrainConfig:
         half: weights in the checkpoint as float16
         precision: float32, bfloat16 or float16
         seed: of initialization and all draws
-        identity_norm: batch norms of the encoder start with the scale and shift of what they normalize
         compile: compile both networks (slow start, faster steps)
         log_steps: steps between two lines of the log, whose values are means over them
         save_minutes: time between two saved states
@@ -115,7 +111,6 @@ class PretrainConfig:
     ema_decay: float = 0.99
     head_hidden: int = 4096
     mixup_ratio: float = 0.4
-    band_limit: float = 0.0
     silence: float = 0.0
     mel_scale: tuple[float, float] = (0.6, 1.5)
     time_scale: tuple[float, float] = (0.6, 1.5)
@@ -130,13 +125,14 @@ class PretrainConfig:
     half: bool = False
     precision: str = "float32"
     seed: int = 42
-    identity_norm: bool = False
     compile: bool = False
     log_steps: int = 20
     save_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        self._check_choices()
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise OptionError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         self._check_numbers()
         for name in ("mel_scale", "time_scale"):
             low, high = getattr(self, name)
@@ -148,30 +144,17 @@ class PretrainConfig:
             raise OptionError("alpha and beta cannot both be 0")
         self._check_teachers()
 
-    def _check_choices(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise OptionError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+    def _check_numbers(self) -> None:
         most = 1 + MAX_CROP_SAMPLES // HOP_SAMPLES
         if not 2 <= self.crop_frames <= most:
             raise OptionError(f"crop_frames must lie between 2 and {most}, got {self.crop_frames!r}")
-
-    def _check_numbers(self) -> None:
-        smallest = {"batch_size": 2, "head_hidden": 1, "log_steps": 1}
-        smallest |= {
-            "self_supervised_every": 1,
-            "feature_crops": 0 if self.teachers else 1,
-            "replays": 0,
-            "teacher_components": 0,
-            "head_components": 1,
-            "steps": 0,
-            "rate_fan_in": 0,
-            "seed": 0,
-        }
+        smallest = {"batch_size": 2, "feature_crops": 0 if self.teachers else 1}
+        smallest |= dict.fromkeys(("head_hidden", "log_steps", "self_supervised_every", "head_components"), 1)
+        smallest |= dict.fromkeys(("replays", "teacher_components", "steps", "rate_fan_in", "seed"), 0)
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise OptionError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        for name in ("warmup", "ema_decay", "mixup_ratio", "band_limit", "silence", "dropout"):
+        for name in ("warmup", "ema_decay", "mixup_ratio", "silence", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
         names = ("alpha", "beta", "part_weight", "learning_rate", "weight_decay", "clip_norm")
@@ -192,12 +175,7 @@ class PretrainConfig:
     def teachers(self) -> tuple[str, ...]:
         """The teachers, openSMILE as one of several among them, if it is teachers that supervise; else none."""
         names = tuple(self.targets.split("+"))
-        return names if names != (OPENSMILE,) and set(names) <= {*TEACHERS, OPENSMILE} else ()
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Of each teacher's loss: alpha times its own."""
-        return tuple(self.alpha * weight for weight in self.teacher_weights or (1.0,) * len(self.teachers))
+        return names if names != (OPENSMILE,) and set(names) <= {*list_teachers(), OPENSMILE} else ()
 
     def _check_teachers(self) -> None:
         idle = [name for name in ("part_weight", "teacher_components", "equalizer") if getattr(self, name)]

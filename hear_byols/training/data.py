@@ -68,7 +68,7 @@ def load_pool(data: Iterable[str | os.PathLike[str]], cache: str | os.PathLike[s
                 part.write_text(json.dumps(index), encoding="utf-8")
     pool = AudioPool.open(cache)
     left_out = f", {len(pool.skipped)} files skipped ({cache / 'skipped.txt'} says why)" if pool.skipped else ""
-    logger.info("pool: %d clips, %.2f h%s", pool.n_clips, pool.hours, left_out)
+    logger.info("pool: %d clips, %.2f h%s", len(pool.sources), sum(pool.source_hours().values()), left_out)
     return pool
 
 

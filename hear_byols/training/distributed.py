@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -76,31 +77,22 @@ def process_group() -> Iterator[None]:
             source = source.__cause__ or source.__context__
         raise
     finally:
-        end_process_group()
+        if _communicating():
+            gc.collect()  # what cycles hold
+            dist.destroy_process_group()
 
 
 def _communicating() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def end_process_group() -> None:
-    """End communication between processes; see :func:`process_group`."""
-    if _communicating():
-        gc.collect()  # what cycles hold
-        dist.destroy_process_group()
-
-
 class SyncBatchNorm(_BatchNorm):
     """Batch norm over the parts of all processes, on any device; state-dict names are torch's."""
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
     def forward(self, input: Tensor) -> Tensor:
         x = input
         if not self.training:
-            return super().forward(x)
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         axes = [0, *range(2, x.dim())]
         shape = (1, -1, *(1 for _ in axes[1:]))
         world = dist.get_world_size()

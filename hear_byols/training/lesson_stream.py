@@ -90,22 +90,15 @@ class Lessons:
     Args:
         folder: that is to hold ``n_shards``.
         replays: earlier groups between two new ones: the more, the slower the extraction may be.
-        group: shards that are shuffled together.
         workers: processes that extract, on ``device``; 0: the shards must be there.
     """
 
     def __init__(
-        self,
-        folder: LessonFolder,
-        n_shards: int,
-        replays: int = 3,
-        group: int = GROUP,
-        workers: int = 1,
-        device: str = "cpu",
+        self, folder: LessonFolder, n_shards: int, replays: int = 3, workers: int = 1, device: str = "cpu"
     ) -> None:
         self.folder, self.replays, self.digest = folder, replays, folder.digest
-        self.n_groups = max(1, n_shards // group)
-        self.group = min(group, n_shards)
+        self.n_groups = max(1, n_shards // GROUP)
+        self.group = min(GROUP, n_shards)
         self.n_lessons = self.n_groups * self.group * SHARD
         self._processes: list[BaseProcess] = []
         self._visit = -1

@@ -67,14 +67,10 @@ class LessonPlan:
             sounds = self.augmentation(crops, others, self.n_samples, changes)
             yield (sounds * 32767).round().to(torch.int16)
 
-    def describe(self) -> dict:
-        """JSON-able."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
     @property
     def digest(self) -> str:
         """Tells plans apart."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def draw_balanced(pool: AudioPool, n: int, n_samples: int, balance: float, generator: torch.Generator) -> Tensor:
@@ -134,9 +130,9 @@ class LessonFolder:
     def __init__(self, folder: str | os.PathLike[str], plan: LessonPlan, pool: AudioPool) -> None:
         self.folder, self.plan, self.pool = Path(folder), plan, pool
         self.folder.mkdir(parents=True, exist_ok=True)
-        recipe = {**plan.describe(), "pool": pool.digest, "shard": SHARD, "parts": PARTS}
+        recipe = {**dataclasses.asdict(plan), "pool": pool.digest, "shard": SHARD, "parts": PARTS}
         with FileLock(self.folder / "lock"):
-            begin_or_continue(self.folder, recipe, ("shard", "parts"))
+            begin_or_continue(self.folder, recipe)
         # Tells whether two folders hold the same lessons.
         self.digest = hashlib.sha256((self.folder / "recipe.json").read_bytes()).hexdigest()
 

@@ -30,8 +30,8 @@ def train(
     max_minutes: float = math.inf,
     tensorboard: bool = True,
     progress: bool = False,
-) -> Row:
-    """Train to the end of the run, or until the time is up, from the newest state; returns the last line of the log.
+) -> None:
+    """Train to the end of the run, or until the time is up, from the newest state.
 
     States are saved at lines of the log only, so that a resumed run writes the same lines as an uninterrupted one.
 
@@ -54,10 +54,9 @@ def train(
     metrics = MetricsLogger(output, trainer.values, trainer.n_steps, tensorboard) if leads else None
     bar = tqdm(total=total, initial=trainer.n_steps, unit="step", disable=not (progress and leads))
     end, saved = trainer.seconds + 60 * max_minutes, trainer.seconds
-    row = metrics.rows[-1] if metrics and metrics.rows else {}
     with bar, closing(metrics) if metrics else nullcontext():
-        if row and trainer.n_steps >= total:
-            export(trainer, row)  # of a finished run, whose last sitting may have had no room for it
+        if metrics and metrics.rows and trainer.n_steps >= total:
+            export(trainer, metrics.rows[-1])  # of a finished run, whose last sitting may have had no room for it
         while trainer.n_steps < total:
             row = _train_lines(trainer, bar)
             _refuse_failure(row, trainer, folder)
@@ -69,7 +68,7 @@ def train(
             if save:
                 saved = trainer.seconds
                 if metrics is not None:
-                    save_state(trainer, folder, STATES_KEPT)
+                    save_state(trainer, folder)
                     export(trainer, row)
                     metrics.draw()
                 trainer.fabric.barrier()
@@ -78,7 +77,6 @@ def train(
     if trainer.n_steps < total:
         message = "stopped after %g minutes at step %d of %d; the same command continues"
         logger.info(message, max_minutes, trainer.n_steps, total)
-    return row
 
 
 def _train_lines(trainer: Trainer, bar: tqdm) -> Row:
@@ -114,8 +112,8 @@ def _refuse_failure(row: Row, trainer: Trainer, folder: Path) -> None:
         raise TrainingError(f"{fault}, less than {MIN_SPREAD:g}; {rest}. {advice}")
 
 
-def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
-    """Write the state of a run into a folder, and remove all but the newest ``keep``; returns the file.
+def save_state(trainer: Trainer, folder: Path) -> Path:
+    """Write the state of a run into a folder, and remove all but the newest :data:`STATES_KEPT`; returns the file.
 
     Raises:
         OutputError: the file cannot be written; those before it are kept.
@@ -123,7 +121,7 @@ def save_state(trainer: Trainer, folder: Path, keep: int) -> Path:
     path = folder / f"step-{trainer.n_steps:09d}.pt"
     with output_path(path, CONTINUES) as part:
         torch.save(trainer.state_dict(), part)
-    for old in states(folder)[:-keep]:
+    for old in states(folder)[:-STATES_KEPT]:
         old.unlink()
     return path
 
@@ -156,12 +154,11 @@ def load_newest(trainer: Trainer, folder: Path) -> bool:
 def _read(path: Path, trainer: Trainer) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch does not compare the checksums
-        state = torch.load(path, map_location=trainer.device, weights_only=True) if damaged is None else None
+            if damaged := archive.testzip():  # torch does not compare the checksums
+                raise OSError(f"the checksum of {damaged} is another one")
+        state = torch.load(path, map_location=trainer.device, weights_only=True)
     except Exception as error:  # zipfile and torch raise many kinds
         raise CheckpointError(f"{path} cannot be read as the state of a run ({error})") from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is another one")
     if not isinstance(state, dict) or "n_steps" not in state:
         raise CheckpointError(f"{path} is not the state of a run")
     return state

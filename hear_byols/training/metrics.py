@@ -27,7 +27,6 @@ class MetricsLogger:
     def __init__(self, folder: Path, values: tuple[str, ...], n_steps: int = 0, tensorboard: bool = True) -> None:
         self.path = folder / "log.csv"
         self.fields = (*PROGRESS, *values)
-        self.picture = folder / "curves.png"
         self.rows = [row for row in read_log(self.path) if row["step"] <= n_steps]
         with output_path(self.path, CONTINUES) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.fields)
@@ -52,9 +51,29 @@ class MetricsLogger:
                         self._events.add_scalar(name, row[name], int(row["step"]))
 
     def draw(self) -> None:
-        """Write the picture of losses and spread."""
-        with output_path(self.picture, CONTINUES) as part:
-            draw_curves(self.rows, part)
+        """Draw losses, and below them the spread of the embeddings, over the steps.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        figures = require("matplotlib.figure", "a picture of the curves", "train")
+        figure = figures.Figure(figsize=(7, 5), layout="constrained")
+        upper, lower = figure.subplots(2, sharex=True, height_ratios=[2, 1])
+        curves = {name: [row[name] for row in self.rows] for name in self.fields}
+        marker = "" if len(self.rows) > 1 else "o"
+        for name, values in curves.items():
+            if name.startswith("loss_") and any(map(math.isfinite, values)):
+                label = name.removeprefix("loss_").replace("_", " ")
+                upper.plot(curves["step"], values, label=label, marker=marker)
+        upper.legend(fontsize="small")
+        lower.plot(curves["step"], curves["spread"], color="black", marker=marker)
+        lower.set_xlabel("step")
+        for axes, label in ((upper, "loss"), (lower, "spread")):
+            axes.set_ylabel(label)
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.3)
+        with output_path(self.path.with_name("curves.png"), CONTINUES) as part:
+            figure.savefig(part, dpi=120, format="png")
 
     def close(self) -> None:
         """Flush the events."""
@@ -70,31 +89,6 @@ def read_log(path: Path) -> list[Row]:
     with open(path, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     return [{name: float(value) for name, value in line.items()} for line in lines if all(line.values())]
-
-
-def draw_curves(rows: list[Row], path: Path) -> None:
-    """Draw losses, and below them the spread of the embeddings, over the steps of a log into a PNG.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
-    figures = require("matplotlib.figure", "a picture of the curves", "train")
-    figure = figures.Figure(figsize=(7, 5), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=[2, 1])
-    steps = [row["step"] for row in rows]
-    marker = "" if len(rows) > 1 else "o"
-    for name in (name for name in rows[0] if name.startswith("loss_")):
-        values = [row[name] for row in rows]
-        if any(map(math.isfinite, values)):
-            upper.plot(steps, values, label=name.removeprefix("loss_").replace("_", " "), marker=marker)
-    upper.legend(fontsize="small")
-    lower.plot(steps, [row["spread"] for row in rows], color="black", marker=marker)
-    lower.set_xlabel("step")
-    for axes, label in ((upper, "loss"), (lower, "spread")):
-        axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120, format="png")
 
 
 def _formatted(row: Row) -> dict[str, str]:

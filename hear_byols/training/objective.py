@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from hear_byols.encoders.multilayer import MultilayerEncoder
 
 BYOL_PROJECTION = 256
-BYOL_HIDDEN = 4096
 
 
 class Outputs(NamedTuple):
@@ -44,7 +43,7 @@ def supervised_loss(projections: Tensor, features: Tensor) -> Tensor:
     return (projections.unflatten(0, (2, len(features))) - features).square().mean()
 
 
-def mlp_head(in_features: int, out_features: int, hidden: int = BYOL_HIDDEN) -> nn.Sequential:
+def mlp_head(in_features: int, out_features: int, hidden: int) -> nn.Sequential:
     """A head of BYOL: (batch, in_features) -> (batch, out_features), 256 or 6373 (paper, section 2.2)."""
     return nn.Sequential(
         nn.Linear(in_features, hidden),
@@ -76,9 +75,7 @@ class Byol(nn.Module):
     them out), so it is a complete network at every moment. The hybrid's projections are as many as its features.
     """
 
-    def __init__(
-        self, encoder: MultilayerEncoder, projection_size: int = BYOL_PROJECTION, hidden: int = BYOL_HIDDEN
-    ) -> None:
+    def __init__(self, encoder: MultilayerEncoder, projection_size: int, hidden: int) -> None:
         super().__init__()
         self.online = ProjectionNetwork(encoder, projection_size, hidden)
         self.prediction_head = mlp_head(projection_size, projection_size, hidden)

@@ -1,4 +1,4 @@
-"""The pool of audio that crops are drawn from: clips of one rate, end to end in one memory-mapped int16 array.
+"""The pool of audio that crops are drawn from: clips at 16 kHz, end to end in one memory-mapped int16 array.
 
 Crops are drawn uniformly over *time*, not over files, so an hour-long recording is not outvoted by a thousand
 one-second clips (paper, section 2: random 96-frame segments).
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hear_byols.errors import InputError
-from hear_byols.training.config import MAX_CROP_SAMPLES
+from hear_byols.training.config import MAX_CROP_SAMPLES, SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class AudioPool:
     offsets: np.ndarray  # int64 first sample of each clip, and the end of the last one [shape=(n_clips + 1,)]
     sources: np.ndarray  # for each clip, the index of its shard, folder or list in source_names [shape=(n_clips,)]
     source_names: tuple[str, ...]  # without their path
-    sample_rate: int = 16000  # in Hz
     skipped: tuple[str, ...] = ()  # what was left out, and why, one line a file
     digest: str = ""  # of the samples and of where clips end, so that it stays when files move
     folder: Path | None = None  # of the cache behind the pool, which other processes can open; None: it is in memory
@@ -48,7 +47,6 @@ class AudioPool:
                 offsets=np.concatenate([[0], np.cumsum(index["lengths"], dtype=np.int64)]),
                 sources=np.array(index["sources"], dtype=np.int64),
                 source_names=tuple(index["source_names"]),
-                sample_rate=index["sample_rate"],
                 skipped=tuple(index["skipped"]),
                 digest=index["digest"],
                 folder=cache,
@@ -63,29 +61,19 @@ class AudioPool:
         return pool
 
     @classmethod
-    def from_clips(cls, clips: Sequence[np.ndarray], sample_rate: int = 16000, name: str = "clips") -> AudioPool:
+    def from_clips(cls, clips: Sequence[np.ndarray]) -> AudioPool:
         """Lay int16 clips [shape=(n_samples,) each] that are in memory end to end."""
         tail = np.zeros(MAX_CROP_SAMPLES, dtype=np.int16)
         offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in clips], dtype=np.int64)])
         sources = np.zeros(len(clips), dtype=np.int64)
-        return cls(np.concatenate([*clips, tail]), offsets, sources, (name,), sample_rate)
-
-    @property
-    def n_clips(self) -> int:
-        """Number of clips."""
-        return len(self.offsets) - 1
-
-    @property
-    def hours(self) -> float:
-        """Duration of all clips in hours."""
-        return float(self.offsets[-1]) / self.sample_rate / 3600
+        return cls(np.concatenate([*clips, tail]), offsets, sources, ("clips",))
 
     def source_hours(self) -> dict[str, float]:
         """Hours of audio of each source; of those of one name together."""
         samples = np.bincount(self.sources, weights=np.diff(self.offsets), minlength=len(self.source_names))
         hours = dict.fromkeys(self.source_names, 0.0)
         for name, n in zip(self.source_names, samples, strict=True):
-            hours[name] += float(n) / self.sample_rate / 3600
+            hours[name] += float(n) / SAMPLE_RATE / 3600
         return hours
 
 

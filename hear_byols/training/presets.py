@@ -16,33 +16,20 @@ RATIOS = ("1:4", "1:2", "2:3", "1:1", "3:2", "2:1", "4:1")
 
 @dataclass(frozen=True)
 class Preset:
-    """A row of the paper, or a shipped model.
+    """A row of the paper, or a shipped model."""
 
-    Args:
-        source: where it stands in the paper, or which file it makes.
-        data: the audio behind it; that of a run is whatever ``--data`` names.
-        settings: of :class:`~hear_byols.training.config.PretrainConfig`, where they differ from its defaults.
-        first: the preset whose encoder it begins with; empty: none.
-    """
-
-    source: str
-    data: str = "AudioSet speech, 2190 h"
-    settings: dict[str, Any] = field(default_factory=dict)
-    first: str = ""
+    source: str  # where it stands in the paper, or which file it makes
+    data: str = "AudioSet speech, 2190 h"  # the audio behind it; that of a run is whatever ``--data`` names
+    settings: dict[str, Any] = field(default_factory=dict)  # where they differ from the defaults of PretrainConfig
+    first: str = ""  # the preset whose encoder it begins with; empty: none
 
 
 @dataclass(frozen=True)
 class Run:
-    """One of the runs of a preset, which follow one another.
+    """One of the runs of a preset, which follow one another."""
 
-    Args:
-        preset: its name.
-        folder: of the run.
-        config: its settings.
-    """
-
-    preset: str
-    folder: Path
+    preset: str  # that its settings began with; empty: none
+    folder: Path  # of what it writes
     config: PretrainConfig
 
 

@@ -13,7 +13,7 @@ from hear_byols.training import objective
 from hear_byols.training.augmentations import MemoryBank, TwoViews
 from hear_byols.training.batches import CropSampler
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.initial import initial_encoder, start_as_identity
+from hear_byols.training.initial import initial_encoder
 from hear_byols.training.objective import BYOL_PROJECTION, Byol
 from hear_byols.training.trainer import Trainer
 
@@ -30,34 +30,20 @@ class Pretrainer(Trainer[Byol]):
 
     Args:
         crops: where batches come from; with targets for the hybrid.
-        encoder: to train instead of a fresh one of ``config.encoder``.
     """
 
     values = ("loss", "loss_supervised", "loss_self_supervised", "spread")
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        crops: CropSampler,
-        fabric: Fabric,
-        total_steps: int,
-        encoder: MultilayerEncoder | None = None,
-    ) -> None:
+    def __init__(self, config: PretrainConfig, crops: CropSampler, fabric: Fabric, total_steps: int) -> None:
         self.crops = crops
-        self._given = encoder
         super().__init__(config, fabric, total_steps, crops.digest)
         self.mean, self.std, shape = self._measure()
-        if config.identity_norm:
-            self.seed(0, "batch norm")
-            log_mels = crops.draw(config.batch_size, self._generator).log_mels
-            start_as_identity(self.encoder, (log_mels - self.mean) / self.std, self.world)
-            self.network.target.encoder.load_state_dict(self.encoder.state_dict())
         memory = MemoryBank(MIXUP_MEMORY, shape, self.device)
         self.views = TwoViews(config, self.mean, self.std, memory, self.world)
 
     def make_network(self) -> tuple[Byol, MultilayerEncoder]:
         """Online network, prediction head and target; the online encoder."""
-        encoder = self._given or initial_encoder(self.config.encoder, self.config.init)
+        encoder = initial_encoder(self.config.encoder, self.config.init)
         targets = self.crops.targets
         size = targets.n_features if targets is not None else BYOL_PROJECTION
         return Byol(encoder, size, self.config.head_hidden), encoder

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from hear_byols._util.files import remove_parts, writing
 from hear_byols._util.imports import require
@@ -33,7 +31,7 @@ from hear_byols.training.pool import AudioPool
 from hear_byols.training.presets import Run
 from hear_byols.training.pretrain import Pretrainer
 from hear_byols.training.settings import write_settings
-from hear_byols.training.targets import extract_features, feature_positions
+from hear_byols.training.targets import extract_features
 from hear_byols.training.teaching import TeacherTrainer
 from hear_byols.training.trainer import Trainer
 
@@ -47,60 +45,15 @@ FABRIC_PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mix
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where a run takes place; Lightning Fabric's terms.
+    """Where a run takes place; Lightning Fabric's terms."""
 
-    Args:
-        device: "auto", "cpu" or "cuda".
-        devices: number of processes on this machine, one a GPU.
-        nodes: number of machines.
-        workers: processes that extract features, threads that decode.
-    """
-
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    workers: int = 1
+    device: str = "auto"  # or "cpu", "cuda"
+    devices: int = 1  # number of processes on this machine, one a GPU
+    nodes: int = 1  # number of machines
+    workers: int = 1  # processes that extract features, threads that decode
 
 
 def pretrain(
-    config: PretrainConfig,
-    data: Iterable[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    cache: str | os.PathLike[str] | None = None,
-    hardware: Hardware | None = None,
-    preset: str = "",
-    max_minutes: float = math.inf,
-    tensorboard: bool = True,
-    progress: bool = False,
-) -> Path:
-    """Train, or continue the run in ``output``.
-
-    Args:
-        config: of the run.
-        data: see :func:`hear_byols.training.data.load_pool`.
-        output: folder for ``encoder.pth``, ``run.toml``, ``log.csv``, ``curves.png``, ``states/`` and ``tensorboard/``.
-        cache: folder for decoded audio and features, which runs may share; by default ``output/cache``.
-        hardware: where to train.
-        preset: that the settings began with, for the checkpoint's provenance.
-        max_minutes: stop after this time; the same call continues.
-        tensorboard: also write TensorBoard events.
-        progress: show bars.
-
-    Returns:
-        The checkpoint, which ``hear_byols.load_model`` reads.
-
-    Raises:
-        InputError: no usable audio, or features of other crops in the cache.
-        OptionError: a setting that cannot be met, or another process trains in ``output``.
-        CheckpointError: ``output`` holds another run.
-        TrainingError: the run failed; its last good state is kept.
-        MissingDependencyError: lightning, tensorboard, matplotlib or the extractor is not installed.
-    """
-    runs = [Run(preset, Path(output), config)]
-    return pretrain_runs(runs, data, cache, hardware, max_minutes, tensorboard, progress)
-
-
-def pretrain_runs(
     runs: Sequence[Run],
     data: Iterable[str | os.PathLike[str]],
     cache: str | os.PathLike[str] | None = None,
@@ -109,50 +62,53 @@ def pretrain_runs(
     tensorboard: bool = True,
     progress: bool = False,
 ) -> Path:
-    """Train, or continue, runs that follow one another, as of :func:`hear_byols.training.presets.make_runs`.
+    """Train runs that follow one another, or continue them where they stopped.
 
     Args:
-        runs: at least one.
-        data: of all of them.
-        cache: of all of them; by default ``cache`` in the folder of the last.
-        hardware: as of :func:`pretrain`, and so are the others.
-        max_minutes: of all of them; what is left of it is the next one's.
-        tensorboard: see :func:`pretrain`.
-        progress: see :func:`pretrain`.
+        runs: at least one, as of :func:`hear_byols.training.presets.make_runs`; each one's folder is for
+            ``encoder.pth``, ``run.toml``, ``log.csv``, ``curves.png``, ``states/`` and ``tensorboard/``.
+        data: see :func:`hear_byols.training.data.load_pool`.
+        cache: folder for decoded audio and features, which runs may share; by default ``cache`` in the last folder.
+        hardware: where to train.
+        max_minutes: stop after this time; the same call continues.
+        tensorboard: also write TensorBoard events.
+        progress: show bars.
 
     Returns:
-        The checkpoint of the last run that began.
+        The checkpoint of the last run that began, which ``hear_byols.load_model`` reads.
 
     Raises:
-        HearByolsError: as :func:`pretrain`.
+        InputError: no usable audio, or features of other crops in the cache.
+        OptionError: a setting that cannot be met, or another process trains in the folder.
+        CheckpointError: the folder holds another run.
+        TrainingError: the run failed; its last good state is kept.
+        MissingDependencyError: lightning, tensorboard, matplotlib or the extractor is not installed.
     """
     hardware, cache = hardware or Hardware(), Path(cache or runs[-1].folder / "cache")
     data, end = list(data), time.monotonic() + 60 * max_minutes
-    checkpoint = runs[0].folder / "encoder.pth"
     for run in runs:
-        checkpoint = run.folder / "encoder.pth"
         left = max(0.0, end - time.monotonic()) / 60
         if not _pretrain(run, data, cache, hardware, left, tensorboard, progress):
             break
-    return checkpoint
+    return run.folder / "encoder.pth"
 
 
 def _pretrain(
     run: Run, data: list, cache: Path, hardware: Hardware, max_minutes: float, tensorboard: bool, progress: bool
 ) -> bool:
     """Train one run; returns whether it is at its end."""
-    config, output = run.config, run.folder
+    output = run.folder
     with _alone(output), process_group():
         pool = load_pool(data, cache, workers=hardware.workers)
 
         def export(trainer: Trainer, row: Row) -> None:
-            write_settings(config, output / "run.toml")
+            write_settings(run.config, output / "run.toml")
             about = describe(trainer, row, pool, output.resolve().name, run.preset)
             export_encoder(trainer, output / "encoder.pth", about)
 
         def sitting() -> bool:  # a frame of its own, which is cleared with all it holds before the processes part
             with ExitStack() as closing:
-                trainer = _trainer(config, pool, cache, hardware, progress, closing)
+                trainer = _trainer(run.config, pool, cache, hardware, progress, closing)
                 train(trainer, output, export, max_minutes, tensorboard, progress)
                 return trainer.n_steps >= trainer.total_steps
 
@@ -166,7 +122,7 @@ def _alone(output: Path) -> Iterator[None]:
     Raises:
         OptionError: another process trains in it.
     """
-    if not _is_first():
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":  # as launchers such as torchrun set it
         yield
         return
     lock = FileLock(output / ".lock")
@@ -184,11 +140,6 @@ def _alone(output: Path) -> Iterator[None]:
         lock.release()
 
 
-def _is_first() -> bool:
-    """Whether this is the process that keeps the folder, of those that a launcher such as torchrun started."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-
-
 def _trainer(
     config: PretrainConfig, pool: AudioPool, cache: Path, hardware: Hardware, progress: bool, closing: ExitStack
 ) -> Trainer:
@@ -196,9 +147,12 @@ def _trainer(
 
     The teachers of a run go on extracting, on request in processes of their own, until ``closing``.
     """
-    features = (
-        _features(config, pool, cache, hardware.workers, progress) if config.hybrid and not config.teachers else None
-    )
+    features = None
+    if config.hybrid and not config.teachers:
+        folder = cache / f"{config.targets.replace('/', '_').replace(':', '_')}-{config.crop_samples}-{config.seed}"
+        arguments = config.feature_crops, config.crop_samples, config.seed
+        workers = hardware.workers if hardware.workers > 1 else 0
+        features = extract_features(pool, folder, config.targets, *arguments, workers, progress)
     fabric = make_fabric(config, hardware)
     world = World(fabric.global_rank, fabric.world_size)
     world.part(config.batch_size)
@@ -224,17 +178,6 @@ def _trainer(
     return TeacherTrainer(config, lessons, teacher_sizes(config.teachers), fabric, config.total_steps(n_samples))
 
 
-def _features(
-    config: PretrainConfig, pool: AudioPool, cache: Path, workers: int, progress: bool
-) -> tuple[Tensor, np.ndarray]:
-    """Extract what is missing; returns the positions of the crops and their features."""
-    folder = cache / f"{config.targets.replace('/', '_').replace(':', '_')}-{config.crop_samples}-{config.seed}"
-    arguments = config.feature_crops, config.crop_samples, config.seed
-    workers = workers if workers > 1 else 0
-    store = extract_features(pool, folder, config.targets, *arguments, workers, progress)
-    return feature_positions(pool, *arguments), store.features(config.feature_crops)
-
-
 def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
     """Set up devices and processes; where a launcher such as torchrun started the processes, join them.
 
@@ -248,7 +191,10 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
 
     for part in ("fabric", "pytorch"):  # which tell the precision, twice
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
-    devices, nodes = _launched(hardware)
+    devices, nodes = hardware.devices, hardware.nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # the launcher's
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
     # Batch norm is synchronized, so its buffers are equal without being sent.
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     try:
@@ -267,11 +213,3 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
     if fabric.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     return fabric
-
-
-def _launched(hardware: Hardware) -> tuple[int, int]:
-    """Processes a machine and machines: the launcher's where there is one, else as asked for."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return hardware.devices, hardware.nodes
-    devices = int(os.environ["LOCAL_WORLD_SIZE"])
-    return devices, int(os.environ["WORLD_SIZE"]) // devices

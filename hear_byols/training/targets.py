@@ -6,7 +6,6 @@ Extraction can be interrupted and continued, and more crops can be added later.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
 from hear_byols.errors import InputError
+from hear_byols.training.config import SAMPLE_RATE
 from hear_byols.training.extractors import make_extractor
 from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
 from hear_byols.training.randomness import seeded
@@ -38,31 +38,31 @@ _DRAW_BLOCK = 1000  # crops drawn from one seed, so that more crops leave the fi
 _BATCH = 16
 
 
-def read_recipe(folder: Path, numbers: tuple[str, ...]) -> dict:
+def read_recipe(folder: Path) -> dict:
     """What a folder of the cache holds, by its ``recipe.json``; empty if there is none.
 
     Raises:
-        InputError: it is damaged, or lacks one of these numbers.
+        InputError: it is damaged.
     """
     path = folder / "recipe.json"
     try:
         recipe = dict(json.loads(path.read_text(encoding="utf-8")))
-        if not all(type(recipe[name]) is int for name in numbers):
+        if not recipe or type(recipe.get("n_features", 0)) is not int:
             raise ValueError
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged; remove the folder, and what it holds is made again") from error
     return recipe
 
 
-def begin_or_continue(folder: Path, recipe: dict, numbers: tuple[str, ...]) -> None:
+def begin_or_continue(folder: Path, recipe: dict) -> None:
     """Note what a folder of the cache is to hold, or compare it with what it holds.
 
     Raises:
         InputError: it is damaged, or holds what was made in another way.
     """
-    present = read_recipe(folder, numbers)
+    present, recipe = read_recipe(folder), json.loads(json.dumps(recipe))  # tuples are lists there
     if present and present != recipe:
         differing = ", ".join(k for k in recipe if present.get(k) != recipe[k])
         message = f"{folder} holds what was made in another way (different: {differing})"
@@ -85,19 +85,15 @@ class FeatureStore:
         self._sums_path = self.folder / "features.crc32"
 
     @property
-    def recipe(self) -> dict:
-        """What the rows are features of; empty if there is no store."""
-        return read_recipe(self.folder, ("n_features",))
-
-    @property
     def n_features(self) -> int:
-        """Length of a row."""
-        return self.recipe["n_features"]
+        """Length of a row; 0 if there is no store."""
+        return read_recipe(self.folder).get("n_features", 0)
 
     @property
     def n_done(self) -> int:
         """Number of complete rows."""
-        return min(path.stat().st_size // width if path.exists() else 0 for path, width in self._widths())
+        present = self.n_features and self._rows_path.exists() and self._sums_path.exists()
+        return min(path.stat().st_size // width for path, width in self._widths()) if present else 0
 
     def _widths(self) -> list[tuple[Path, int]]:
         """The files, and bytes of a row in each."""
@@ -108,26 +104,24 @@ class FeatureStore:
             with open(path, "ab") as file:
                 file.truncate(n_rows * width)
 
-    def features(self, stop: int | None = None) -> np.ndarray:
-        """Rows 0 to ``stop`` (default: all complete ones), memory-mapped, float32 [shape=(n, n_features)]."""
-        n_rows = self.n_done if stop is None else min(stop, self.n_done)
-        if not n_rows:
-            return np.empty((0, self.n_features), np.float32)
+    def features(self, n_rows: int) -> np.ndarray:
+        """The first rows, at least one, memory-mapped, float32 [shape=(n_rows, n_features)]."""
         return np.memmap(self._rows_path, np.float32, "r", shape=(n_rows, self.n_features))
 
     def drop_damaged(self) -> None:
         """Forget the first row that is not what was written, and all behind it; they have to be extracted again."""
-        sums = np.fromfile(self._sums_path, "<u4") if self._sums_path.exists() else []
-        rows = self.features()
-        n_whole = next((i for i, row in enumerate(rows) if zlib.crc32(row) != sums[i]), len(rows))
-        if n_whole < len(rows):
-            logger.warning("%s: damaged from row %d on, which is extracted again", self._rows_path, n_whole)
+        if not (n_done := self.n_done):
+            return
+        sums, rows = np.fromfile(self._sums_path, "<u4"), self.features(n_done)
+        n_whole = next((i for i, row in enumerate(rows) if zlib.crc32(row) != sums[i]), n_done)
         del rows
-        self._cut(n_whole)
+        if n_whole < n_done:
+            logger.warning("%s: damaged from row %d on, which is extracted again", self._rows_path, n_whole)
+            self._cut(n_whole)
 
-    def append(self, rows: Iterable[np.ndarray]) -> None:
-        """Write rows behind the complete ones, each float32 [shape=(n_features,)]."""
-        self._cut(self.n_done)
+    def append(self, n_done: int, rows: Iterable[np.ndarray]) -> None:
+        """Write rows behind the first ``n_done``, each float32 [shape=(n_features,)]."""
+        self._cut(n_done)
         with open(self._rows_path, "ab") as values, open(self._sums_path, "ab") as sums:
             for row in rows:
                 content = np.ascontiguousarray(row, np.float32).tobytes()
@@ -156,16 +150,18 @@ def extract_features(
     seed: int = 0,
     workers: int = 0,
     progress: bool = False,
-) -> FeatureStore:
+) -> tuple[Tensor, np.ndarray]:
     """Extract the features of crops, or of those still missing. Processes may share the folder: one works, others wait.
-
-    The crops are those of :func:`feature_positions`.
 
     Args:
         folder: of the :class:`FeatureStore`, which has at least ``n_crops`` rows then.
         targets: see :func:`hear_byols.training.extractors.make_extractor`.
         workers: processes to extract with; 0 works in this one.
         progress: show a bar.
+
+    Returns:
+        Positions of the crops, see :func:`feature_positions`, and their features, float32, memory-mapped
+        [shape=(n_crops, n_features)].
 
     Raises:
         MissingDependencyError: opensmile is not installed.
@@ -178,24 +174,21 @@ def extract_features(
         "targets": targets,
         "n_samples": n_samples,
         "seed": seed,
-        "sample_rate": pool.sample_rate,
-        "pool": pool.digest or hashlib.sha256(pool.audio.tobytes() + pool.offsets.tobytes()).hexdigest(),
+        "sample_rate": SAMPLE_RATE,
+        "pool": pool.digest,
     }
+    positions = feature_positions(pool, n_crops, n_samples, seed)
     with FileLock(store.folder / "lock"):
         remove_parts(store.folder)
-        if store.recipe:
-            store.drop_damaged()
-        if store.recipe and store.n_done >= n_crops:
-            begin_or_continue(store.folder, {**recipe, "n_features": store.n_features}, ("n_features",))
-            return store
-        extractor = make_extractor(targets)
-        begin_or_continue(store.folder, {**recipe, "n_features": extractor.n_features}, ("n_features",))
-        todo = feature_positions(pool, n_crops, n_samples, seed)[store.n_done :]
-        audio = torch.from_numpy(pool.audio)
-        batches = (cut_crops(audio, positions, n_samples).numpy() for positions in todo.split(_BATCH))
-        rows = _extract_all(batches, extractor, targets, workers)
-        store.append(tqdm(rows, "features", n_crops, initial=store.n_done, unit="crop", disable=not progress))
-    return store
+        store.drop_damaged()
+        extractor = make_extractor(targets) if (n_done := store.n_done) < n_crops else None
+        begin_or_continue(store.folder, {**recipe, "n_features": (extractor or store).n_features})
+        if extractor:
+            audio = torch.from_numpy(pool.audio)
+            batches = (cut_crops(audio, part, n_samples).numpy() for part in positions[n_done:].split(_BATCH))
+            rows = _extract_all(batches, extractor, targets, workers)
+            store.append(n_done, tqdm(rows, "features", n_crops, initial=n_done, unit="crop", disable=not progress))
+    return positions, store.features(n_crops)
 
 
 def _extract_all(batches: Iterator[np.ndarray], extractor, targets: str, workers: int) -> Iterator[np.ndarray]:

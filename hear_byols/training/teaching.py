@@ -135,7 +135,8 @@ class TeacherTrainer(Trainer[Student]):
         self.values = ("loss", "loss_self_supervised", "spread", *(f"loss_{name}" for name in sizes))
         super().__init__(config, fabric, total_steps, lessons.digest)
         self.log_mel = LogMel().to(self.device)
-        self._weights = torch.tensor(config.weights, device=self.device)
+        weights = config.teacher_weights or (1.0,) * len(sizes)
+        self._weights = torch.tensor([config.alpha * weight for weight in weights], device=self.device)
         self._measure()
 
     def make_network(self) -> tuple[Student, MultilayerEncoder]:

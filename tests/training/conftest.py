@@ -8,9 +8,10 @@ import torch
 
 pytest.importorskip("lightning", reason="pre-training needs the extra: pip install hear_byols[train]")
 
-from pretraining import HEAR_MODULE, TEACHER_SIZES, BandTeacher, small_pool
+from pretraining import HEAR_MODULE, TEACHER_SIZES, BandTeacher, tones_and_noise
 
 from hear_byols.training import lessons, pretrain
+from hear_byols.training.pool import AudioPool
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,7 +29,7 @@ def _quick():
 @pytest.fixture(scope="session")
 def pool():
     """Tones of many pitches, and noise."""
-    return small_pool()
+    return AudioPool.from_clips(tones_and_noise())
 
 
 @pytest.fixture(scope="module")

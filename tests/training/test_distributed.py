@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretraining import SMALL, TinyEncoder, make_trainer, write_clips
+from pretraining import TinyEncoder, command, make_trainer, write_clips
 
 import hear_byols
 from hear_byols.errors import OptionError
@@ -33,20 +33,21 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from hear_byols.training import pretrain
-from hear_byols.training.distributed import end_process_group
-from pretraining import make_trainer, small_pool
+from hear_byols.training.distributed import process_group
+from hear_byols.training.pool import AudioPool
+from pretraining import make_trainer, tones_and_noise
 torch.set_num_threads(1)
 pretrain.STATISTICS_CROPS = pretrain._STATISTICS_BATCH = 32
-trainer = make_trainer(small_pool(), fader=0.5, identity_norm=True)
-values = torch.stack([trainer.world.mean(trainer.step()) for _ in range(10)])
-if trainer.world.rank == 0:
-    rows = len(trainer.crops.draw(8, trainer._generator).log_mels)
-    memory = trainer.views.memory.take(torch.arange(16))
-    state = trainer.network.state_dict()
-    result = {"values": values, "state": state, "rows": rows, "std": trainer.std, "memory": memory}
-    torch.save(result, sys.argv[2])
-del trainer
-end_process_group()
+def train():
+    trainer = make_trainer(AudioPool.from_clips(tones_and_noise()), fader=0.5)
+    values = torch.stack([trainer.world.mean(trainer.step()) for _ in range(10)])
+    if trainer.world.rank == 0:
+        rows = len(trainer.crops.draw(8, trainer._generator).log_mels)
+        memory = trainer.views.memory.take(torch.arange(16))
+        state = trainer.network.state_dict()
+        torch.save({"values": values, "state": state, "rows": rows, "std": trainer.std, "memory": memory}, sys.argv[2])
+with process_group():
+    train()
 """
 # The command, and the threads that are left when it has ended communication.
 COMMAND = """
@@ -94,7 +95,7 @@ def test_two_processes_equal_one(pool, tmp_path):
     assert statuses == [0, 0], outputs
     two = torch.load(tmp_path / "result.pt", weights_only=True)
     assert two["rows"] == 4  # half of the batch of 8 each
-    one = make_trainer(pool, fader=0.5, identity_norm=True)
+    one = make_trainer(pool, fader=0.5)
     assert one.std == pytest.approx(two["std"], rel=1e-6)
     values = torch.stack([one.step() for _ in range(STEPS)])
     # Spread is a property of the rows that a process has seen, so it is not compared.
@@ -109,9 +110,7 @@ def test_two_processes_equal_one(pool, tmp_path):
 
 def arguments(folder, *options):
     """Of a short run by the command, on clips that are made here."""
-    small = ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
-    run = ["pretrain", "--data", write_clips(folder / "audio"), "--output", folder / "run", *small]
-    return [*map(str, run), "--encoder=cnn", "--steps=3", "--device=cpu", "--threads=1", "--quiet", *options]
+    return command(write_clips(folder / "audio"), folder / "run", "--encoder=cnn", "--steps=3", *options)
 
 
 def assert_no_thread_of_gloo_outlives_the_end_of_communication(output, n_processes):
@@ -125,8 +124,8 @@ def assert_no_thread_of_gloo_outlives_the_end_of_communication(output, n_process
 def test_two_devices_are_two_processes(tmp_path):
     """The usual launch: the command starts the second process itself."""
     (tmp_path / "command.py").write_text(COMMAND)
-    command = [sys.executable, str(tmp_path / "command.py"), *arguments(tmp_path, "--devices=2")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    run = [sys.executable, str(tmp_path / "command.py"), *arguments(tmp_path, "--devices=2")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert_no_thread_of_gloo_outlives_the_end_of_communication(done.stdout, 2)
     assert [line["step"] for line in read_log(tmp_path / "run/log.csv")] == [1, 2, 3]

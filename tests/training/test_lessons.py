@@ -124,8 +124,9 @@ def test_opensmile_may_be_one_of_several_teachers(two_teachers, pool, monkeypatc
     torch.testing.assert_close(features[:, 0, 8:], expected, atol=5e-3, rtol=0)
 
 
-def test_each_group_is_new_once_and_then_replayed(folder):
-    heard, again = (Lessons(folder, 3, replays=1, group=1, workers=0) for _ in range(2))
+def test_each_group_is_new_once_and_then_replayed(folder, monkeypatch):
+    monkeypatch.setattr("hear_byols.training.lesson_stream.GROUP", 1)
+    heard, again = (Lessons(folder, 3, replays=1, workers=0) for _ in range(2))
     lengths = SHARD // 128  # batches of a visit
     shards = [folder.read(i)[0] for i in range(3)]
 

@@ -5,22 +5,17 @@ import dataclasses
 
 import pytest
 import torch
-from pretraining import TinyEncoder, make_trainer, write_clips
+from pretraining import TinyEncoder, make_trainer, steps, write_clips
 
 from hear_byols.errors import CheckpointError, OutputError, TrainingError
 from hear_byols.training.loop import load_newest, save_state, states, train
 from hear_byols.training.metrics import read_log
-from hear_byols.training.presets import make_config
+from hear_byols.training.presets import make_runs
 from hear_byols.training.run import Hardware, pretrain
 
 
 def ignore(trainer, row):
     """Export nothing."""
-
-
-def steps(trainer, n):
-    """The values of so many steps."""
-    return torch.stack([trainer.step() for _ in range(n)])
 
 
 def log(folder, name="step"):
@@ -56,7 +51,7 @@ def test_data_set_statistics_are_those_of_the_crops(pool):
 def test_a_run_goes_on_with_its_own_settings_and_data_alone_but_may_get_longer_at_constant_rate(pool, tmp_path):
     trainer = make_trainer(pool, steps=10)
     steps(trainer, 2)
-    save_state(trainer, tmp_path, keep=1)
+    save_state(trainer, tmp_path)
     assert load_newest(make_trainer(pool, steps=20), tmp_path)
     for change, differing in (
         ({"head_hidden": 16}, "head_hidden"),
@@ -79,7 +74,7 @@ def test_a_run_that_has_ended_goes_on_exactly_with_a_schedule_that_begins_anew(p
         for length, restarts in ((2, ()), (4, (2,)), (4, (2,)), (4, (1,)))
     )
     steps(ended, 2)
-    save_state(ended, tmp_path, keep=1)
+    save_state(ended, tmp_path)
     with pytest.raises(CheckpointError, match="steps=2"):
         load_newest(other, tmp_path)
     assert load_newest(longer, tmp_path)
@@ -104,15 +99,6 @@ def test_a_run_of_an_earlier_version_continues(pool):
         make_trainer(pool, rate_fan_in=8).load_state_dict(state)
 
 
-def test_both_networks_start_as_the_untrained_encoder_if_asked_for(pool):
-    plain, started = make_trainer(pool).network, make_trainer(pool, identity_norm=True).network
-    log_mels = torch.randn(8, 1, 64, 32)  # standardized, as crops are
-    expected = plain.online.encoder.eval()(log_mels)
-    for branch in (started.online, started.target):
-        torch.testing.assert_close(branch.encoder.eval()(log_mels), expected, rtol=1e-4, atol=1e-4)
-        assert not torch.equal(branch.encoder.net[1].weight, plain.online.encoder.net[1].weight)
-
-
 def test_first_step_moves_weights_by_their_rate_which_is_lower_in_wide_layers_of_the_encoder_if_asked_for(pool):
     for options, share in (({}, 1), ({"rate_fan_in": 10}, 10 / 25)):
         trainer = make_trainer(pool, learning_rate=1e-3, **options)
@@ -127,7 +113,7 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(pool, tmp_path, capl
     trainer, resumed = make_trainer(pool), make_trainer(pool)
     for _ in range(3):
         trainer.step()
-        newest = save_state(trainer, tmp_path, keep=2)
+        newest = save_state(trainer, tmp_path)
     assert [path.name for path in states(tmp_path)] == ["step-000000002.pt", "step-000000003.pt"]
     content = newest.read_bytes()
     flipped = bytearray(content)
@@ -149,12 +135,12 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(pool, tmp_path, capl
 
 def test_loop_logs_means_over_lines_and_exports_at_the_end(pool, tmp_path):
     exported = []
-    row = train(make_trainer(pool, total_steps=7, log_steps=3), tmp_path, lambda _, row: exported.append(row["step"]))
+    train(make_trainer(pool, total_steps=7, log_steps=3), tmp_path, lambda _, row: exported.append(row))
     assert log(tmp_path) == [3, 6, 7]
     losses = steps(make_trainer(pool, total_steps=7), 7)[:, 0]
     assert log(tmp_path, "loss") == pytest.approx([part.mean().item() for part in losses.split(3)], rel=1e-5)
-    assert row["loss"] == pytest.approx(losses[6].item(), rel=1e-5)
-    assert exported == [7]
+    assert [row["step"] for row in exported] == [7]
+    assert exported[0]["loss"] == pytest.approx(losses[6].item(), rel=1e-5)
     assert [p.name for p in states(tmp_path / "states")] == ["step-000000007.pt"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").iterdir())
@@ -170,14 +156,6 @@ def test_a_finished_run_whose_export_failed_is_exported_by_the_next_call(pool, t
     again = make_trainer(pool, total_steps=2)
     train(again, tmp_path, lambda trainer, row: exported.append((trainer.n_steps, row["step"])))
     assert exported == [(2, 2)]
-
-
-def test_time_limit_stops_and_the_next_sitting_goes_on(pool, tmp_path):
-    train(make_trainer(pool, total_steps=5), tmp_path / "parts", ignore, max_minutes=0)
-    assert log(tmp_path / "parts") == [1]
-    for name in ("parts", "whole"):
-        train(make_trainer(pool, total_steps=5), tmp_path / name, ignore)
-    assert log(tmp_path / "parts", "loss") == log(tmp_path / "whole", "loss")
 
 
 def test_lines_of_a_sitting_that_was_not_saved_are_written_once(pool, tmp_path):
@@ -218,7 +196,8 @@ def test_collapsed_embeddings_stop_the_run(pool, tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_in_bfloat16_lowers_the_losses(tmp_path):
-    config = make_config("byol_s_cvt", steps=30, batch_size=32, precision="bfloat16", log_steps=5)
-    pretrain(config, [write_clips(tmp_path / "audio")], tmp_path / "run", hardware=Hardware("cuda"))
+    settings = {"steps": 30, "batch_size": 32, "precision": "bfloat16", "log_steps": 5}
+    runs = make_runs("byol_s_cvt", tmp_path / "run", **settings)
+    pretrain(runs, [write_clips(tmp_path / "audio")], hardware=Hardware("cuda"))
     losses = log(tmp_path / "run", "loss_self_supervised")
     assert losses[-1] < losses[0]

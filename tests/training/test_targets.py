@@ -1,5 +1,7 @@
 """Targets: standardizer, extractors, store, interruption."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,13 @@ from hear_byols.errors import InputError, OptionError
 from hear_byols.training import targets
 from hear_byols.training.extractors import make_extractor
 from hear_byols.training.pool import AudioPool, cut_crops
-from hear_byols.training.targets import CLIP, FeatureScaler, extract_features, feature_positions
+from hear_byols.training.targets import CLIP, FeatureScaler, extract_features
 
 
-def make_pool(n=64000):
-    audio = (8000 * np.sin(0.03 * np.arange(n))).astype(np.int16)
-    return AudioPool.from_clips([audio[: n // 4], audio[n // 4 :]])
+@pytest.fixture(scope="module")
+def pool():
+    audio = (8000 * np.sin(0.03 * np.arange(64000))).astype(np.int16)
+    return AudioPool.from_clips([audio[:16000], audio[16000:]])
 
 
 def test_standardized_features_follow_the_written_formula_and_stay_bounded():
@@ -56,54 +59,50 @@ def asked(monkeypatch):
     return asked
 
 
-def extract(folder, n_crops, pool=None, seed=3):
-    return extract_features(pool or make_pool(), folder, "counting", n_crops, 160, seed)
-
-
-def test_features_stand_in_the_order_of_their_places_and_more_crops_keep_the_first_ones(tmp_path, asked):
-    pool, few = make_pool(), np.array(extract(tmp_path, 10).features())
-    more = extract(tmp_path, 1500)
+def test_features_stand_in_the_order_of_their_places_and_more_crops_keep_the_first_ones(pool, tmp_path, asked):
+    places, few = extract_features(pool, tmp_path, "counting", 10, 160)
+    few = np.array(few)
+    more_places, more = extract_features(pool, tmp_path, "counting", 1500, 160)
     assert len(asked) == 1500  # none twice
-    crops = cut_crops(torch.from_numpy(pool.audio), feature_positions(pool, 1500, 160, seed=3), 160).numpy()
-    np.testing.assert_array_equal(more.features()[:, :2], crops[:, [0, -1]])
-    assert np.isnan(more.features()[:, 2]).all()  # the standardizer decides on them
-    np.testing.assert_array_equal(more.features()[:10], few)
-    assert torch.equal(feature_positions(pool, 10, 160, seed=3), feature_positions(pool, 1500, 160, seed=3)[:10])
-    assert extract(tmp_path, 10).n_done == len(asked) == 1500
+    crops = cut_crops(torch.from_numpy(pool.audio), more_places, 160).numpy()
+    np.testing.assert_array_equal(more[:, :2], crops[:, [0, -1]])
+    assert np.isnan(more[:, 2]).all()  # the standardizer decides on them
+    np.testing.assert_array_equal(more[:10], few)
+    assert torch.equal(places, more_places[:10])
+    assert len(extract_features(pool, tmp_path, "counting", 10, 160)[1]) == 10
+    assert len(asked) == 1500
 
 
-def test_interrupted_or_damaged_extraction_continues_with_the_first_row_that_is_not_whole(tmp_path, asked, caplog):
-    whole = np.array(extract(tmp_path, 40).features())
+def test_interrupted_or_damaged_extraction_continues_with_the_first_row_that_is_not_whole(
+    pool, tmp_path, asked, caplog
+):
+    def extract():
+        return np.array(extract_features(pool, tmp_path, "counting", 40, 160)[1])
 
-    def cut(file):
-        file.truncate(17 * 12 + 5)  # 17 rows and a torn one
-
-    def zero_row(file):  # as a power cut may
-        file.seek(31 * 12)
-        file.write(bytes(4))
-
-    def zero_sum(file):
-        file.seek(29 * 4)
-        file.write(bytes(4))
-
-    for name, damage, n_whole in (("f32", cut, 17), ("f32", zero_row, 31), ("crc32", zero_sum, 29)):
+    whole = extract()
+    for name, place, content, n_whole in (
+        ("f32", 17 * 12 + 5, None, 17),  # 17 rows and a torn one
+        ("f32", 31 * 12, bytes(4), 31),  # as a power cut may
+        ("crc32", 29 * 4, bytes(4), 29),
+    ):
         with open(tmp_path / f"features.{name}", "r+b") as file:
-            damage(file)
+            file.seek(place)
+            file.write(content) if content else file.truncate()
         asked.clear()
-        np.testing.assert_array_equal(extract(tmp_path, 40).features(), whole)
+        np.testing.assert_array_equal(extract(), whole)
         assert len(asked) == 40 - n_whole
-        assert damage is cut or f"damaged from row {n_whole} on" in caplog.text
+        assert not content or f"damaged from row {n_whole} on" in caplog.text
 
 
-def test_features_of_other_crops_and_damaged_descriptions_are_refused(tmp_path, asked):
-    extract(tmp_path, 4)
-    for change in ({"seed": 4}, {"pool": make_pool(80000)}):
+def test_features_of_other_crops_and_damaged_descriptions_are_refused(pool, tmp_path, asked):
+    extract_features(pool, tmp_path, "counting", 4, 160)
+    for other, seed in ((pool, 4), (dataclasses.replace(pool, digest="other"), 0)):
         with pytest.raises(InputError, match="made in another way"):
-            extract(tmp_path, 4, **change)
+            extract_features(other, tmp_path, "counting", 4, 160, seed)
     for content in ("", "{}", "[1]", '{"n_features": null}'):
         (tmp_path / "recipe.json").write_text(content)
         with pytest.raises(InputError, match=r"recipe\.json is damaged; remove the folder"):
-            extract(tmp_path, 4)
+            extract_features(pool, tmp_path, "counting", 4, 160)
 
 
 def test_any_hear_module_can_supervise_and_hears_crops_at_its_rate(bands, tmp_path):
@@ -118,9 +117,9 @@ def test_any_hear_module_can_supervise_and_hears_crops_at_its_rate(bands, tmp_pa
     assert make_extractor("hear_byols:random_cnn").n_features == 2048
 
 
-def test_several_workers_give_the_same_rows(bands, tmp_path):
-    one, two = (extract_features(make_pool(), tmp_path / f"{n}", bands, 40, 1600, workers=n) for n in (0, 2))
-    np.testing.assert_allclose(one.features(), two.features(), rtol=1e-5)
+def test_several_workers_give_the_same_rows(pool, bands, tmp_path):
+    (_, one), (_, two) = (extract_features(pool, tmp_path / f"{n}", bands, 40, 1600, workers=n) for n in (0, 2))
+    np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
 def test_what_is_not_a_hear_module_or_breaks_its_word_is_named(tmp_path, monkeypatch):

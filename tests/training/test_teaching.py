@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pretraining import TEACHER_SIZES
+from pretraining import TEACHER_SIZES, steps
 
 import hear_byols
 from hear_byols.frontend import LOG_OFFSET
@@ -33,11 +33,6 @@ def heard(two_teachers, pool, tmp_path_factory):
 def make(heard, total_steps=40, **options):
     config = PretrainConfig(**{**SMALL, **options})
     return TeacherTrainer(config, heard, TEACHER_SIZES, make_fabric(config, Hardware("cpu")), total_steps)
-
-
-def steps(trainer, n):
-    """The values of so many steps."""
-    return torch.stack([trainer.step() for _ in range(n)])
 
 
 @pytest.mark.parametrize("heads_on", ["last", "multi"])
@@ -155,7 +150,7 @@ def test_a_checkpoint_holds_the_heads_components(heard, tmp_path):
 def test_a_resumed_run_equals_an_uninterrupted_one(heard, tmp_path, options):
     whole, first, second = (make(heard, schedule="cosine", **options) for _ in range(3))
     begun = steps(first, 2)
-    save_state(first, tmp_path, keep=1)
+    save_state(first, tmp_path)
     assert load_newest(second, tmp_path)
     torch.testing.assert_close(torch.cat([begun, steps(second, 2)]), steps(whole, 4), rtol=0, atol=0, equal_nan=True)
 
