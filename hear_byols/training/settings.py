@@ -12,6 +12,8 @@ from hear_byols._util.imports import require
 from hear_byols.errors import OptionError
 from hear_byols.training.config import PretrainConfig
 
+_FORMER = {"band_limit": 0.0, "identity_norm": False}  # settings that every run.toml before 5.2 has, at their defaults
+
 
 def write_settings(config: PretrainConfig, path: Path) -> None:
     """Write all settings, one a line."""
@@ -42,6 +44,7 @@ def parse_settings(text: str, name: str) -> dict[str, Any]:
         given = toml.loads(text)
     except ValueError as error:
         raise OptionError(f"{name}: settings are lines like steps = 9 or mel_scale = [0.6, 1.5] ({error})") from error
+    given = {name: value for name, value in given.items() if _FORMER.get(name) != value}
     defaults = dataclasses.asdict(PretrainConfig())
     unknown = given.keys() - defaults.keys()
     if unknown:

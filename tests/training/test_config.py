@@ -96,6 +96,12 @@ def test_settings_of_a_file_are_numbers_of_their_kind():
     assert repr(given) == "{'restarts': (4000,), 'teacher_weights': (1.0, 2.0), 'warmup': 0.0}"
 
 
+def test_a_file_of_before_5_2_may_name_settings_that_are_gone_if_they_were_off():
+    assert parse_settings("band_limit = 0.0\nidentity_norm = false\nseed = 3", "run.toml") == {"seed": 3}
+    with pytest.raises(OptionError, match=r"run\.toml names no such setting: band_limit"):
+        parse_settings("band_limit = 0.5", "run.toml")
+
+
 def test_all_teachers_can_be_targets():
     assert PretrainConfig(targets="+".join(list_teachers())).teachers == tuple(list_teachers())
     assert PretrainConfig(targets="mn04+swift_f0").teachers == ("mn04", "swift_f0")
