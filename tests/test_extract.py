@@ -132,7 +132,7 @@ def test_every_format_gives_the_models_own_vectors_back(tmp_path, corpus, expect
 )
 def test_batches_and_groups_do_not_change_vectors(tmp_path, corpus, monkeypatch, batch_size, clips, normalization):
     """Also where the original's normalization mixes what is embedded together."""
-    monkeypatch.setattr(groups, "GROUPS", GroupLimits(clips, 600))
+    monkeypatch.setattr(extract, "group_limits", lambda *_: GroupLimits(clips, 600))
     embed_to_folder([corpus], tmp_path, model=MODEL, batch_size=batch_size, normalization=normalization)
     content, alone = read_embeddings(tmp_path), hear_byols.load_model(MODEL, normalization=normalization)
     audio = [torch.from_numpy(hear_byols.load_audio(corpus / name))[None] for name in content.names]
@@ -383,8 +383,7 @@ def test_the_model_refusing_one_clip_of_a_batch_fails_that_clip_only(tmp_path, m
 def test_only_what_is_new_changed_or_damaged_is_embedded_again(tmp_path, model, monkeypatch, format, again):
     """Of a damaged part all sources; the others keep their rows."""
     folder, output = tmp_path / "in", tmp_path / "out"
-    for limits in ("GROUPS", "TABLE_GROUPS"):
-        monkeypatch.setattr(groups, limits, GroupLimits(3, 600))
+    monkeypatch.setattr(extract, "group_limits", lambda *_: GroupLimits(3, 600))
     embed, names = groups.embed_clips, write_corpus(folder, 6)
 
     def run() -> tuple[list[str], int]:

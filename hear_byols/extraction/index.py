@@ -63,14 +63,18 @@ class Index:
             if len(set(names)) < len(names):
                 raise ValueError("a source is recorded twice")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise OutputError(
-                f"{self.path} is damaged ({reason}); restore it, choose another output folder, or start anew with "
-                "--overwrite (overwrite=True)"
-            ) from error
+            raise self.damaged(error) from error
         self.entries, self._n_bytes = entries, len(content)
         if content and not content.endswith(b"\n"):
             self.rewrite(entries)
+
+    def damaged(self, error: Exception) -> OutputError:
+        """What to raise when the content cannot be."""
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        return OutputError(
+            f"{self.path} is damaged ({reason}); restore it, choose another output folder, or start anew with "
+            "--overwrite (overwrite=True)"
+        )
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Record entries.
@@ -112,13 +116,13 @@ class Index:
 
     def is_whole(self, entry: Entry) -> bool:
         """Whether all outputs of an entry are in the output folder with the content that was recorded."""
-        for output, size in entry["outputs"].items():
-            path, digest = self.path.parent / output, entry.get("sha256", {}).get(output)
-            try:
+        try:
+            for output, size in entry["outputs"].items():
+                path, digest = self.path.parent / output, entry.get("sha256", {}).get(output)
                 if path.stat().st_size != size or (digest is not None and file_digest(path) != digest):
                     return False
-            except OSError:
-                return False
+        except OSError:
+            return False
         return True
 
     def next_part(self) -> int:
@@ -222,10 +226,10 @@ class Manifest:
         Raises:
             OutputError: it was not; the differences are named.
         """
-        old, new = _flat(known), _flat(json.loads(json.dumps(self._settings)))
-        names = [name for name in new if not name.startswith("about.") and old.get(name) != new[name]]
+        now = json.loads(json.dumps(self._settings))
+        names = [name for name in now if name != "about" and known.get(name) != now[name]]
         if names:
-            differences = "; ".join(f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in names)
+            differences = "; ".join(f"{name} was {known.get(name)!r}, now {now[name]!r}" for name in names)
             raise OutputError(
                 f"{self.path.parent} holds embeddings made with other settings: {differences}. Choose another output "
                 "folder, or start anew in this one with --overwrite (overwrite=True)"
@@ -235,10 +239,3 @@ class Manifest:
         """Replace the file: the settings, and the state of the work."""
         with writing(self.path), atomic_path(self.path) as part:
             part.write_text(json.dumps({**self._settings, **state}, indent=2) + "\n", encoding="ascii")
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
