@@ -105,11 +105,7 @@ def fill(
 ) -> Report:
     """Have those files embedded that are not in a folder yet, and say in its manifest what was done.
 
-    Args:
-        folder: where they are recorded.
-        files: all that are to be in it.
-        embed: embeds and records files, opens the progress bar, and gives those that could not be embedded.
-        progress: whether the bar is shown.
+    ``embed`` embeds and records files, opens the progress bar, and gives those that could not be embedded.
 
     Raises:
         OutputError: the folder cannot be written, or something that was recorded is missing in the end.
