@@ -6,6 +6,7 @@ does not count, so a half-done group is done anew from its start (``docs/embeddi
 """
 
 import errno
+import json
 import os
 import shutil
 from collections import Counter
@@ -15,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hear_byols._util.files import file_digest, sync_folder
+from hear_byols._util.files import atomic_path, file_digest, sync_folder
 from hear_byols.errors import OptionError, OutputError
 from hear_byols.extraction.files import AudioFile, PathLike
 from hear_byols.extraction.formats import Embedded, Format
 from hear_byols.extraction.groups import Failure
-from hear_byols.extraction.index import Entry, Index, Manifest, changed_sources, size_of, source_record, writing
+from hear_byols.extraction.index import SCHEMA, Entry, Index, changed_sources, is_begun, size_of, source_record, writing
 from hear_byols.extraction.reader import Clip
 
 try:
@@ -36,34 +37,24 @@ _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, er
 class OutputFolder:
     """Embedding files, their manifest and their index. Made by :func:`open_output`."""
 
-    def __init__(self, path: Path, form: Format, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, form: Format, settings: Mapping[str, Any], overwrite: bool) -> None:
         self.path = path
-        self.index = Index(path / "index.jsonl", form.is_table)
         self._form = form
-        self._embeddings = path / "embeddings"
-        self._manifest = Manifest(path / "manifest.json", settings)
-
-    def begin(self, overwrite: bool) -> None:
-        """Start anew, or read what is already there.
-
-        Raises:
-            OutputError: the folder holds something else, or embeddings made with other settings.
-        """
-        known = self._manifest.read()
-        if overwrite and known is not None:
-            with writing(self.path):  # the manifest stays until it is replaced, so that a kill in between is noticed
+        self._settings = settings
+        self._embeddings, self._manifest, index = path / "embeddings", path / "manifest.json", path / "index.jsonl"
+        begun = is_begun(self._manifest, settings, overwrite)
+        if not begun and (index.exists() or self._embeddings.exists()):
+            raise OutputError(f"{path} holds embeddings or an index but no manifest.json; choose another folder")
+        if begun and overwrite:
+            with writing(path):  # the manifest stays until it is replaced, so that a kill in between is noticed
                 if self._embeddings.exists():
                     shutil.rmtree(self._embeddings)
-                self.index.path.unlink(missing_ok=True)
-        elif known is not None:
-            self._manifest.compare(known)
-        elif self.index.path.exists() or self._embeddings.exists():
-            raise OutputError(f"{self.path} holds embeddings or an index but no manifest.json; choose another folder")
-        if overwrite or known is None:
+                index.unlink(missing_ok=True)
+        self.index = Index(index, form.is_table)
+        if overwrite or not begun:
             self.write_manifest({"complete": False})
         with writing(self._embeddings):
             self._embeddings.mkdir(exist_ok=True)
-        self.index.read()
 
     def pending(self, files: Sequence[AudioFile]) -> list[AudioFile]:
         """Forget records whose outputs are not what was recorded or whose sources have changed; list what is to do.
@@ -198,10 +189,12 @@ class OutputFolder:
 
     def write_manifest(self, state: Mapping[str, Any]) -> None:
         """Replace the manifest: the settings, and the state of the work."""
-        self._manifest.write({"n_recorded": sum(1 for _ in self.index.sources()), **state})
+        content = {"schema": SCHEMA, **self._settings, "n_recorded": sum(1 for _ in self.index.sources()), **state}
+        with writing(self._manifest), atomic_path(self._manifest) as part:
+            part.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
 
     def _must_exist(self) -> None:
-        if not self._embeddings.is_dir() or not self._manifest.path.exists():
+        if not self._embeddings.is_dir() or not self._manifest.exists():
             raise OutputError(
                 f"{self.path} lost its manifest or its embeddings while the run went on; the same command makes them "
                 "again"
@@ -264,6 +257,4 @@ def open_output(path: PathLike, form: Format, settings: Mapping[str, Any], overw
             ) from error
         except OSError:  # a file system without locks
             pass
-        folder = OutputFolder(path, form, settings)
-        folder.begin(overwrite)
-        yield folder
+        yield OutputFolder(path, form, settings, overwrite)
