@@ -126,8 +126,8 @@ def index(folder: Path, chance: random.Random) -> Iterator[Attack]:
     """The index and the manifest of an output folder, bit by bit and key by key."""
     from hear_byols.extraction.extract import embed_to_folder
     from hear_byols.extraction.files import collect
+    from hear_byols.extraction.formats import find_format
     from hear_byols.extraction.output import open_output
-    from hear_byols.extraction.writers import find_format
 
     for i in range(3):
         soundfile.write(folder / f"{i}.wav", 0.1 * np.random.default_rng(i).standard_normal(4000), RATE)

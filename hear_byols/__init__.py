@@ -35,7 +35,7 @@ _FORMER = {  # modules of versions before 1.0, and where they are now
     "checkpoint": "weights.checkpoint",
     "extract": "extraction.extract",
     "files": "_util.files",
-    "formats": "extraction.writers",
+    "formats": "extraction.formats",
     "memory": "_util.memory",
     "model_card": "weights.model_card",
     "onnx_export": "onnx.export",

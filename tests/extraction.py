@@ -78,7 +78,7 @@ def _run(log: Path, args: tuple, options: dict) -> None:
     from hear_byols.extraction import extract, groups
 
     torch.set_num_threads(1)
-    groups.GROUPS = groups.TABLE_GROUPS = groups.TABLE_GROUPS_TIMESTAMPS = groups.GroupLimits(3, 600)
+    extract.group_limits = lambda *_: groups.GroupLimits(3, 600)
     _log_embedded(groups, log)
     if moment := options.pop("die", None):
         _die_at(moment)

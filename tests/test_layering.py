@@ -37,7 +37,7 @@ EXTRAS = {
     "containers.ffmpeg": {"av"},
     "ecosystem.mteb": {"mteb"},
     "ecosystem.transformers": {"transformers"},
-    "extraction.writers": {"pyarrow"},
+    "extraction.formats": {"pyarrow"},
     "onnx.export": {"onnxruntime"},
     "onnx.int8": {"onnx", "onnxruntime"},
     "extraction.ray": {"ray"},

@@ -18,10 +18,14 @@ from hear_byols._util.files import atomic_path, file_digest
 from hear_byols._util.progress import progress
 from hear_byols.cli.main import main
 from hear_byols.errors import InputError, OptionError, OutputError
-from hear_byols.extraction.extract import embed_to_folder
+from hear_byols.extraction.extract import embed_to_folder, fill, run_settings
+from hear_byols.extraction.files import AudioFile, collect
 from hear_byols.extraction.folder import load_its_model
+from hear_byols.extraction.formats import find_format
 from hear_byols.extraction.groups import GroupLimits
-from hear_byols.extraction.output import OutputFolder
+from hear_byols.extraction.output import OutputFolder, open_output
+from hear_byols.extraction.ray import _record
+from hear_byols.extraction.ray_worker import Worker, WorkerTask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -164,13 +168,15 @@ def test_an_index_or_manifest_without_its_keys_is_one_clear_error(home, capsys):
     assert main(arguments) == 0
 
 
-def test_a_table_whose_part_has_another_name_is_damaged(tmp_path):
-    write_corpus(tmp_path / "in", 1)
+def test_an_index_that_does_not_fit_its_table_is_damaged(tmp_path):
+    names, index = write_corpus(tmp_path / "in", 3), tmp_path / "out" / "index.jsonl"
     embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="csv")
-    index = tmp_path / "out" / "index.jsonl"
-    index.write_text(index.read_text().replace("part-00000", "other"))
-    with pytest.raises(OutputError, match=r"index\.jsonl is damaged"):
-        embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="csv")
+    soundfile.write(tmp_path / "in" / names[1], noise(0.4, 99), 16000)
+    (entry,) = json.loads(index.read_text())
+    for changes in ({"outputs": {"embeddings/other.csv": 1}}, {"sources": entry["sources"][1:]}):
+        index.write_text(json.dumps([{**entry, **changes}]) + "\n")
+        with pytest.raises(OutputError, match=r"index\.jsonl is damaged"):
+            embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="csv")
 
 
 def test_a_folder_is_read_back_whole_or_refused(home):
@@ -227,3 +233,25 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal_and_can_be_turned_
                 now[0] += 10
                 advance(10)
         assert sys.stderr.getvalue() == told
+
+
+def test_the_parts_of_a_worker_of_ray_are_those_of_any_other_run_and_its_failures_are_told(tmp_path):
+    pytest.importorskip("pyarrow")
+    names, output = write_corpus(tmp_path / "in", 3), tmp_path / "out"
+    (tmp_path / "in" / "bad.wav").write_text("no audio")
+    files = [*collect([tmp_path / "in"]), AudioFile("locked", Path("locked"), "the folder cannot be searched")]
+    settings = run_settings(load_model(MODEL), MODEL, "parquet", False, "ray: cpu", {})
+    worker = Worker(WorkerTask(MODEL, {}, settings["parameters_sha256"], False, str(output)), "cpu")
+
+    def embed(pending, folder, bar):
+        shard = json.dumps([[file.name, str(file.path), file.error] for file in pending])
+        return _record(map(json.loads, worker({"shard": [shard]})["result"]), folder, lambda n: None)
+
+    with open_output(output, find_format("parquet"), settings, overwrite=False) as folder:
+        report = fill(folder, files, embed, progress=False)
+    assert (report.n_embedded, sorted(recorded(output))) == (3, names)
+    assert [failure.name for failure in report.failures] == ["bad.wav", "locked"]
+    embed_to_folder([tmp_path / "in"], tmp_path / "plain", model=MODEL, format="parquet", device="cpu")
+    assert contents(output) == contents(tmp_path / "plain")
+    again = embed_to_folder([tmp_path / "in"], output, model=MODEL, format="parquet", device="cpu")
+    assert (again.n_embedded, again.n_present) == (0, 3)

@@ -13,7 +13,7 @@ from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import PathLike
 from hear_byols.extraction.folder import iterate_embeddings, load_its_model, read_manifest
-from hear_byols.extraction.writers import Embedded
+from hear_byols.extraction.formats import Embedded
 from hear_byols.interface import AudioModel
 
 

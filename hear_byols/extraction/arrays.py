@@ -13,8 +13,8 @@ import numpy as np
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.errors import AudioWarning, InputError, OptionError
 from hear_byols.extraction.files import AudioFile, PathLike
-from hear_byols.extraction.groups import GROUPS, Failure, embedded_groups
-from hear_byols.extraction.writers import Embedded
+from hear_byols.extraction.formats import Embedded
+from hear_byols.extraction.groups import Failure, embedded_groups, group_limits
 from hear_byols.hear import load_model
 from hear_byols.inputs import ClipLike
 from hear_byols.interface import AudioModel
@@ -60,13 +60,16 @@ def embed_files(
     if not all(file.name for file in files):
         raise InputError("a path is empty")
     model = _loaded(model)
-    items = []
+    vectors, times = [], []
     for result in embed_each(files, model, timestamps=timestamps, progress=progress, strict=on_error == "raise"):
-        if isinstance(result, Failure):
-            _log.warning("not embedded: %s", result.reason)
-            result = _nothing(result.name, model, timestamps)
-        items.append(result)
-    vectors, times = [item.vectors for item in items], [item.timestamps_ms for item in items]
+        if isinstance(result, Embedded):
+            vectors.append(result.vectors)
+            times.append(result.timestamps_ms)
+            continue
+        _log.warning("not embedded: %s", result.reason)
+        empty = (0, model.timestamp_embedding_size) if timestamps else model.scene_embedding_size
+        vectors.append(np.full(empty, np.nan, np.float32))
+        times.append(np.empty(0, np.float32))
     if not timestamps:
         return vectors[0] if single else np.stack(vectors)
     return (vectors[0], times[0]) if single else (vectors, times)
@@ -92,23 +95,18 @@ def embed_each(
     Warns:
         AudioWarning: what is worth knowing of a file, such as channels that cancel each other.
     """
-    results: dict[int, Embedded | Failure] = {}
+    results: list[Embedded | Failure] = []
+    limits = group_limits(is_table=False, timestamps=timestamps)
     bar = progress_of(len(files), "file", shown=progress)
-    with bar as advance, closing(embedded_groups(model, files, timestamps, GROUPS, advance)) as groups:
+    with bar as advance, closing(embedded_groups(model, files, timestamps, limits, advance)) as groups:
         for group in groups:
             if strict and group.failures:
                 raise InputError(group.failures[0].reason)
-            results.update(group.results)
+            results += [result for _, result in group.results]
             for clip in group.clips:
                 for note in clip.notes:
                     warnings.warn(f"{clip.file.path}: {note}", AudioWarning, stacklevel=3)
-    return [results[place] for place in range(len(files))]
-
-
-def _nothing(name: str, model: AudioModel, timestamps: bool) -> Embedded:
-    if timestamps:
-        return Embedded(name, np.empty((0, model.timestamp_embedding_size), np.float32), np.empty(0, np.float32))
-    return Embedded(name, np.full(model.scene_embedding_size, np.nan, np.float32))
+    return results
 
 
 def encode(clips: Sequence[PathLike | ClipLike], model: AudioModel | PathLike | None = None) -> np.ndarray:
@@ -128,10 +126,10 @@ def encode(clips: Sequence[PathLike | ClipLike], model: AudioModel | PathLike | 
         raise InputError(f"clips must be a list of paths or of samples, and not empty; got {clips!r}")
     model = _loaded(model)
     vectors = np.empty((len(clips), model.scene_embedding_size), np.float32)
-    is_file = np.array([isinstance(clip, (str, os.PathLike)) for clip in clips])
-    if is_file.any():
-        vectors[is_file] = embed_files([clip for clip in clips if isinstance(clip, (str, os.PathLike))], model)
-    if not is_file.all():
-        samples = [clip for clip in clips if not isinstance(clip, (str, os.PathLike))]
-        vectors[~is_file] = model.scene_embeddings(samples).cpu().numpy()
+    paths = {place: clip for place, clip in enumerate(clips) if isinstance(clip, (str, os.PathLike))}
+    samples = {place: clip for place, clip in enumerate(clips) if not isinstance(clip, (str, os.PathLike))}
+    if paths:
+        vectors[list(paths)] = embed_files(list(paths.values()), model)
+    if samples:
+        vectors[list(samples)] = model.scene_embeddings(list(samples.values())).cpu().numpy()
     return vectors

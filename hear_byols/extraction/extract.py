@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,14 @@ from hear_byols._util.device import find_device
 from hear_byols._util.files import file_digest
 from hear_byols._util.progress import progress as progress_of
 from hear_byols.extraction.files import AudioFile, PathLike, collect
+from hear_byols.extraction.formats import find_format
 from hear_byols.extraction.groups import Failure, GroupLimits, embedded_groups, group_limits
 from hear_byols.extraction.output import OutputFolder, open_output
-from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model, split_spec
 from hear_byols.interface import AudioModel
 from hear_byols.weights.locate import locate
 
+ProgressBar = AbstractContextManager[Callable[[int], Any]]
 _SHAPING = ("normalization", "layers", "precision", "win_length")  # options of load_model that change the vectors
 
 
@@ -86,27 +87,35 @@ def embed_to_folder(
     loaded = load_model(model, **options)
     settings = run_settings(loaded, model, format, timestamps, target, options)
     loaded = loaded.to(target)
+    limits = group_limits(form.is_table, timestamps)
+
+    def embed(pending: Sequence[AudioFile], folder: OutputFolder, bar: ProgressBar) -> list[Failure]:
+        with bar as advance:
+            return _embed_pending(loaded, pending, folder, timestamps, limits, advance)
+
     with open_output(output, form, settings, overwrite) as folder:
-        pending = folder.pending(files)
-        n_done = len({file.name for file in files} - {file.name for file in pending})
-        with progress_of(n_done + len(pending), "file", done=n_done, shown=progress) as advance:
-            limits = group_limits(form.is_table, timestamps)
-            failures = _embed_pending(loaded, pending, folder, timestamps, limits, advance)
-        return finish(folder, files, pending, failures)
+        return fill(folder, files, embed, progress)
 
 
-def finish(
-    folder: OutputFolder, files: Sequence[AudioFile], pending: Sequence[AudioFile], failures: Sequence[Failure]
+def fill(
+    folder: OutputFolder,
+    files: Sequence[AudioFile],
+    embed: Callable[[Sequence[AudioFile], OutputFolder, ProgressBar], list[Failure]],
+    progress: bool,
 ) -> Report:
-    """Say in the manifest what was done, after a look at whether all of it is there.
+    """Have those files embedded that are not in a folder yet, and say in its manifest what was done.
+
+    ``embed`` embeds and records files, opens the progress bar, and gives those that could not be embedded.
 
     Raises:
-        OutputError: something that was recorded is missing.
+        OutputError: the folder cannot be written, or something that was recorded is missing in the end.
     """
-    folder.complete([vars(failure) for failure in failures])
-    warned = tuple(Failure(*warning) for warning in folder.warnings())
+    pending = folder.pending(files)
     n_present = len({file.name for file in files} - {file.name for file in pending})
-    return Report(len(pending) - len(failures), n_present, tuple(failures), warned)
+    bar = progress_of(n_present + len(pending), "file", done=n_present, shown=progress)
+    failures = embed(pending, folder, bar)
+    folder.complete(failures)
+    return Report(len(pending) - len(failures), n_present, tuple(failures), tuple(folder.warnings()))
 
 
 def parameters_digest(model: AudioModel) -> str:
@@ -155,10 +164,10 @@ def run_settings(
 
 def _weights(spec: PathLike) -> dict[str, Any]:
     source = locate(spec)
+    name = source.record.name if source.record else None
     if source.path is None:
-        return {"name": source.record.name if source.record else None, "file": None, "sha256": None}
-    name = source.record.name if source.record else source.path.name
-    return {"name": name, "file": source.path.name, "sha256": file_digest(source.path)}
+        return {"name": name, "file": None, "sha256": None}
+    return {"name": name or source.path.name, "file": source.path.name, "sha256": file_digest(source.path)}
 
 
 def _embed_pending(
@@ -171,17 +180,12 @@ def _embed_pending(
 ) -> list[Failure]:
     """Embed group by group, and write and record each while the next is embedded."""
     failures: list[Failure] = []
-    recording: Future[list[tuple[str, str]]] | None = None
-
-    def recorded() -> None:
-        if recording:  # raises what went wrong there; and no more than one group waits
-            failures.extend(Failure(*failure) for failure in recording.result())
-
+    recording: Future[list[Failure]] | None = None
     groups = embedded_groups(model, files, timestamps, limits, advance)
     with closing(groups), ThreadPoolExecutor(1, "hear_byols-writer") as writer:
         for group in groups:
             failures += group.failures
-            recorded()
+            if recording:  # no more than one group waits
+                failures += recording.result()
             recording = writer.submit(folder.record, group.clips, group.items) if group.clips else None
-        recorded()
-    return failures
+    return failures + (recording.result() if recording else [])

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from hear_byols.audio import EXTENSIONS, FFMPEG_EXTENSIONS
 from hear_byols.errors import OptionError
@@ -24,9 +23,7 @@ class AudioFile:
     error: str = ""  # why it cannot be read, where a search has seen that: a folder that cannot be opened
 
 
-def collect(
-    paths: Iterable[PathLike], relative_to: PathLike | None = None, stdin: BinaryIO | None = None
-) -> list[AudioFile]:
+def collect(paths: Iterable[PathLike], relative_to: PathLike | None = None) -> list[AudioFile]:
     """List audio files.
 
     A folder gives the files below it whose extension is in ``SEARCHED``, sorted, without hidden ones and without
@@ -37,7 +34,6 @@ def collect(
     Args:
         paths: files, folders, or ``"-"`` for a list of such on standard input, one a line (or ended by NUL bytes).
         relative_to: folder that all names are relative to instead.
-        stdin: where ``"-"`` reads, by default the process's standard input.
 
     Returns:
         The files in order; one that is named twice is listed once.
@@ -48,7 +44,7 @@ def collect(
     if relative_to is not None and not os.fspath(relative_to):
         raise OptionError("the folder that names are to be relative to (--relative-to) is empty")
     found: dict[str, AudioFile] = {}
-    for given in _expand(paths, stdin):
+    for given in _expand(paths):
         for file in search(given) if os.path.isdir(given) else [AudioFile(given.name, given)]:
             if relative_to is not None:
                 name = Path(os.path.relpath(file.path, relative_to))
@@ -67,10 +63,10 @@ def collect(
     return list(found.values())
 
 
-def _expand(paths: Iterable[PathLike], stdin: BinaryIO | None) -> Iterator[Path]:
+def _expand(paths: Iterable[PathLike]) -> Iterator[Path]:
     for path in paths:
         if os.fspath(path) == "-":
-            yield from map(Path, read_list((stdin or sys.stdin.buffer).read(), "the list on standard input"))
+            yield from map(Path, read_list(sys.stdin.buffer.read(), "the list on standard input"))
         elif os.fspath(path):
             yield Path(path)
         else:

@@ -1,10 +1,8 @@
 """Reading an output folder of ``embed`` back: vectors, names and times, and the model that made them."""
 
-import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,12 +11,11 @@ import numpy as np
 
 from hear_byols._util.device import find_device
 from hear_byols._util.files import file_digest
-from hear_byols._util.imports import require
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.extract import run_settings
 from hear_byols.extraction.files import PathLike
+from hear_byols.extraction.formats import Embedded, find_format, rows_of
 from hear_byols.extraction.index import SCHEMA
-from hear_byols.extraction.writers import Embedded, find_format
 from hear_byols.hear import load_model
 
 # What makes two vectors comparable: the weights, and how audio becomes their input.
@@ -77,13 +74,11 @@ def read_embeddings(folder: PathLike, *, model: Any = None, most_windows: int | 
     items = list(_every(every, iterate_embeddings(folder)))
     if not items:
         raise InputError(f"{folder} holds no embeddings yet; run 'hear-byols embed' with this folder as its output")
-    size = items[0].vectors.shape[-1]
-    counts = [item.vectors.size // size for item in items]
-    times = [item.timestamps_ms for item in items if item.timestamps_ms is not None]
+    names, times, vectors = rows_of(items)
     return EmbeddingFolder(
-        vectors=np.concatenate([item.vectors.reshape(-1, size) for item in items]),
-        names=tuple(item.source for item, count in zip(items, counts, strict=True) for _ in range(count)),
-        times_ms=np.concatenate(times) if times else None,
+        vectors=vectors,
+        names=tuple(names),
+        times_ms=times,
         paths={source["name"]: source["path"] for source in recorded_sources(folder)},
         settings=manifest,
         complete=bool(manifest.get("complete")),
@@ -139,7 +134,6 @@ def iterate_embeddings(folder: PathLike) -> Iterator[Embedded]:
     home = Path(folder)
     manifest = read_manifest(home)
     form = find_format(manifest["format"])
-    read = _READERS[manifest["format"]]
     for entry in _entries(home):
         path = home / next(name for name in entry["outputs"] if name.endswith(form.suffix))
         names = [source["name"] for source in entry["sources"]]
@@ -147,7 +141,7 @@ def iterate_embeddings(folder: PathLike) -> Iterator[Embedded]:
             digest = entry.get("sha256", {}).get(path.relative_to(home).as_posix())
             if digest not in (None, file_digest(path)):
                 raise ValueError("it has changed since it was written")
-            items = read(path, names)
+            items = form.read(path, names)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path} cannot be read ({error}); run 'embed' again, which makes it anew") from error
         for item in items:
@@ -214,47 +208,6 @@ def _entries(home: Path) -> Iterator[dict[str, Any]]:
         return
     except (OSError, ValueError) as error:
         raise InputError(f"{home / 'index.jsonl'} cannot be read ({error}); embed again with --overwrite") from error
-
-
-def _read_npz(path: Path, names: Sequence[str]) -> list[Embedded]:
-    with np.load(path, allow_pickle=False) as content:
-        if "embedding" in content:
-            return [Embedded(names[0], content["embedding"])]
-        return [Embedded(names[0], content["embeddings"], content["timestamps_ms"])]
-
-
-def _read_npy(path: Path, names: Sequence[str]) -> list[Embedded]:
-    times = path.with_suffix(".timestamps_ms.npy")
-    timestamps_ms = np.load(times, allow_pickle=False) if times.is_file() else None
-    return [Embedded(names[0], np.load(path, allow_pickle=False), timestamps_ms)]
-
-
-def _read_parquet(path: Path, names: Sequence[str]) -> list[Embedded]:
-    table = require("pyarrow.parquet", "reading parquet files", "parquet").read_table(path)
-    column = table["embedding"].combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1).astype(np.float32, copy=False)
-    times = table["timestamp_ms"].to_numpy() if "timestamp_ms" in table.column_names else None
-    return _cut(table["source"].to_pylist(), vectors, times, names)
-
-
-def _read_csv(path: Path, names: Sequence[str]) -> list[Embedded]:
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.reader(file)
-        has_times = "timestamp_ms" in next(rows)[:2]
-        content = [(row[0], np.array(row[1:], np.float32)) for row in rows]
-    sources, values = [source for source, _ in content], np.stack([numbers for _, numbers in content])
-    return _cut(sources, values[:, 1:], values[:, 0], names) if has_times else _cut(sources, values, None, names)
-
-
-def _cut(sources: Sequence[str], vectors: np.ndarray, times: np.ndarray | None, names: Sequence[str]) -> list[Embedded]:
-    """Cut a table into its sources: rows of one source adjoin, in the order of the index."""
-    if times is None:
-        return [Embedded(name, vector) for name, vector in zip(names, vectors, strict=True)]
-    ends = np.cumsum([len(list(group)) for _, group in groupby(sources)])[:-1]
-    return [Embedded(*part) for part in zip(names, np.split(vectors, ends), np.split(times, ends), strict=True)]
-
-
-_READERS = {"npz": _read_npz, "npy": _read_npy, "parquet": _read_parquet, "csv": _read_csv}
 
 
 def _short(value: Any) -> str:

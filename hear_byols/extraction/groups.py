@@ -3,26 +3,23 @@
 Groups depend on the order and lengths of the files alone, so a run that was killed and started again forms the same.
 """
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import AudioFile
+from hear_byols.extraction.formats import Embedded
 from hear_byols.extraction.reader import Clip, read_ahead
-from hear_byols.extraction.writers import Embedded
 from hear_byols.inputs import by_length
 from hear_byols.interface import AudioModel
 
 Advance = Callable[[int], Any]
-Given = TypeVar("Given")
-Result = TypeVar("Result")
 _MAX_WORKERS = 8  # calls of the model at once; memory grows with them
 
 
@@ -34,16 +31,12 @@ class GroupLimits:
     seconds: float  # most audio in a group; a longer clip is a group of its own
 
 
-GROUPS = GroupLimits(clips=64, seconds=600)
-TABLE_GROUPS = GroupLimits(clips=512, seconds=1800)  # one group is one part of a table
-TABLE_GROUPS_TIMESTAMPS = GroupLimits(clips=512, seconds=600)  # 98 MB of vectors at 50 ms
-
-
 def group_limits(is_table: bool, timestamps: bool) -> GroupLimits:
     """The limits for a format and a kind of embedding."""
     if not is_table:
-        return GROUPS
-    return TABLE_GROUPS_TIMESTAMPS if timestamps else TABLE_GROUPS
+        return GroupLimits(clips=64, seconds=600)
+    # One group is one part of a table; with timestamps it holds 98 MB of vectors at 50 ms.
+    return GroupLimits(clips=512, seconds=600 if timestamps else 1800)
 
 
 @dataclass(frozen=True)
@@ -56,15 +49,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class Group:
-    """What became of the clips of a group, in the order of the files."""
+    """What became of files that were read and embedded together, in their order."""
 
-    clips: tuple[Clip, ...]  # those that were embedded
-    # Of these, of the others, and of files before them that could not be read, each with its place among the files.
-    results: tuple[tuple[int, Embedded | Failure], ...]
+    results: tuple[tuple[Clip, Embedded | Failure], ...]
+
+    @property
+    def clips(self) -> list[Clip]:
+        """Those that were embedded."""
+        return [clip for clip, result in self.results if isinstance(result, Embedded)]
 
     @property
     def items(self) -> list[Embedded]:
-        """Embeddings of the clips."""
+        """Their embeddings."""
         return [result for _, result in self.results if isinstance(result, Embedded)]
 
     @property
@@ -84,51 +80,34 @@ def embedded_groups(
 
     ``advance`` is told of so many files that are done with.
     """
-    unread: list[tuple[int, Failure]] = []
-    places: deque[int] = deque()  # of the clips that have gone into groups
-
-    def readable(clips: Iterable[Clip]) -> Iterator[Clip]:
-        for place, clip in enumerate(clips):
-            if clip.error:
-                unread.append((place, Failure(clip.file.name, clip.error)))
-                advance(1)
-            else:
-                places.append(place)
-                yield clip
-
     with closing(read_ahead(files, model.sample_rate)) as clips:
-        for clips_of_group in _groups(readable(clips), limits, model.sample_rate):
-            results: list[tuple[int, Embedded | Failure]] = [*unread]
-            unread.clear()
-            done = []
-            found = embed_clips(model, clips_of_group, timestamps, advance)
-            for clip, result in zip(clips_of_group, found, strict=True):
-                if isinstance(result, Embedded):
-                    done.append(clip)
-                    results.append((places.popleft(), result))
-                else:
-                    results.append((places.popleft(), Failure(clip.file.name, str(result))))
-            yield Group(tuple(done), tuple(results))
-    if unread:
-        yield Group((), tuple(unread))
+        for group in _groups(clips, limits, model.sample_rate, advance):
+            embedded = iter(embed_clips(model, [clip for clip in group if not clip.error], timestamps, advance))
+            results = (Failure(clip.file.name, clip.error) if clip.error else next(embedded) for clip in group)
+            yield Group(tuple(zip(group, results, strict=True)))
 
 
-def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int) -> Iterator[list[Clip]]:
+def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int, advance: Advance) -> Iterator[list[Clip]]:
+    """Cut a stream of clips by what could be read; what could not goes with those before it."""
     group: list[Clip] = []
-    n_samples = 0
+    n_clips = n_samples = 0
     for clip in clips:
-        if group and (len(group) >= limits.clips or n_samples + len(clip.samples) > limits.seconds * sample_rate):
+        n_more = len(clip.samples)
+        if clip.error:
+            advance(1)
+        elif n_clips and (n_clips >= limits.clips or n_samples + n_more > limits.seconds * sample_rate):
             yield group
-            group, n_samples = [], 0
+            group, n_clips, n_samples = [], 0, 0
         group.append(clip)
-        n_samples += len(clip.samples)
+        n_clips += not clip.error
+        n_samples += n_more
     if group:
         yield group
 
 
 def embed_clips(
-    model: AudioModel, clips: Sequence[Clip], timestamps: bool, advance: Advance = lambda n: None
-) -> list[Embedded | InputError]:
+    model: AudioModel, clips: Sequence[Clip], timestamps: bool, advance: Advance
+) -> list[Embedded | Failure]:
     """Embed clips, those of equal length together; the result has their order.
 
     On a CPU several calls of the model run at once, with few threads each: short clips are too little work for many.
@@ -142,39 +121,40 @@ def embed_clips(
             for worker in range(min(n_workers, len(places)))
         ]
     calls.sort(key=lambda places: len(places) * len(clips[places[0]].samples), reverse=True)
-    results: dict[int, Embedded | InputError] = {}
+    results: dict[int, Embedded | Failure] = {}
 
-    def embed(places: list[int]) -> list[Embedded | InputError]:
+    def embed(places: list[int]) -> list[Embedded | Failure]:
         return _embed_equal(model, [clips[i] for i in places], timestamps)
 
-    with closing(_at_once(embed, calls, min(n_workers, len(calls)))) as embedded:
-        for places, found in zip(calls, embedded, strict=True):
+    with _mapping(min(n_workers, len(calls))) as at_once:
+        for places, found in zip(calls, at_once(embed, calls), strict=True):
             results.update(zip(places, found, strict=True))
             advance(len(places))
     return [results[i] for i in range(len(clips))]
 
 
-def _at_once(call: Callable[[Given], Result], arguments: Sequence[Given], n_workers: int) -> Generator[Result]:
-    """Results of calls in their order; several run at a time and share torch's threads."""
+@contextmanager
+def _mapping(n_workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A ``map`` that makes several calls at a time, which share torch's threads."""
     if n_workers < 2:
-        yield from map(call, arguments)
+        yield map
         return
     n_threads = torch.get_num_threads()
     share = n_threads // n_workers
     try:
         with ThreadPoolExecutor(n_workers, "hear_byols-embedder", torch.set_num_threads, (share,)) as workers:
-            yield from workers.map(call, arguments)
+            yield workers.map
     finally:
         torch.set_num_threads(n_threads)  # what a worker sets is also the setting of threads to come
 
 
-def _embed_equal(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | InputError]:
+def _embed_equal(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | Failure]:
     """Embed clips of equal length in one call; if the model refuses it, each alone, to learn which one it refuses."""
     try:
         vectors, times = _call(model, clips, timestamps)
     except InputError as error:
         if len(clips) == 1:
-            return [InputError(f"{clips[0].file.path}: {error}")]
+            return [Failure(clips[0].file.name, f"{clips[0].file.path}: {error}")]
         return [result for clip in clips for result in _embed_equal(model, [clip], timestamps)]
     rows = zip(clips, vectors, times, strict=True)
     return [Embedded(clip.file.name, vector, centres) for clip, vector, centres in rows]

@@ -35,42 +35,43 @@ def source_record(clip: Clip) -> dict[str, Any]:
 
 
 class Index:
-    """The entries of ``index.jsonl``, in memory and on the disk; of a table, outputs are numbered parts."""
+    """The entries of ``index.jsonl``, in memory and on the disk; of a table, outputs are numbered parts.
+
+    A last line without its end was cut off by a kill, and does not count.
+
+    Raises:
+        OutputError: the file is damaged.
+    """
 
     def __init__(self, path: Path, is_table: bool) -> None:
         self.path = path
-        self.entries: list[Entry] = []
-        self._is_table = is_table
-        self._n_bytes = 0  # that the file has if nobody else touched it
-
-    def read(self) -> None:
-        """Read the file; a last line without its end was cut off by a kill, and does not count.
-
-        Raises:
-            OutputError: it is damaged.
-        """
         try:
-            content = self.path.read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             content = b""
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be read ({error.strerror or error})") from error
+            raise OutputError(f"{path} cannot be read ({error.strerror or error})") from error
         try:
             entries = [entry for line in content.split(b"\n")[:-1] for entry in json.loads(line)]
             for entry in entries:
-                _check(entry, self._is_table)
+                _check(entry, is_table)
             names = [source["name"] for entry in entries for source in entry["sources"]]
             if len(set(names)) < len(names):
                 raise ValueError("a source is recorded twice")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise OutputError(
-                f"{self.path} is damaged ({reason}); restore it, choose another output folder, or start anew with "
-                "--overwrite (overwrite=True)"
-            ) from error
-        self.entries, self._n_bytes = entries, len(content)
+            raise self.damaged(error) from error
+        self.entries: list[Entry] = entries
+        self._n_bytes = len(content)  # that the file has if nobody else touched it
         if content and not content.endswith(b"\n"):
             self.rewrite(entries)
+
+    def damaged(self, error: Exception) -> OutputError:
+        """What to raise when the content cannot be."""
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        return OutputError(
+            f"{self.path} is damaged ({reason}); restore it, choose another output folder, or start anew with "
+            "--overwrite (overwrite=True)"
+        )
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Record entries.
@@ -112,13 +113,13 @@ class Index:
 
     def is_whole(self, entry: Entry) -> bool:
         """Whether all outputs of an entry are in the output folder with the content that was recorded."""
-        for output, size in entry["outputs"].items():
-            path, digest = self.path.parent / output, entry.get("sha256", {}).get(output)
-            try:
+        try:
+            for output, size in entry["outputs"].items():
+                path, digest = self.path.parent / output, entry.get("sha256", {}).get(output)
                 if path.stat().st_size != size or (digest is not None and file_digest(path) != digest):
                     return False
-            except OSError:
-                return False
+        except OSError:
+            return False
         return True
 
     def next_part(self) -> int:
@@ -193,52 +194,26 @@ def changed_sources(entry: Entry, files: Mapping[str, Path]) -> set[str]:
     return changed
 
 
-class Manifest:
-    """``manifest.json``: what the embeddings depend on, JSON-able; what is under ``about`` may differ between runs."""
+def is_begun(manifest: Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
+    """Whether there is a manifest; unless it is to be overwritten it must say the same, but for what is ``about`` it.
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self.path = path
-        self._settings = {"schema": SCHEMA, **settings}
-
-    def read(self) -> dict[str, Any] | None:
-        """The content, None if there is no file.
-
-        Raises:
-            OutputError: it cannot be read, or is no manifest of this version.
-        """
-        try:
-            content = json.loads(self.path.read_text(encoding="ascii"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RecursionError) as error:
-            raise OutputError(f"{self.path} cannot be read ({error}); choose another output folder") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            raise OutputError(f"{self.path} is not a manifest of this version; choose another output folder")
-        return content
-
-    def compare(self, known: Mapping[str, Any]) -> None:
-        """Make sure that what the folder holds was made with these settings.
-
-        Raises:
-            OutputError: it was not; the differences are named.
-        """
-        old, new = _flat(known), _flat(json.loads(json.dumps(self._settings)))
-        names = [name for name in new if not name.startswith("about.") and old.get(name) != new[name]]
-        if names:
-            differences = "; ".join(f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in names)
-            raise OutputError(
-                f"{self.path.parent} holds embeddings made with other settings: {differences}. Choose another output "
-                "folder, or start anew in this one with --overwrite (overwrite=True)"
-            )
-
-    def write(self, state: Mapping[str, Any]) -> None:
-        """Replace the file: the settings, and the state of the work."""
-        with writing(self.path), atomic_path(self.path) as part:
-            part.write_text(json.dumps({**self._settings, **state}, indent=2) + "\n", encoding="ascii")
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+    Raises:
+        OutputError: it cannot be read, is of another version, or says other settings, which are named.
+    """
+    try:
+        known = json.loads(manifest.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"{manifest} cannot be read ({error}); choose another output folder") from error
+    if not isinstance(known, dict) or known.get("schema") != SCHEMA:
+        raise OutputError(f"{manifest} is not a manifest of this version; choose another output folder")
+    now = json.loads(json.dumps(settings))
+    names = [name for name in now if name != "about" and known.get(name) != now[name]]
+    if names and not overwrite:
+        differences = "; ".join(f"{name} was {known.get(name)!r}, now {now[name]!r}" for name in names)
+        raise OutputError(
+            f"{manifest.parent} holds embeddings made with other settings: {differences}. Choose another output "
+            "folder, or start anew in this one with --overwrite (overwrite=True)"
+        )
+    return True

@@ -6,21 +6,23 @@ does not count, so a half-done group is done anew from its start (``docs/embeddi
 """
 
 import errno
+import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hear_byols._util.files import file_digest, sync_folder
+from hear_byols._util.files import atomic_path, file_digest, sync_folder
 from hear_byols.errors import OptionError, OutputError
 from hear_byols.extraction.files import AudioFile, PathLike
-from hear_byols.extraction.index import Entry, Index, Manifest, changed_sources, size_of, source_record, writing
+from hear_byols.extraction.formats import Embedded, Format
+from hear_byols.extraction.groups import Failure
+from hear_byols.extraction.index import SCHEMA, Entry, Index, changed_sources, is_begun, size_of, source_record, writing
 from hear_byols.extraction.reader import Clip
-from hear_byols.extraction.writers import Embedded, Format
 
 try:
     import fcntl
@@ -35,34 +37,24 @@ _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, er
 class OutputFolder:
     """Embedding files, their manifest and their index. Made by :func:`open_output`."""
 
-    def __init__(self, path: Path, form: Format, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, form: Format, settings: Mapping[str, Any], overwrite: bool) -> None:
         self.path = path
-        self.index = Index(path / "index.jsonl", form.is_table)
         self._form = form
-        self._embeddings = path / "embeddings"
-        self._manifest = Manifest(path / "manifest.json", settings)
-
-    def begin(self, overwrite: bool) -> None:
-        """Start anew, or read what is already there.
-
-        Raises:
-            OutputError: the folder holds something else, or embeddings made with other settings.
-        """
-        known = self._manifest.read()
-        if overwrite and known is not None:
-            with writing(self.path):  # the manifest stays until it is replaced, so that a kill in between is noticed
+        self._settings = settings
+        self._embeddings, self._manifest, index = path / "embeddings", path / "manifest.json", path / "index.jsonl"
+        begun = is_begun(self._manifest, settings, overwrite)
+        if not begun and (index.exists() or self._embeddings.exists()):
+            raise OutputError(f"{path} holds embeddings or an index but no manifest.json; choose another folder")
+        if begun and overwrite:
+            with writing(path):  # the manifest stays until it is replaced, so that a kill in between is noticed
                 if self._embeddings.exists():
                     shutil.rmtree(self._embeddings)
-                self.index.path.unlink(missing_ok=True)
-        elif known is not None:
-            self._manifest.compare(known)
-        elif self.index.path.exists() or self._embeddings.exists():
-            raise OutputError(f"{self.path} holds embeddings or an index but no manifest.json; choose another folder")
-        if overwrite or known is None:
+                index.unlink(missing_ok=True)
+        self.index = Index(index, form.is_table)
+        if overwrite or not begun:
             self.write_manifest({"complete": False})
         with writing(self._embeddings):
             self._embeddings.mkdir(exist_ok=True)
-        self.index.read()
 
     def pending(self, files: Sequence[AudioFile]) -> list[AudioFile]:
         """Forget records whose outputs are not what was recorded or whose sources have changed; list what is to do.
@@ -77,22 +69,19 @@ class OutputFolder:
         with ThreadPoolExecutor(_THREADS) as threads:
             whole = list(threads.map(self.index.is_whole, self.index.entries))
         kept: list[Entry] = []
-        split: list[tuple[Entry, set[str]]] = []
-        dropped: list[Entry] = []
+        shortened: list[tuple[Entry, set[str]]] = []  # with the names of the sources that stay
         lost: list[AudioFile] = []
         for entry, fine in zip(self.index.entries, whole, strict=True):
             changed = changed_sources(entry, paths)
-            names = {source["name"] for source in entry["sources"]}
             if fine and not changed:
                 kept.append(entry)
-            elif fine and self._form.keep and changed < names:
-                split.append((entry, names - changed))
-            else:
-                dropped.append(entry)
-                if not fine:
-                    lost += [AudioFile(s["name"], Path(s["path"])) for s in entry["sources"] if s["name"] not in paths]
-        if dropped or split:
-            self._replace(kept, split, dropped)
+                continue
+            can_stay = fine and self._form.is_table
+            shortened.append((entry, {s["name"] for s in entry["sources"]} - changed if can_stay else set()))
+            if not fine:
+                lost += [AudioFile(s["name"], Path(s["path"])) for s in entry["sources"] if s["name"] not in paths]
+        if shortened:
+            self._replace(kept, shortened)
         self.remove_leftovers()
         done = {source["name"] for source in self.index.sources()}
         todo = [file for file in files if file.name not in done] + lost
@@ -100,27 +89,37 @@ class OutputFolder:
             self.write_manifest({"complete": False})
         return todo
 
-    def _replace(self, kept: list[Entry], split: list[tuple[Entry, set[str]]], dropped: list[Entry]) -> None:
-        """Drop entries, and shorten others; killed at any moment, what is recorded is there."""
-        for entry in dropped:
-            self._remove_outputs(entry)
-        for number, (entry, names) in enumerate(split, self.index.next_part() if split else 0):
-            (old,) = entry["outputs"]
-            new = self._embeddings / f"part-{number:05d}{self._form.suffix}"
-            with writing(new):
-                assert self._form.keep is not None
-                self._form.keep(self.path / old, names, new)
-                sync_folder(self._embeddings)
-            kept.append(self._entry([new], [source for source in entry["sources"] if source["name"] in names]))
+    def _replace(self, kept: list[Entry], shortened: list[tuple[Entry, set[str]]]) -> None:
+        """Shorten entries, to nothing or to a new part; killed at any moment, what is recorded is there."""
+        number = self.index.next_part() if self._form.is_table else 0
+        for entry, names in shortened:
+            if names:
+                kept.append(self._part_of(entry, names, number))
+                number += 1
+                continue
+            for output in entry["outputs"]:
+                with writing(self.path / output):
+                    (self.path / output).unlink(missing_ok=True)
         self.index.rewrite(kept)
-        for entry, _ in split:
-            self._remove_outputs(entry)
 
-    def record(self, clips: Sequence[Clip], items: Sequence[Embedded]) -> list[tuple[str, str]]:
+    def _part_of(self, entry: Entry, names: Collection[str], number: int) -> Entry:
+        """Write a new part of a table with the rows of some sources of another: its entry."""
+        (old,) = entry["outputs"]
+        new = self._embeddings / f"part-{number:05d}{self._form.suffix}"
+        with writing(new):
+            try:
+                items = self._form.read(self.path / old, [source["name"] for source in entry["sources"]])
+            except ValueError as error:
+                raise self.index.damaged(error) from error
+            self._form.write([item for item in items if item.source in names], new)
+            sync_folder(self._embeddings)
+            return self._entry([new], [source for source in entry["sources"] if source["name"] in names])
+
+    def record(self, clips: Sequence[Clip], items: Sequence[Embedded]) -> list[Failure]:
         """Write the embeddings of a group of clips, then record them all at once.
 
         Returns:
-            Name and reason of each source whose output cannot have its name; the others are recorded.
+            The sources whose outputs cannot have their names; the others are recorded.
 
         Raises:
             OutputError: they cannot be written.
@@ -131,13 +130,13 @@ class OutputFolder:
         else:
             with ThreadPoolExecutor(_THREADS) as threads:
                 results = list(threads.map(lambda clip, item: self._write(item.source, [clip], [item]), clips, items))
-        entries = [result for result in results if isinstance(result, dict)]
+        entries = [result for result in results if not isinstance(result, Failure)]
         with writing(self._embeddings):
             for folder in {(self.path / output).parent for entry in entries for output in entry["outputs"]}:
                 sync_folder(folder)
         if entries:
             self.index.append(entries)
-        return [result for result in results if not isinstance(result, dict)]
+        return [result for result in results if isinstance(result, Failure)]
 
     def adopt(self, part: Path, digest: str, sources: Sequence[Mapping[str, Any]]) -> None:
         """Give a part of a table that somebody else wrote into ``embeddings/`` its name, and record it with its digest.
@@ -154,7 +153,7 @@ class OutputFolder:
             sync_folder(self._embeddings)
             self.index.append([self._entry([path], sources, digest)])
 
-    def complete(self, failed: Sequence[Mapping[str, str]]) -> None:
+    def complete(self, failures: Sequence[Failure]) -> None:
         """Say in the manifest that the work is done, and what failed, once all that is recorded was seen to be there.
 
         Raises:
@@ -174,28 +173,35 @@ class OutputFolder:
         except OutputError:
             self.write_manifest({"complete": False})
             raise
-        by_extension = Counter(Path(failure["name"]).suffix.lower() for failure in failed)
-        state = {"complete": True, "n_failed": len(failed), "failed": list(failed), "failed_by_extension": by_extension}
-        warnings = [{"name": name, "warning": text} for name, text in self.warnings()]
-        self.write_manifest({**state, "warnings": warnings})
+        self.write_manifest(
+            {
+                "complete": True,
+                "n_failed": len(failures),
+                "failed": [vars(failure) for failure in failures],
+                "failed_by_extension": Counter(Path(failure.name).suffix.lower() for failure in failures),
+                "warnings": [{"name": warning.name, "warning": warning.reason} for warning in self.warnings()],
+            }
+        )
 
-    def warnings(self) -> list[tuple[str, str]]:
-        """Names of recorded sources, with what is worth knowing of them."""
-        return [(source["name"], text) for source in self.index.sources() for text in source.get("warnings", [])]
+    def warnings(self) -> list[Failure]:
+        """What is worth knowing of recorded sources."""
+        return [Failure(source["name"], text) for source in self.index.sources() for text in source.get("warnings", [])]
 
     def write_manifest(self, state: Mapping[str, Any]) -> None:
         """Replace the manifest: the settings, and the state of the work."""
-        self._manifest.write({"n_recorded": sum(1 for _ in self.index.sources()), **state})
+        content = {"schema": SCHEMA, **self._settings, "n_recorded": sum(1 for _ in self.index.sources()), **state}
+        with writing(self._manifest), atomic_path(self._manifest) as part:
+            part.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
 
     def _must_exist(self) -> None:
-        if not self._embeddings.is_dir() or not self._manifest.path.exists():
+        if not self._embeddings.is_dir() or not self._manifest.exists():
             raise OutputError(
                 f"{self.path} lost its manifest or its embeddings while the run went on; the same command makes them "
                 "again"
             )
 
-    def _write(self, name: str, clips: Sequence[Clip], items: Sequence[Embedded]) -> Entry | tuple[str, str]:
-        """Write a file: its entry, or name and reason of the one source whose output cannot have its name."""
+    def _write(self, name: str, clips: Sequence[Clip], items: Sequence[Embedded]) -> Entry | Failure:
+        """Write a file: its entry, or that its one source's output cannot have that name."""
         path = self._embeddings / (name + self._form.suffix)
         with writing(path):
             try:
@@ -204,7 +210,7 @@ class OutputFolder:
                 if self._form.is_table or error.errno not in _NAME_ERRORS:
                     raise
                 reason = f"cannot be the name of its output ({error.strerror}); write a table (--format csv)"
-                return name, f"{clips[0].file.path}: {path.name} {reason}"
+                return Failure(name, f"{clips[0].file.path}: {path.name} {reason}")
             return self._entry(outputs, [source_record(clip) for clip in clips])
 
     def _entry(self, outputs: Sequence[Path], sources: Sequence[Mapping[str, Any]], digest: str = "") -> Entry:
@@ -214,11 +220,6 @@ class OutputFolder:
             "sha256": {name: digest or file_digest(path) for name, path in names.items()},
             "sources": list(sources),
         }
-
-    def _remove_outputs(self, entry: Entry) -> None:
-        for output in entry["outputs"]:
-            with writing(self.path / output):
-                (self.path / output).unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Remove what a killed run left: unfinished files, and parts that were never recorded."""
@@ -256,6 +257,4 @@ def open_output(path: PathLike, form: Format, settings: Mapping[str, Any], overw
             ) from error
         except OSError:  # a file system without locks
             pass
-        folder = OutputFolder(path, form, settings)
-        folder.begin(overwrite)
-        yield folder
+        yield OutputFolder(path, form, settings, overwrite)

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from hear_byols._util.imports import require
-from hear_byols._util.progress import progress as progress_of
 from hear_byols.errors import OptionError, OutputError
-from hear_byols.extraction.extract import Report, finish, parameters_digest, run_settings
+from hear_byols.extraction.extract import ProgressBar, Report, fill, run_settings
 from hear_byols.extraction.files import AudioFile, PathLike, collect
+from hear_byols.extraction.formats import find_format
 from hear_byols.extraction.groups import Advance, Failure
 from hear_byols.extraction.output import OutputFolder, open_output
 from hear_byols.extraction.ray_worker import Worker, WorkerTask
-from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model, split_spec
 from hear_byols.weights.locate import existing_file
 
@@ -73,19 +72,19 @@ def embed_with_ray(
     files = [replace(file, path=Path(os.path.abspath(file.path))) for file in collect(paths, relative_to)]
     loaded = load_model(model, **options)
     settings = run_settings(loaded, model, "parquet", timestamps, f"ray: {device}", options)
+    task = WorkerTask(_spec(model), options, settings["parameters_sha256"], timestamps, os.path.abspath(output))
+
+    def embed(pending: Sequence[AudioFile], folder: OutputFolder, bar: ProgressBar) -> list[Failure]:
+        if not pending:
+            return []
+        with _cluster(ray, address, workers), bar as advance:
+            n_workers, kind = _plan(ray, device, workers)
+            failures = _record(_results(ray, _shards(pending, n_workers), task, kind, n_workers), folder, advance)
+        folder.remove_leftovers()  # parts of workers that died
+        return failures
+
     with open_output(output, form, settings, overwrite) as folder:
-        pending = folder.pending(files)
-        failures: list[Failure] = []
-        if pending:
-            task = WorkerTask(_spec(model), options, parameters_digest(loaded), timestamps, os.path.abspath(output))
-            n_done = len({file.name for file in files} - {file.name for file in pending})
-            bar = progress_of(n_done + len(pending), "file", done=n_done, shown=progress)
-            with _cluster(ray, address, workers), bar as advance:
-                n_workers, device, resources = _plan(ray, device, workers)
-                results = _results(ray, _shards(pending, n_workers), task, device, n_workers, resources)
-                failures = _record(results, folder, advance)
-            folder.remove_leftovers()  # parts of workers that died
-        return finish(folder, files, pending, failures)
+        return fill(folder, files, embed, progress)
 
 
 def _import_ray() -> Any:
@@ -118,8 +117,8 @@ def _cluster(ray: Any, address: str | None, workers: int | None) -> Iterator[Non
         ray.shutdown()
 
 
-def _plan(ray: Any, device: str, workers: int | None) -> tuple[int, str, dict[str, float]]:
-    """How many workers, on what, and what each asks of the cluster."""
+def _plan(ray: Any, device: str, workers: int | None) -> tuple[int, str]:
+    """How many workers, on what."""
     have = ray.cluster_resources()
     if device == "auto":
         device = "cuda" if have.get("GPU", 0) >= 1 else "cpu"
@@ -127,8 +126,7 @@ def _plan(ray: Any, device: str, workers: int | None) -> tuple[int, str, dict[st
     room = int(have.get(kind, 0))
     if room < (workers or 1):
         raise OptionError(f"{workers or 1} workers need a {kind} each, and the cluster has {room}; ask for fewer")
-    resources: dict[str, float] = {"num_cpus": 1} if kind == "CPU" else {"num_gpus": 1}
-    return workers or room, device, resources
+    return workers or room, device
 
 
 def _spec(model: PathLike) -> str:
@@ -153,12 +151,7 @@ def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]
 
 
 def _results(
-    ray: Any,
-    shards: Sequence[list[AudioFile]],
-    task: WorkerTask,
-    device: str,
-    n_workers: int,
-    resources: dict[str, float],
+    ray: Any, shards: Sequence[list[AudioFile]], task: WorkerTask, device: str, n_workers: int
 ) -> Iterator[dict[str, Any]]:
     """Have the shards embedded; what became of each comes as it is done."""
     context = ray.data.DataContext.get_current()
@@ -169,7 +162,7 @@ def _results(
         fn_constructor_args=(task, device),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=n_workers),  # dead workers are replaced, and their shards tried again
-        **resources,
+        **{"num_gpus" if device == "cuda" else "num_cpus": 1},
     )
     try:
         for row in done.iter_rows():

@@ -15,9 +15,9 @@ from hear_byols._util.files import file_digest
 from hear_byols.errors import CheckpointError, HearByolsError
 from hear_byols.extraction.extract import parameters_digest
 from hear_byols.extraction.files import AudioFile
+from hear_byols.extraction.formats import find_format
 from hear_byols.extraction.groups import Group, embedded_groups, group_limits
 from hear_byols.extraction.index import source_record
-from hear_byols.extraction.writers import find_format
 from hear_byols.hear import load_model
 
 _GPU_THREADS = 4  # of a worker that has a GPU; one that has a core has one

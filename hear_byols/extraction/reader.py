@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition
 
 import numpy as np
@@ -26,7 +26,7 @@ class Clip:
     """A decoded file, or why it could not be decoded."""
 
     file: AudioFile
-    samples: np.ndarray  # mono float32 [shape=(n_samples,)]; empty when there is an error
+    samples: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))  # mono float32 [shape=(n_samples,)]
     size: int = 0  # of the file in bytes, before it was decoded
     mtime_ns: int = 0  # its time of modification, likewise
     error: str = ""  # why it cannot be embedded
@@ -74,26 +74,21 @@ def _survey(file: AudioFile) -> Recording | str:
     """A file that can be decoded, or why it cannot."""
     try:
         return file.error or open_audio(file.path)
-    except (InputError, OSError, MemoryError) as error:
-        return _told(file, error)
+    except InputError as error:
+        return str(error)
 
 
 def _decode(file: AudioFile, begun: Recording | str, sample_rate: int) -> Clip:
-    nothing = np.empty(0, np.float32)
     if isinstance(begun, str):
-        return Clip(file, nothing, error=begun)
+        return Clip(file, error=begun)
     try:
         audio = begun.read(sample_rate)
         check_values(torch.from_numpy(audio.samples)[None], [str(file.path)])
-    except (InputError, OSError, MemoryError) as error:
-        return Clip(file, nothing, error=_told(file, error))
+    except InputError as error:
+        return Clip(file, error=str(error))
+    except MemoryError:
+        return Clip(file, error=f"{file.path}: there is not enough memory to read it")
     return Clip(file, audio.samples, begun.n_bytes, begun.mtime_ns, notes=audio.notes)
-
-
-def _told(file: AudioFile, error: Exception) -> str:
-    if isinstance(error, InputError):
-        return str(error)
-    return f"{file.path}: {'there is not enough memory to read it' if isinstance(error, MemoryError) else error}"
 
 
 class _Budget:
