@@ -78,11 +78,11 @@ def survey_wav(content: Content, start: int) -> Survey:
             is_long = length == 0xFFFFFFFF and 0 < long_length < 1 << 63
             length = long_length if is_long else length
             counts_header = length + start in (content.size, content.size - 8)
-            if is_long or not (counts_header or _goes_on(content, place, length, start, layout)):
-                (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
-                return Survey((replace(part, slack=_MPEG_SLACK if kind == _MPEG else 0.0),))
-            length = _before_chunks(content, place, layout, start) - place
+            is_known = is_long or not (counts_header or _goes_on(content, place, length, start, layout))
+            length = length if is_known else _before_chunks(content, place, layout, start) - place
             (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
+            if is_known:
+                return Survey((replace(part, slack=_MPEG_SLACK if kind == _MPEG else 0.0),))
             header = content.at(start, place - 4 - start) + struct.pack(order + "I", min(length, 0xFFFFFFFF))
             return Survey((replace(part, stop=place + length, header=header, body=place),))
     return whole(content, start)
