@@ -146,11 +146,9 @@ class SharedColumns:
         self._positions: tuple[int, ...] = ()  # of the columns that are kept
         self._kept: Tensor | None = None
 
-    def n_distinct(self, starts: Tensor) -> int:
+    def n_distinct(self, starts: list[int]) -> int:
         """How many columns windows that begin at ``starts`` have together, each distinct one counted once."""
-        inner = torch.nonzero(self.inside).flatten()
-        shared = torch.unique(starts[:, None] + inner * self.spacing)
-        return len(shared) + len(starts) * (len(self.inside) - len(inner))
+        return len(_plan(tuple(self.inside.tolist()), self.spacing, tuple(starts), ()).windows)
 
     def __call__(self, starts: Tensor, compute: Callable[[Tensor, Tensor], Iterable[Tensor]]) -> Columns:
         """Columns of further windows.

@@ -16,7 +16,7 @@ MAX_WHOLE_SCENE_S = {"cvt": 1800.0, "clstm": 480.0}  # of encoders that take a c
 
 def is_local(encoder: MultilayerEncoder) -> bool:
     """Whether the columns of an encoder see only what is near."""
-    return getattr(encoder, "border_frames", None) is not None
+    return encoder.border_frames is not None
 
 
 def moments(log_mel: LogMel, audio: Tensor) -> Moments:

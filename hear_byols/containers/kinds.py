@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from hear_byols.containers.chunks import is_w64, survey_aiff, survey_au, survey_caf, survey_w64, survey_wav
+from hear_byols.containers.chunks import RIFF64, survey_aiff, survey_au, survey_caf, survey_w64, survey_wav
 from hear_byols.containers.content import Content, Survey, after_tags, whole
 from hear_byols.containers.flac import survey_flac
 from hear_byols.containers.frames import ac3_bytes, adts_bytes, follow, is_adts, survey_amr, survey_flv
@@ -74,7 +74,7 @@ def find_kind(content: Content) -> tuple[Kind, int]:
         if head[:4] in (b"RIFF", b"FORM") and head[8:12] not in (b"WAVE", b"AIFF", b"AIFC"):
             return _OTHER_FORMS.get(head[8:12], UNKNOWN), start
         return _HEADS[head[:4]], start
-    if is_w64(head):
+    if head[:16] == RIFF64:
         return Kind("Wave64", survey_w64, (LIBSNDFILE,)), start
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
         return Kind("MPEG-4 or QuickTime", survey_mp4), start
