@@ -4,11 +4,11 @@ import importlib
 import pickle
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from real_audio import TASKS
 
 import hear_byols
 from hear_byols.concatenated import ConcatenatedModel
@@ -18,7 +18,7 @@ opensmile = pytest.importorskip("opensmile", reason='needs pip install "hear_byo
 
 from hear_byols.opensmile import MIN_SAMPLES, OpenSmileModel  # noqa: E402 - after the skip
 
-DIGITS = Path(__file__).resolve().parents[2] / "shared/data/tasks/fsdd_digits-v1-full/16000/test"
+DIGITS = TASKS / "fsdd_digits-v1-full/16000/test"
 FRAME_MS, HOP_MS = 300, 100
 
 

@@ -5,12 +5,12 @@ import importlib
 import os
 import pickle
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from real_audio import TASKS
 
 import hear_byols
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, WeightsNotFoundError
@@ -28,7 +28,7 @@ import hear_byols.sklearn as module
 from hear_byols.sklearn import EmbeddingTransformer
 
 N_CLIPS, N_SAMPLES = 12, 2000
-DIGITS = Path(__file__).resolve().parents[2] / "shared/data/tasks/fsdd_digits-v1-full/16000/test"
+DIGITS = TASKS / "fsdd_digits-v1-full/16000/test"
 
 
 @pytest.fixture(scope="module")
