@@ -21,7 +21,7 @@ def is_local(encoder: MultilayerEncoder) -> bool:
 
 def moments(log_mel: LogMel, audio: Tensor) -> Moments:
     """Statistics of the spectrograms of whole clips [shape=(n_clips, n_samples)]."""
-    statistics = Moments(len(audio), audio.device)
+    statistics = Moments()
     for first, stop in _stretches(log_mel.n_frames(audio.shape[1])):
         statistics.update(log_mel.stretch(audio, first, stop))
     return statistics

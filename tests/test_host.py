@@ -160,11 +160,6 @@ def test_processes(start):
     assert_same([torch.from_numpy(vectors)], [expected], 1e-6)
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
-
-
 CONVERSIONS = {
     "big-endian": lambda x: x.astype(">f4"),
     "big-endian double": lambda x: x.astype(">f8"),
@@ -173,7 +168,7 @@ CONVERSIONS = {
     "negative stride": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
     "every second sample": lambda x: np.repeat(x, 2, 1)[:, ::2],
     "mask without effect": lambda x: np.ma.MaskedArray(x),
-    "read-only": _read_only,
+    "read-only": lambda x: x.setflags(write=False) or x,
 }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from real_audio import TASKS
 
 import hear_byols
 from hear_byols.errors import InputError, MissingDependencyError, OptionError, WeightsNotFoundError
@@ -28,7 +27,6 @@ import hear_byols.sklearn as module
 from hear_byols.sklearn import EmbeddingTransformer
 
 N_CLIPS, N_SAMPLES = 12, 2000
-DIGITS = TASKS / "fsdd_digits-v1-full/16000/test"
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +104,6 @@ def test_files_are_read_in_batches(paths, monkeypatch):
     monkeypatch.setattr(module, "_load", lambda *_: model)
     transformer(batch_size=8).transform(paths)
     assert log == ["read"] * 8 + ["embed 8"] + ["read"] * 4 + ["embed 4"]
-
-
-@pytest.mark.skipif(not DIGITS.is_dir(), reason="the task fsdd_digits is not beside the project")
-def test_real_speech_at_another_rate(tmp_path):
-    path = sorted(DIGITS.iterdir())[0]
-    vectors = transformer().transform([path])
-    assert_same(vectors, transformer().transform([hear_byols.load_audio(path)]))
-    samples, rate = soundfile.read(path)
-    soundfile.write(tmp_path / "stereo.wav", np.stack([samples, samples], 1), rate, subtype="FLOAT")
-    assert_same(transformer().transform([tmp_path / "stereo.wav"]), vectors)
 
 
 def test_bad_input_gets_one_clear_error():
