@@ -24,9 +24,6 @@ class CheckpointError(HearByolsError, ValueError):
 class WeightsNotFoundError(HearByolsError, FileNotFoundError):
     """Weights that are neither a path, nor shipped, nor cached, nor downloadable under the present settings."""
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
 
 class DownloadError(HearByolsError, OSError):
     """A download that failed or whose content is not what the record promises. Nothing is left in the cache."""

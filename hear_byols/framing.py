@@ -22,10 +22,9 @@ _ENDLESS_MS = 1e15  # thirty thousand years
 MAX_FRAME_MS = 600_000  # a window is padded, transformed and encoded whole
 
 
-def _positive(name: str, value: object) -> Fraction:
+def _check_positive(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < _ENDLESS_MS:
         raise OptionError(f"{name} must be a positive number of milliseconds, got {value!r}")
-    return Fraction(value)
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,13 @@ class Framing:
 
     def __post_init__(self) -> None:
         plain_fields(self)
-        _positive("frame_ms", self.frame_ms)
+        _check_positive("frame_ms", self.frame_ms)
         if self.frame_ms > MAX_FRAME_MS:
             raise OptionError(
                 f"frame_ms must be at most {MAX_FRAME_MS} (ten minutes), got {self.frame_ms!r}; whole clips are what "
                 "scene embeddings are for"
             )
-        _positive("hop_ms", self.hop_ms)
+        _check_positive("hop_ms", self.hop_ms)
         if self.hop_samples < 1:
             sample_ms = 1000 / self.sample_rate
             raise OptionError(f"hop_ms must be at least one sample, {sample_ms:g} ms; got {self.hop_ms!r}")
@@ -146,11 +145,9 @@ class SharedColumns:
         self._positions: tuple[int, ...] = ()  # of the columns that are kept
         self._kept: Tensor | None = None
 
-    def n_distinct(self, starts: Tensor) -> int:
+    def n_distinct(self, starts: list[int]) -> int:
         """How many columns windows that begin at ``starts`` have together, each distinct one counted once."""
-        inner = torch.nonzero(self.inside).flatten()
-        shared = torch.unique(starts[:, None] + inner * self.spacing)
-        return len(shared) + len(starts) * (len(self.inside) - len(inner))
+        return len(_plan(tuple(self.inside.tolist()), self.spacing, tuple(starts), ()).windows)
 
     def __call__(self, starts: Tensor, compute: Callable[[Tensor, Tensor], Iterable[Tensor]]) -> Columns:
         """Columns of further windows.

@@ -191,14 +191,12 @@ class SharedSpectrogram:
             samples = (starts[window, None] + self._samples[place])[~inside].to(audio.device)
             yield self.log_mel.segments_log_mel(torch.cat([views[:, first], audio[:, samples]], 1))
 
-    def moments(
-        self, stretches: Iterable[tuple[int, Tensor, Tensor]], n_clips: int, known: list[Tensor] | None = None
-    ) -> Moments:
+    def moments(self, stretches: Iterable[tuple[int, Tensor, Tensor]], known: list[Tensor] | None = None) -> Moments:
         """Statistics of the spectrograms of all windows of clips of equal length, from ``Framing.stretches``.
 
         ``known`` takes what :meth:`frames` gave for the first stretches, as many as there is room for.
         """
-        moments, shared, room = Moments(n_clips, self.log_mel.window.device), self.shared(), _MAX_KNOWN
+        moments, shared, room = Moments(), self.shared(), _MAX_KNOWN
         for _, starts, signal in stretches:
             columns = shared(starts, partial(self.frames, signal, starts - starts[0]))
             moments.update(columns.rows, torch.bincount(columns.at.flatten(), minlength=columns.rows.shape[1]))

@@ -11,7 +11,6 @@ from torch import Tensor
 from hear_byols.errors import InputError
 
 MAX_PEAK = 10.0  # float audio beyond this was not scaled to [-1, 1]; clipping and resampling stay well below
-_INTEGERS = {"int16": torch.int16, "int32": torch.int32, "uint8": torch.uint8}
 
 ClipLike = Tensor | np.ndarray
 BatchLike = Tensor | np.ndarray | Sequence[ClipLike]
@@ -40,7 +39,7 @@ def to_tensor(audio: object, label: str = "audio", device: torch.device | None =
     if audio.is_meta:
         raise InputError(f"{label} is on the device meta, without samples for .to(device) to move; make it on the cpu")
     if not audio.is_floating_point():
-        raise InputError(f"{label} must be float32 in [-1, 1], got {audio.dtype}. {_scaling(audio.dtype)}")
+        raise InputError(f"{label} must be float32 in [-1, 1], got {audio.dtype}. {_scaling(str(audio.dtype))}")
     return audio.resolve_neg().float()
 
 
@@ -51,19 +50,18 @@ def _from_array(array: np.ndarray, label: str) -> Tensor:
         raise InputError(f"{label} has masked samples; fill them first, e.g. audio.filled(0)")
     array = np.asarray(array)
     if array.dtype.kind != "f":
-        advice = _scaling(_INTEGERS.get(array.dtype.name))
-        raise InputError(f"{label} must be float32 in [-1, 1], got {array.dtype.name}. {advice}")
+        raise InputError(f"{label} must be float32 in [-1, 1], got {array.dtype.name}. {_scaling(array.dtype.name)}")
     with np.errstate(over="ignore"):  # what is infinite in float32 is refused with the other such samples
         array = np.asarray(array, dtype=np.float32, order="C")
     as_it_is = array.flags.writeable and min(array.strides, default=0) >= 0  # an axis of one sample may run backwards
     return torch.from_numpy(array if as_it_is else array.copy())
 
 
-def _scaling(dtype: torch.dtype | None) -> str:
-    if dtype in (torch.int16, torch.int32):
-        bits = torch.iinfo(dtype).bits
-        return f"Scale integer samples first: audio.float() / {2 ** (bits - 1)}"
-    if dtype == torch.uint8:
+def _scaling(dtype: str) -> str:
+    name = dtype.removeprefix("torch.")
+    if name in ("int16", "int32"):
+        return f"Scale integer samples first: audio.float() / {2 ** (int(name[3:]) - 1)}"
+    if name == "uint8":
         return "Scale unsigned bytes first: (audio.float() - 128) / 128"
     return "Convert it to float32 samples first"
 

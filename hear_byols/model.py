@@ -257,7 +257,7 @@ class EmbeddingModel(nn.Module):
 
         def moments(clips: Tensor, known: list[Tensor] | None = None) -> Moments:
             stretches = self.framing.stretches(clips, n_batch // len(clips))
-            return self.shared_spectrogram.moments(stretches, len(clips), known)
+            return self.shared_spectrogram.moments(stretches, known)
 
         call: Statistics = _UNUSED
         if self.normalization == "original":

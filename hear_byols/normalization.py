@@ -16,17 +16,15 @@ MIN_SHARE = 0.1  # of the data set's spread that a clip has at least, halfway: e
 class Moments:
     """Running count, sum and sum of squares of several groups of values (one group a clip)."""
 
-    def __init__(self, n_groups: int, device: torch.device) -> None:
-        dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no double precision
-        self.count = 0
-        self._shift: Tensor | None = None
-        self._sum = torch.zeros(n_groups, dtype=dtype, device=device)
-        self._sum_squares = torch.zeros(n_groups, dtype=dtype, device=device)
+    count = 0  # of each group
+    _shift: Tensor  # the first value of each, which is taken off all: the variance of a constant is then exactly 0
+    _sum: Tensor
+    _sum_squares: Tensor
 
     @classmethod
     def of(cls, values: Tensor) -> Moments:
         """Of values [shape=(n_groups, ...)] alone."""
-        moments = cls(len(values), values.device)
+        moments = cls()
         moments.update(values)
         return moments
 
@@ -35,31 +33,30 @@ class Moments:
 
         Each along their second axis counts once, or ``times``, whole numbers [shape=(values.shape[1],)].
         """
-        if self._shift is None:  # the variance of a constant is then exactly 0
-            self._shift = values.flatten(1)[:, :1].to(self._sum.dtype)
-        shifted = (values.flatten(1).to(self._sum.dtype) - self._shift).view_as(values)
+        exact = torch.float32 if values.device.type == "mps" else torch.float64  # Apple's GPUs have no double precision
+        flat = values.flatten(1).to(exact)
+        if self.count == 0:
+            self._shift = flat[:, :1]
+            self._sum = self._sum_squares = torch.zeros_like(flat[:, 0])
+        shifted = (flat - self._shift).view_as(values)
         squares = shifted.square()
         if times is not None:
             weights = times.to(shifted).view(-1, *(1,) * (values.ndim - 2))
             shifted, squares = shifted * weights, squares * weights
         self.count += values[0].numel() if times is None else int(times.sum()) * values[0, 0].numel()
-        self._sum += shifted.flatten(1).sum(1)
-        self._sum_squares += squares.flatten(1).sum(1)
-
-    def _first(self) -> Tensor:
-        assert self._shift is not None, "no values yet"
-        return self._shift[:, 0]
+        self._sum = self._sum + shifted.flatten(1).sum(1)
+        self._sum_squares = self._sum_squares + squares.flatten(1).sum(1)
 
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Mean and unbiased standard deviation of each group, float32 [shape=(n_groups,)]."""
         mean = self._sum / self.count
         variance = (self._sum_squares - self._sum * mean) / max(self.count - 1, 1)
-        return (mean + self._first()).float(), _root(variance).float()
+        return (mean + self._shift[:, 0]).float(), _root(variance).float()
 
     def pooled(self) -> tuple[Tensor, Tensor]:
         """Mean and unbiased standard deviation over all groups together, float32 scalars."""
         count = self.count * len(self._sum)
-        shift = self._first()
+        shift = self._shift[:, 0]
         mean = (self._sum + self.count * shift).sum() / count
         centred = shift - mean
         squares = self._sum_squares + 2 * centred * self._sum + self.count * centred.square()

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
-from hear_byols.encoders.multilayer import MultilayerEncoder, StretchPool
+from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import InputError
 from hear_byols.frontend import LogMel
 from hear_byols.normalization import Moments
@@ -15,12 +16,12 @@ MAX_WHOLE_SCENE_S = {"cvt": 1800.0, "clstm": 480.0}  # of encoders that take a c
 
 def is_local(encoder: MultilayerEncoder) -> bool:
     """Whether the columns of an encoder see only what is near."""
-    return getattr(encoder, "border_frames", None) is not None
+    return encoder.border_frames is not None
 
 
 def moments(log_mel: LogMel, audio: Tensor) -> Moments:
     """Statistics of the spectrograms of whole clips [shape=(n_clips, n_samples)]."""
-    statistics = Moments(len(audio), audio.device)
+    statistics = Moments()
     for first, stop in _stretches(log_mel.n_frames(audio.shape[1])):
         statistics.update(log_mel.stretch(audio, first, stop))
     return statistics
@@ -44,14 +45,25 @@ def embed_in_stretches(
     Returns:
         [shape=(n_clips, size)].
     """
-    n_frames = log_mel.n_frames(audio.shape[1])
-    pool = StretchPool(encoder)
-    border = encoder.border_frames or 0
+    n_frames, border = log_mel.n_frames(audio.shape[1]), encoder.border_frames or 0
+    # Apple's GPUs have no double precision.
+    total = torch.zeros((), dtype=torch.float32 if audio.device.type == "mps" else torch.float64, device=audio.device)
+    n_columns, maxima = 0, {}  # over time, of the sequence and of each map
     for first, stop in _stretches(n_frames):
-        start = max(first - border, 0)
-        spectrograms = log_mel.stretch(audio, start, min(stop + border, n_frames))
-        pool.add(*columns(spectrograms), first - start, stop - start if stop < n_frames else None)
-    return pool.result()
+        start, after = max(first - border, 0), min(stop + border, n_frames)
+        sequence, maps = columns(log_mel.stretch(audio, start, after))
+        parts = [sequence.transpose(1, 2), *(maps if encoder.layers == "multi" else ())]
+        for i, (part, frames) in enumerate(zip(parts, (encoder.column_frames, *encoder.map_frames), strict=False)):
+            last = None if stop == n_frames else (stop - start) // frames  # what the border sees is left out
+            part = part[..., (first - start) // frames : last].float()
+            if i == 0:
+                total = total + part.sum(-1, dtype=total.dtype)
+                n_columns += part.shape[-1]
+            if part.shape[-1]:
+                maximum = torch.amax(part, -1)
+                maxima[i] = torch.maximum(maxima[i], maximum) if i in maxima else maximum
+    embedding, *others = maxima.values()
+    return encoder.join((total / n_columns).float() + embedding, *(maximum.flatten(1) for maximum in others))
 
 
 def check_length(encoder: MultilayerEncoder, name: str, seconds: float, most_s: float | None, label: str) -> None:

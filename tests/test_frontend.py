@@ -28,13 +28,6 @@ def test_equals_torchaudio(win_length):
     assert difference.mean() < 1e-6
 
 
-def test_frame_count():
-    for n_samples in [201, 319, 320, 4800, 16000]:
-        log_mel = LogMel()
-        assert log_mel(noise(1, n_samples)).shape == (1, 64, 1 + n_samples // 160)
-        assert log_mel.n_frames(n_samples) == 1 + n_samples // 160
-
-
 def test_long_clips_in_blocks_equal_one_block(monkeypatch):
     audio = noise(2, 30000)
     whole = LogMel()(audio)

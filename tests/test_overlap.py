@@ -5,35 +5,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from untrained import assert_same, make_model, noise
 
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
 from hear_byols.model import EmbeddingModel
 from hear_byols.streaming import StreamingEmbedder
 
 TOLERANCE = 1e-5  # of the largest component
 HOPS = [5, 7, 10, 12.5, 20, 33.3, 40, 50, 60, 100, 250, 700]  # ms; a spectrogram frame is 10
-
-
-def make_model(
-    mode: str = "dataset", layers: str = "last", encoder: tuple[str, int] = ("cnn", 32), **options
-) -> EmbeddingModel:
-    """An untrained model whose batch norms have statistics that matter."""
-    config = ModelConfig(EncoderConfig(*encoder, layers, 9), normalization=NormalizationConfig(mode, -5.0, 4.0))
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(1)
-        model = EmbeddingModel(config, **options)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.3)
-                module.running_var.uniform_(0.3, 3)
-                module.bias.normal_(0, 0.3)
-    return model
-
-
-def noise(n_clips: int, n_samples: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(n_samples)
-    return 0.3 * torch.randn(n_clips, n_samples, generator=generator) * torch.linspace(0.01, 1, n_samples)
 
 
 def window_by_window(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor:
@@ -55,11 +33,6 @@ def window_by_window(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor
     return torch.cat(vectors).unflatten(0, cut.shape[:2])
 
 
-def assert_same(got: torch.Tensor, wanted: torch.Tensor) -> None:
-    assert got.shape == wanted.shape
-    assert (got - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     frame_ms=st.floats(85, 700),
@@ -76,7 +49,7 @@ def test_any_windows_equal_window_by_window(frame_ms, hop_ms, n_samples, n_clips
     audio = noise(n_clips, n_samples)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hear_byols.frontend._MAX_KNOWN", room)
-        assert_same(model.timestamp_embeddings(audio)[0], window_by_window(model, audio))
+        assert_same(model.timestamp_embeddings(audio)[0], window_by_window(model, audio), TOLERANCE)
 
 
 @pytest.mark.parametrize("hop_ms", [33.3, 50])
@@ -102,7 +75,7 @@ def test_any_stream_equals_window_by_window(frame_ms, hop_ms, sizes, layers):
     embedder = StreamingEmbedder(model)
     parts = [embedder.feed(chunk)[0] for chunk in audio[0].split([*sizes, 1])]
     parts.append(embedder.finish()[0])
-    assert_same(torch.cat(parts)[None], window_by_window(model, audio))
+    assert_same(torch.cat(parts)[None], window_by_window(model, audio), TOLERANCE)
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 7])
@@ -124,11 +97,11 @@ def test_a_distinct_column_is_computed_once(batch_size):
 
 @pytest.mark.parametrize(("frame_ms", "hop_ms", "layers"), [(500, 50, "last"), (523.7, 40, "multi")])
 def test_an_lstm_reads_shared_columns(frame_ms, hop_ms, layers):
-    model, n_calls = make_model("clip", layers, ("clstm", 1024), frame_ms=frame_ms, hop_ms=hop_ms), []
+    model, n_calls = make_model("clip", layers, "clstm", frame_ms=frame_ms, hop_ms=hop_ms), []
     audio = noise(1, 6001)
     wanted = window_by_window(model, audio)
     model.encoder.register_forward_pre_hook(lambda module, inputs: n_calls.append(1))
-    assert_same(model.timestamp_embeddings(audio)[0], wanted)
+    assert_same(model.timestamp_embeddings(audio)[0], wanted, TOLERANCE)
     assert not n_calls
 
 

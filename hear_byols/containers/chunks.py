@@ -9,7 +9,7 @@ from hear_byols.containers.content import Content, Survey, cut_off, whole
 from hear_byols.errors import InputError
 
 _W64 = {name: name + b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a" for name in (b"wave", b"fmt ", b"data")}
-_RIFF64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+RIFF64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _PADDING = 4096  # zeros behind the samples that are taken for padding
 _PLAIN = {1: "PCM", 3: "float", 6: "A-law", 7: "mu-law"}  # WAV formats in which every frame has the same bytes
 _AIFF_PCM = (b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"42ni", b"23ni", b"fl32", b"FL32", b"fl64", b"FL64")
@@ -55,11 +55,6 @@ _CAF = Layout(4, ">q")
 _WAVE64 = Layout(16, "<q", counts_head=True, align=8)
 
 
-def is_w64(head: bytes) -> bool:
-    """Whether a file that begins so is Wave64."""
-    return head[:16] == _RIFF64
-
-
 def survey_wav(content: Content, start: int) -> Survey:
     """Survey RIFF WAVE, RIFX, RF64 and BW64; ``start`` is where the form begins.
 
@@ -78,11 +73,11 @@ def survey_wav(content: Content, start: int) -> Survey:
             is_long = length == 0xFFFFFFFF and 0 < long_length < 1 << 63
             length = long_length if is_long else length
             counts_header = length + start in (content.size, content.size - 8)
-            if is_long or not (counts_header or _goes_on(content, place, length, start, layout)):
-                (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
-                return Survey((replace(part, slack=_MPEG_SLACK if kind == _MPEG else 0.0),))
-            length = _before_chunks(content, place, layout, start) - place
+            is_known = is_long or not (counts_header or _goes_on(content, place, length, start, layout))
+            length = length if is_known else _before_chunks(content, place, layout, start) - place
             (part,) = compare_samples(content, start, place, length, block, rate, layout).parts
+            if is_known:
+                return Survey((replace(part, slack=_MPEG_SLACK if kind == _MPEG else 0.0),))
             header = content.at(start, place - 4 - start) + struct.pack(order + "I", min(length, 0xFFFFFFFF))
             return Survey((replace(part, stop=place + length, header=header, body=place),))
     return whole(content, start)

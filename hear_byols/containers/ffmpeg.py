@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from os import PathLike
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -86,7 +85,7 @@ class Decoder:
 
 
 @contextmanager
-def open_decoder(source: str | PathLike[str] | BinaryIO) -> Iterator[Decoder]:
+def open_decoder(source: BinaryIO) -> Iterator[Decoder]:
     """Open a file; PyAV's errors within become ours.
 
     Raises:

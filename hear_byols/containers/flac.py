@@ -5,6 +5,7 @@ A frame's number says how many samples are before it; a number that is left out 
 
 import re
 from collections.abc import Iterator
+from functools import reduce
 
 from hear_byols.containers.content import Content, Part, Survey, cut_off, whole
 from hear_byols.errors import InputError
@@ -13,19 +14,8 @@ _STREAMINFO = 34  # bytes
 _STEP = 1 << 18
 _HEADER_BYTES = 16  # at most
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
-
-
-def _table() -> bytes:
-    """CRC-8 of each byte, polynomial x^8 + x^2 + x + 1."""
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = (byte << 1 ^ 0x07) & 0xFF if byte & 0x80 else byte << 1
-        table.append(byte)
-    return bytes(table)
-
-
-_CRC8 = _table()
+# Of each byte, polynomial x^8 + x^2 + x + 1.
+_CRC8 = bytes(reduce(lambda byte, _: (byte << 1 ^ 0x07 * (byte >> 7)) & 0xFF, range(8), first) for first in range(256))
 
 
 def survey_flac(content: Content, start: int) -> Survey:

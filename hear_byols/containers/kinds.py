@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from hear_byols.containers.chunks import is_w64, survey_aiff, survey_au, survey_caf, survey_w64, survey_wav
+from hear_byols.containers.chunks import RIFF64, survey_aiff, survey_au, survey_caf, survey_w64, survey_wav
 from hear_byols.containers.content import Content, Survey, after_tags, whole
 from hear_byols.containers.flac import survey_flac
-from hear_byols.containers.frames import is_adts, survey_aac, survey_ac3, survey_amr, survey_flv
+from hear_byols.containers.frames import ac3_bytes, adts_bytes, follow, is_adts, survey_amr, survey_flv
 from hear_byols.containers.headers import survey_avi, survey_matroska, survey_mp4, survey_nist, survey_svx, survey_voc
 from hear_byols.containers.mpeg import find_frame, survey_mpeg
 from hear_byols.containers.ogg import survey_ogg
@@ -73,16 +74,16 @@ def find_kind(content: Content) -> tuple[Kind, int]:
         if head[:4] in (b"RIFF", b"FORM") and head[8:12] not in (b"WAVE", b"AIFF", b"AIFC"):
             return _OTHER_FORMS.get(head[8:12], UNKNOWN), start
         return _HEADS[head[:4]], start
-    if is_w64(head):
+    if head[:16] == RIFF64:
         return Kind("Wave64", survey_w64, (LIBSNDFILE,)), start
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
         return Kind("MPEG-4 or QuickTime", survey_mp4), start
     if head.lstrip()[:1] == b"<":
         return Kind("a web page", readers=()), start
     if is_adts(head):
-        return Kind("AAC", survey_aac), start
+        return Kind("AAC", partial(follow, length=adts_bytes)), start
     if head[:2] == b"\x0b\x77":
-        return Kind("AC-3", survey_ac3), start
+        return Kind("AC-3", partial(follow, length=ac3_bytes)), start
     searched = min(content.size, start + (1 << 17))
     is_mpeg = find_frame(content, start, searched) < searched
     return (Kind("MPEG audio", survey_mpeg, _EITHER) if is_mpeg else UNKNOWN), start

@@ -70,11 +70,11 @@ class _Stream:
 
     start: int
     frame: MpegFrame
-    stop: int = 0
-    n_frames: int = 0
     promised: int = 0  # frames, by the header frame
     trimmed: int = 0  # samples that a decoder leaves out at both ends, by the header frame
     has_header: bool = False
+    stop: int = 0
+    n_frames: int = 0
     gaps: list[tuple[int, int]] = field(default_factory=list)  # bytes between frames that belong to none
     missing: int = 0  # bytes of the last frame
 
@@ -120,11 +120,11 @@ def survey_mpeg(content: Content, start: int) -> Survey:
         place = behind
     left = content.size - place
     if left > _EDGE or (left > _PADDING and not content.at(place, left).strip(b"\0")):
-        seconds = sum(stream.n_frames * stream.frame.n_samples / stream.frame.rate for stream in streams)
+        seconds = sum(stream.n_frames * stream.frame.seconds for stream in streams)
         raise InputError(f"is damaged: the last {left} bytes hold no audio; {seconds:.2f} s were read before them")
     if left > _PADDING:
         notes.append(f"ends in {left} bytes that hold no audio: something may be missing there")
-    parts = [_part(stream, content) for stream in streams]
+    parts = [_part(stream) for stream in streams]
     parts[-1] = replace(parts[-1], stop=content.size)
     parts[0] = replace(parts[0], start=start)
     return Survey(tuple(parts), tuple(notes))
@@ -151,15 +151,14 @@ def _check(stream: _Stream) -> None:
         )
 
 
-def _part(stream: _Stream, content: Content) -> Part:
+def _part(stream: _Stream) -> Part:
     """A stream, with a header frame of ours in case its own does not tell its length."""
     frame = stream.frame
     seconds = (stream.n_frames * frame.n_samples - stream.trimmed) / frame.rate
     slack = (frame.n_samples + 529) / frame.rate  # the delay of a decoder
     if stream.has_header and stream.n_frames <= stream.promised:
         return Part(stream.start, stream.stop, seconds, slack)
-    first = parse_frame(content.at(stream.start, 4)) if stream.has_header else None
-    body = stream.start + (first.n_bytes if first else 0)
+    body = stream.start + (frame.n_bytes if stream.has_header else 0)
     return Part(stream.start, stream.stop, seconds, slack + stream.trimmed / frame.rate, _header_frame(stream), body)
 
 
@@ -196,14 +195,12 @@ def _streams(content: Content, place: int) -> Iterator[_Stream]:
             elif stream:
                 stream.gaps.append((place, found))
             place = found
-        header = _read_header(content, place, frame)
-        if header is not None and stream is not None:
-            yield stream
-            stream = None
-        stream = stream or _Stream(place, frame)
-        if header is not None:
-            stream.promised, stream.trimmed, stream.has_header = *header, True
+        if header := _read_header(content, place, frame):
+            if stream:
+                yield stream
+            stream = _Stream(place, frame, *header, has_header=True)
         else:
+            stream = stream or _Stream(place, frame)
             stream.n_frames += 1
         place += frame.n_bytes
         stream.stop = min(place, content.size)

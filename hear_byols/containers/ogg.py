@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hear_byols.containers.chunks import is_padding
 from hear_byols.containers.content import Content, Part, Survey, whole
@@ -16,18 +17,13 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _FIRST, _LAST = 2, 4  # flags of a page
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page."""
-
+class _Page(NamedTuple):
     place: int  # its first byte
     flags: int  # whether it is the first or last of its stream
     granule: int  # samples of the stream up to its end; -1 if no packet ends in it
     serial: int  # number of its stream
     number: int  # of the page in its stream
     body: bytes
-    n_bytes: int
-    is_whole: bool  # whether all of it is there and its checksum right
 
 
 @dataclass
@@ -49,10 +45,8 @@ class _Link:
         return max(0, self.granule - self.skipped) / self.rate if self.rate else None
 
 
-def checksum(page: bytes) -> int:
-    """The checksum of a page whose own checksum is 0 (RFC 3533): as zlib's, with the bits of each byte reversed."""
-    value = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{value:032b}"[::-1], 2)
+class _DamageError(Exception):
+    """Where the pages break off, and how."""
 
 
 def survey_ogg(content: Content, start: int) -> Survey:
@@ -83,11 +77,7 @@ def survey_ogg(content: Content, start: int) -> Survey:
     return Survey(parts, notes)
 
 
-class _DamageError(Exception):
-    """Where the pages break off, and how."""
-
-
-def _follow(link: _Link, page: Page) -> None:
+def _follow(link: _Link, page: _Page) -> None:
     if page.flags & _FIRST:
         _begin(link, page)
     else:
@@ -103,7 +93,7 @@ def _follow(link: _Link, page: Page) -> None:
         link.has_end = bool(page.flags & _LAST)
 
 
-def _begin(link: _Link, page: Page) -> None:
+def _begin(link: _Link, page: _Page) -> None:
     rate = skipped = 0
     if page.body[:7] == b"\x01vorbis" and len(page.body) >= 16:
         (rate,) = struct.unpack("<I", page.body[12:16])
@@ -118,26 +108,25 @@ def _begin(link: _Link, page: Page) -> None:
         link.serial, link.skipped, link.rate = page.serial, skipped, rate
 
 
-def _pages(content: Content, place: int) -> Iterator[Page]:
+def _pages(content: Content, place: int) -> Iterator[_Page]:
     """Yield pages; what is not a page, or only part of one, is an error."""
     while place < content.size:
-        page = _page(content, place)
-        if page is None or not page.is_whole:
-            if (place and is_padding(content, place)) or content.at(place, 3) in (b"TAG", b"ID3"):
-                return
-            what = "a page is cut off or its checksum is wrong" if page else "there is no page"
-            raise _DamageError(place, what)
-        yield page
-        place += page.n_bytes
+        head, what = content.at(place, 27), "there is no page"
+        if len(head) == 27 and head[:5] == b"OggS\0":
+            flags, granule, serial, number, wanted, n_segments = struct.unpack("<BqIIIB", head[5:])
+            first = 27 + n_segments
+            n_bytes = first + sum(content.at(place + 27, n_segments))
+            page, what = content.at(place, n_bytes), "a page is cut off or its checksum is wrong"
+            if len(page) == n_bytes and _checksum(page[:22] + bytes(4) + page[26:]) == wanted:
+                yield _Page(place, flags, granule, serial, number, page[first:])
+                place += n_bytes
+                continue
+        if (place and is_padding(content, place)) or content.at(place, 3) in (b"TAG", b"ID3"):
+            return
+        raise _DamageError(place, what)
 
 
-def _page(content: Content, place: int) -> Page | None:
-    head = content.at(place, 27)
-    if len(head) < 27 or head[:5] != b"OggS\0":
-        return None
-    flags, granule, serial, number, wanted, n_segments = struct.unpack("<BqIIIB", head[5:])
-    segments = content.at(place + 27, n_segments)
-    n_bytes = 27 + n_segments + sum(segments)
-    page = content.at(place, n_bytes)
-    is_whole = len(page) == n_bytes and checksum(page[:22] + bytes(4) + page[26:]) == wanted
-    return Page(place, flags, granule, serial, number, page[27 + n_segments :], n_bytes, is_whole)
+def _checksum(page: bytes) -> int:
+    """Of a page whose own checksum is 0 (RFC 3533): as zlib's, with the bits of each byte reversed."""
+    value = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)

@@ -74,16 +74,13 @@ class Recording:
         with self._named():
             if sum(part.seconds or 0 for part in self._survey.parts) * rate > room:
                 raise MemoryError
-            for block in self._all_decoded(rate, mixer):
+            for block in self._mono(rate, mixer):
                 room -= len(block)
                 if room < 0:
                     raise MemoryError
                 blocks.append(block)
-            mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-            if mono.size == 0:
-                raise InputError("holds no samples" + (f" at {rate} Hz" if blocks else ""))
-            self._check_unchanged()
-        return Audio(mono, (*self._survey.notes, *mixer.notes()))
+            samples = np.concatenate(blocks)
+        return Audio(samples, (*self._survey.notes, *mixer.notes()))
 
     def stream(self, sample_rate: int) -> Iterator[np.ndarray]:
         """As :meth:`read`, block by block [shape=(n_samples,)]; the notes are left out.
@@ -91,23 +88,22 @@ class Recording:
         Raises:
             InputError: as in :meth:`read`, when the fault is met.
         """
-        rate, mixer, n_samples = _checked_rate(sample_rate), _Mixer(), 0
+        rate = _checked_rate(sample_rate)
         with self._named():
-            for block in self._all_decoded(rate, mixer):
-                n_samples += len(block)
-                yield block
-            if n_samples == 0:
-                raise InputError(f"holds no samples at {rate} Hz")
-            self._check_unchanged()
+            yield from self._mono(rate, _Mixer())
 
-    def _check_unchanged(self) -> None:
+    def _mono(self, rate: int, mixer: _Mixer) -> Iterator[np.ndarray]:
+        """Blocks of all parts; in the end it is looked whether there were any, of a file that is still the same."""
+        n_blocks = n_samples = 0
+        for part in self._survey.parts:
+            for block in self._decoded(part, rate, mixer):
+                n_blocks, n_samples = n_blocks + 1, n_samples + len(block)
+                yield block
+        if n_samples == 0:
+            raise InputError("holds no samples" + (f" at {rate} Hz" if n_blocks else ""))
         status = self._source.stat() if isinstance(self._source, Path) else None
         if status and (status.st_size, status.st_mtime_ns) != (self.n_bytes, self.mtime_ns):
             raise InputError("was written to while it was read; read it again when it is whole")
-
-    def _all_decoded(self, sample_rate: int, mixer: _Mixer) -> Iterator[np.ndarray]:
-        for part in self._survey.parts:
-            yield from self._decoded(part, sample_rate, mixer)
 
     def _decoded(self, part: Part, sample_rate: int, mixer: _Mixer) -> Iterator[np.ndarray]:
         """Mono blocks of a part at ``sample_rate``; in the end their length is compared with the part's."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,7 +36,7 @@ class WindowEncoder:
             self._shared.append(SharedColumns(inside, self._shared[-1].spacing * step.stride))
         starts = framing.starts(0, min(_MAX_WINDOWS, framing.n_windows(4 * framing.frame_samples)))
         last = self._shared[-1]
-        if last.n_distinct(torch.tensor(starts, device="cpu")) > 0.8 * len(starts) * len(last.inside):
+        if last.n_distinct(starts) > 0.8 * len(starts) * len(last.inside):
             del self._shared[1:]
         hop_frames = math.ceil(framing.hop_samples / frames.spacing)
         n_frames, n_own = len(frames.inside), int((~frames.inside).sum())

@@ -85,8 +85,7 @@ def export_onnx(
     if not hasattr(torch.onnx, "ops"):
         raise MissingDependencyError(f"ONNX export needs torch 2.8 or newer, this is {torch.__version__}")
     path = Path(path)
-    graph = _build(encoder_model, timestamps)
-    program = _trace(graph, encoder_model, timestamps)
+    program = _trace(encoder_model, timestamps)
     about = metadata(encoder_model, timestamps) | ({"weights": "int8"} if int8 else {})
     program.model.metadata_props.update(about)
     tolerance = INT8_TOLERANCE if int8 else TOLERANCE
@@ -178,15 +177,9 @@ def _require_exportable(model: AudioModel, timestamps: bool) -> EmbeddingModel:
     return model
 
 
-def _build(model: EmbeddingModel, timestamps: bool) -> torch.nn.Module:
-    norm = model.config.normalization
-    if timestamps:
-        return TimestampGraph(model.log_mel, model.encoder, norm, model.framing).eval()
-    return SceneGraph(model.log_mel, model.encoder, norm, model.min_clip_samples).eval()
-
-
-def _trace(graph: torch.nn.Module, model: EmbeddingModel, timestamps: bool) -> Any:
+def _trace(model: EmbeddingModel, timestamps: bool) -> Any:
     """Follow the computation with symbols for batch and length."""
+    graph = TimestampGraph(model) if timestamps else SceneGraph(model)
     example = torch.zeros(2, 2 * model.sample_rate + 1)
     outputs = ["embeddings", "times_ms"] if timestamps else ["embedding"]
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("n_samples", min=1)}

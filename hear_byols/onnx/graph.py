@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hear_byols.config import NormalizationConfig
-from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.framing import Framing
-from hear_byols.frontend import LOG_OFFSET, LogMel, SharedSpectrogram, reflect
+from hear_byols.frontend import LOG_OFFSET, LogMel, reflect
+from hear_byols.model import EmbeddingModel
 from hear_byols.normalization import MIN_STD, halfway
 from hear_byols.onnx.columns import Level, WindowColumns, blocks_of, embed_windows, last_level
 
@@ -53,11 +52,12 @@ class ConvolvedLogMel(nn.Module):
 class _Graph(nn.Module):
     """What both graphs consist of."""
 
-    def __init__(self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig) -> None:
+    def __init__(self, model: EmbeddingModel) -> None:
         super().__init__()
-        self.log_mel = ConvolvedLogMel(log_mel)
-        self.encoder = exportable(encoder)
-        self.normalization = normalization
+        self.log_mel = ConvolvedLogMel(model.log_mel)
+        self.encoder = copy.deepcopy(model.encoder).cpu().float()
+        self.normalization = model.config.normalization
+        self.eval()
 
     def positions(self, n_samples: Any) -> Tensor:
         """Of the samples that the spectrogram of a signal takes, its edges reflected."""
@@ -66,13 +66,11 @@ class _Graph(nn.Module):
 
 
 class SceneGraph(_Graph):
-    """One vector a clip, which zeros follow up to ``min_samples``, more than half an analysis window."""
+    """One vector a clip, which zeros follow up to the model's ``min_clip_samples``."""
 
-    def __init__(
-        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, min_samples: int
-    ) -> None:
-        super().__init__(log_mel, encoder, normalization)
-        self.min_samples = min_samples
+    def __init__(self, model: EmbeddingModel) -> None:
+        super().__init__(model)
+        self.min_samples = model.min_clip_samples
 
     def forward(self, waveform: Tensor) -> Tensor:
         """[shape=(batch, n_samples)] -> [shape=(batch, size)]."""
@@ -86,15 +84,13 @@ class TimestampGraph(_Graph):
 
     hop_ms: Tensor
 
-    def __init__(
-        self, log_mel: LogMel, encoder: MultilayerEncoder, normalization: NormalizationConfig, framing: Framing
-    ) -> None:
-        super().__init__(log_mel, encoder, normalization)
-        self.framing = framing
-        self.frames = self._level(SharedSpectrogram(log_mel, framing.frame_samples).inside.tolist())
+    def __init__(self, model: EmbeddingModel) -> None:
+        super().__init__(model)
+        self.framing = model.framing
+        self.frames = self._level(model.shared_spectrogram.inside.tolist())
         shares = self.frames is not None and last_level(self.frames, self.encoder).pays
         self.shares_columns = shares and bool(blocks_of(self.encoder))
-        self.register_buffer("hop_ms", torch.tensor(framing.hop_ms, dtype=torch.float64))  # exported as it is
+        self.register_buffer("hop_ms", torch.tensor(self.framing.hop_ms, dtype=torch.float64))  # exported as it is
 
     def _level(self, inside: list[bool]) -> Level | None:
         """Of the spectrograms' frames, where windows share enough of them."""
@@ -176,8 +172,3 @@ def _sum(spectrograms: Spectrograms) -> Tensor:
 def _over(values: Tensor, x: Tensor) -> Tensor:
     """A value a clip, to be taken with [shape=(n_clips, ...)]."""
     return values.view(-1, *(1,) * (x.ndim - 1))
-
-
-def exportable(encoder: MultilayerEncoder) -> MultilayerEncoder:
-    """A copy on the CPU, in evaluation mode."""
-    return copy.deepcopy(encoder).cpu().float().eval()

@@ -61,5 +61,4 @@ def get_scene_embeddings(audio: Tensor, model: LogMelStatistics) -> Tensor:
 def get_timestamp_embeddings(audio: Tensor, model: LogMelStatistics) -> tuple[Tensor, Tensor]:
     """Statistics of windows: -> (n_clips, n_windows, 256) and their centres in ms, (n_clips, n_windows)."""
     with torch.no_grad():
-        times = torch.tensor(model.framing.timestamps_ms(audio.shape[1]), dtype=torch.float32, device=audio.device)
-        return model.windows(audio), times.repeat(len(audio), 1)
+        return model.windows(audio), model.framing.times(audio)
