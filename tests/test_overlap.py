@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from untrained import assert_same, make_model, noise
 
 from hear_byols.model import EmbeddingModel
+from hear_byols.encoders import overlap
 from hear_byols.streaming import StreamingEmbedder
 
 TOLERANCE = 1e-5  # of the largest component
@@ -93,6 +94,13 @@ def test_a_distinct_column_is_computed_once(batch_size):
         embedder.feed(chunk)
     embedder.finish()
     assert sum(n_columns) <= n_windows * n_own + n_shared + 12
+
+
+def test_columns_in_the_pieces_of_a_gpu_are_the_same(monkeypatch):
+    model, audio = make_model(), noise(2, 40000)
+    wanted = model.timestamp_embeddings(audio)[0]
+    monkeypatch.setattr(overlap, "_PIECE", {})
+    assert_same(model.timestamp_embeddings(audio)[0], wanted, TOLERANCE)
 
 
 @pytest.mark.parametrize(("frame_ms", "hop_ms", "layers"), [(500, 50, "last"), (523.7, 40, "multi")])
