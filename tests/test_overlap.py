@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from untrained import assert_same, make_model, noise
 
-from hear_byols.model import EmbeddingModel
 from hear_byols.encoders import overlap
+from hear_byols.model import EmbeddingModel
 from hear_byols.streaming import StreamingEmbedder
 
 TOLERANCE = 1e-5  # of the largest component

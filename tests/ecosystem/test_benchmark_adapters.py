@@ -1,5 +1,6 @@
 """Other projects' words for our models, checked by those projects' own code where it is installed."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,50 @@ from hear_byols.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 MODEL = "random_cnn"
+
+
+def pitch(frequency: float, seed: int) -> np.ndarray:
+    """A second at 8 kHz, with a little noise."""
+    noise = np.random.default_rng(seed).normal(size=8000)
+    return 0.3 * np.sin(2 * np.pi * frequency * np.arange(8000) / 8000) + 0.01 * noise
+
+
+def test_xares_runs_a_whole_task(tmp_path, monkeypatch):
+    """Its own encoding, training and scores, over recordings of two pitches at 8 kHz; no socket is opened."""
+    pytest.importorskip("xares")
+    try:
+        from xares import audiowebdataset as web
+        from xares import task
+    except (ImportError, OSError) as error:
+        pytest.skip(f"X-ARES needs torchaudio, in a release that fits torch's: {error}")
+    clips = [tmp_path / f"{i}.wav" for i in range(12)]
+    for i, path in enumerate(clips):
+        soundfile.write(path, pitch((300, 1500)[i % 2], i), 8000)
+    try:
+        web.torchaudio.load(io.BytesIO(clips[0].read_bytes()))
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"X-ARES reads audio by torchaudio, which cannot here: {error}")
+    monkeypatch.setattr("socket.socket.connect", _refuse)
+    monkeypatch.setattr("torch.set_num_threads", lambda n: None)
+    home = tmp_path / "env" / "pitches"
+    home.mkdir(parents=True)
+    (home / ".audio_tar_ready").touch()
+    for split in ("train", "valid", "test"):
+        web.write_audio_tar(
+            list(map(str, clips)), ["ab"[i % 2] for i in range(12)], f"{home}/{split}-*.tar", num_shards=1
+        )
+    config = task.TaskConfig(
+        name="pitches",
+        private=True,
+        env_root=tmp_path / "env",
+        encoder=HearByolsEncoder("cnn_hybrid", hop_ms=200),
+        label_processor=lambda about: "ab".index(about["label"]),
+        output_dim=2,
+        eval_weight=12,
+        num_encoder_workers=0,
+    )
+    (mlp, n_clips), (knn, _) = task.XaresTask(config).run()
+    assert (float(mlp), float(knn), n_clips) == (1.0, 1.0, 12)
 
 
 def test_xares_gets_our_timestamps():
@@ -53,13 +98,12 @@ def test_mteb_evaluates_us(tmp_path, monkeypatch):
     from hear_byols.ecosystem.mteb import HearByols
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a socket was opened"))
+    monkeypatch.setattr("socket.socket.connect", _refuse)
 
     class Pitches(MockAudioClassification):
         def load_data(self, **_) -> None:
             labels = [0, 1] * 8
-            hiss, times = np.random.default_rng(0).normal(0, 0.01, (16, 8000)), np.arange(8000) / 8000
-            clips = [0.3 * np.sin(2 * np.pi * (300, 1500)[label] * times) + hiss[i] for i, label in enumerate(labels)]
+            clips = [pitch((300, 1500)[label], i) for i, label in enumerate(labels)]
             rows = [{"array": clip.astype(np.float32), "sampling_rate": 8000} for clip in clips]
             rows = Dataset.from_dict({"audio": rows, "label": labels})
             self.dataset, self.data_loaded = DatasetDict({"train": rows, "test": rows}), True
@@ -69,6 +113,10 @@ def test_mteb_evaluates_us(tmp_path, monkeypatch):
     assert (encoder.mteb_model_meta.name, encoder.mteb_model_meta.license) == ("hear-byols/cnn_hybrid", "cc-by-4.0")
     (result,) = mteb.evaluate(encoder, Pitches(), cache=None).task_results
     assert result.get_score() == 1.0
+
+
+def _refuse(*_):
+    raise AssertionError("a socket was opened")
 
 
 def test_torch_hub_loads_a_model():
