@@ -171,7 +171,7 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "python benchmarks/deploy.py onnx --models random_cnn random_cvt\n"
         "python benchmarks/deploy.py onnx --models random_cnn random_cvt --int8",
         lambda row: row["clips"] == "1" and row["seconds"] == "10",
-        ("clips", "seconds"),
+        ("clips", "seconds", "ratio"),
     ),
     Result(
         "Streaming",
