@@ -74,8 +74,8 @@ def _survey(file: AudioFile) -> Recording | str:
     """A file that can be decoded, or why it cannot."""
     try:
         return file.error or open_audio(file.path)
-    except InputError as error:
-        return str(error)
+    except (InputError, MemoryError) as error:
+        return _told(file, error)
 
 
 def _decode(file: AudioFile, begun: Recording | str, sample_rate: int) -> Clip:
@@ -84,11 +84,13 @@ def _decode(file: AudioFile, begun: Recording | str, sample_rate: int) -> Clip:
     try:
         audio = begun.read(sample_rate)
         check_values(torch.from_numpy(audio.samples)[None], [str(file.path)])
-    except InputError as error:
-        return Clip(file, error=str(error))
-    except MemoryError:
-        return Clip(file, error=f"{file.path}: there is not enough memory to read it")
+    except (InputError, MemoryError) as error:
+        return Clip(file, error=_told(file, error))
     return Clip(file, audio.samples, begun.n_bytes, begun.mtime_ns, notes=audio.notes)
+
+
+def _told(file: AudioFile, error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{file.path}: there is not enough memory to read it"
 
 
 class _Budget:
