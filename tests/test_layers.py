@@ -1,18 +1,16 @@
 """Layers "multi", maxima of feature maps behind the last layer's embedding, and "heads", a linear map of it."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_fast_paths import random_encoder, spectrograms
+from test_fast_paths import spectrograms
 from test_invariance import sounds
 from untrained import SIZES, assert_same, make_model
 
 import hear_byols
 from hear_byols.config import EncoderConfig, ModelConfig
-from hear_byols.encoders import EMBEDDING_SIZES, build_encoder
 from hear_byols.errors import OptionError
 from hear_byols.streaming import StreamingEmbedder
 
@@ -28,16 +26,14 @@ LOOKED_AT = {
 @pytest.mark.parametrize("name", LOOKED_AT)
 def test_the_maxima_are_those_of_the_layers(name):
     modules, axis, n_added = LOOKED_AT[name]
-    last, seen = random_encoder(name), []
-    multi = build_encoder(EncoderConfig(name, EMBEDDING_SIZES[name], "multi")).eval()
-    multi.load_state_dict(last.state_dict())  # the same weights under the same names
+    (last, multi), seen = (make_model("clip", layers, name).encoder for layers in ("last", "multi")), []
     for module in modules:
         multi.get_submodule(module).register_forward_hook(lambda *call: seen.append(call[-1].numpy()))
     for n_frames in (10, 61):
         seen.clear()
         with torch.no_grad():
             vectors, embedding = multi(spectrograms(n_frames)), last(spectrograms(n_frames))
-        assert vectors.shape == (2, EMBEDDING_SIZES[name] + n_added) == (2, multi.embedding_size)
+        assert vectors.shape == (2, SIZES[name] + n_added) == (2, multi.embedding_size)
         assert torch.equal(vectors[:, : last.embedding_size], embedding)
         # Within a map the channels stand outside, the mel rows inside.
         maxima = [maps.max(axis) if axis == 3 else maps.max(axis).transpose(0, 2, 1) for maps in seen]
@@ -45,21 +41,13 @@ def test_the_maxima_are_those_of_the_layers(name):
         np.testing.assert_array_equal(vectors[:, last.embedding_size :].numpy(), expected)
 
 
-def test_load_model_replaces_the_files_own_layers():
-    audio = sounds(2, 16000, seed=0)
-    path = Path(__file__).parents[1] / "checkpoints" / "cnn_byols.pth"  # not in the wheel
-    multi, last = hear_byols.load_model(path), hear_byols.load_model(path, layers="last")
-    assert (multi.config.encoder.layers, multi.scene_embedding_size, last.scene_embedding_size) == ("multi", 3584, 2048)
-    assert_same(multi.scene_embeddings(audio)[:, :2048], last.scene_embeddings(audio))
-    assert_same(multi.timestamp_embeddings(audio)[0][..., :2048], last.timestamp_embeddings(audio)[0])
-    random = hear_byols.load_model("random_cnn", layers="multi")
-    assert random.scene_embeddings(audio).shape == (2, 3584)
-
-
-def test_a_checkpoint_keeps_its_layers_and_an_older_one_has_the_last(tmp_path):
-    model = make_model("clip", "multi")
+def test_a_checkpoint_keeps_its_layers_unless_asked_for_others_and_an_older_one_has_the_last(tmp_path):
+    model, audio = make_model("clip", "multi"), sounds(2, 16000, seed=0)
     hear_byols.save_checkpoint(tmp_path / "mine.pth", model.config, model.encoder.state_dict(), {})
-    assert hear_byols.load_model(tmp_path / "mine.pth").config.encoder.layers == "multi"
+    multi, last = (hear_byols.load_model(tmp_path / "mine.pth", layers=layers) for layers in (None, "last"))
+    assert (multi.config.encoder.layers, multi.scene_embedding_size, last.scene_embedding_size) == ("multi", 1568, 32)
+    assert_same(multi.scene_embeddings(audio)[:, :32], last.scene_embeddings(audio))
+    assert_same(multi.timestamp_embeddings(audio)[0][..., :32], last.timestamp_embeddings(audio)[0])
     older = model.config.to_dict()
     del older["encoder"]["layers"]
     assert ModelConfig.from_dict(older) == dataclasses.replace(

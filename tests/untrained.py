@@ -10,17 +10,20 @@ from hear_byols.model import EmbeddingModel
 SIZES = EMBEDDING_SIZES | {"cnn": 32}
 
 
-def make_model(mode: str = "dataset", layers: str = "last", encoder: str = "cnn", **options) -> EmbeddingModel:
-    """The same each time; its batch norms have statistics that matter, and its heads nine components."""
+def make_model(
+    mode: str = "dataset", layers: str = "last", encoder: str = "cnn", seed: int = 1, **options
+) -> EmbeddingModel:
+    """The same each time; its batch norms have statistics and scales that matter, and its heads nine components."""
     norm = NormalizationConfig(mode, -5.0, 4.0)
     config = ModelConfig(EncoderConfig(encoder, SIZES[encoder], layers, 9), normalization=norm)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         model = EmbeddingModel(config, **options)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.3)
                 module.running_var.uniform_(0.3, 3)
+                module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_(0, 0.3)
     return model
 
