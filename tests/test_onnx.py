@@ -1,7 +1,11 @@
-"""ONNX files: the model's own embeddings with onnxruntime and numpy alone, for any number and length of clips."""
+"""ONNX files: the model's own embeddings with onnxruntime and numpy alone, for any number and length of clips.
+
+Files of timestamps compute the columns that windows share once.
+"""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from real_audio import clip_of
 from untrained import assert_same, make_model, noise
 
@@ -22,8 +28,11 @@ from hear_byols.cli.main import main
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.model import EmbeddingModel
 from hear_byols.onnx import export as exporting
-from hear_byols.onnx.export import compare, export_onnx, open_session
-from hear_byols.onnx.graph import ConvolvedLogMel
+from hear_byols.onnx import graph as graphs
+from hear_byols.onnx.export import compare, export_onnx, metadata, open_session
+from hear_byols.onnx.graph import ConvolvedLogMel, TimestampGraph
+from hear_byols.onnx.int8 import TOLERANCE as INT8_TOLERANCE
+from hear_byols.onnx.int8 import quantize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DOCS = Path(__file__).parents[1] / "docs" / "deploying.md"
@@ -56,6 +65,11 @@ def windows(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def sharing(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("sharing"), make_model("clip", "multi"), timestamps=True)
+
+
+@pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
     return export(tmp_path_factory.mktemp("shipped"), hear_byols.load_model("cvt_hybrid"))
 
@@ -79,21 +93,68 @@ def test_any_number_and_length_of_clips_gives_the_models_vectors(request, tmp_pa
         assert_same(torch.from_numpy(got), exported.model.scene_embeddings(audio))
 
 
-def test_timestamps_too(windows):
-    session = open_session(windows.path, threads=1)
-    for shape in [(1, 1), (2, 800), (1, 1603), (3, 16000)]:
-        audio = noise(*shape)
+@pytest.mark.parametrize("name", ["windows", "sharing"])
+def test_timestamps_too(request, name):
+    """Of clips whose own statistics differ, too: silence, and a loud one."""
+    exported = request.getfixturevalue(name)
+    session = open_session(exported.path, threads=1)
+    unlike = torch.stack([torch.zeros(4000), 10 * noise(1, 4000)[0], noise(1, 4000)[0]])
+    shapes = [(1, 1), (2, 799), (2, 800), (1, 1603), (3, 16001), (1, 30303)]
+    for audio in [unlike, *(noise(*shape) for shape in shapes)]:
         vectors, times = session.run(["embeddings", "times_ms"], {"waveform": audio.numpy()})
-        wanted, wanted_times = windows.model.timestamp_embeddings(audio)
-        assert_same(torch.from_numpy(vectors), wanted)
+        wanted, wanted_times = exported.model.timestamp_embeddings(audio)
+        for row, expected in zip(torch.from_numpy(vectors), wanted, strict=True):
+            assert_same(row, expected)
         np.testing.assert_array_equal(times, wanted_times.numpy())
 
 
-def test_clip_statistics_of_silence_and_of_batch_mates(windows):
-    audio = torch.stack([torch.zeros(4000), 10 * noise(1, 4000)[0], noise(1, 4000)[0]])
-    got = open_session(windows.path, threads=1).run(["embeddings"], {"waveform": audio.numpy()})[0]
-    for row, clip in zip(torch.from_numpy(got), audio, strict=True):
-        assert_same(row, windows.model.timestamp_embeddings(clip[None])[0][0])
+# Windows share columns
+
+
+def assert_followed(model: EmbeddingModel, audio: torch.Tensor) -> None:
+    """What the exporter follows gives the model's vectors; without the exporter's seconds."""
+    with torch.no_grad():
+        assert_same(TimestampGraph(model)(audio)[0], model.timestamp_embeddings(audio)[0], 1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    frame_ms=st.floats(85, 1100),
+    hop_ms=st.sampled_from([7, 10, 12.5, 20, 25, 30, 33.3125, 40, 50, 80, 700]),  # a column is 80
+    n_samples=st.integers(1, 14000),
+    n_clips=st.integers(1, 2),
+    mode=st.sampled_from(["dataset", "clip", "halfway"]),
+    layers=st.sampled_from(["last", "multi", "heads"]),
+)
+def test_any_windows_equal_the_models(frame_ms, hop_ms, n_samples, n_clips, mode, layers):
+    assert_followed(make_model(mode, layers, frame_ms=frame_ms, hop_ms=hop_ms), noise(n_clips, n_samples))
+
+
+@pytest.mark.parametrize(("layers", "frame_ms", "hop_ms"), [("last", 500, 50), ("multi", 523.7, 40)])
+def test_an_lstm_reads_shared_columns(layers, frame_ms, hop_ms):
+    model = make_model("clip", layers, "clstm", frame_ms=frame_ms, hop_ms=hop_ms)
+    assert TimestampGraph(model).shares_columns
+    assert_followed(model, noise(2, 6001))
+
+
+@pytest.mark.parametrize("hop_ms", [10, 50])
+def test_a_distinct_frame_or_column_is_computed_once(hop_ms):
+    """At a window of 1 s 9 of 12 columns depend on the signal alone; a hundred such begin in a second."""
+    graph, n_columns, n_frames = TimestampGraph(make_model(hop_ms=hop_ms)), [], []
+    last = graph.get_submodule("encoder.fc2")
+    last.register_forward_hook(lambda module, inputs, output: n_columns.append(output.shape[0]))
+    graph.log_mel.register_forward_hook(lambda module, inputs, output: n_frames.append(output[:, 0].numel()))
+    with torch.no_grad():
+        graph(noise(1, 80000))
+    n_windows, n_own, n_shared = 5000 // hop_ms + 1, 3, 500 + 9 * 8
+    assert sum(n_columns) <= n_windows * n_own + n_shared
+    assert sum(n_frames) <= n_windows * 4 + 600
+
+
+@pytest.mark.parametrize(("encoder", "hop_ms"), [("cnn", 330), ("cnn", 33.3125), ("cvt", 50)])
+def test_windows_that_share_too_little_go_whole(encoder, hop_ms, monkeypatch):
+    monkeypatch.setattr(graphs, "embed_windows", None)
+    assert_followed(make_model(encoder=encoder, hop_ms=hop_ms), noise(1, 8000))
 
 
 def test_the_convolved_spectrogram_is_at_least_as_exact_as_the_models():
@@ -203,10 +264,13 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         export_onnx(make_model("clip"), tmp_path / "x.onnx")
 
 
-def test_int8_files_are_small_and_near(tmp_path, shipped):
+def test_int8_files_are_small_and_near(tmp_path, shipped, sharing):
     small = export_onnx(shipped.model, tmp_path / "int8.onnx", int8=True, check=True)
     assert 1e-4 < small.deviation <= 0.05
     assert small.size < 0.6 * shipped.path.stat().st_size
     about = open_session(small.path).get_modelmeta().custom_metadata_map
     wanted = open_session(shipped.path).get_modelmeta().custom_metadata_map
     assert about == wanted | {"weights": "int8"}
+    shutil.copy(sharing.path, small.path)
+    quantize(small.path, metadata(sharing.model, True))
+    assert 1e-5 < compare(sharing.model, small.path, timestamps=True) <= INT8_TOLERANCE

@@ -63,22 +63,6 @@ def test_a_frame_is_transformed_once_for_statistics_and_vectors(hop_ms, monkeypa
     assert sum(n_frames) <= (n_windows * 101 if hop_ms == 33.3 else n_windows * 4 + 397)
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    frame_ms=st.floats(85, 700),
-    hop_ms=st.sampled_from(HOPS),
-    sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=5),
-    layers=st.sampled_from(["last", "multi", "heads"]),
-)
-def test_any_stream_equals_window_by_window(frame_ms, hop_ms, sizes, layers):
-    model = make_model("dataset", layers, frame_ms=frame_ms, hop_ms=hop_ms)
-    audio = noise(1, sum(sizes) + 1)
-    embedder = StreamingEmbedder(model)
-    parts = [embedder.feed(chunk)[0] for chunk in audio[0].split([*sizes, 1])]
-    parts.append(embedder.finish()[0])
-    assert_same(torch.cat(parts)[None], window_by_window(model, audio), TOLERANCE)
-
-
 @pytest.mark.parametrize("batch_size", [None, 1, 7])
 def test_a_distinct_column_is_computed_once(batch_size):
     """At 1 s and 50 ms 9 of 12 columns depend on the signal alone; a hundred such begin in a second."""
