@@ -4,12 +4,14 @@ The rules are those that hear-validator checks, that hear-eval-kit relies on and
 ``tests/kits`` runs the real kits; here the same rules are plain, quick tests that also run where the kits cannot.
 """
 
+import copy
 import importlib
 import inspect
 import json
 import math
 import pkgutil
 import random
+from contextlib import nullcontext
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,21 +20,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from untrained import SIZES, make_model
 
 import hear_byols
 from hear_byols import variants
-from hear_byols.config import ModelConfig, NormalizationConfig
 
 ENCODERS = {"random_cnn": 2048, "random_resnetish34": 2048, "random_clstm": 1024, "random_cvt": 2048}
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
-TOLERANCE = 1e-4  # of the largest component
 
 
-def noise(n_clips: int, n_samples: int, seed: int = 0) -> torch.Tensor:
+def noise(n_clips: int, n_samples: int) -> torch.Tensor:
     """White noise in [-1, 1], [shape=(n_clips, n_samples)]."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(n_clips, n_samples, generator=generator) * 2 - 1
+    return torch.rand(n_clips, n_samples, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -126,72 +126,44 @@ def test_timestamps_are_regular_milliseconds_within_the_clip() -> None:
                 assert (spacing - spacing.mean()).abs().max() < 1e-3
 
 
-def test_a_vector_belongs_to_its_timestamp(model: torch.nn.Module) -> None:
+@pytest.mark.parametrize("encoder", SIZES)
+def test_a_vector_belongs_to_its_timestamp(encoder: str) -> None:
     """A burst of noise moves the vectors of the windows that contain it, and no others."""
     audio = torch.zeros(2, 32000)
     audio[1, 22400:23200] = noise(1, 800)[0]  # from 1400 to 1450 ms
-    windows = hear_byols.EmbeddingModel(model.config, frame_ms=500, hop_ms=250)
-    windows.encoder.load_state_dict(model.encoder.state_dict())
     # Statistics of the clip would let the burst reach every window.
-    windows.config = ModelConfig(
-        model.config.encoder, model.config.frontend, NormalizationConfig("dataset", -10.0, 5.0)
-    )
-    vectors, centres = hear_byols.get_timestamp_embeddings(audio, windows)
-    moved = (vectors[0] - vectors[1]).abs().amax(1) > TOLERANCE * vectors.abs().max()
+    model = make_model("dataset", encoder=encoder, frame_ms=500, hop_ms=250)
+    vectors, centres = hear_byols.get_timestamp_embeddings(audio, model)
+    moved = (vectors[0] - vectors[1]).abs().amax(1) > 1e-4 * vectors.abs().max()
     assert centres[0][moved].tolist() == [1250, 1500]
 
 
-def test_neither_repetition_nor_the_gradient_mode_nor_the_training_mode_matters(model: torch.nn.Module) -> None:
-    """hear-eval-kit wraps calls in ``no_grad``, hear-validator does not; neither calls ``.eval()``."""
-    audio = noise(2, 3200)
+@pytest.mark.parametrize("encoder", SIZES)
+def test_what_the_caller_holds_is_left_as_it_was_and_does_not_matter(encoder: str) -> None:
+    """Gradient mode, parts in training mode, frozen parameters; the kits set some, and none calls ``.eval()``."""
+    model, audio = make_model(encoder=encoder), noise(2, 3200).requires_grad_()
 
     def embed() -> tuple[torch.Tensor, ...]:
         return hear_byols.get_scene_embeddings(audio, model), *hear_byols.get_timestamp_embeddings(audio, model)
 
+    def snapshot() -> list[Any]:
+        flags = [(parameter.requires_grad, parameter.grad) for parameter in [audio, *model.parameters()]]
+        return [*flags, *(module.training for module in model.modules())]
+
     expected = embed()
-    got = [embed()]
-    for context in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+    for i, part in enumerate([*model.modules(), *model.parameters()]):
+        part.train(i % 2 == 0) if isinstance(part, torch.nn.Module) else part.requires_grad_(i % 2 == 0)
+    before, values = snapshot(), copy.deepcopy([audio.detach(), *model.state_dict().values()])
+    for context in (nullcontext, torch.no_grad, torch.enable_grad, torch.inference_mode):
         with context():
-            got.append(embed())
-    model.train()
-    try:
-        got.append(embed())
-    finally:
-        model.eval()
-    for vectors in got:
+            vectors = embed()
         assert not any(values.requires_grad for values in vectors)
-        assert all(torch.equal(a, b) for a, b in zip(expected, vectors, strict=True))
+        assert all(map(torch.equal, vectors, expected))
+    assert snapshot() == before
+    assert all(map(torch.equal, values, [audio, *model.state_dict().values()]))
 
 
 # ---- nothing of the caller's is changed
-
-
-def test_the_model_and_the_audio_are_left_as_they_were(model: torch.nn.Module) -> None:
-    """As a caller may hold them: some parts in training mode, some parameters frozen."""
-
-    def snapshot() -> list[tuple[Any, ...]]:
-        parameters = [(parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-        return [*parameters, *((module.training,) for module in model.modules())]
-
-    for i, module in enumerate(model.modules()):
-        module.training = i % 2 == 0
-    for i, parameter in enumerate(model.parameters()):
-        parameter.requires_grad_(i % 2 == 0)
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
-    before = snapshot()
-    audio = noise(2, 1601).requires_grad_()
-    copy = audio.detach().clone()
-    try:
-        hear_byols.get_scene_embeddings(audio, model)
-        hear_byols.get_timestamp_embeddings(audio, model)
-        assert snapshot() == before
-    finally:
-        model.eval().requires_grad_(True)
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, weights[name]), name
-    assert torch.equal(audio, copy)
-    assert audio.requires_grad
-    assert audio.grad is None
 
 
 def test_the_process_is_left_as_it_was() -> None:
