@@ -33,14 +33,6 @@ def spectrograms(n_frames: int = 61, batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 1, 64, n_frames, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_encoders_equal_the_reference_layer_by_layer(name):
-    for batch, n_frames in [(3, 33), (1, 250)]:
-        encoder, x = make_encoder(name), spectrograms(n_frames, batch)
-        with torch.no_grad():
-            assert_same(encoder(x), reference.encode(encoder, x))
-
-
 @pytest.mark.parametrize("channels", [64, 256])
 @pytest.mark.parametrize("scale", [0, 1e-30, 1e-6, 1, 1e6])
 def test_the_norm_in_one_pass_is_that_of_the_formula(channels, scale):
@@ -69,33 +61,27 @@ def test_a_convolution_block_is_the_same_in_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_training_mode_uses_and_learns_the_statistics_of_its_batch(name):
-    ours, plain = make_encoder(name).train(), make_encoder(name).train()
-    for encoder in (ours, plain):
-        for module in encoder.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-    assert_same(ours(spectrograms()), reference.encode(plain, spectrograms()))
-    before = make_encoder(name).state_dict()
-    for key, value in plain.state_dict().items():
-        assert_same(ours.state_dict()[key].double(), value.double())
-        assert "running" not in key or not torch.equal(value, before[key])
-
-
-@pytest.mark.parametrize("name", ["cnn", "cvt"])
 @pytest.mark.parametrize("training", [True, False])
-def test_gradients_are_those_of_the_separate_layers(name, training):
-    gradients = []
-    for encode in (lambda encoder, x: encoder(x), reference.encode):
+def test_vectors_gradients_and_learnt_statistics_are_those_of_the_separate_layers(name, training):
+    results = []
+    for encode in (type(make_encoder(name)).__call__, reference.encode):
         encoder = make_encoder(name).train(training)
         if name == "cnn":
             encoder.dropout.p = 0.0
-        encode(encoder, spectrograms()).square().mean().backward()
-        gradients.append({key: value.grad for key, value in encoder.named_parameters() if value.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys()
-    largest = max(float(gradient.abs().max()) for gradient in gradients[1].values())
-    for key, expected in gradients[1].items():
-        assert (gradients[0][key] - expected).abs().max() <= 1e-4 * largest, key
+        vectors = encode(encoder, spectrograms())
+        vectors.square().mean().backward()
+        gradients = {key: value.grad for key, value in encoder.named_parameters() if value.grad is not None}
+        results.append((vectors, gradients, encoder.state_dict()))
+    (vectors, gradients, state), (wanted, wanted_gradients, wanted_state) = results
+    assert_same(vectors, wanted)
+    assert gradients.keys() == wanted_gradients.keys()
+    largest = max(gradient.abs().max() for gradient in wanted_gradients.values())
+    tolerance = 0.03 if name == "resnetish34" else 1e-4  # 34 layers of batch statistics magnify rounding
+    for key, gradient in wanted_gradients.items():
+        assert (gradients[key] - gradient).abs().max() <= tolerance * largest, key
+    for key, before in make_encoder(name).state_dict().items():
+        assert_same(state[key].double(), wanted_state[key].double())
+        assert torch.equal(state[key], before) != (training and key.endswith(("mean", "var", "tracked")))
 
 
 def test_changed_weights_count_at_once():
@@ -113,7 +99,7 @@ def test_changed_weights_count_at_once():
 @pytest.mark.parametrize("name", ENCODERS)
 def test_whole_clips_and_windows_equal_the_reference(name):
     """The benchmark compares two ways to the same vectors."""
-    model, audio = make_model("clip", encoder=name, frame_ms=500, hop_ms=100), sounds(2, 9000, 4)
+    model, audio = make_model("clip", encoder=name, frame_ms=500, hop_ms=100), sounds(2, 41000, 4)
     assert_same(model.scene_embeddings(audio), reference.scene_embeddings(audio, model))
     assert_same(model.timestamp_embeddings(audio)[0], reference.timestamp_embeddings(audio, model))
 

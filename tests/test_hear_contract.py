@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 import math
+import pickle
 import pkgutil
 import random
 from contextlib import nullcontext
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from untrained import SIZES, make_model
+from untrained import SIZES, make_model, noise
 
 import hear_byols
 from hear_byols import variants
@@ -30,28 +31,17 @@ SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 VARIANTS = sorted(info.name for info in pkgutil.iter_modules(variants.__path__) if not info.name.startswith("_"))
 
 
-def noise(n_clips: int, n_samples: int) -> torch.Tensor:
-    """White noise in [-1, 1], [shape=(n_clips, n_samples)]."""
-    return torch.rand(n_clips, n_samples, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 @pytest.fixture(scope="module", params=ENCODERS)
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     """Each encoder as ``load_model`` returns it, without ``.eval()``."""
     return hear_byols.load_model(request.param)
 
 
-@pytest.fixture(scope="module")
-def small() -> torch.nn.Module:
-    """The quickest encoder, for rules that do not depend on the encoder."""
-    return hear_byols.load_model("random_cnn")
-
-
 @pytest.fixture
-def checkpoint(tmp_path: Path, small: torch.nn.Module) -> Path:
+def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint file on disk, as the kit's ``--model`` wants it."""
-    path = tmp_path / "some model.pth"
-    hear_byols.save_checkpoint(path, small.config, small.encoder.state_dict(), {"name": "test"})
+    path, model = tmp_path / "some model.pth", make_model()
+    hear_byols.save_checkpoint(path, model.config, model.encoder.state_dict(), {"name": "test"})
     return path
 
 
@@ -69,10 +59,10 @@ def test_load_model_takes_a_path_first_and_then_only_json_keywords() -> None:
         assert json.loads(json.dumps(option.default)) == option.default
 
 
-def test_a_file_gives_the_model_that_was_saved_with_options_that_arrive_as_json(checkpoint: Path, small) -> None:
+def test_a_file_gives_the_model_that_was_saved_with_options_that_arrive_as_json(checkpoint: Path) -> None:
     audio = noise(2, 4000)
-    loaded = hear_byols.load_model(str(checkpoint))
-    assert torch.equal(hear_byols.get_scene_embeddings(audio, loaded), hear_byols.get_scene_embeddings(audio, small))
+    vectors = hear_byols.get_scene_embeddings(audio, hear_byols.load_model(str(checkpoint)))
+    assert torch.equal(vectors, make_model().scene_embeddings(audio))
     for options in ['{"frame_ms": 640.0, "hop_ms": 25}', '{"frame_ms": 500, "batch_size": 2, "normalization": "clip"}']:
         keywords = json.loads(options)
         model = hear_byols.load_model(str(checkpoint), **keywords)
@@ -117,13 +107,7 @@ def test_timestamps_are_regular_milliseconds_within_the_clip() -> None:
             _, centres = hear_byols.get_timestamp_embeddings(noise(2, n_samples), model)
             n_windows = math.floor(Fraction(n_samples, 16) / Fraction(hop_ms)) + 1  # while they lie within the clip
             expected = torch.tensor([float(i * Fraction(hop_ms)) for i in range(n_windows)])
-            assert centres.shape == (2, n_windows)
-            assert torch.equal(centres[0], centres[1])
-            assert torch.allclose(centres[0], expected, rtol=1e-6)
-            if n_windows > 1:
-                # The real validator is stricter than its message: it allows 0.001 ms, not 1 ms.
-                spacing = centres[0].diff()
-                assert (spacing - spacing.mean()).abs().max() < 1e-3
+            assert torch.equal(centres, expected.repeat(2, 1))  # the validator allows 0.001 ms, not 1 as it says
 
 
 @pytest.mark.parametrize("encoder", SIZES)
@@ -172,10 +156,7 @@ def test_the_process_is_left_as_it_was() -> None:
     def snapshot() -> tuple[Any, ...]:
         return (
             torch.get_num_threads(),
-            torch.get_rng_state().tolist(),
-            np.random.get_state()[1].tolist(),
-            np.random.get_state()[2:],
-            random.getstate(),
+            pickle.dumps((torch.get_rng_state().tolist(), np.random.get_state(), random.getstate())),
             torch.get_default_dtype(),
             torch.is_grad_enabled(),
             torch.are_deterministic_algorithms_enabled(),

@@ -34,7 +34,7 @@ def window_by_window(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor
     return torch.cat(vectors).unflatten(0, cut.shape[:2])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     frame_ms=st.floats(85, 700),
     hop_ms=st.sampled_from(HOPS),
@@ -44,9 +44,10 @@ def window_by_window(model: EmbeddingModel, audio: torch.Tensor) -> torch.Tensor
     layers=st.sampled_from(["last", "multi", "heads"]),
     batch_size=st.sampled_from([None, 1, 3, 8]),
     room=st.sampled_from([0, 20_000, 1 << 22]),
+    win_length=st.sampled_from([400, 401, 1024]),
 )
-def test_any_windows_equal_window_by_window(frame_ms, hop_ms, n_samples, n_clips, mode, layers, batch_size, room):
-    model = make_model(mode, layers, frame_ms=frame_ms, hop_ms=hop_ms, batch_size=batch_size)
+def test_any_windows_equal_window_by_window(n_samples, n_clips, mode, layers, room, **options):
+    model = make_model(mode, layers, **options)
     audio = noise(n_clips, n_samples)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hear_byols.frontend._MAX_KNOWN", room)
@@ -85,6 +86,11 @@ def test_columns_in_the_pieces_of_a_gpu_are_the_same(monkeypatch):
     wanted = model.timestamp_embeddings(audio)[0]
     monkeypatch.setattr(overlap, "_PIECE", {})
     assert_same(model.timestamp_embeddings(audio)[0], wanted, TOLERANCE)
+
+
+def test_windows_shorter_than_the_analysis_window():
+    model, audio = make_model(encoder="cvt", frame_ms=15, hop_ms=7), noise(2, 1500)
+    assert_same(model.timestamp_embeddings(audio)[0], window_by_window(model, audio), TOLERANCE)
 
 
 @pytest.mark.parametrize(("frame_ms", "hop_ms", "layers"), [(500, 50, "last"), (523.7, 40, "multi")])

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hear_byols.config import EncoderConfig, ModelConfig, NormalizationConfig
+from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
 from hear_byols.encoders import EMBEDDING_SIZES
 from hear_byols.model import EmbeddingModel
 
@@ -11,11 +11,11 @@ SIZES = EMBEDDING_SIZES | {"cnn": 32}
 
 
 def make_model(
-    mode: str = "dataset", layers: str = "last", encoder: str = "cnn", seed: int = 1, **options
+    mode: str = "dataset", layers: str = "last", encoder: str = "cnn", seed: int = 1, win_length: int = 400, **options
 ) -> EmbeddingModel:
     """The same each time; its batch norms have statistics and scales that matter, and its heads nine components."""
-    norm = NormalizationConfig(mode, -5.0, 4.0)
-    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder], layers, 9), normalization=norm)
+    parts = FrontendConfig(win_length=win_length), NormalizationConfig(mode, -5.0, 4.0)
+    config = ModelConfig(EncoderConfig(encoder, SIZES[encoder], layers, 9), *parts)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = EmbeddingModel(config, **options)
