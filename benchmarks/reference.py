@@ -14,7 +14,7 @@ from torch import Tensor
 from hear_byols.encoders.clstm import CLSTM
 from hear_byols.encoders.cnn import AudioNTT
 from hear_byols.encoders.cvt import Attention, ChannelNorm, CvT, DepthwiseProjection
-from hear_byols.encoders.pooling import mean_max, time_major
+from hear_byols.encoders.multilayer import mean_max, time_major
 from hear_byols.encoders.resnetish import BasicBlock, ResNetish34
 from hear_byols.frontend import LOG_OFFSET
 from hear_byols.model import EmbeddingModel

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hear_byols.errors import OptionError
 from hear_byols.inputs import BatchLike, is_list
 from hear_byols.interface import AudioModel
+from hear_byols.model import EmbeddingModel
 
 
 class ConcatenatedModel(nn.Module):
@@ -83,3 +84,16 @@ class ConcatenatedModel(nn.Module):
             result[..., place : place + vectors.shape[-1]] = vectors
             place += vectors.shape[-1]
         return result, times
+
+
+def require_encoder(model: Any, verb: str, done: str) -> EmbeddingModel:
+    """The model, if it has an encoder of its own.
+
+    Raises:
+        OptionError: it has none, or is several models; the message says that such a model cannot be ``done``.
+    """
+    if isinstance(model, ConcatenatedModel):
+        raise OptionError(f"concatenated models cannot be {done}; {verb} each part by itself and join the vectors")
+    if not isinstance(model, EmbeddingModel):
+        raise OptionError(f"only models with an encoder can be {done}, got {type(model).__name__}")
+    return model

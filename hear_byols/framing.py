@@ -22,11 +22,6 @@ _ENDLESS_MS = 1e15  # thirty thousand years
 MAX_FRAME_MS = 600_000  # a window is padded, transformed and encoded whole
 
 
-def _check_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < _ENDLESS_MS:
-        raise OptionError(f"{name} must be a positive number of milliseconds, got {value!r}")
-
-
 @dataclass(frozen=True)
 class Framing:
     """Windows of ``frame_ms`` centred every ``hop_ms``.
@@ -41,13 +36,14 @@ class Framing:
 
     def __post_init__(self) -> None:
         plain_fields(self)
-        _check_positive("frame_ms", self.frame_ms)
+        for name, value in (("frame_ms", self.frame_ms), ("hop_ms", self.hop_ms)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < _ENDLESS_MS:
+                raise OptionError(f"{name} must be a positive number of milliseconds, got {value!r}")
         if self.frame_ms > MAX_FRAME_MS:
             raise OptionError(
                 f"frame_ms must be at most {MAX_FRAME_MS} (ten minutes), got {self.frame_ms!r}; whole clips are what "
                 "scene embeddings are for"
             )
-        _check_positive("hop_ms", self.hop_ms)
         if self.hop_samples < 1:
             sample_ms = 1000 / self.sample_rate
             raise OptionError(f"hop_ms must be at least one sample, {sample_ms:g} ms; got {self.hop_ms!r}")

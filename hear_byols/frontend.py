@@ -164,9 +164,7 @@ class SharedSpectrogram:
         """Frames of the windows of a signal: what gives each distinct one once, by :meth:`frames`."""
         return SharedColumns(self.inside, self.log_mel.config.hop_length)
 
-    def frames(
-        self, audio: Tensor, starts: Tensor, windows: Tensor, places: Tensor, known: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def frames(self, audio: Tensor, starts: Tensor, windows: Tensor, places: Tensor) -> Iterator[Tensor]:
         """Compute frames of windows.
 
         Args:
@@ -174,14 +172,10 @@ class SharedSpectrogram:
             starts: int64 [shape=(n_windows,)] first samples of the windows, on the CPU.
             windows: the number of each frame's window [shape=(n,)].
             places: its place therein, likewise.
-            known: all that was yielded before, for the same arguments.
 
         Yields:
             [shape=(n_clips, n, n_mels)] in parts along the second axis.
         """
-        if known is not None:
-            yield known
-            return
         step = self.log_mel.n_together(audio)
         length = self.log_mel.config.win_length
         views = F.pad(audio, (0, max(0, length - audio.shape[1]))).unfold(1, length, 1)  # shorter: none is inside

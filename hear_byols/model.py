@@ -220,7 +220,7 @@ class EmbeddingModel(nn.Module):
         if self.normalization == "original":  # means over the call of each clip's mean and of each clip's std
             pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
             call = torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
-        if n_frames > scenes.STRETCH_FRAMES and scenes.is_local(encoder) and not torch.is_grad_enabled():
+        if n_frames > scenes.STRETCH_FRAMES and encoder.border_frames is not None and not torch.is_grad_enabled():
             return torch.cat([self._embed_stretches(batch, encoder, call) for batch in batches])
         results = []
         for batch in batches:
@@ -269,8 +269,9 @@ class EmbeddingModel(nn.Module):
             clips, windows, known = audio[first : first + n_together], self.window_encoder(), []
             norm = self._statistics(lambda: moments(clips, known), call)  # noqa: B023 - called at once, as below
             for i, starts, signal in self.framing.stretches(clips, n_batch // len(clips)):
-                done = known.pop(0) if known else None
-                frames = partial(self.shared_spectrogram.frames, signal, starts - starts[0], known=done)
+                done = [known.pop(0)] if known else None
+                compute = partial(self.shared_spectrogram.frames, signal, starts - starts[0])
+                frames: Frames = lambda *which: done or compute(*which)  # noqa: B023, E731
                 vectors, n = self.encode_windows(windows, starts, frames, norm, encoder), len(starts)
                 check_vectors(vectors.flatten(0, 1), partial(self._window_name, place + first, i, n))
                 result[first : first + n_together, i : i + n] = vectors

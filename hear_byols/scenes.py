@@ -14,11 +14,6 @@ STRETCH_FRAMES = 8192  # spectrogram frames of a stretch, 82 s; a multiple of wh
 MAX_WHOLE_SCENE_S = {"cvt": 1800.0, "clstm": 480.0}  # of encoders that take a clip whole: less than 5 and 3 GB
 
 
-def is_local(encoder: MultilayerEncoder) -> bool:
-    """Whether the columns of an encoder see only what is near."""
-    return encoder.border_frames is not None
-
-
 def moments(log_mel: LogMel, audio: Tensor) -> Moments:
     """Statistics of the spectrograms of whole clips [shape=(n_clips, n_samples)]."""
     statistics = Moments()
@@ -72,7 +67,7 @@ def check_length(encoder: MultilayerEncoder, name: str, seconds: float, most_s: 
     Raises:
         InputError: the clip called ``label`` is longer than ``most_s``, and the encoder ``name`` takes it whole.
     """
-    if most_s is None or seconds <= most_s or is_local(encoder):
+    if most_s is None or seconds <= most_s or encoder.border_frames is not None:
         return
     raise InputError(
         f"{label} lasts {seconds / 60:.1f} minutes; the encoder {name!r} takes a scene whole, in memory that grows "

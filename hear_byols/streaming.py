@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_byols.concatenated import ConcatenatedModel
+from hear_byols.concatenated import require_encoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import ClipLike, check_values, check_vectors, to_tensor
 from hear_byols.model import EmbeddingModel
@@ -120,11 +120,7 @@ class StreamingEmbedder:
 
 
 def _require_streamable(model: Any) -> None:
-    if isinstance(model, ConcatenatedModel):
-        raise OptionError("concatenated models cannot be streamed; stream each part by itself and join the vectors")
-    if not isinstance(model, EmbeddingModel):
-        raise OptionError(f"only models with an encoder can be streamed, got {type(model).__name__}")
-    norm = model.config.normalization
+    norm = require_encoder(model, "stream", "streamed").config.normalization
     if norm.mode == "dataset":
         return
     need = "the whole call" if norm.mode == "original" else "the whole clip"

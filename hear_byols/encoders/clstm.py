@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import ConvBlock, block_steps
-from hear_byols.encoders.multilayer import MultilayerEncoder, Step
-from hear_byols.encoders.pooling import channels_last, time_major
+from hear_byols.encoders.multilayer import MultilayerEncoder, Step, channels_last, time_major
 
 FILTERS = 256
 

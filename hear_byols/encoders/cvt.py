@@ -8,14 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.folding import conv_norm
-from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.encoders.pooling import channels_last, time_major
+from hear_byols.encoders.conv_block import conv_norm
+from hear_byols.encoders.multilayer import MultilayerEncoder, channels_last, time_major
 
 WIDTHS = (64, 256, 512)
-KERNELS = (7, 3, 3)
-STRIDES = (4, 2, 2)
-HEADS = (1, 3, 6)
 HEAD_SIZE = 64
 _TINY = 1e-30  # keeps the inverse deviation of equal values finite
 
@@ -128,9 +124,10 @@ class CvT(MultilayerEncoder):
     def __init__(self, n_mels: int = 64, layers: str = "last", head_components: int = 0) -> None:
         hidden_size = WIDTHS[0] * (n_mels // 4) + WIDTHS[1] * (n_mels // 8)
         super().__init__(WIDTHS[2] * (n_mels // 16), hidden_size, layers, head_components)
-        inputs = (1, *WIDTHS[:-1])
         self.stages = nn.Sequential(
-            *(Stage(*spec) for spec in zip(inputs, WIDTHS, KERNELS, STRIDES, HEADS, strict=True))
+            Stage(1, WIDTHS[0], kernel=7, stride=4, heads=1),
+            Stage(WIDTHS[0], WIDTHS[1], kernel=3, stride=2, heads=3),
+            Stage(WIDTHS[1], WIDTHS[2], kernel=3, stride=2, heads=6),
         )
 
     def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

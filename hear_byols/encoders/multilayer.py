@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hear_byols.encoders.pooling import mean_max
-
 
 @dataclass(frozen=True)
 class Step:
@@ -85,6 +83,21 @@ class MultilayerEncoder(nn.Module):
             assert self.head is not None
             return self.head(embedding.to(self.head.weight.dtype))
         return torch.cat([embedding, *maxima], -1) if maxima else embedding
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same values with the channel fastest in memory: convolutions and pooling are faster so, on CPUs and GPUs."""
+    return x.to(memory_format=torch.channels_last)  # contiguous() would leave a single channel as it is
+
+
+def time_major(features: Tensor) -> Tensor:
+    """Feature maps by time step, the channel fastest: (batch, channels, mel, time) -> (batch, time, mel * channels)."""
+    return features.permute(0, 3, 2, 1).flatten(2)
+
+
+def mean_max(sequence: Tensor) -> Tensor:
+    """Sum of temporal mean and maximum, which the paper keeps of BYOL-A: (batch, time, size) -> (batch, size)."""
+    return sequence.mean(1) + torch.amax(sequence, 1)
 
 
 def map_maxima(maps: Iterable[Tensor]) -> Iterator[Tensor]:

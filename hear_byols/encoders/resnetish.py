@@ -3,11 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.folding import conv_norm
-from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.encoders.pooling import channels_last, time_major
+from hear_byols.encoders.conv_block import conv_norm
+from hear_byols.encoders.multilayer import MultilayerEncoder, channels_last, time_major
 
-DEPTHS = (3, 4, 6, 3)
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -45,10 +43,6 @@ class ResNetish34(MultilayerEncoder):
 
     min_frames = 1
     column_frames = 16
-    layer1: nn.Sequential
-    layer2: nn.Sequential
-    layer3: nn.Sequential
-    layer4: nn.Sequential
     map_frames = (4, 8)
     border_frames = 240  # 226 are seen: the sum of the steps aside of 35 layers, each times its stride so far
 
@@ -57,9 +51,10 @@ class ResNetish34(MultilayerEncoder):
         super().__init__(WIDTHS[-1] * (n_mels // 16), hidden_size, layers, head_components)
         self.conv1 = nn.Conv2d(1, WIDTHS[0], 7, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        inputs = (WIDTHS[0], *WIDTHS[:-1])
-        for i, (n_in, n_out, depth) in enumerate(zip(inputs, WIDTHS, DEPTHS, strict=True)):
-            self.add_module(f"layer{i + 1}", _stage(n_in, n_out, depth, stride=1 if i == 0 else 2))
+        self.layer1 = _stage(WIDTHS[0], WIDTHS[0], depth=3, stride=1)
+        self.layer2 = _stage(WIDTHS[0], WIDTHS[1], depth=4, stride=2)
+        self.layer3 = _stage(WIDTHS[1], WIDTHS[2], depth=6, stride=2)
+        self.layer4 = _stage(WIDTHS[2], WIDTHS[3], depth=3, stride=2)
 
     def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See :class:`MultilayerEncoder`; a column covers 16 frames."""

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from hear_byols.encoders.clstm import CLSTM
 from hear_byols.encoders.cnn import AudioNTT
-from hear_byols.encoders.conv_block import ConvBlock
-from hear_byols.encoders.folding import folded
+from hear_byols.encoders.conv_block import ConvBlock, folded
 from hear_byols.encoders.multilayer import MultilayerEncoder
 
 

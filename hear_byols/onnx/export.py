@@ -7,8 +7,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import torch
 
 from hear_byols import __version__
 from hear_byols._util.files import atomic_path
-from hear_byols.concatenated import ConcatenatedModel
+from hear_byols.concatenated import require_encoder
 from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.interface import AudioModel
 from hear_byols.model import EmbeddingModel
@@ -158,12 +157,7 @@ def open_session(path: str | os.PathLike[str], threads: int = 0) -> onnxruntime.
 
 
 def _require_exportable(model: AudioModel, timestamps: bool) -> EmbeddingModel:
-    if isinstance(model, ConcatenatedModel):
-        raise OptionError(
-            "concatenated models cannot be exported to ONNX; export each part by itself and join the vectors"
-        )
-    if not isinstance(model, EmbeddingModel):
-        raise OptionError(f"only models with an encoder can be exported to ONNX, got {type(model).__name__}")
+    model = require_encoder(model, "export", "exported to ONNX")
     if model.config.normalization.mode == "original":
         raise OptionError(
             "normalization 'original' depends on the other clips of a call and is not exported to ONNX; "
@@ -184,19 +178,10 @@ def _trace(model: EmbeddingModel, timestamps: bool) -> Any:
     outputs = ["embeddings", "times_ms"] if timestamps else ["embedding"]
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("n_samples", min=1)}
     names = {"input_names": ["waveform"], "output_names": outputs, "dynamic_shapes": {"waveform": sizes}}
-    with _quiet(), torch.no_grad():
-        return torch.onnx.export(graph, (example,), dynamo=True, opset_version=OPSET, verbose=False, **names)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that it would support and we do not use."""
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    try:
+    with ExitStack() as stack, warnings.catch_warnings(), torch.no_grad():
+        # The exporter warns of packages that it would support and we do not use.
+        warnings.simplefilter("ignore")
+        stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+        return torch.onnx.export(graph, (example,), dynamo=True, opset_version=OPSET, verbose=False, **names)

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_byols.encoders.multilayer import MultilayerEncoder, map_maxima
-from hear_byols.encoders.pooling import mean_max
+from hear_byols.encoders.multilayer import MultilayerEncoder, map_maxima, mean_max
 from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
