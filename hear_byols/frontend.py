@@ -67,6 +67,8 @@ class LogMel(nn.Module):
     def __init__(self, config: FrontendConfig | None = None) -> None:
         super().__init__()
         self.config = config or FrontendConfig()
+        self.context = self.config.win_length // 2  # samples that a frame sees before its centre (one fewer after)
+        self.min_samples = self.context + 1  # of a clip: reflection at the edges needs more than half a window
         window, bank = _constants(self.config)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("bank", bank, persistent=False)
@@ -78,16 +80,6 @@ class LogMel(nn.Module):
         if device.type != "meta":
             self.window, self.bank = (constant.to(device) for constant in _constants(self.config))
         return self
-
-    @property
-    def context(self) -> int:
-        """Samples that a frame sees before its centre (and one fewer after): half the analysis window."""
-        return self.config.win_length // 2
-
-    @property
-    def min_samples(self) -> int:
-        """Fewest samples of a clip: reflection at the edges needs more than half an analysis window."""
-        return self.context + 1
 
     def n_frames(self, n_samples: int) -> int:
         """Number of spectrogram frames of a clip of ``n_samples``."""

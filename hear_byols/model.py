@@ -4,9 +4,9 @@
 are made lazily from stretches of the signal, and batches hold a limited number of spectrogram frames.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -72,10 +72,9 @@ class EmbeddingModel(nn.Module):
     ) -> None:
         super().__init__()
         if normalization is not None:
-            norm = dataclasses.replace(config.normalization, mode=normalization)
-            config = dataclasses.replace(config, normalization=norm)
+            config = replace(config, normalization=replace(config.normalization, mode=normalization))
         if layers is not None:
-            config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, layers=layers))
+            config = replace(config, encoder=replace(config.encoder, layers=layers))
         if precision not in PRECISIONS:
             raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
         self.config = config
@@ -211,8 +210,15 @@ class EmbeddingModel(nn.Module):
             return windows(starts, lambda *which: (standardize(x, *norm) for x in frames(*which)), encoder).float()
 
     def _embed_clips(self, audio: Tensor, encoder: MultilayerEncoder, places: Sequence[int] = (0,)) -> Tensor:
-        seconds = audio.shape[1] / self.sample_rate
-        scenes.check_length(encoder, self.config.encoder.name, seconds, self.max_scene_s, f"clip {places[0]}")
+        is_local = encoder.border_frames is not None
+        seconds, most_s = audio.shape[1] / self.sample_rate, self.max_scene_s
+        if most_s is not None and seconds > most_s and not is_local:
+            raise InputError(
+                f"clip {places[0]} lasts {seconds / 60:.1f} minutes; the encoder {self.config.encoder.name!r} takes a "
+                f"scene whole, in memory that grows with its length, and at most {most_s / 60:g} minutes. Embed "
+                "timestamps instead, cut the recording, take a model with the encoder 'cnn' or 'resnetish34', or raise "
+                "model.max_scene_s"
+            )
         audio = pad_short(audio, self.min_clip_samples)
         n_frames = self.log_mel.n_frames(audio.shape[1])
         batches = audio.split(self.batch_for(n_frames))
@@ -220,7 +226,7 @@ class EmbeddingModel(nn.Module):
         if self.normalization == "original":  # means over the call of each clip's mean and of each clip's std
             pairs = [scenes.moments(self.log_mel, batch).mean_std() for batch in batches]
             call = torch.cat([mean for mean, _ in pairs]).mean(), torch.cat([std for _, std in pairs]).mean()
-        if n_frames > scenes.STRETCH_FRAMES and encoder.border_frames is not None and not torch.is_grad_enabled():
+        if n_frames > scenes.STRETCH_FRAMES and is_local and not torch.is_grad_enabled():
             return torch.cat([self._embed_stretches(batch, encoder, call) for batch in batches])
         results = []
         for batch in batches:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.errors import InputError
 from hear_byols.frontend import LogMel
 from hear_byols.normalization import Moments
 
@@ -59,21 +58,6 @@ def embed_in_stretches(
                 maxima[i] = torch.maximum(maxima[i], maximum) if i in maxima else maximum
     embedding, *others = maxima.values()
     return encoder.join((total / n_columns).float() + embedding, *(maximum.flatten(1) for maximum in others))
-
-
-def check_length(encoder: MultilayerEncoder, name: str, seconds: float, most_s: float | None, label: str) -> None:
-    """Refuse a scene that would take more memory than there may be.
-
-    Raises:
-        InputError: the clip called ``label`` is longer than ``most_s``, and the encoder ``name`` takes it whole.
-    """
-    if most_s is None or seconds <= most_s or encoder.border_frames is not None:
-        return
-    raise InputError(
-        f"{label} lasts {seconds / 60:.1f} minutes; the encoder {name!r} takes a scene whole, in memory that grows "
-        f"with its length, and at most {most_s / 60:g} minutes. Embed timestamps instead, cut the recording, take a "
-        "model with the encoder 'cnn' or 'resnetish34', or raise model.max_scene_s"
-    )
 
 
 def _stretches(n_frames: int) -> Iterator[tuple[int, int]]:

@@ -27,7 +27,6 @@ except ImportError as missing:
     ) from missing
 
 _log = logging.getLogger(__name__)
-_MODELS_KEPT = 4  # a process keeps so many models, the latest used
 
 
 class EmbeddingTransformer(TransformerMixin, BaseEstimator):
@@ -132,7 +131,7 @@ class EmbeddingTransformer(TransformerMixin, BaseEstimator):
         return _load(spec, options, str(self.device), tuple(_version(part) for part in split_spec(spec)))
 
 
-@lru_cache(maxsize=_MODELS_KEPT)
+@lru_cache(maxsize=4)  # a process keeps so many models, the latest used
 def _load(spec: str, options: str, device: str, versions: tuple[Any, ...]) -> Any:
     return load_model(spec, **json.loads(options)).to(device)
 

@@ -40,7 +40,7 @@ class StreamingEmbedder:
         self._windows = model.window_encoder()
         self._next = 0  # number of the first window that is not yet complete
         # Positions count in the padded signal, which begins half a window before the first sample.
-        self._held = self._zeros(self._framing.padding[0])
+        self._held = model.log_mel.window.new_zeros(self._framing.padding[0])
         self._first = 0  # position of the first held sample
 
     def feed(self, chunk: ClipLike) -> tuple[Tensor, Tensor]:
@@ -87,12 +87,9 @@ class StreamingEmbedder:
         if self.finished:
             raise InputError(_FINISHED)
         n_windows = self._framing.n_windows(self.n_samples) if self.n_samples else 0
-        embedded = self._embed(self._zeros(self._framing.padding[1]), n_windows)
+        embedded = self._embed(self._held.new_zeros(self._framing.padding[1]), n_windows)
         self.finished = True
         return embedded
-
-    def _zeros(self, n_samples: int) -> Tensor:
-        return torch.zeros(n_samples, dtype=torch.float32, device=self.model.device)
 
     def _embed(self, samples: Tensor, stop: int) -> tuple[Tensor, Tensor]:
         """Append samples, embed the windows up to number ``stop``, forget what no later window needs."""

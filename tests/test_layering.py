@@ -38,8 +38,7 @@ EXTRAS = {
     "ecosystem.mteb": {"mteb"},
     "ecosystem.transformers": {"transformers"},
     "extraction.formats": {"pyarrow"},
-    "onnx.export": {"onnxruntime"},
-    "onnx.int8": {"onnx", "onnxruntime"},
+    "onnx.export": {"onnx", "onnxruntime"},
     "extraction.ray": {"ray"},
 }
 MAX_ROOT, MAX_LINES = 18, 300

@@ -29,10 +29,8 @@ from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.model import EmbeddingModel
 from hear_byols.onnx import export as exporting
 from hear_byols.onnx import graph as graphs
-from hear_byols.onnx.export import compare, export_onnx, metadata, open_session
+from hear_byols.onnx.export import INT8_TOLERANCE, compare, export_onnx, metadata, open_session, quantize
 from hear_byols.onnx.graph import ConvolvedLogMel, TimestampGraph
-from hear_byols.onnx.int8 import TOLERANCE as INT8_TOLERANCE
-from hear_byols.onnx.int8 import quantize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DOCS = Path(__file__).parents[1] / "docs" / "deploying.md"

@@ -10,6 +10,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +23,15 @@ from hear_byols.errors import MissingDependencyError, OptionError, OutputError
 from hear_byols.interface import AudioModel
 from hear_byols.model import EmbeddingModel
 from hear_byols.onnx.graph import SceneGraph, TimestampGraph
-from hear_byols.onnx.int8 import ENCODERS as INT8_ENCODERS
-from hear_byols.onnx.int8 import TOLERANCE as INT8_TOLERANCE
-from hear_byols.onnx.int8 import quantize
 
 if TYPE_CHECKING:
     import onnxruntime
 
 OPSET = 18
 TOLERANCE = 1e-4  # of the largest component
+INT8_TOLERANCE = 0.05  # likewise
+INT8_ENCODERS = ("cnn", "cvt")  # that consist of matrix products in the main
+_PREPARED = "onnx.quant.pre_process"  # what onnxruntime's quantizer looks for in the metadata
 _FINEST_HOP = 1 << 20  # parts of a sample: 2 * n_samples * parts stays below 2**63 for years of audio
 _CHECKS = ((1, 0.001), (1, 0.05), (1, 0.1), (2, 1.0), (3, 2.5))  # (clips, seconds)
 
@@ -106,6 +107,34 @@ def export_onnx(
     return OnnxExport(path, path.stat().st_size, deviation)
 
 
+def quantize(path: Path, metadata: dict[str, str]) -> None:
+    """Replace the weights of a file's matrix products by 8-bit ones; what flows through them is rounded at run time.
+
+    The file has a third to half of the size, and is faster where the processor multiplies bytes.
+    The front end and convolutions, which would be slower, stay float32. Weights have 7 of the 8 bits, so that older
+    processors do not saturate. The file is replaced in place, and gets the metadata.
+    """
+    import onnx
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with TemporaryDirectory() as folder:
+        plain, small = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # folds constants
+        options.optimized_model_filepath = str(plain)
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(plain)
+        front = [node.name for node in model.graph.node if any(name.startswith("log_mel.") for name in node.input)]
+        onnx.helper.set_model_props(model, {_PREPARED: "onnxruntime.quant"})
+        onnx.save(model, plain)
+        which: dict[str, Any] = {"op_types_to_quantize": ["MatMul", "Gemm"], "nodes_to_exclude": front}
+        quantize_dynamic(plain, small, **which, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+        model = onnx.load(small)
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, path)
+
+
 def metadata(model: EmbeddingModel, timestamps: bool) -> dict[str, str]:
     """What the file says of itself under ONNX's ``metadata_props``; values are text, nested ones JSON."""
     content = {
@@ -139,8 +168,7 @@ def compare(model: EmbeddingModel, path: str | os.PathLike[str], timestamps: boo
         audio = audio.to(model.device)
         wanted = model.timestamp_embeddings(audio) if timestamps else (model.scene_embeddings(audio),)
         expected = [values.cpu().numpy() for values in wanted]
-        same_shapes = all(a.shape == b.shape for a, b in zip(got, expected, strict=True))
-        if not (same_shapes and all(map(np.array_equal, got[1:], expected[1:]))):
+        if got[0].shape != expected[0].shape or not all(map(np.array_equal, got[1:], expected[1:])):
             return float("inf")
         difference = float(np.abs(got[0] - expected[0]).max() / np.abs(expected[0]).max())
         worst = max(worst, difference) if np.isfinite(difference) else float("inf")

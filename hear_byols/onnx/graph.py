@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hear_byols.config import NormalizationConfig
 from hear_byols.frontend import LOG_OFFSET, LogMel, reflect
 from hear_byols.model import EmbeddingModel
-from hear_byols.normalization import MIN_STD, halfway
+from hear_byols.normalization import halfway, standardize
 from hear_byols.onnx.columns import Level, WindowColumns, blocks_of, embed_windows, last_level
 
 Spectrograms = TypeVar("Spectrograms", Tensor, WindowColumns)
@@ -146,19 +146,15 @@ def _gather(waveform: Tensor, positions: Tensor) -> Tensor:
 
 def _standardize(spectrograms: Spectrograms, normalization: NormalizationConfig) -> Spectrograms:
     """Standardize [shape=(n_clips, ...)] by fixed numbers, or each clip by its own (in double precision) or halfway."""
-    mean: Any
-    std: Any
     if normalization.mode == "dataset":
-        mean, std = normalization.of_dataset
-        return _each(spectrograms, lambda x: (x - mean) / std)
+        return _each(spectrograms, lambda x: standardize(x, *normalization.of_dataset))
     exact = _each(spectrograms, Tensor.double)
     count = exact.n_values if isinstance(exact, WindowColumns) else exact[0].numel()
     mean = _sum(exact) / count
-    variance = _sum(_each(exact, lambda x: (x - _over(mean, x)).square())) / (count - 1)
-    mean, std = mean.float(), variance.sqrt().float()
-    if normalization.mode == "halfway":
-        mean, std = halfway(mean, std, *normalization.of_dataset)
-    return _each(spectrograms, lambda x: (x - _over(mean, x)) / _over(std.clamp_min(MIN_STD), x))
+    variance = _sum(_each(exact, lambda x: (x - mean.view(-1, *(1,) * (x.ndim - 1))).square())) / (count - 1)
+    own = mean.float(), variance.sqrt().float()
+    own = halfway(*own, *normalization.of_dataset) if normalization.mode == "halfway" else own
+    return _each(spectrograms, lambda x: standardize(x, *own))
 
 
 def _each(spectrograms: Spectrograms, function: Callable[[Tensor], Tensor]) -> Spectrograms:
@@ -167,8 +163,3 @@ def _each(spectrograms: Spectrograms, function: Callable[[Tensor], Tensor]) -> S
 
 def _sum(spectrograms: Spectrograms) -> Tensor:
     return spectrograms.sum() if isinstance(spectrograms, WindowColumns) else spectrograms.flatten(1).sum(1)
-
-
-def _over(values: Tensor, x: Tensor) -> Tensor:
-    """A value a clip, to be taken with [shape=(n_clips, ...)]."""
-    return values.view(-1, *(1,) * (x.ndim - 1))
