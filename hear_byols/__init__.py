@@ -72,12 +72,10 @@ class _FormerModule(ModuleType):
 
 
 for _name in _FORMER:
-    sys.modules[f"{__name__}.{_name}"] = _FormerModule(f"{__name__}.{_name}")
+    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _FormerModule(f"{__name__}.{_name}")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FORMER:
-        return sys.modules[f"{__name__}.{name}"]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

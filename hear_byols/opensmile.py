@@ -58,8 +58,7 @@ class OpenSmileModel(nn.Module):
         positive_count("batch_size", batch_size)
         self.sample_rate = SAMPLE_RATE
         self.framing = Framing(frame_ms, hop_ms, SAMPLE_RATE)
-        self.scene_embedding_size = N_FEATURES
-        self.timestamp_embedding_size = N_FEATURES
+        self.scene_embedding_size = self.timestamp_embedding_size = N_FEATURES
         place = torch.empty(0, dtype=torch.float32, device="cpu")
         self.register_buffer("_place", place, persistent=False)  # follows .to(device)
         _load_library_apart()

@@ -29,8 +29,8 @@ def make_encoder(name: str, seed: int = 1) -> nn.Module:
     return make_model(encoder=name, seed=seed).encoder
 
 
-def spectrograms(n_frames: int = 61, batch: int = 2) -> torch.Tensor:
-    return torch.randn(batch, 1, 64, n_frames, generator=torch.Generator().manual_seed(5))
+def spectrograms(n_frames: int = 61) -> torch.Tensor:
+    return torch.randn(2, 1, 64, n_frames, generator=torch.Generator().manual_seed(5))
 
 
 @pytest.mark.parametrize("channels", [64, 256])

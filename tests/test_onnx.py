@@ -8,8 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,16 +37,9 @@ DOCS = Path(__file__).parents[1] / "docs" / "deploying.md"
 TIMESTAMPS = DOCS.parents[1] / "examples" / "onnx_timestamps.py"
 
 
-@dataclass(frozen=True)
-class Exported:
+def export(folder: Path, model: EmbeddingModel, timestamps: bool = False) -> SimpleNamespace:
     """A model and its file, which takes the exporter seconds, so that tests share it."""
-
-    model: EmbeddingModel
-    path: Path
-
-
-def export(folder: Path, model: EmbeddingModel, timestamps: bool = False) -> Exported:
-    return Exported(model, export_onnx(model, folder / "model.onnx", timestamps=timestamps).path)
+    return SimpleNamespace(model=model, path=export_onnx(model, folder / "model.onnx", timestamps=timestamps).path)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The paper's four encoders: log-mel spectrogram (batch, 1, mel, time) in, embedding (batch, size) out (Table 1)."""
 
-from collections.abc import Callable
-
 from hear_byols.config import EncoderConfig
 from hear_byols.encoders.clstm import CLSTM
 from hear_byols.encoders.cnn import AudioNTT
@@ -10,12 +8,7 @@ from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.encoders.resnetish import ResNetish34
 from hear_byols.errors import OptionError
 
-ENCODERS: dict[str, Callable[..., MultilayerEncoder]] = {
-    "cnn": AudioNTT,
-    "resnetish34": ResNetish34,
-    "clstm": CLSTM,
-    "cvt": CvT,
-}
+ENCODERS = {"cnn": AudioNTT, "resnetish34": ResNetish34, "clstm": CLSTM, "cvt": CvT}
 EMBEDDING_SIZES = {"cnn": 2048, "resnetish34": 2048, "clstm": 1024, "cvt": 2048}
 
 

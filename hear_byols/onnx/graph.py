@@ -57,6 +57,7 @@ class _Graph(nn.Module):
         self.log_mel = ConvolvedLogMel(model.log_mel)
         self.encoder = copy.deepcopy(model.encoder).cpu().float()
         self.normalization = model.config.normalization
+        self.min_samples = model.min_clip_samples
         self.eval()
 
     def positions(self, n_samples: Any) -> Tensor:
@@ -67,10 +68,6 @@ class _Graph(nn.Module):
 
 class SceneGraph(_Graph):
     """One vector a clip, which zeros follow up to the model's ``min_clip_samples``."""
-
-    def __init__(self, model: EmbeddingModel) -> None:
-        super().__init__(model)
-        self.min_samples = model.min_clip_samples
 
     def forward(self, waveform: Tensor) -> Tensor:
         """[shape=(batch, n_samples)] -> [shape=(batch, size)]."""
