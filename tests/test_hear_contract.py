@@ -71,7 +71,6 @@ def test_a_file_gives_the_model_that_was_saved_with_options_that_arrive_as_json(
 
 
 def test_the_model_is_a_module_in_evaluation_mode_with_plain_attributes(model: torch.nn.Module) -> None:
-    assert isinstance(model, torch.nn.Module)
     assert not any(module.training for module in model.modules())
     for name in ("sample_rate", "scene_embedding_size", "timestamp_embedding_size"):
         assert type(getattr(model, name)) is int
@@ -190,6 +189,5 @@ def test_a_variant_needs_no_file_and_takes_other_weights_and_options(checkpoint:
         vectors, centres = variant.get_timestamp_embeddings(noise(1, 1600), model)
         assert centres.tolist() == [[0, 100]]
         assert variant.get_scene_embeddings(noise(1, 1600), model).shape == (1, vectors.shape[2])
-    for name in ENCODERS:
-        model = importlib.import_module(f"hear_byols.variants.{name}").load_model()
-        assert model.scene_embedding_size == ENCODERS[name]
+        if name in ENCODERS:
+            assert variant.load_model().scene_embedding_size == ENCODERS[name]
