@@ -1,20 +1,23 @@
 """Publishing: what is uploaded to a (local) Hub through the real client is what ``load_model`` gets back from there."""
 
+import contextlib
+import io
 import re
 
 import pytest
 import torch
 import yaml
-from hub_client import HubClient
-from hub_server import Fault, HubServer, Repo, sha256
+from hub_client import HubClient, set_env, vector
+from hub_server import HubServer, Repo, sha256
 
 import hear_byols
-from hear_byols.cli.main import main
+from hear_byols.cli.main import build_parser, main
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, InputError, OptionError, PublishError, WeightsNotFoundError
 from hear_byols.publish import publish
 from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
+from hear_byols.weights.locate import locate
 from hear_byols.weights.model_card import model_card
 from hear_byols.weights.provenance import add_provenance, read_manifest
 
@@ -49,19 +52,22 @@ def hub(tmp_path_factory):
 @pytest.fixture
 def token(hub):
     """The client process may write for ana and lab."""
-    hub[1].value("set_env", HF_TOKEN="hf_ana", HEAR_BYOLS_OFFLINE=None)
+    hub[1].value(set_env, HF_TOKEN="hf_ana", HEAR_BYOLS_OFFLINE="")
 
 
-def _run(hub, *argv) -> str:
-    """Run the command in the client process and return what it printed."""
-    return hub[1].value("publish", argv=[str(word) for word in argv])
+def _run(*argv: object) -> str:
+    """Run the command and return what it printed."""
+    args = build_parser().parse_args(["publish", *map(str, argv)])
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert args.run(args) == 0
+    return printed.getvalue().strip()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, suffix):
     server, client = hub
     path, repo = _save(tmp_path / f"tiny{suffix}"), f"ana/model{suffix[1:]}"
-    printed = _run(hub, path, "--repo", repo)
+    printed = client.value(_run, path, "--repo", repo)
     commit = server.repos[repo].refs["main"]
     files = server.repos[repo].commits[commit]
     weights, digest = files["model.safetensors"], sha256(files["model.safetensors"])
@@ -74,8 +80,8 @@ def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, s
     audio = torch.linspace(-1, 1, 16000)[None]
     expected = hear_byols.get_scene_embeddings(audio, hear_byols.load_model(path))[0].tolist()
     for got in (printed, spec):
-        assert client.value("load", spec=got) == expected
-    assert client.value("pretrained", name=repo) == expected
+        assert client.value(vector, hear_byols.load_model, got) == expected
+    assert client.value(vector, hear_byols.from_pretrained, repo) == expected
     metadata = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)[1])
     assert (metadata["license"], metadata["library_name"]) == ("mit", "hear_byols")
     assert metadata["pipeline_tag"] == "feature-extraction"
@@ -110,29 +116,28 @@ def test_sources_of_pre_training_become_a_table(tmp_path):
 def test_publishing_again_changes_nothing_and_branches_are_made(hub, token, tmp_path):
     server, client = hub
     path = _save(tmp_path / "w.pth")
-    first = _run(hub, path, "--repo", "ana/again", "--message", "First")
-    assert _run(hub, path, "--repo", "ana/again") == first
+    first = client.value(_run, path, "--repo", "ana/again", "--message", "First")
+    assert client.value(_run, path, "--repo", "ana/again") == first
     repo = server.repos["ana/again"]
     assert len(repo.commits) == 2
     other = _save(tmp_path / "w.pth", {**PROVENANCE, "licence": "Ours: ask\nus"})
-    printed = _run(hub, other, "--repo", "ana/again", "--revision", "trial")
+    printed = client.value(_run, other, "--repo", "ana/again", "--revision", "trial")
     assert repo.refs["trial"] != repo.refs["main"]
     assert repo.refs["trial"] in printed
     card = repo.commits[repo.refs["trial"]]["README.md"].decode()
     assert 'license: other\nlicense_name: "Ours: ask us"\n' in card
     assert "model.safetensors@trial#sha256=" in card
-    client.value("load", spec=printed)
-    client.value("load", spec=first)
+    for spec in (printed, first):
+        client.value(locate, spec)
 
 
 def test_private_means_private(hub, token, tmp_path):
     server, client = hub
     path = _save(tmp_path / "w.pth")
-    _run(hub, path, "--repo", "ana/secret", "--private")
+    client.value(_run, path, "--repo", "ana/secret", "--private")
     assert server.repos["ana/secret"].private
-    server.repos["ana/open"] = Repo()
-    server.repos["ana/open"].commit({"x": b""})
-    client.refused("publish", PublishError, "is public", argv=[str(path), "--repo", "ana/open", "--private"])
+    server.repos["ana/open"] = Repo({"x": b""})
+    assert "is public" in client.refused(PublishError, _run, path, "--repo", "ana/open", "--private")
     assert list(server.repos["ana/open"].commits[server.repos["ana/open"].refs["main"]]) == ["x"]
 
 
@@ -140,26 +145,27 @@ def test_refusals_are_one_clear_error(hub, token, tmp_path):
     server, client = hub
     path = _save(tmp_path / "w.pth")
     for env, repo, words in [
-        ({"HF_TOKEN": None}, "ana/x", "no token"),
+        ({"HF_TOKEN": ""}, "ana/x", "no token"),
         ({"HF_TOKEN": "hf_wrong"}, "ana/x", "401"),
         ({"HF_TOKEN": "hf_reader"}, "ana/x", "may not write to 'ana/x'"),
         ({"HF_TOKEN": "hf_ana"}, "others/x", "may not write to 'others/x'"),
         ({"HF_TOKEN": "hf_ana", "HEAR_BYOLS_OFFLINE": "1"}, "ana/x", "HEAR_BYOLS_OFFLINE"),
     ]:
-        client.value("set_env", **env)
-        client.refused("publish", PublishError, "nothing was published", words, argv=[str(path), "--repo", repo])
+        client.value(set_env, **env)
+        said = client.refused(PublishError, _run, path, "--repo", repo)
+        assert said.startswith("nothing was published")
+        assert words in said
         assert repo not in server.repos
 
 
 def test_a_failing_hub_gets_no_commit(hub, token, tmp_path):
     server, client = hub
     path = _save(tmp_path / "w.pth")
-    repo = server.repos["ana/fails"] = Repo()
-    repo.commit({"x": b""})
-    for place in ("/commit/", "/preupload/", "/lfs/", "/api/repos/create", "/api/validate-yaml"):
-        server.faults = [Fault(place, 507)]
-        client.refused("publish", PublishError, "507", argv=[str(path), "--repo", "ana/fails"])
-        server.faults = []
+    repo = server.repos["ana/fails"] = Repo({"x": b""})
+    for place in ("/commit/", "/preupload/", "/lfs/", "/files/", "/api/repos/create", "/api/validate-yaml"):
+        server.faults = {place: 507}
+        assert "507" in client.refused(PublishError, _run, path, "--repo", "ana/fails")
+        server.faults = {}
         assert len(repo.commits) == 1
 
 

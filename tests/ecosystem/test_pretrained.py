@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hub_client import HubClient
+from hub_client import HubClient, vector
 from hub_server import HubServer, sha256
 
 import hear_byols
@@ -95,23 +96,38 @@ def test_what_cannot_be_loaded_is_said():
             hear_byols.from_pretrained(name, **options)
 
 
+def _push(name: str, repo: str, branch: str) -> str:
+    """By either way."""
+    model = hear_byols.from_pretrained(name)
+    if branch != "main":
+        return model.push_to_hub(repo, branch=branch)
+    with tempfile.TemporaryDirectory() as folder:
+        return model.save_pretrained(folder, push_to_hub=True, repo_id=repo)
+
+
+def _by_transformers(name: str) -> list[float]:
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(name, trust_remote_code=True)
+    return model(torch.linspace(-1, 1, 16000)[None]).pooler_output[0].tolist()
+
+
 def test_the_hub_gives_back_what_was_pushed(checkpoint, tmp_path):
-    """Also to transformers."""
     settings = {"HF_TOKEN": "hf_ana", "HF_MODULES_CACHE": str(tmp_path / "modules")}
     with HubServer() as server, HubClient(tmp_path, server.url, **settings) as client:
-        spec = client.value("push", spec=str(checkpoint), repo="ana/tiny", branch="trial")
+        spec = client.value(_push, checkpoint, "ana/tiny", "trial")
         repo = server.repos["ana/tiny"]
         files = repo.commits[repo.refs["trial"]]
         digest = sha256(files["model.safetensors"])
         assert spec == f"hf://ana/tiny/model.safetensors@{repo.refs['trial']}#sha256={digest}"
-        expected = client.value("load", spec=spec)
-        assert client.value("pretrained", name="ana/tiny", revision="trial") == expected
-        client.refused("pretrained", WeightsNotFoundError, "model.safetensors", name="ana/tiny")
+        expected = client.value(vector, hear_byols.load_model, spec)
+        assert client.value(vector, hear_byols.from_pretrained, "ana/tiny", revision="trial") == expected
+        assert "model.safetensors" in client.refused(WeightsNotFoundError, hear_byols.from_pretrained, "ana/tiny")
         assert 'from_pretrained("ana/tiny", revision="trial")' in files["README.md"].decode()
-        client.refused("push", CheckpointError, "licence", spec="random_cnn", repo="ana/x", branch="main")
-        client.value("push", spec=str(checkpoint), repo="ana/tiny", branch="main")
+        assert "licence" in client.refused(CheckpointError, _push, "random_cnn", "ana/x", "main")
+        client.value(_push, checkpoint, "ana/tiny", "main")
         if find_spec("transformers"):
-            np.testing.assert_allclose(client.value("auto", name="ana/tiny"), expected, atol=1e-6)
+            np.testing.assert_allclose(client.value(_by_transformers, "ana/tiny"), expected, atol=1e-6)
 
 
 # ---- transformers
