@@ -15,11 +15,10 @@ from hear_byols.cli.main import build_parser, main
 from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, InputError, OptionError, PublishError, WeightsNotFoundError
-from hear_byols.publish import publish
+from hear_byols.publish import add_provenance, publish, read_manifest
 from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
 from hear_byols.weights.locate import locate
-from hear_byols.weights.model_card import model_card
-from hear_byols.weights.provenance import add_provenance, read_manifest
+from hear_byols.weights.repository import model_card
 
 CONFIG = ModelConfig(EncoderConfig("cnn", 16))
 PROVENANCE = {

@@ -3,6 +3,6 @@
 A path given to ``load_model`` replaces the weights of the first part.
 """
 
-from hear_byols.variants._bind import bind
+from hear_byols.variants import bind
 
 load_model, get_scene_embeddings, get_timestamp_embeddings = bind("cnn_hybrid", beside="opensmile")

@@ -65,8 +65,3 @@ class TeacherRecord(WeightRecord):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", f"teachers/{self.name}.safetensors")
-
-    @property
-    def origin(self) -> str:
-        """Where the files are published."""
-        return f"the package {self.package}" if self.package else self.url
