@@ -1,4 +1,7 @@
-"""A process of its own with the real Hub client in it, which reads ``HF_ENDPOINT`` and others only when imported."""
+"""A process of its own with the real Hub client in it, which reads ``HF_ENDPOINT`` and others only when imported.
+
+And a small checkpoint to go to the Hub and back.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,11 @@ from unittest import mock
 import pytest
 import torch
 
+from hear_byols.config import EncoderConfig, ModelConfig
+from hear_byols.encoders import build_encoder
+from hear_byols.weights.checkpoint import save_checkpoint
+
+CONFIG = ModelConfig(EncoderConfig("cnn", 16))
 _T = TypeVar("_T")
 
 
@@ -54,6 +62,19 @@ class HubClient(ProcessPoolExecutor):
         assert type(caught.value) is error
         assert "\n" not in str(caught.value)
         return str(caught.value)
+
+
+def tiny_weights(seed: int = 3) -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_encoder(CONFIG.encoder).state_dict()
+
+
+def save_tiny(path: Path, weights: Any = None, half: bool = False, **provenance: Any) -> Path:
+    """Save a checkpoint, if not told otherwise one that may be published; returns its path."""
+    provenance = {"name": "tiny", "licence": "MIT", **provenance}
+    save_checkpoint(path, CONFIG, weights or tiny_weights(), provenance, half=half)
+    return path
 
 
 def _lose_no_time() -> None:

@@ -7,38 +7,23 @@ import re
 import pytest
 import torch
 import yaml
-from hub_client import HubClient, set_env, vector
+from hub_client import CONFIG, HubClient, save_tiny, set_env, tiny_weights, vector
 from hub_server import HubServer, Repo, sha256
 
 import hear_byols
 from hear_byols.cli.main import build_parser, main
-from hear_byols.config import EncoderConfig, ModelConfig
-from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, InputError, OptionError, PublishError, WeightsNotFoundError
 from hear_byols.publish import add_provenance, publish, read_manifest
-from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
+from hear_byols.weights.checkpoint import read_checkpoint
 from hear_byols.weights.locate import locate
 from hear_byols.weights.repository import model_card
 
-CONFIG = ModelConfig(EncoderConfig("cnn", 16))
 PROVENANCE = {
     "name": "tiny: a\n# test",
     "description": 'Random "weights",\n---\nfor a test.',
-    "licence": "MIT",
     "notice": "Not for production.",
     "data": {"hours": 0.5, "sources": ["noise"]},
 }
-
-
-def _weights() -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        return build_encoder(CONFIG.encoder).state_dict()
-
-
-def _save(path, provenance=PROVENANCE, weights=None, half=False):
-    save_checkpoint(path, CONFIG, weights or _weights(), provenance, half=half)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +34,15 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture
-def token(hub):
-    """The client process may write for ana and lab."""
+def ana(hub):
+    """The server, and a client process that may write for ana and lab."""
     hub[1].value(set_env, HF_TOKEN="hf_ana", HEAR_BYOLS_OFFLINE="")
+    return hub
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save_tiny(tmp_path / "w.pth")
 
 
 def _run(*argv: object) -> str:
@@ -63,9 +54,9 @@ def _run(*argv: object) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, suffix):
-    server, client = hub
-    path, repo = _save(tmp_path / f"tiny{suffix}"), f"ana/model{suffix[1:]}"
+def test_published_weights_are_what_load_model_gets_back(ana, tmp_path, suffix):
+    server, client = ana
+    path, repo = save_tiny(tmp_path / f"tiny{suffix}", **PROVENANCE), f"ana/model{suffix[1:]}"
     printed = client.value(_run, path, "--repo", repo)
     commit = server.repos[repo].refs["main"]
     files = server.repos[repo].commits[commit]
@@ -98,7 +89,7 @@ def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, s
 
 def test_sources_of_pre_training_become_a_table(tmp_path):
     sources = [{"name": "choir", "hours": 1.25, "licence": "CC0 | MIT"}, {"name": "street\nnoise", "hours": 2.5}]
-    path = _save(tmp_path / "w.pth", {**PROVENANCE, "data": sources})
+    path = save_tiny(tmp_path / "w.pth", data=sources)
     card = model_card(read_checkpoint(path), path, "lab/card")
     table = """## Data
 | name | hours | licence |
@@ -112,14 +103,13 @@ def test_sources_of_pre_training_become_a_table(tmp_path):
     assert "- data" not in card
 
 
-def test_publishing_again_changes_nothing_and_branches_are_made(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
+def test_publishing_again_changes_nothing_and_branches_are_made(ana, path):
+    server, client = ana
     first = client.value(_run, path, "--repo", "ana/again", "--message", "First")
     assert client.value(_run, path, "--repo", "ana/again") == first
     repo = server.repos["ana/again"]
     assert len(repo.commits) == 2
-    other = _save(tmp_path / "w.pth", {**PROVENANCE, "licence": "Ours: ask\nus"})
+    other = save_tiny(path, licence="Ours: ask\nus")
     printed = client.value(_run, other, "--repo", "ana/again", "--revision", "trial")
     assert repo.refs["trial"] != repo.refs["main"]
     assert repo.refs["trial"] in printed
@@ -130,9 +120,8 @@ def test_publishing_again_changes_nothing_and_branches_are_made(hub, token, tmp_
         client.value(locate, spec)
 
 
-def test_private_means_private(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
+def test_private_means_private(ana, path):
+    server, client = ana
     client.value(_run, path, "--repo", "ana/secret", "--private")
     assert server.repos["ana/secret"].private
     server.repos["ana/open"] = Repo({"x": b""})
@@ -140,9 +129,8 @@ def test_private_means_private(hub, token, tmp_path):
     assert list(server.repos["ana/open"].commits[server.repos["ana/open"].refs["main"]]) == ["x"]
 
 
-def test_refusals_are_one_clear_error(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
+def test_refusals_are_one_clear_error(ana, path):
+    server, client = ana
     for env, repo, words in [
         ({"HF_TOKEN": ""}, "ana/x", "no token"),
         ({"HF_TOKEN": "hf_wrong"}, "ana/x", "401"),
@@ -157,9 +145,8 @@ def test_refusals_are_one_clear_error(hub, token, tmp_path):
         assert repo not in server.repos
 
 
-def test_a_failing_hub_gets_no_commit(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
+def test_a_failing_hub_gets_no_commit(ana, path):
+    server, client = ana
     repo = server.repos["ana/fails"] = Repo({"x": b""})
     for place in ("/commit/", "/preupload/", "/lfs/", "/files/", "/api/repos/create", "/api/validate-yaml"):
         server.faults = {place: 507}
@@ -173,7 +160,7 @@ def test_dry_run_opens_no_socket_and_prints_the_card(tmp_path, capsys, monkeypat
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    path = _save(tmp_path / "w.pth", half=True)
+    path = save_tiny(tmp_path / "w.pth", half=True)
     assert main(["publish", str(path), "--repo", "ana/x", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("---\nlicense: mit\n")
@@ -192,13 +179,13 @@ def _refused(path, error, match, repo="ana/x"):
 
 
 def test_useless_weights_and_those_without_a_licence_are_not_published(tmp_path):
-    path, weights = tmp_path / "w.pth", _weights()
-    _refused(_save(path, weights={k: torch.zeros_like(v) for k, v in weights.items()}), CheckpointError, "collapsed")
+    path, weights = tmp_path / "w.pth", tiny_weights()
+    _refused(save_tiny(path, {k: torch.zeros_like(v) for k, v in weights.items()}), CheckpointError, "collapsed")
     for key in ("fc2.weight", "fc2.bias"):
         weights[key] = torch.full_like(weights[key], 3e38)
-    _refused(_save(path, weights=weights), CheckpointError, "NaN or infinite")
+    _refused(save_tiny(path, weights), CheckpointError, "NaN or infinite")
     for licence in (None, ""):
-        _refused(_save(path, {"name": "x", "licence": licence}), CheckpointError, "states no licence")
+        _refused(save_tiny(path, licence=licence), CheckpointError, "states no licence")
 
 
 def test_bare_state_dicts_are_not_published(tmp_path):
@@ -206,22 +193,21 @@ def test_bare_state_dicts_are_not_published(tmp_path):
     names = {"fc1": "fc.0", "fc2": "fc.3"}
     for i in range(3):
         names |= {f"blocks.{i}.conv": f"features.{4 * i}", f"blocks.{i}.norm": f"features.{4 * i + 1}"}
-    state = {re.sub("|".join(names), lambda ours: names[ours[0]], key): value for key, value in _weights().items()}
+    state = {re.sub("|".join(names), lambda ours: names[ours[0]], key): value for key, value in tiny_weights().items()}
     torch.save(state, tmp_path / "w.pth")
     assert read_checkpoint(tmp_path / "w.pth").schema == "original"
     _refused(tmp_path / "w.pth", CheckpointError, "bare state dict")
 
 
-def test_other_things_are_not_published(tmp_path):
-    path = _save(tmp_path / "w.pth")
+def test_other_things_are_not_published(tmp_path, path):
     _refused("random_cnn", OptionError, "no file")
     _refused(tmp_path / "none.pth", WeightsNotFoundError, "none.pth")
     for repo in ("x", "a/b/c", "", "/x", "https://huggingface.co/a/b"):
         _refused(path, OptionError, "owner/name", repo=repo)
     with pytest.raises(OptionError, match="branch"):
         publish(path, "ana/x", revision="../x")
-    (tmp_path / "w.pth").write_bytes(b"junk")
-    _refused(tmp_path / "w.pth", CheckpointError, "not a checkpoint")
+    path.write_bytes(b"junk")
+    _refused(path, CheckpointError, "not a checkpoint")
 
 
 # Credits that an author adds before publishing
@@ -229,13 +215,13 @@ def test_other_things_are_not_published(tmp_path):
 
 @pytest.fixture
 def uncredited(tmp_path):
-    weights = _weights()
+    weights = tiny_weights()
     for counter in (value for value in weights.values() if not value.is_floating_point()):
         counter.fill_(2049)  # batches that a norm has seen; float16 has no such number
     manifest = "shard,hours,licence,author,link\nbirds.tar,9,CC0,Ana,https://example.org\nrain.tar,1,CC BY 4.0,Bo,\n"
     (tmp_path / "manifest.csv").write_text(manifest)
     data = [{"name": "birds", "hours": 0.5}, {"name": "rain", "hours": 0.1}]
-    return _save(tmp_path / "encoder.pth", {"name": "run", "data": data}, weights, half=True)
+    return save_tiny(tmp_path / "encoder.pth", weights, half=True, name="run", data=data)
 
 
 def test_credits_join_what_training_knows(uncredited, tmp_path):

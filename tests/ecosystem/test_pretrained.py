@@ -13,17 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hub_client import HubClient, vector
+from hub_client import CONFIG, HubClient, save_tiny, vector
 from hub_server import HubServer, sha256
 
 import hear_byols
-from hear_byols.config import EncoderConfig, ModelConfig
 from hear_byols.ecosystem.hub import HubModel
-from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
-
-CONFIG = ModelConfig(EncoderConfig("cnn", 16))
-PROVENANCE = {"name": "tiny", "licence": "MIT", "description": "Random weights."}
 
 
 def noise(*lengths: int) -> list[np.ndarray]:
@@ -33,11 +28,7 @@ def noise(*lengths: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        hear_byols.save_checkpoint(path, CONFIG, build_encoder(CONFIG.encoder).state_dict(), PROVENANCE)
-    return path
+    return save_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
 
 
 @pytest.fixture
@@ -62,7 +53,7 @@ def test_a_folder_holds_the_model(checkpoint, folder, monkeypatch):
     for name in (folder, str(folder), "saved"):
         model = hear_byols.from_pretrained(name)
         assert np.array_equal(hear_byols.encode([clip], model), expected)
-        assert (model.config, model.provenance) == (CONFIG, PROVENANCE)
+        assert (model.config, model.provenance) == (CONFIG, {"name": "tiny", "licence": "MIT"})
     assert hear_byols.from_pretrained(folder, hop_ms=200, normalization="clip").normalization == "clip"
     with open(folder / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
