@@ -87,13 +87,14 @@ def vector(load: Callable[..., Any], name: str, **options: Any) -> list[float]:
     return load(name, **options).scene_embeddings(torch.linspace(-1, 1, 16000)[None])[0].tolist()
 
 
-def forbid_sockets() -> None:
+def forbid_sockets(set_attribute: Callable[..., None] = setattr) -> None:
     """From now on any connection is an error of a kind that nothing handles."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a socket was opened")
 
-    socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+    for owner, name in ((socket.socket, "connect"), (socket.socket, "connect_ex"), (socket, "getaddrinfo")):
+        set_attribute(owner, name, refuse)
 
 
 def set_env(**values: str) -> None:

@@ -90,10 +90,6 @@ class HubServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def count(self, text: str = "") -> int:
-        """Number of requests whose path holds a text."""
-        return sum(text in request for request in self.requests)
-
 
 class _Handler(BaseHTTPRequestHandler):
     server: HubServer
@@ -152,10 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._resolve(self._repo(f"{owner}/{name}"), revision, "/".join(names))
             case ["api", "models", owner, name, *rest] if rest[:1] in ([], ["revision"]):
                 repo = self._repo(f"{owner}/{name}")
-                oid = repo.find(*rest[1:])
-                files = [{"rfilename": file} for file in repo.commits[oid]]
-                about = {"id": f"{owner}/{name}", "sha": oid, "private": repo.private, "siblings": files}
-                return {"_id": "0", "tags": [], **about}
+                return {"id": f"{owner}/{name}", "sha": repo.find(*rest[1:]), "private": repo.private}
         raise RefusedError(404, f"no route to {self.path}")
 
     def _resolve(self, repo: Repo, revision: str, file: str) -> tuple[bytes, int, dict[str, str]]:

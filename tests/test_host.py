@@ -126,18 +126,15 @@ def test_a_model_in_training_is_neither_felt_nor_touched():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def _embed_elsewhere(samples: np.ndarray) -> np.ndarray:
-    return make().scene_embeddings(samples).numpy()
-
-
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
 def test_processes(start):
-    expected = make().scene_embeddings(noise(2, 100_000))  # torch's threads are there now, and a forked child has none
+    model, audio = make(), noise(2, 100_000)
+    expected = model.scene_embeddings(audio)  # torch's threads are there now, and a forked child has none
     with get_context(start).Pool(1) as pool:
-        vectors = pool.apply_async(_embed_elsewhere, (noise(2, 100_000).numpy(),)).get(timeout=120)
-    assert_same([torch.from_numpy(vectors)], [expected], 1e-6)
+        vectors = pool.apply_async(model.scene_embeddings, (audio.numpy(),)).get(timeout=120)
+    assert_same([vectors], [expected], 1e-6)
 
 
 CONVERSIONS = {

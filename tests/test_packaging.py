@@ -7,9 +7,9 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace as Built
 
 import pytest
 from checkout import ROOT, copy_checkout, run
@@ -26,20 +26,13 @@ FOREIGN |= {"opensmile", "matplotlib", "onnx", "onnxruntime", "huggingface_hub",
 MAX_WHEEL_BYTES = 25_000_000
 
 
-@dataclass(frozen=True)
-class Built:
-    """The files that a release consists of, and the clean copy that they were built from."""
-
-    checkout: Path
-    sdist: Path
-    unpacked: Path  # the sdist's content
-    wheel: Path  # of the checkout, as ``pip install .`` makes it
-    wheel_of_sdist: Path  # as a release is made
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build everything with the newest setuptools, in clean folders."""
+    """Build everything with the newest setuptools, in clean folders.
+
+    ``checkout`` is a clean copy, ``wheel`` what ``pip install .`` makes of it; ``sdist`` and ``wheel_of_sdist`` are made
+    as for a release, and ``unpacked`` is the sdist's content.
+    """
     pytest.importorskip("build")
     home = tmp_path_factory.mktemp("packaging")
     checkout, source = copy_checkout(home / "checkout"), copy_checkout(home / "source")
@@ -51,7 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     with tarfile.open(sdist) as archive:
         archive.extractall(home / "sdist", filter="data")
     (unpacked,) = (home / "sdist").iterdir()
-    return Built(checkout, sdist, unpacked, wheel, wheel_of_sdist)
+    return Built(checkout=checkout, sdist=sdist, unpacked=unpacked, wheel=wheel, wheel_of_sdist=wheel_of_sdist)
 
 
 @functools.cache

@@ -1,7 +1,4 @@
-"""Hybrid BYOL-S/CvT and openSMILE side by side (paper, section 3.4 joins BYOL-S/CvT so); research licence.
-
-A path given to ``load_model`` replaces the weights of the first part.
-"""
+"""Hybrid BYOL-S/CvT and openSMILE side by side (paper, section 3.4 joins BYOL-S/CvT so); research licence."""
 
 from hear_byols.variants import bind
 
