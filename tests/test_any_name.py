@@ -114,9 +114,6 @@ def test_empty_paths_are_refused(tmp_path, monkeypatch):
     assert sorted(os.listdir()) == ["secret"]
 
 
-# Audio that needs more, and audio that is worth a warning
-
-
 def test_audio_of_other_libraries_is_found_and_counted(tmp_path, monkeypatch, capsys):
     """And a name that is no UTF-8 can be told on any terminal."""
     monkeypatch.setattr("hear_byols.containers.ffmpeg.is_available", lambda: False)

@@ -30,8 +30,8 @@ MAX_WHEEL_BYTES = 25_000_000
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build everything with the newest setuptools, in clean folders.
 
-    ``checkout`` is a clean copy, ``wheel`` what ``pip install .`` makes of it; ``sdist`` and ``wheel_of_sdist`` are made
-    as for a release, and ``unpacked`` is the sdist's content.
+    ``checkout`` is a clean copy, ``wheel`` what ``pip install .`` makes of it; ``sdist`` and ``wheel_of_sdist`` are
+    made as for a release, and ``unpacked`` is the sdist's content.
     """
     pytest.importorskip("build")
     home = tmp_path_factory.mktemp("packaging")

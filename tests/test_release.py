@@ -19,13 +19,17 @@ HEADINGS = re.findall(r"^## (\d+)\.(\d+)\.(\d+) - \d{4}-\d\d-\d\d$", CHANGELOG, 
 VERSIONS = [tuple(map(int, heading)) for heading in HEADINGS]  # the newest first
 
 
-def test_one_version_everywhere():
-    """The changelog's newest release, the package's and the citation's."""
+def test_one_version_and_licence_everywhere():
+    """The changelog's newest release, the package's and the citation's; licences also in the notice."""
     assert len(VERSIONS) == len(re.findall(r"^## \d", CHANGELOG, re.MULTILINE))
     assert hear_byols.__version__ == ".".join(HEADINGS[0])
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == hear_byols.__version__
     assert citation["cff-version"] == "1.2.0"
+    (expression,) = re.findall(r'license_expression="(.+?)"', (ROOT / "setup.py").read_text())
+    assert citation["license"] == expression.split(" AND ")
+    notice = (ROOT / "NOTICE").read_text()
+    assert all(f"SPDX: {name}" in notice for name in expression.split(" AND ")[1:])
 
 
 # Mean and greatest component of what the shipped files give for a chirp, by the major version that first gave it.
@@ -44,13 +48,6 @@ def test_versions_follow_the_changelogs_own_rule():
         vector = hear_byols.load_model(name).scene_embeddings(chirp[None])[0]
         found[name] = pytest.approx((float(vector.mean()), float(vector.max())), rel=1e-3, abs=1e-4)
     assert VECTORS[VERSIONS[0][0]] == found, "other vectors: raise the major version, and put theirs here"
-
-
-def test_licences_are_the_same_everywhere():
-    (expression,) = re.findall(r'license_expression="(.+?)"', (ROOT / "setup.py").read_text())
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] == expression.split(" AND ")
-    notice = (ROOT / "NOTICE").read_text()
-    assert all(f"SPDX: {name}" in notice for name in expression.split(" AND ")[1:])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -72,9 +72,6 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-# The zoo
-
-
 def test_every_record_is_complete_and_matches_its_file():
     """Says the right values when record and file disagree."""
     for name in registry.list_models():
@@ -343,8 +340,6 @@ def test_offline_opens_no_socket(server, record, online, monkeypatch):
         _refused(WeightsNotFoundError, "'tiny' is not cached", str(file), record.location, "HEAR_BYOLS_OFFLINE")
         file.write_bytes(CONTENT)
         assert locate("tiny").path == file
-        file.write_bytes(b"damaged")
-        _refused(CheckpointError)
         file.unlink()
         monkeypatch.setenv(variable, "0")
         with pytest.raises(AssertionError, match="a socket was opened"):  # the guard works
@@ -401,8 +396,7 @@ def test_wrapped_state_dicts_and_the_window_of_ntts_files(tmp_path):
         torch.save(wrapped, tmp_path / "wrapped.pth")
         read = read_checkpoint(tmp_path / "wrapped.pth")
         assert read.config == bare.config
-        assert read.state_dict.keys() == bare.state_dict.keys()
-        assert all(torch.equal(read.state_dict[key], bare.state_dict[key]) for key in bare.state_dict)
+        torch.testing.assert_close(read.state_dict, bare.state_dict, rtol=0, atol=0)
     for options, win_length in (({}, 400), ({"win_length": 1024}, 1024)):
         model = hear_byols.load_model(tmp_path / "bare.pth", **options)
         assert model.config.frontend.win_length == win_length
@@ -477,12 +471,8 @@ def test_wrong_hub_specs(hub):
 
 def test_bad_hub_downloads_leave_nothing_and_damage_of_the_cache_is_noticed(hub):
     server, client, folder = hub
-    for fault, words in [
-        ("wrong", "not what the Hub announced"),
-        ("cut", "nothing was kept"),
-        ("short", "nothing was kept"),
-        (500, "nothing was kept"),
-    ]:
+    for fault in ("wrong", "cut", "short", 500):
+        words = "not what the Hub announced" if fault == "wrong" else "nothing was kept"
         spec, content = _fresh(hub, fault)
         server.faults = {sha256(content): fault}
         assert words in client.refused(DownloadError, locate, spec)

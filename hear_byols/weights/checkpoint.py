@@ -152,8 +152,9 @@ def read_checkpoint(path: str | os.PathLike[str], win_length: int | None = None)
 def _check_digest(header: dict[str, Any], weights: dict[str, Tensor], path: Path) -> None:
     """Compare the content with the digest in the file; a file without it has nothing else that is unknown."""
     if "digest" not in header:
-        for unknown in header.keys() - {"schema", "config", "provenance"}:
-            raise CheckpointError(f"{path}: the entry {show(unknown)} is not known; {ADVICE}")
+        unknown = [key for key in header if key not in ("schema", "config", "provenance")]
+        if unknown:
+            raise CheckpointError(f"{path}: the entry {show(unknown[0])} is not known; {ADVICE}")
         return
     stated = header.pop("digest")
     if stated != content_digest({**header, "state_dict": weights}):

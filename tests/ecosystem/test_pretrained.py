@@ -38,9 +38,6 @@ def folder(checkpoint, tmp_path) -> Path:
     return tmp_path / "saved"
 
 
-# ---- from_pretrained, save_pretrained, push_to_hub
-
-
 def test_a_folder_holds_the_model(checkpoint, folder, monkeypatch):
     names = {"model.safetensors", "README.md", "config.json", "preprocessor_config.json", "hear_byols_auto.py"}
     assert {path.name for path in folder.iterdir()} == names
@@ -121,9 +118,6 @@ def test_the_hub_gives_back_what_was_pushed(checkpoint, tmp_path):
             np.testing.assert_allclose(client.value(_by_transformers, "ana/tiny"), expected, atol=1e-6)
 
 
-# ---- transformers
-
-
 @pytest.fixture
 def auto():
     return pytest.importorskip("transformers")
@@ -173,9 +167,6 @@ def test_transformers_says_what_to_install(auto, folder, monkeypatch):
     monkeypatch.delitem(sys.modules, "hear_byols")
     with pytest.raises(ImportError, match="pip install hear_byols"):
         auto.AutoModel.from_pretrained(folder, trust_remote_code=True)
-
-
-# ---- the card
 
 
 def test_the_blocks_of_the_card_run(auto, folder, tmp_path, monkeypatch):
