@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-TOKENS = {"hf_ana": {"ana", "lab"}, "hf_reader": set()}  # token -> owners it may write for
+TOKEN, OWNERS = "hf_ana", ("ana", "lab")  # the one token that is valid, and for whom it may write
 
 
 def sha256(content: bytes) -> str:
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repo(self, name: str) -> Repo:
         repo = self.server.repos.get(name)
-        if repo is None or (repo.private and name.split("/")[0] not in TOKENS.get(self.token, ())):
+        if repo is None or (repo.private and self.token != TOKEN):
             raise RefusedError(404 if self.token else 401, "Repository not found", "RepoNotFound")
         return repo
 
@@ -186,9 +186,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _check_owner(self, owner: str) -> None:
         """Refuse those who may not write for the owner of a repository."""
-        if self.token not in TOKENS:
+        if self.token != TOKEN:
             raise RefusedError(401, "Invalid username or password.")
-        if owner not in TOKENS[self.token]:
+        if owner not in OWNERS:
             raise RefusedError(403, f"You don't have the rights to write for {owner!r}")
 
     def _create(self, wish: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def content(weights, **changes) -> dict:
     return {**plain, **changes}
 
 
-def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointError) -> str:
+def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointError) -> None:
     """Both readers raise our error, on one line that names the file and holds the words."""
     with pytest.raises(error) as caught:
         read_checkpoint(path)
@@ -50,12 +50,10 @@ def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointE
     assert str(path) in message
     assert "\n" not in message
     assert len(message) < 800
-    for word in words:
-        assert word in message
+    assert [word for word in words if word not in message] == [], message
     if path.is_file():
         with pytest.raises(error):
             hear_byols.load_model(path)
-    return message
 
 
 @pytest.fixture
@@ -223,10 +221,9 @@ def test_pickled_code_is_never_executed(tmp_path, weights, dump):
     within_a_checkpoint = {"provenance": {"name": bomb}}, {"state_dict": {**weights, "fc1.bias": bomb}}
     for value in (bomb, [bomb, bomb], *(content(weights, **part) for part in within_a_checkpoint)):
         path.write_bytes(dump(value))
-        message = assert_refused(path)
+        assert_refused(path, "refused without running anything")
         assert not target.exists()
         if dump is not pickle.dumps:
-            assert "refused without running anything" in message
             torch.load(path, weights_only=False)  # the bomb is live: an unsafe load does execute it
             target.unlink()
     path.with_suffix(".safetensors").write_bytes(dump(bomb))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hub_client import forbid_sockets
 
 import hear_byols
 from hear_byols.ecosystem.xares import HearByolsEncoder
@@ -37,7 +38,7 @@ def test_xares_runs_a_whole_task(tmp_path, monkeypatch):
         web.torchaudio.load(io.BytesIO(clips[0].read_bytes()))
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"X-ARES reads audio by torchaudio, which cannot here: {error}")
-    monkeypatch.setattr("socket.socket.connect", _refuse)
+    forbid_sockets(monkeypatch.setattr)
     monkeypatch.setattr("torch.set_num_threads", lambda n: None)
     home = tmp_path / "env" / "pitches"
     home.mkdir(parents=True)
@@ -98,7 +99,7 @@ def test_mteb_evaluates_us(tmp_path, monkeypatch):
     from hear_byols.ecosystem.mteb import HearByols
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("socket.socket.connect", _refuse)
+    forbid_sockets(monkeypatch.setattr)
 
     class Pitches(MockAudioClassification):
         def load_data(self, **_) -> None:
@@ -113,10 +114,6 @@ def test_mteb_evaluates_us(tmp_path, monkeypatch):
     assert (encoder.mteb_model_meta.name, encoder.mteb_model_meta.license) == ("hear-byols/cnn_hybrid", "cc-by-4.0")
     (result,) = mteb.evaluate(encoder, Pitches(), cache=None).task_results
     assert result.get_score() == 1.0
-
-
-def _refuse(*_):
-    raise AssertionError("a socket was opened")
 
 
 def test_torch_hub_loads_a_model():
