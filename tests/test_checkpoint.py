@@ -265,16 +265,6 @@ def test_parts_of_a_wrong_kind(weights, refused):
         refused(content(weights, provenance=value), "beside the weights is not plain JSON")
 
 
-def _changed(place: str, value: object) -> dict:
-    """The configuration with another value at a place in it."""
-    changed = target = CONFIG.to_dict()
-    *parents, last = place.split(".")
-    for parent in parents:
-        target = target[parent]
-    target[last] = value
-    return changed
-
-
 NONSENSE = {  # what is said names the last part of the place, or the word behind a value
     "encoder": [({"name": "cvt", "embedding_size": 2048}, "'cvt'"), ({"name": "cnn"}, "embedding_size"), "cnn"],
     "encoder.name": [("transformer", "transformer"), (3, "encoder.name"), ("cvt", "cvt")],
@@ -298,15 +288,19 @@ NONSENSE = {  # what is said names the last part of the place, or the word behin
 
 def test_nonsense_in_the_configuration(weights, refused):
     for place, values in NONSENSE.items():
+        part, _, name = place.rpartition(".")
         for value in values:
-            value, word = value if isinstance(value, tuple) else (value, place.rpartition(".")[2])
-            refused(content(weights, config=_changed(place, value)), word)
+            value, word = value if isinstance(value, tuple) else (value, name)
+            config = CONFIG.to_dict()
+            (config[part] if part else config)[name] = value
+            refused(content(weights, config=config), word)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
 def test_huge_claims_cost_no_memory(tmp_path, weights):
     """A small file that announces a model of 600 MB is refused with 200 MB to spare."""
-    torch.save(content(weights, config=_changed("encoder.embedding_size", 12_000)), tmp_path / "w.pth")
+    config = replace(CONFIG, encoder=EncoderConfig("cnn", 12_000)).to_dict()
+    torch.save(content(weights, config=config), tmp_path / "w.pth")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, hard))

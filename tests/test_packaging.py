@@ -70,9 +70,6 @@ def requirements(built: Built, extra: str = "") -> dict[str, str]:
     return found
 
 
-# ---- contents
-
-
 def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     files = contents(built.wheel)
     assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == {"hear_byols"}
@@ -107,9 +104,6 @@ def test_the_sdist_holds_all_that_is_needed_to_work_on_it_and_passes_its_own_tes
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     summary = run(command, cwd=built.unpacked).stdout.splitlines()[-1]
     assert re.search(r"[1-9]\d* passed", summary)
-
-
-# ---- metadata
 
 
 def test_requirements_are_few_and_have_lower_bounds_only(built: Built) -> None:
@@ -161,9 +155,6 @@ def test_licence_and_command_and_what_twine_checks(built: Built) -> None:
     assert wheel.entry_points["hear-byols"].value == "hear_byols.cli.main:main"
     pytest.importorskip("twine")
     run([sys.executable, "-m", "twine", "check", "--strict", built.sdist, built.wheel], cwd=built.checkout)
-
-
-# ---- the installed package
 
 
 @pytest.fixture(scope="session")

@@ -26,18 +26,16 @@ def pitch(frequency: float, seed: int) -> np.ndarray:
 def test_xares_runs_a_whole_task(tmp_path, monkeypatch):
     """Its own encoding, training and scores, over recordings of two pitches at 8 kHz; no socket is opened."""
     pytest.importorskip("xares")
-    try:
-        from xares import audiowebdataset as web
-        from xares import task
-    except (ImportError, OSError) as error:
-        pytest.skip(f"X-ARES needs torchaudio, in a release that fits torch's: {error}")
     clips = [tmp_path / f"{i}.wav" for i in range(12)]
     for i, path in enumerate(clips):
         soundfile.write(path, pitch((300, 1500)[i % 2], i), 8000)
     try:
+        from xares import audiowebdataset as web
+        from xares import task
+
         web.torchaudio.load(io.BytesIO(clips[0].read_bytes()))
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"X-ARES reads audio by torchaudio, which cannot here: {error}")
+    except (ImportError, OSError, RuntimeError) as error:
+        pytest.skip(f"X-ARES reads audio by torchaudio, in a release that fits torch's: {error}")
     forbid_sockets(monkeypatch.setattr)
     monkeypatch.setattr("torch.set_num_threads", lambda n: None)
     home = tmp_path / "env" / "pitches"
