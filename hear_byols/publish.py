@@ -22,8 +22,7 @@ from hear_byols.weights.locate import is_repo, locate, offline, presentable, roo
 from hear_byols.weights.repository import write_repository
 
 logger = logging.getLogger(__name__)
-_KEY = "shard"
-_LEFT_OUT = ("clips", "hours", "bytes", "kind", "clean")  # of a manifest; the hours are the run's
+_LEFT_OUT = ("shard", "clips", "hours", "bytes", "kind", "clean")  # of a manifest; the hours are the run's
 
 
 @dataclass(frozen=True)
@@ -165,13 +164,10 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
             rows = list(csv.DictReader(handle))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table of sources ({error})") from error
-    missing = {_KEY, "licence"} - set(rows[0] if rows else ())
+    missing = {"shard", "licence"} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"{path} needs the columns shard and licence; missing: {', '.join(sorted(missing))}")
-    return {
-        Path(row[_KEY]).stem: {k: v for k, v in row.items() if k and v and k != _KEY and k not in _LEFT_OUT}
-        for row in rows
-    }
+    return {Path(row["shard"]).stem: {k: v for k, v in row.items() if k and v and k not in _LEFT_OUT} for row in rows}
 
 
 def add_provenance(

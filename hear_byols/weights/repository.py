@@ -39,23 +39,18 @@ def write_repository(folder: Path, checkpoint: Path | Checkpoint, repo: str, rev
         content = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
         save_checkpoint(weights, content.config, content.state_dict, content.provenance, half=content.fits_half)
     content = read_checkpoint(weights)
-    texts = {"README.md": model_card(content, weights, repo, revision), f"{_CODE}.py": _CODE_TEXT}
-    for name, value in _settings(content).items():
-        texts[name] = json.dumps(value, indent=2) + "\n"
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [weights, *(folder / name for name in texts)]
-
-
-def _settings(content: Checkpoint) -> dict[str, dict[str, object]]:
-    """What ``transformers`` reads first."""
     rate, extractor = content.config.frontend.sample_rate, "HearByolsFeatureExtractor"
     auto_map = {"AutoConfig": f"{_CODE}.HearByolsConfig", "AutoModel": f"{_CODE}.HearByolsModel"}
     model = {"model_type": "hear_byols", "architectures": ["HearByolsModel"], "auto_map": auto_map}
     model |= {"hidden_size": content.embedding_size, "sampling_rate": rate}
     front = {"feature_extractor_type": extractor, "auto_map": {"AutoFeatureExtractor": f"{_CODE}.{extractor}"}}
     front |= {"feature_size": 1, "sampling_rate": rate, "padding_value": 0.0}
-    return {"config.json": model, "preprocessor_config.json": front}
+    texts = {"README.md": model_card(content, weights, repo, revision), f"{_CODE}.py": _CODE_TEXT}
+    texts |= {"config.json": json.dumps(model, indent=2) + "\n"}  # these two transformers reads first
+    texts |= {"preprocessor_config.json": json.dumps(front, indent=2) + "\n"}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [weights, *(folder / name for name in texts)]
 
 
 def model_card(checkpoint: Checkpoint, weights: Path, repo: str, revision: str = "main") -> str:
