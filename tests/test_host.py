@@ -172,12 +172,10 @@ def test_vmap_and_a_model_without_weights_get_one_clear_error():
 
 
 def test_numbers_of_numpy_are_numbers():
-    options = {"batch_size": np.int64(4), "hop_ms": np.float32(50), "layers": None}
-    model = hear_byols.load_model("random_cnn", frame_ms=np.int16(500), **options)
+    model = hear_byols.load_model("random_cnn", frame_ms=np.int16(500), hop_ms=np.float32(50), batch_size=np.int64(4))
     assert type(model.batch_size) is int
     assert (type(model.framing.frame_ms), type(model.framing.hop_ms)) == (int, float)
-    config = EncoderConfig("cnn", np.int32(64))
-    assert type(config.embedding_size) is int
+    assert type(EncoderConfig("cnn", np.int32(64)).embedding_size) is int
     for value in (np.bool_(True), np.float64(2), np.int64(0), "4"):
         with pytest.raises(OptionError, match="batch_size"):
             hear_byols.load_model("random_cnn", batch_size=value)
