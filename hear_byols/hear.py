@@ -105,15 +105,13 @@ def _kind(source: Source) -> str:
     return kind if kind in ("opensmile", "teacher") else "encoder"
 
 
-def _refuse_options(options: dict[str, Any], is_teacher: bool) -> None:
-    takes = ["frame_ms", "hop_ms", "batch_size", *["precision"] * is_teacher]
-    refused = {name: value for name, value in options.items() if name not in takes and value is not None}
-    if refused.get("precision") == "float32":  # which openSMILE's results are anyway
-        del refused["precision"]
-    if refused:
-        given = ", ".join(f"{name}={value!r}" for name, value in refused.items())
-        name = "a teacher" if is_teacher else "openSMILE"
-        raise OptionError(f"{name} takes the options {', '.join(takes[:-1])} and {takes[-1]}; got {given}")
+def _refuse_options(own: dict[str, Any], is_teacher: bool) -> None:
+    idle = {"precision": own["precision"] if is_teacher else "float32"}  # openSMILE's results are float32 anyway
+    given = [f"{name}={value!r}" for name, value in own.items() if value not in (None, idle.get(name))]
+    if given:
+        takes = "a teacher takes the options frame_ms, hop_ms, batch_size and precision"
+        takes = takes if is_teacher else "openSMILE takes the options frame_ms, hop_ms and batch_size"
+        raise OptionError(f"{takes}; got {', '.join(given)}")
 
 
 def _load(

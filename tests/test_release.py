@@ -24,8 +24,7 @@ def test_one_version_and_licence_everywhere():
     assert len(VERSIONS) == len(re.findall(r"^## \d", CHANGELOG, re.MULTILINE))
     assert hear_byols.__version__ == ".".join(HEADINGS[0])
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == hear_byols.__version__
-    assert citation["cff-version"] == "1.2.0"
+    assert (citation["version"], citation["cff-version"]) == (hear_byols.__version__, "1.2.0")
     (expression,) = re.findall(r'license_expression="(.+?)"', (ROOT / "setup.py").read_text())
     assert citation["license"] == expression.split(" AND ")
     notice = (ROOT / "NOTICE").read_text()

@@ -72,8 +72,7 @@ def test_mteb_gets_our_vectors():
     from hear_byols.ecosystem.mteb import HearByols, model_meta
 
     meta = model_meta(MODEL)
-    assert meta.name == f"hear-byols/{MODEL}"
-    assert meta.embed_dim == 2048
+    assert (meta.name, meta.embed_dim) == (f"hear-byols/{MODEL}", 2048)
     encoder = HearByols(meta.name, device="cpu")
     rng = np.random.default_rng(0)
     clips = [rng.uniform(-0.3, 0.3, n).astype(np.float32) for n in (8000, 5000, 9000)]

@@ -17,7 +17,6 @@ from hub_client import CONFIG, HubClient, save_tiny, vector
 from hub_server import HubServer, sha256
 
 import hear_byols
-from hear_byols.ecosystem.hub import HubModel
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
 
 
@@ -63,7 +62,6 @@ def test_names_mean_models_whatever_lies_here(tmp_path, monkeypatch):
     (tmp_path / "random_cnn").mkdir()
     monkeypatch.chdir(tmp_path)
     model = hear_byols.from_pretrained("random_cnn")
-    assert isinstance(model, HubModel)
     assert isinstance(model, hear_byols.EmbeddingModel)
     assert model.scene_embedding_size == 2048
     (clip,) = noise(4000)
