@@ -37,7 +37,7 @@ _FORMER = {  # modules of versions before 1.0, and where they are now
     "files": "_util.files",
     "formats": "extraction.formats",
     "memory": "_util.memory",
-    "model_card": "weights.model_card",
+    "model_card": "weights.repository",
     "onnx_export": "onnx.export",
     "onnx_graph": "onnx.graph",
     "original": "weights.original",

@@ -11,6 +11,7 @@ import torch
 from hear_byols._util.host import plain_defaults
 from hear_byols.concatenated import ConcatenatedModel
 from hear_byols.config import EncoderConfig, ModelConfig
+from hear_byols.encoders import build_encoder
 from hear_byols.errors import InputError, OptionError
 from hear_byols.inputs import BatchLike
 from hear_byols.interface import AudioModel
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 RANDOM_SEED = 0  # of the untrained "random_*" baselines
 _Model = TypeVar("_Model", bound=EmbeddingModel)
-_IDLE = {"precision": "float32"}  # what openSMILE's results are anyway
 
 
 @plain_defaults()
@@ -105,13 +105,13 @@ def _kind(source: Source) -> str:
     return kind if kind in ("opensmile", "teacher") else "encoder"
 
 
-def _refuse_options(options: dict[str, Any], is_teacher: bool) -> None:
-    takes = ["frame_ms", "hop_ms", "batch_size", *["precision"] * is_teacher]
-    refused = {name: value for name, value in options.items() if name not in takes}
-    given = [f"{name}={value!r}" for name, value in refused.items() if value not in (None, _IDLE.get(name))]
+def _refuse_options(own: dict[str, Any], is_teacher: bool) -> None:
+    idle = {"precision": own["precision"] if is_teacher else "float32"}  # openSMILE's results are float32 anyway
+    given = [f"{name}={value!r}" for name, value in own.items() if value not in (None, idle.get(name))]
     if given:
-        name = "a teacher" if is_teacher else "openSMILE"
-        raise OptionError(f"{name} takes the options {', '.join(takes[:-1])} and {takes[-1]}; got {', '.join(given)}")
+        takes = "a teacher takes the options frame_ms, hop_ms, batch_size and precision"
+        takes = takes if is_teacher else "openSMILE takes the options frame_ms, hop_ms and batch_size"
+        raise OptionError(f"{takes}; got {', '.join(given)}")
 
 
 def _load(
@@ -147,8 +147,6 @@ def load_encoder(
 
 def _random(source: Source) -> Checkpoint:
     """Untrained weights, the same on every machine and without touching the caller's random state."""
-    from hear_byols.encoders import build_encoder
-
     record = source.record
     assert record is not None  # only a record has no file
     config = EncoderConfig(record.encoder, record.embedding_size)

@@ -1,8 +1,9 @@
-"""Uploading a checkpoint with its model card to the Hugging Face Hub.
+"""Giving a checkpoint its credits, and uploading it with a model card to the Hugging Face Hub.
 
 Only self-describing checkpoints with a licence are published, after they have been loaded and have embedded something.
 """
 
+import csv
 import logging
 import os
 import re
@@ -16,12 +17,12 @@ import torch
 from hear_byols._util.files import file_digest
 from hear_byols.errors import CheckpointError, InputError, OptionError, PublishError
 from hear_byols.hear import load_model
-from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint
-from hear_byols.weights.locate import locate, offline, presentable, root_cause
-from hear_byols.weights.model_card import is_repo
+from hear_byols.weights.checkpoint import SCHEMA, read_checkpoint, save_checkpoint
+from hear_byols.weights.locate import is_repo, locate, offline, presentable, root_cause
 from hear_byols.weights.repository import write_repository
 
 logger = logging.getLogger(__name__)
+_LEFT_OUT = ("shard", "clips", "hours", "bytes", "kind", "clean")  # of a manifest; the hours are the run's
 
 
 @dataclass(frozen=True)
@@ -146,3 +147,67 @@ def _upload(repo: str, files: Sequence[Path], revision: str, message: str, priva
         raise PublishError(f"nothing was published: {root_cause(error)}") from presentable(error)
     logger.info("published %s", commit.commit_url)
     return commit.oid
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """Read what is known about the sources of audio: for each, by the shard's name without its suffix, its columns.
+
+    Args:
+        path: CSV file with the columns ``shard`` and ``licence``, and any of ``content``, ``author``, ``link`` and
+            ``version``.
+
+    Raises:
+        InputError: the file cannot be read, or a column is missing.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a table of sources ({error})") from error
+    missing = {"shard", "licence"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{path} needs the columns shard and licence; missing: {', '.join(sorted(missing))}")
+    return {Path(row["shard"]).stem: {k: v for k, v in row.items() if k and v and k not in _LEFT_OUT} for row in rows}
+
+
+def add_provenance(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    licence: str = "",
+    name: str = "",
+    description: str = "",
+    manifest: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write a checkpoint again with what its author says of it; weights and vectors stay as they are.
+
+    Args:
+        checkpoint: a file that this package wrote.
+        output: ends in ``.pth`` or ``.safetensors``; may be the same file.
+        licence: of the weights, an SPDX identifier such as ``CC-BY-4.0``; empty keeps what is there, as below.
+        name: of the model.
+        description: one sentence.
+        manifest: see :func:`read_manifest`; every source of the run must stand in it.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        CheckpointError: the file is faulty, or a bare state dict.
+        InputError: the manifest cannot be read, or lacks a source.
+    """
+    content = read_checkpoint(Path(checkpoint))
+    if content.schema != SCHEMA:
+        raise CheckpointError(f"{checkpoint}: a bare state dict has no provenance; write it with save_checkpoint first")
+    given = {"name": name, "description": description, "licence": licence}
+    provenance = {**content.provenance, **{key: value for key, value in given.items() if value}}
+    if manifest is not None:
+        sources, data = read_manifest(manifest), provenance.get("data")
+        rows = data if isinstance(data, list) else []
+        missing = [row["name"] for row in rows if row["name"] not in sources]
+        if missing or not rows:
+            lacks = ", ".join(missing) or "the checkpoint: it names no sources"
+            raise InputError(f"{manifest} says nothing of {lacks}")
+        provenance["data"] = [{**row, **sources[row["name"]]} for row in rows]
+    save_checkpoint(output, content.config, content.state_dict, provenance, half=content.fits_half)
+    return Path(output)

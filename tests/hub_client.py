@@ -1,31 +1,33 @@
 """A process of its own with the real Hub client in it, which reads ``HF_ENDPOINT`` and others only when imported.
 
-``HubClient`` starts the process once and asks it one thing after the other; the functions below it are what runs there.
+And a small checkpoint to go to the Hub and back.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
 import os
 import socket
-import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
 import torch
 
-import hear_byols
+from hear_byols.config import EncoderConfig, ModelConfig
+from hear_byols.encoders import build_encoder
+from hear_byols.weights.checkpoint import save_checkpoint
+
+CONFIG = ModelConfig(EncoderConfig("cnn", 16))
+_T = TypeVar("_T")
 
 
 class HubClient(ProcessPoolExecutor):
-    """The test's side.
+    """Calls functions in the process, one after the other.
 
     Args:
         home: folder of both caches.
@@ -47,84 +49,54 @@ class HubClient(ProcessPoolExecutor):
         }
         super().__init__(1, get_context("spawn"))
         with mock.patch.dict(os.environ, {**kept, **settings, **env}, clear=True):
-            self.value("be_patient")  # the process starts
+            self.value(_lose_no_time)  # the process starts
 
-    def value(self, action: str, **arguments: Any) -> Any:
-        """Ask for something that must succeed."""
-        return self.submit(globals()[f"_{action}"], **arguments).result()
+    def value(self, function: Callable[..., _T], *args: Any, **options: Any) -> _T:
+        """What a function returns, which must succeed."""
+        return self.submit(function, *args, **options).result()
 
-    def refused(self, action: str, error: type[Exception], *words: str, **arguments: Any) -> None:
-        """Ask for something that must fail with an error of this class, whose message is one line with these words."""
+    def refused(self, error: type[Exception], function: Callable[..., object], *args: Any, **options: Any) -> str:
+        """The message, on one line, of a function that must fail with an error of this very class."""
         with pytest.raises(error) as caught:
-            self.value(action, **arguments)
+            self.value(function, *args, **options)
         assert type(caught.value) is error
-        message = str(caught.value)
-        assert [word for word in words if word not in message] == [], message
-        assert "\n" not in message
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
 
 
-def _be_patient() -> None:
-    """Lose no time: the client waits up to 23 s before it gives up."""
+def tiny_weights(seed: int = 3) -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_encoder(CONFIG.encoder).state_dict()
+
+
+def save_tiny(path: Path, weights: Any = None, half: bool = False, **provenance: Any) -> Path:
+    """Save a checkpoint, if not told otherwise one that may be published; returns its path."""
+    provenance = {"name": "tiny", "licence": "MIT", **provenance}
+    save_checkpoint(path, CONFIG, weights or tiny_weights(), provenance, half=half)
+    return path
+
+
+def _lose_no_time() -> None:
+    """The client waits up to 23 s before it gives up."""
     time.sleep = lambda _: None
 
 
-def _locate(spec: str) -> str:
-    from hear_byols.weights.locate import locate
-
-    return str(locate(spec).path)
-
-
-def _vector(model: Any) -> list[float]:
-    return model.scene_embeddings(torch.linspace(-1, 1, 16000)[None])[0].tolist()
+def vector(load: Callable[..., Any], name: str, **options: Any) -> list[float]:
+    """Of a second of sound, by the model that ``load`` gives."""
+    return load(name, **options).scene_embeddings(torch.linspace(-1, 1, 16000)[None])[0].tolist()
 
 
-def _load(spec: str) -> list[float]:
-    return _vector(hear_byols.load_model(spec))
-
-
-def _pretrained(name: str, revision: str | None = None) -> list[float]:
-    return _vector(hear_byols.from_pretrained(name, revision=revision))
-
-
-def _auto(name: str) -> list[float]:
-    from transformers import AutoModel
-
-    model = AutoModel.from_pretrained(name, trust_remote_code=True)
-    return model(torch.linspace(-1, 1, 16000)[None]).pooler_output[0].tolist()
-
-
-def _push(spec: str, repo: str, branch: str) -> str:
-    model = hear_byols.from_pretrained(spec)
-    if branch != "main":
-        return model.push_to_hub(repo, branch=branch)
-    with tempfile.TemporaryDirectory() as folder:
-        return model.save_pretrained(folder, push_to_hub=True, repo_id=repo)
-
-
-def _publish(argv: list[str]) -> str:
-    """Run the command, and return what it printed."""
-    from hear_byols.cli.publish import add_parser
-
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    args = parser.parse_args(["publish", *argv])
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert args.run(args) == 0
-    return printed.getvalue().strip()
-
-
-def _forbid_sockets() -> None:
+def forbid_sockets(set_attribute: Callable[..., None] = setattr) -> None:
     """From now on any connection is an error of a kind that nothing handles."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a socket was opened")
 
-    socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+    for owner, name in ((socket.socket, "connect"), (socket.socket, "connect_ex"), (socket, "getaddrinfo")):
+        set_attribute(owner, name, refuse)
 
 
-def _set_env(**values: str | None) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+def set_env(**values: str) -> None:
+    """Set environment variables; an empty one counts as none."""
+    os.environ.update(values)

@@ -1,6 +1,6 @@
 """A local server that speaks as much of the Hugging Face Hub's protocol as its client uses, and serves plain files.
 
-It answers on 127.0.0.1 from threads of the test process, counts every request, and can be told to misbehave.
+It answers on 127.0.0.1 from threads of the test process, remembers every request, and can be told to misbehave.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import hashlib
 import json
 import re
 import threading
-import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-TOKENS = {"hf_ana": {"ana", "lab"}, "hf_reader": set()}  # token -> owners it may write for
-_CHUNK = 1 << 14
+TOKEN, OWNERS = "hf_ana", ("ana", "lab")  # the one token that is valid, and for whom it may write
 
 
 def sha256(content: bytes) -> str:
@@ -29,13 +26,14 @@ def git_blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-@dataclass
 class Repo:
     """A model repository: every commit is the dictionary of its files."""
 
-    private: bool = False
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
+    def __init__(self, files: dict[str, bytes], private: bool = False) -> None:
+        self.private = private
+        self.commits: dict[str, dict[str, bytes]] = {}
+        self.refs: dict[str, str] = {}
+        self.commit(files)
 
     def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
         content = {**self.commits.get(self.refs.get(branch, ""), {}), **files}
@@ -44,7 +42,7 @@ class Repo:
         self.refs[branch] = oid
         return oid
 
-    def find(self, revision: str) -> str:
+    def find(self, revision: str = "main") -> str:
         """The commit of a branch or of its own name."""
         oid = self.refs.get(revision, revision)
         if oid not in self.commits:
@@ -52,262 +50,171 @@ class Repo:
         return oid
 
 
-@dataclass
-class Fault:
-    """A misbehaviour of every request whose path holds ``path``.
-
-    ``cut``: the connection breaks after half of the content; ``short``: less content than the size announced elsewhere;
-    ``wrong``: other bytes of the same size; ``slow``: the second half takes a second a chunk; a number: that status.
-    """
-
-    path: str
-    kind: str | int
-
-
 class RefusedError(Exception):
     """What a request is answered that is not granted: a status, a message, the Hub's code, fields of the JSON."""
 
     def __init__(self, status: int, message: str, code: str = "", **fields: str) -> None:
-        self.status = status
-        self.headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
-        self.content = json.dumps({"error": message, **fields}).encode()
+        super().__init__({"error": message, **fields}, status, {"X-Error-Message": message, "X-Error-Code": code})
 
 
-class HubServer:
+class HubServer(ThreadingHTTPServer):
     """The server and its content; a context manager.
 
     Attributes:
         url: where it listens.
         repos: Hub repositories by ``owner/name``.
-        files: plain files by path, under ``/files/``.
-        faults: misbehaviours in force.
-        requests: (method, path) -> number of requests.
+        files: plain files by path, under ``/files/``; among them, by their sha256, the large ones of repositories.
+        faults: how requests whose path holds a text misbehave. ``cut``: the connection breaks after half of the
+            content; ``short``: less content than the size announced elsewhere; ``wrong``: other bytes of the same size;
+            a number: that status.
+        requests: method and path of every request.
         logins: names and passwords that came with them.
     """
 
+    daemon_threads = True
+
     def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
         self.repos: dict[str, Repo] = {}
         self.files: dict[str, bytes] = {}
-        self.faults: list[Fault] = []
-        self.requests: Counter[tuple[str, str]] = Counter()
-        self.uploads: dict[str, bytes] = {}
+        self.faults: dict[str, str | int] = {}
+        self.requests: list[str] = []
         self.logins: list[str] = []
-        self.lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._http.daemon_threads = True
-        self._http.hub = self
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self.cdn_url = self.url.replace("127.0.0.1", "localhost")  # the client treats another host differently
 
     def __enter__(self) -> HubServer:
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    def count(self, text: str = "") -> int:
-        """Number of requests whose path holds a text."""
-        return sum(n for (_, path), n in self.requests.items() if text in path)
+        self.shutdown()
+        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    server: HubServer
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
     def do_GET(self) -> None:
-        """Answer any request: what its route returns is JSON, unless the route has sent something itself."""
         path = urlsplit(self.path).path
-        self.body = self._read_body()
+        self.server.requests.append(f"{self.command} {path}")
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind, _, login = self.headers.get("Authorization", "").partition(" ")
         self.token = login if kind == "Bearer" else ""
-        with self.hub.lock:
-            self.hub.requests[self.command, path] += 1
-            if kind == "Basic":
-                self.hub.logins.append(base64.b64decode(login).decode())
-        self.fault = next((fault.kind for fault in self.hub.faults if fault.path in path), None)
+        if kind == "Basic":
+            self.server.logins.append(base64.b64decode(login).decode())
+        self.fault = next((fault for part, fault in self.server.faults.items() if part in path), None)
+        parts = [unquote(part) for part in path.split("/")[1:]]
         try:
             if isinstance(self.fault, int):
                 raise RefusedError(self.fault, "told to fail")
-            handle, found = next((h, found) for pattern, h in _ROUTES if (found := re.fullmatch(pattern, path)))
-            answer = handle(self, *map(unquote, found.groups()))
+            answer = self._read(parts) if self.command in ("GET", "HEAD") else self._write(parts)
         except RefusedError as refusal:
-            self._send(refusal.content, refusal.status, refusal.headers)
-        else:
-            if answer is not None:
-                self._send(json.dumps(answer).encode())
+            answer = refusal.args
+        self._send(*answer if isinstance(answer, tuple) else (answer,))
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - names of http.server
 
-    @property
-    def hub(self) -> HubServer:
-        return self.server.hub
-
-    def _read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def _send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def _send(self, content: bytes | dict[str, Any], status: int = 200, headers: Mapping[str, str] = {}) -> None:
         """Send an answer, with whatever fault is in force; what was cut off is not to be had."""
-        headers = dict(headers or {})
-        if self.fault == "wrong":
-            content = bytes(byte ^ 1 for byte in content)
-        if self.fault == "short":
-            content = content[: len(content) // 2]
-        begin, end = 0, len(content) // 2 if self.fault == "cut" else len(content)
+        whole = content if isinstance(content, bytes) else json.dumps(content).encode()
+        half = whole[: len(whole) // 2]
+        sent = {"wrong": bytes(byte ^ 1 for byte in whole), "short": half, "cut": half}.get(self.fault, whole)
+        begin, end = 0, len(whole if self.fault == "cut" else sent)
         if status == 200 and (asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
             status, begin = 206, int(asked[1])
-            headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+            headers = {**headers, "Content-Range": f"bytes {begin}-{end - 1}/{end}"}
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content) - begin)}.items():
+        for name, value in {**headers, "Content-Length": str(end - begin)}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        self.close_connection = self.fault == "cut"
-        try:
-            for i in range(begin, end, _CHUNK):
-                self.wfile.write(content[i : min(i + _CHUNK, end)])
-                self.wfile.flush()
-                if self.fault == "slow" and i > len(content) // 2:
-                    time.sleep(1)
-        except OSError:  # the client was killed
-            self.close_connection = True
+        if self.command != "HEAD":
+            self.wfile.write(sent[begin:])
 
-    def unknown(self) -> None:
-        raise RefusedError(404, f"no route for {self.command} {self.path}")
-
-    # Who may do what
-
-    def _check_owner(self, name: str) -> None:
-        """Refuse those who may not write for the owner of a repository."""
-        if self.token not in TOKENS:
-            raise RefusedError(401, "Invalid username or password.")
-        if name.split("/")[0] not in TOKENS[self.token]:
-            raise RefusedError(403, f"You don't have the rights to write to {name!r}")
-
-    def _repo(self, name: str, write: bool = False) -> Repo:
-        if write:
-            self._check_owner(name)
-        repo = self.hub.repos.get(name)
-        if repo is None or (repo.private and name.split("/")[0] not in TOKENS.get(self.token, ())):
+    def _repo(self, name: str) -> Repo:
+        repo = self.server.repos.get(name)
+        if repo is None or (repo.private and self.token != TOKEN):
             raise RefusedError(404 if self.token else 401, "Repository not found", "RepoNotFound")
         return repo
 
-    # Reading
+    def _read(self, parts: list[str]) -> Any:
+        """Content, or with it a status and headers."""
+        match parts:
+            case ["files", *names] if "/".join(names) in self.server.files:
+                return self.server.files["/".join(names)]
+            case [owner, name, "resolve", revision, *names]:
+                return self._resolve(self._repo(f"{owner}/{name}"), revision, "/".join(names))
+            case ["api", "models", owner, name, *rest] if rest[:1] in ([], ["revision"]):
+                repo = self._repo(f"{owner}/{name}")
+                return {"id": f"{owner}/{name}", "sha": repo.find(*rest[1:]), "private": repo.private}
+        raise RefusedError(404, f"no route to {self.path}")
 
-    def plain(self, name: str) -> None:
-        if name not in self.hub.files:
-            raise RefusedError(404, "no such file")
-        self._send(self.hub.files[name])
-
-    def resolve(self, name: str, revision: str, file: str) -> None:
-        repo = self._repo(name)
+    def _resolve(self, repo: Repo, revision: str, file: str) -> tuple[bytes, int, dict[str, str]]:
         oid = repo.find(revision)
         content = repo.commits[oid].get(file)
         if content is None:
             raise RefusedError(404, "not found", "EntryNotFound")
-        headers = {"X-Repo-Commit": oid}
-        if not _is_large(file):
-            return self._send(content, 200, headers | {"ETag": f'"{git_blob(content)}"'})
-        digest = sha256(content)  # git-lfs: elsewhere, under its sha256
-        self.hub.uploads[digest] = content
-        headers |= {"Location": f"{self.hub.cdn_url}/cdn/{digest}", "ETag": f'"{git_blob(b"pointer")}"'}
-        headers |= {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{digest}"'}
-        return self._send(b"", 302, headers)
+        if not file.endswith((".pth", ".safetensors")):
+            return content, 200, {"X-Repo-Commit": oid, "ETag": f'"{git_blob(content)}"'}
+        digest = sha256(content)  # git-lfs: on another host, as the client sees it
+        self.server.files[digest] = content
+        headers = {"X-Repo-Commit": oid, "Location": f"http://localhost:{self.server.server_port}/files/{digest}"}
+        headers |= {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{digest}"', "ETag": '"of the pointer"'}
+        return b"", 302, headers
 
-    def cdn(self, digest: str) -> None:
-        self._send(self.hub.uploads[digest])
+    def _write(self, parts: list[str]) -> dict[str, Any]:
+        match parts:
+            case ["api", "validate-yaml"]:
+                return {"errors": [], "warnings": []}
+            case ["files", digest] if digest == sha256(self.body):
+                self.server.files[digest] = self.body
+                return {}
+            case ["api", "repos", "create"]:
+                return self._create(json.loads(self.body))
+            case ["api", "models", owner, name, action, branch]:
+                self._check_owner(owner)
+                return self._change(f"{owner}/{name}", action, branch)
+            case [owner, name, "info", "lfs", "objects", "batch"]:
+                self._check_owner(owner)
+                objects = json.loads(self.body)["objects"]
+                for item in objects:
+                    item["actions"] = {"upload": {"href": f"{self.server.url}/files/{item['oid']}"}}
+                return {"transfer": "basic", "objects": objects}
+        raise RefusedError(404, f"no route to {self.path}")
 
-    def info(self, name: str, revision: str = "main") -> dict[str, Any]:
-        repo = self._repo(name)
-        oid = repo.find(revision)
-        siblings = [{"rfilename": file} for file in repo.commits[oid]]
-        return {"_id": "0", "id": name, "sha": oid, "private": repo.private, "tags": [], "siblings": siblings}
+    def _check_owner(self, owner: str) -> None:
+        """Refuse those who may not write for the owner of a repository."""
+        if self.token != TOKEN:
+            raise RefusedError(401, "Invalid username or password.")
+        if owner not in OWNERS:
+            raise RefusedError(403, f"You don't have the rights to write for {owner!r}")
 
-    # Writing
-
-    def create_repo(self) -> dict[str, Any]:
-        wish = json.loads(self.body)
-        name = f"{wish.get('organization') or self.token.removeprefix('hf_')}/{wish['name']}"
-        self._check_owner(name)
-        url = f"{self.hub.url}/{name}"
-        if name in self.hub.repos:
+    def _create(self, wish: dict[str, Any]) -> dict[str, Any]:
+        self._check_owner(wish["organization"])
+        name = f"{wish['organization']}/{wish['name']}"
+        url = f"{self.server.url}/{name}"
+        if name in self.server.repos:
             raise RefusedError(409, "You already created it", url=url)
-        repo = Repo(private=wish.get("visibility") == "private" or bool(wish.get("private")))
-        repo.commit({".gitattributes": b"*.pth filter=lfs\n"})
-        self.hub.repos[name] = repo
-        return {"url": url, "name": name, "id": name}
+        private = wish.get("visibility") == "private" or bool(wish.get("private"))
+        self.server.repos[name] = Repo({".gitattributes": b"* filter=lfs\n"}, private)
+        return {"url": url}
 
-    def create_branch(self, name: str, branch: str) -> dict[str, Any]:
-        repo = self._repo(name, write=True)
-        repo.refs.setdefault(branch, repo.refs["main"])
-        return {}
-
-    def validate_yaml(self) -> dict[str, Any]:
-        return {"errors": [], "warnings": []}
-
-    def preupload(self, name: str, revision: str) -> dict[str, Any]:
-        repo = self._repo(name, write=True)
-        old, answers = repo.commits[repo.find(revision)], []
-        for path in (file["path"] for file in json.loads(self.body)["files"]):
-            mode, digest = ("lfs", sha256) if _is_large(path) else ("regular", git_blob)
-            known = digest(old[path]) if path in old else None
-            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": known})
-        return {"files": answers}
-
-    def lfs_batch(self, name: str) -> dict[str, Any]:
-        self._repo(name, write=True)
-        objects = json.loads(self.body)["objects"]
-        for item in objects:
-            item["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}
-        return {"transfer": "basic", "objects": objects}
-
-    def lfs_put(self, oid: str) -> dict[str, Any]:
-        if sha256(self.body) != oid:
-            raise RefusedError(400, "content and oid differ")
-        self.hub.uploads[oid] = self.body
-        return {}
-
-    def commit(self, name: str, revision: str) -> dict[str, Any]:
-        repo, files = self._repo(name, write=True), {}
-        repo.find(revision)
-        for item in map(json.loads, self.body.splitlines()):
-            value = item["value"]
-            if item["key"] == "file":
-                files[value["path"]] = base64.b64decode(value["content"])
-            elif item["key"] == "lfsFile":
-                files[value["path"]] = self.hub.uploads[value["oid"]]
-        oid = repo.commit(files, revision)
-        return {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{name}/commit/{oid}", "hookOutput": ""}
-
-
-def _is_large(file: str) -> bool:
-    return file.endswith((".pth", ".safetensors"))
-
-
-_NAME = r"([^/]+/[^/]+)"
-_ROUTES = [
-    (r"/files/(.+)", _Handler.plain),
-    (rf"/{_NAME}/resolve/([^/]+)/(.+)", _Handler.resolve),
-    (r"/cdn/(.+)", _Handler.cdn),
-    (rf"/api/models/{_NAME}", _Handler.info),
-    (rf"/api/models/{_NAME}/revision/([^/]+)", _Handler.info),
-    (r"/api/repos/create", _Handler.create_repo),
-    (rf"/api/models/{_NAME}/branch/(.+)", _Handler.create_branch),
-    (r"/api/validate-yaml", _Handler.validate_yaml),
-    (rf"/api/models/{_NAME}/preupload/([^/]+)", _Handler.preupload),
-    (rf"/{_NAME}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
-    (r"/lfs/([0-9a-f]+)", _Handler.lfs_put),
-    (rf"/api/models/{_NAME}/commit/([^/]+)", _Handler.commit),
-    (".*", _Handler.unknown),
-]
+    def _change(self, name: str, action: str, branch: str) -> dict[str, Any]:
+        """Make a branch, tell which files are there already, or commit what was uploaded."""
+        repo = self._repo(name)
+        if action == "branch":
+            repo.refs.setdefault(branch, repo.refs["main"])
+            return {}
+        old = repo.commits[repo.find(branch)]
+        if action == "preupload":
+            files = [file["path"] for file in json.loads(self.body)["files"]]
+            known = {file: sha256(content) for file, content in old.items()}
+            always = {"uploadMode": "lfs", "shouldIgnore": False}
+            return {"files": [{"path": file, "oid": known.get(file), **always} for file in files]}
+        lines = [json.loads(line) for line in self.body.splitlines()]
+        values = [line["value"] for line in lines if line["key"] == "lfsFile"]
+        oid = repo.commit({value["path"]: self.server.files[value["oid"]] for value in values}, branch)
+        url = f"{self.server.url}/{name}/commit/{oid}"
+        return {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""}

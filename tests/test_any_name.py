@@ -29,10 +29,6 @@ def write(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def reasons(report) -> dict[str, str]:
-    return {failure.name: failure.reason for failure in report.failures}
-
-
 @pytest.mark.parametrize("format", ["npz", "npy", "csv", "parquet"])
 def test_formulas_and_names_that_are_no_utf8_are_embedded_like_any_other(tmp_path, format):
     if format == "parquet":
@@ -66,7 +62,7 @@ def test_names_that_cannot_be_those_of_outputs_fail_alone(tmp_path):
     long, longest = "a" * 225 + ".wav", "b" * 251 + ".wav"
     paths = [write(tmp_path / "in" / name) for name in (long, longest, "x", "x.npz/y.wav", "z.wav")]
     report = embed_to_folder(paths, tmp_path / "out", model=MODEL, relative_to=tmp_path / "in")
-    failed = reasons(report)
+    failed = {failure.name: failure.reason for failure in report.failures}
     assert "cannot be the name of its output (File name too long)" in failed.pop(longest)
     assert len(failed) == 1
     assert failed.keys() < {"x", "x.npz/y.wav"}
@@ -100,7 +96,9 @@ def test_a_recording_too_long_for_memory_fails_alone(tmp_path, monkeypatch, plac
     monkeypatch.setattr(place, scarce)
     report = embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL)
     assert recorded(tmp_path / "out") == names
-    assert ("not enough memory to embed 20.0 s" if is_model else "emory") in reasons(report)["long.wav"]
+    (failure,) = report.failures
+    assert failure.name == "long.wav"
+    assert ("not enough memory to embed 20.0 s" if is_model else "emory") in failure.reason
 
 
 def test_empty_paths_are_refused(tmp_path, monkeypatch):
@@ -112,9 +110,6 @@ def test_empty_paths_are_refused(tmp_path, monkeypatch):
     with pytest.raises(OptionError, match="is empty"):
         collect(["secret"], relative_to="")
     assert sorted(os.listdir()) == ["secret"]
-
-
-# Audio that needs more, and audio that is worth a warning
 
 
 def test_audio_of_other_libraries_is_found_and_counted(tmp_path, monkeypatch, capsys):

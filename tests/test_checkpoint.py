@@ -35,21 +35,13 @@ def weights() -> dict[str, torch.Tensor]:
         return build_encoder(CONFIG.encoder).state_dict()
 
 
-@pytest.fixture(scope="module")
-def good(weights, tmp_path_factory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("good")
-    for suffix in SUFFIXES:
-        save_checkpoint(folder / f"good{suffix}", CONFIG, weights, PROVENANCE)
-    return {suffix: (folder / f"good{suffix}").read_bytes() for suffix in SUFFIXES}
-
-
 def content(weights, **changes) -> dict:
     """What a .pth file holds, with changes to its top level."""
     plain = {"schema": SCHEMA, "config": CONFIG.to_dict(), "provenance": PROVENANCE, "state_dict": dict(weights)}
     return {**plain, **changes}
 
 
-def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointError) -> str:
+def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointError) -> None:
     """Both readers raise our error, on one line that names the file and holds the words."""
     with pytest.raises(error) as caught:
         read_checkpoint(path)
@@ -58,12 +50,10 @@ def assert_refused(path: Path, *words: str, error: type[Exception] = CheckpointE
     assert str(path) in message
     assert "\n" not in message
     assert len(message) < 800
-    for word in words:
-        assert word in message
+    assert [word for word in words if word not in message] == [], message
     if path.is_file():
         with pytest.raises(error):
             hear_byols.load_model(path)
-    return message
 
 
 @pytest.fixture
@@ -77,11 +67,8 @@ def refused(tmp_path):
     return check
 
 
-# Round trips
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_saved_is_read_back(tmp_path, weights, good, suffix):
+def test_what_is_saved_is_read_back(tmp_path, weights, suffix):
     for name, size in {**EMBEDDING_SIZES, "cnn": 8}.items():
         config, path = replace(CONFIG, encoder=EncoderConfig(name, size)), tmp_path / f"new {name}/tiny{suffix}"
         saved = build_encoder(config.encoder).state_dict()
@@ -89,19 +76,17 @@ def test_what_is_saved_is_read_back(tmp_path, weights, good, suffix):
         read = read_checkpoint(path)
         assert (read.config, read.provenance, read.schema) == (config, PROVENANCE, SCHEMA)
         assert list(path.parent.iterdir()) == [path]
-        assert read.state_dict.keys() == saved.keys()
-        for key, value in saved.items():
-            assert read.state_dict[key].dtype == value.dtype
-            assert torch.equal(read.state_dict[key], value), key
+        torch.testing.assert_close(read.state_dict, saved, rtol=0, atol=0)
+    with pytest.raises(OptionError, match="states its own front end"):
+        hear_byols.load_model(path, win_length=1024)
     path, storage = tmp_path / f"w{suffix}", torch.randn(64 * 4)
     views = {**weights, "blocks.0.norm.weight": storage[::4], "blocks.1.norm.weight": storage[:64]}
     save_checkpoint(path, CONFIG, views, PROVENANCE)
     assert torch.equal(read_checkpoint(path).state_dict["blocks.0.norm.weight"], storage[::4])
+    full = path.stat().st_size
     save_checkpoint(path, CONFIG, weights, PROVENANCE, half=True)
-    assert path.stat().st_size < 0.55 * len(good[suffix])
-    for key, value in read_checkpoint(path).state_dict.items():
-        assert value.dtype == weights[key].dtype
-        torch.testing.assert_close(value, weights[key], rtol=2**-11, atol=2**-24)
+    assert path.stat().st_size < 0.55 * full
+    torch.testing.assert_close(read_checkpoint(path).state_dict, weights, rtol=2**-11, atol=2**-24)
 
 
 def test_saving_touches_neither_the_umask_nor_the_weights(tmp_path, weights):
@@ -116,10 +101,8 @@ def test_saving_touches_neither_the_umask_nor_the_weights(tmp_path, weights):
     assert all(torch.equal(leaf[key], weights[key]) and leaf[key].dtype == weights[key].dtype for key in weights)
 
 
-# Refusing to write
-
-
-def test_what_could_not_be_read_again_is_not_written(tmp_path, weights):
+def test_what_could_not_be_read_again_is_not_written(tmp_path, weights, monkeypatch):
+    """Nor half of a file."""
     for provenance in ({"x": float("nan")}, {"x": object()}, {"x": torch.ones(1)}, {(1, 2): 3}):
         with pytest.raises(OptionError, match="JSON"):
             save_checkpoint(tmp_path / "w.pth", CONFIG, weights, provenance)
@@ -136,13 +119,6 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, weights):
         bad = {**weights, "fc1.bias": torch.full_like(weights["fc1.bias"], value)}
         with pytest.raises(CheckpointError, match=r"fc1\.bias holds NaN or infinite"):
             save_checkpoint(path, CONFIG, bad, PROVENANCE, half=half)
-    assert path.read_bytes() == old
-
-
-def test_failure_while_saving_leaves_the_old_file_and_nothing_else(tmp_path, weights, monkeypatch):
-    path = tmp_path / "w.pth"
-    save_checkpoint(path, CONFIG, weights, PROVENANCE)
-    old = path.read_bytes()
 
     def full(content, target):
         target.write(b"half")
@@ -193,13 +169,12 @@ def test_archives_of_other_kinds(tmp_path, refused):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_truncation(tmp_path, good, suffix):
+def test_every_truncation(tmp_path, weights, suffix):
     """Dense at both ends, where the headers and the zip's directory are; sparse between."""
-    whole = good[suffix]
-    n = len(whole)
-    lengths = [*range(1, 40), *range(40, n - 40, n // 60), *range(n - 40, n)]
     path = tmp_path / f"cut{suffix}"
-    for length in lengths:
+    save_checkpoint(path, CONFIG, weights, PROVENANCE)
+    whole, n = path.read_bytes(), path.stat().st_size
+    for length in (*range(1, 40), *range(40, n - 40, n // 60), *range(n - 40, n)):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match=f"cut{suffix}"):
             read_checkpoint(path)
@@ -207,11 +182,11 @@ def test_every_truncation(tmp_path, good, suffix):
     read_checkpoint(path)  # the loop would also pass if nothing could be read
 
 
-def test_folder_missing_file_and_file_without_read_permission(tmp_path, good):
+def test_folder_missing_file_and_file_without_read_permission(tmp_path, weights):
     assert_refused(tmp_path, "folder")
     assert_refused(tmp_path / "none.pth", "no such file", error=WeightsNotFoundError)
     path = tmp_path / "secret.pth"
-    path.write_bytes(good[".pth"])
+    save_checkpoint(path, CONFIG, weights, PROVENANCE)
     path.chmod(0)
     user = os.geteuid()
     if user == 0:  # root reads everything; be nobody for a moment
@@ -221,9 +196,6 @@ def test_folder_missing_file_and_file_without_read_permission(tmp_path, good):
             read_checkpoint(path)
     finally:
         os.seteuid(user)
-
-
-# Code in a file is never executed
 
 
 class Bomb:
@@ -249,10 +221,9 @@ def test_pickled_code_is_never_executed(tmp_path, weights, dump):
     within_a_checkpoint = {"provenance": {"name": bomb}}, {"state_dict": {**weights, "fc1.bias": bomb}}
     for value in (bomb, [bomb, bomb], *(content(weights, **part) for part in within_a_checkpoint)):
         path.write_bytes(dump(value))
-        message = assert_refused(path)
+        assert_refused(path, "refused without running anything")
         assert not target.exists()
         if dump is not pickle.dumps:
-            assert "refused without running anything" in message
             torch.load(path, weights_only=False)  # the bomb is live: an unsafe load does execute it
             target.unlink()
     path.with_suffix(".safetensors").write_bytes(dump(bomb))
@@ -294,66 +265,42 @@ def test_parts_of_a_wrong_kind(weights, refused):
         refused(content(weights, provenance=value), "beside the weights is not plain JSON")
 
 
-def _changed(place: str, value: object) -> dict:
-    """The configuration with another value at a place in it."""
-    changed = target = CONFIG.to_dict()
-    *parents, last = place.split(".")
-    for parent in parents:
-        target = target[parent]
-    target[last] = value
-    return changed
-
-
-NONSENSE = [
-    ("encoder.name", "transformer", "transformer"),
-    ("encoder.name", 3, "encoder.name"),
-    ("encoder.name", "cvt", "cvt"),
-    ("encoder", {"name": "cvt", "embedding_size": 2048}, "'cvt'"),
-    ("encoder.embedding_size", "8", "embedding_size"),
-    ("encoder.embedding_size", True, "embedding_size"),
-    ("encoder.embedding_size", 0, "embedding_size"),
-    ("encoder.embedding_size", 16, "fc1"),
-    ("encoder.embedding_size", 10**40, "embedding_size"),
-    ("encoder.depth", 3, "depth"),
-    ("frontend.n_mels", 80, "fc1"),
-    ("frontend.n_mels", 60, "multiple of 8"),
-    ("frontend.n_mels", 10**9, "n_mels"),
-    ("frontend.n_fft", 2**40, "n_fft"),
-    ("frontend.win_length", 4096, "win_length"),
-    ("frontend.hop_length", 10**9, "hop_length"),
-    ("frontend.hop_length", 0, "hop_length"),
-    ("frontend.sample_rate", 0, "sample_rate"),
-    ("frontend.sample_rate", 10**12, "sample_rate"),
-    ("frontend.sample_rate", 16000.0, "sample_rate"),
-    ("frontend.f_min", "60", "f_min"),
-    ("frontend.f_min", -1.0, "f_min"),
-    ("frontend.f_min", float("nan"), "f_min"),
-    ("frontend.f_max", 9000.0, "f_max"),
-    ("frontend.f_max", 60.0, "f_max"),
-    ("frontend.colour", "blue", "colour"),
-    ("normalization.mode", "none", "none"),
-    ("normalization.mode", ["clip"], "clip"),
-    ("normalization.mean", "0", "mean"),
-    ("normalization.mean", None, "mean"),
-    ("normalization.std", 0.0, "std"),
-    ("normalization.std", float("inf"), "std"),
-    ("normalization.std", 1e-300, "std"),
-    ("encoder", {"name": "cnn"}, "embedding_size"),
-    ("encoder", "cnn", "encoder"),
-    ("normalization", None, "normalization"),
-    ("extra", {}, "extra"),
-]
+NONSENSE = {  # what is said names the last part of the place, or the word behind a value
+    "encoder": [({"name": "cvt", "embedding_size": 2048}, "'cvt'"), ({"name": "cnn"}, "embedding_size"), "cnn"],
+    "encoder.name": [("transformer", "transformer"), (3, "encoder.name"), ("cvt", "cvt")],
+    "encoder.embedding_size": ["8", True, 0, (16, "fc1"), 10**40],
+    "encoder.depth": [3],
+    "frontend.n_mels": [(80, "fc1"), (60, "multiple of 8"), 10**9],
+    "frontend.n_fft": [2**40],
+    "frontend.win_length": [4096],
+    "frontend.hop_length": [10**9, 0],
+    "frontend.sample_rate": [0, 10**12, 16000.0],
+    "frontend.f_min": ["60", -1.0, float("nan")],
+    "frontend.f_max": [9000.0, 60.0],
+    "frontend.colour": ["blue"],
+    "normalization": [None],
+    "normalization.mode": [("none", "none"), (["clip"], "clip")],
+    "normalization.mean": ["0", None],
+    "normalization.std": [0.0, float("inf"), 1e-300],
+    "extra": [{}],
+}
 
 
 def test_nonsense_in_the_configuration(weights, refused):
-    for place, value, word in NONSENSE:
-        refused(content(weights, config=_changed(place, value)), word)
+    for place, values in NONSENSE.items():
+        part, _, name = place.rpartition(".")
+        for value in values:
+            value, word = value if isinstance(value, tuple) else (value, name)
+            config = CONFIG.to_dict()
+            (config[part] if part else config)[name] = value
+            refused(content(weights, config=config), word)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
 def test_huge_claims_cost_no_memory(tmp_path, weights):
     """A small file that announces a model of 600 MB is refused with 200 MB to spare."""
-    torch.save(content(weights, config=_changed("encoder.embedding_size", 12_000)), tmp_path / "w.pth")
+    config = replace(CONFIG, encoder=EncoderConfig("cnn", 12_000)).to_dict()
+    torch.save(content(weights, config=config), tmp_path / "w.pth")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, hard))
@@ -363,59 +310,46 @@ def test_huge_claims_cost_no_memory(tmp_path, weights):
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _without(weights, key):
-    return {k: v for k, v in weights.items() if k != key}
-
-
-WRONG_WEIGHTS = [
-    (lambda w: _without(w, "fc2.bias"), ("1 missing", "fc2.bias")),
-    (lambda w: {**w, "fc3.bias": torch.ones(8)}, ("1 unknown", "fc3.bias")),
-    (lambda w: {**_without(w, "fc2.bias"), "fc2.bais": w["fc2.bias"]}, ("1 missing", "1 unknown", "fc2.bais")),
-    (lambda w: {**w, "fc2.bias": torch.ones(9)}, ("fc2.bias", "(9,)", "(8,)")),
-    (lambda w: {**w, "fc2.bias": torch.ones(8, 1)}, ("fc2.bias", "(8, 1)")),
-    (lambda w: {**w, "fc2.bias": torch.ones(1).expand(10**10)}, ("fc2.bias", "10000000000")),
-    (lambda w: {**w, "fc2.bias": torch.tensor([1.0] * 7 + [float("nan")])}, ("fc2.bias", "NaN")),
-    (lambda w: {**w, "fc2.bias": torch.full((8,), 1e300, dtype=torch.float64)}, ("fc2.bias", "infinite")),
-    (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.int32)}, ("fc2.bias", "int32", "float32")),
-    (lambda w: {**w, "fc2.bias": torch.ones(8, dtype=torch.complex64)}, ("fc2.bias", "complex64")),
-    (lambda w: {**w, "fc2.bias": torch.ones(8).to_sparse()}, ("fc2.bias", "sparse")),
-    (lambda w: {**w, "fc2.bias": [1.0] * 8}, ("fc2.bias", "named tensors")),
-    (lambda w: {**w, 7: torch.ones(8)}, ("7", "named tensors")),
-    (lambda w: {}, ("missing",)),
-    (lambda w: {"x" * 10**5: torch.ones(1)}, ("unknown",)),
+WRONG_WEIGHTS = [  # changes, of which None takes a weight away
+    ({"fc2.bias": None}, ("1 missing", "fc2.bias")),
+    ({"fc3.bias": torch.ones(8)}, ("1 unknown", "fc3.bias")),
+    ({"fc2.bias": None, "fc2.bais": torch.ones(8)}, ("1 missing", "1 unknown", "fc2.bais")),
+    ({"fc2.bias": torch.ones(9)}, ("fc2.bias", "(9,)", "(8,)")),
+    ({"fc2.bias": torch.ones(8, 1)}, ("fc2.bias", "(8, 1)")),
+    ({"fc2.bias": torch.ones(1).expand(10**10)}, ("fc2.bias", "10000000000")),
+    ({"fc2.bias": torch.tensor([1.0] * 7 + [float("nan")])}, ("fc2.bias", "NaN")),
+    ({"fc2.bias": torch.full((8,), 1e300, dtype=torch.float64)}, ("fc2.bias", "infinite")),
+    ({"fc2.bias": torch.ones(8, dtype=torch.int32)}, ("fc2.bias", "int32", "float32")),
+    ({"fc2.bias": torch.ones(8, dtype=torch.complex64)}, ("fc2.bias", "complex64")),
+    ({"fc2.bias": torch.ones(8).to_sparse()}, ("fc2.bias", "sparse")),
+    ({"fc2.bias": [1.0] * 8}, ("fc2.bias", "named tensors")),
+    ({7: torch.ones(8)}, ("7", "named tensors")),
+    ({"x" * 10**5: torch.ones(1)}, ("unknown",)),
 ]
 
 
 def test_wrong_weights_are_refused_and_every_float_type_taken(tmp_path, weights, refused):
-    for change, words in WRONG_WEIGHTS:
-        refused(content(weights, state_dict=change(weights)), *words)
+    refused(content({}), "missing")
+    for changes, words in WRONG_WEIGHTS:
+        state = {key: value for key, value in {**weights, **changes}.items() if value is not None}
+        refused(content(state), *words)
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
         torch.save(content(OrderedDict(state)), tmp_path / "w.pth")
         assert read_checkpoint(tmp_path / "w.pth").state_dict["fc1.weight"].dtype == torch.float32
 
 
-# safetensors of others
-
-
 def test_safetensors_without_our_metadata(tmp_path, weights):
-    for metadata, word in [
-        (None, "neither a checkpoint of this package"),
-        ({"format": "pt"}, "neither a checkpoint of this package"),
-        ({"hear_byols": "{}"}, "neither a checkpoint of this package"),
-        ({"hear_byols": "{"}, "not a checkpoint"),
-        ({"hear_byols": "[" * 10**5}, "not a checkpoint"),
-        ({"hear_byols": "[1]"}, "not a checkpoint"),
-        ({"hear_byols": '{"schema": "hear_byols/1"}'}, "lacks config"),
-        ({"hear_byols": '{"schema": "hear_byols/9"}'}, "schema"),
+    bare, broken = ("neither a checkpoint of this package", "blocks.0.conv"), ("not a checkpoint",)
+    for metadata, words in [
+        (None, bare),
+        ({"format": "pt"}, bare),
+        ({"hear_byols": "{}"}, bare),
+        ({"hear_byols": "{"}, broken),
+        ({"hear_byols": "[" * 10**5}, broken),
+        ({"hear_byols": "[1]"}, broken),
+        ({"hear_byols": '{"schema": "hear_byols/1"}'}, ("lacks config",)),
+        ({"hear_byols": '{"schema": "hear_byols/9"}'}, ("schema",)),
     ]:
         save_file(dict(weights), tmp_path / "w.safetensors", metadata=metadata)
-        message = assert_refused(tmp_path / "w.safetensors", word)
-        assert not word.startswith("neither") or "blocks.0.conv" in message
-
-
-def test_win_length_is_for_bare_state_dicts_only(tmp_path, good):
-    path = tmp_path / "w.pth"
-    path.write_bytes(good[".pth"])
-    with pytest.raises(OptionError, match="states its own front end"):
-        hear_byols.load_model(path, win_length=1024)
+        assert_refused(tmp_path / "w.safetensors", *words)

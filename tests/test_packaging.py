@@ -7,9 +7,9 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace as Built
 
 import pytest
 from checkout import ROOT, copy_checkout, run
@@ -23,23 +23,15 @@ EXTRAS = {"train", "eval", "onnx", "opensmile", "classify", "map", "search", "to
 # Optional or slow to import: nothing of these may come along with the core.
 FOREIGN = {"torchaudio", "pandas", "sklearn", "scipy", "tensorflow", "lightning", "pytorch_lightning", "pyarrow"}
 FOREIGN |= {"opensmile", "matplotlib", "onnx", "onnxruntime", "huggingface_hub", "requests", "httpx", "httpx2"}
-MAX_WHEEL_BYTES = 25_000_000
-
-
-@dataclass(frozen=True)
-class Built:
-    """The files that a release consists of, and the clean copy that they were built from."""
-
-    checkout: Path
-    sdist: Path
-    unpacked: Path  # the sdist's content
-    wheel: Path  # of the checkout, as ``pip install .`` makes it
-    wheel_of_sdist: Path  # as a release is made
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build everything with the newest setuptools, in clean folders."""
+    """Build everything with the newest setuptools, in clean folders.
+
+    ``checkout`` is a clean copy, ``wheel`` what ``pip install .`` makes of it; ``sdist`` and ``wheel_of_sdist`` are
+    made as for a release, and ``unpacked`` is the sdist's content.
+    """
     pytest.importorskip("build")
     home = tmp_path_factory.mktemp("packaging")
     checkout, source = copy_checkout(home / "checkout"), copy_checkout(home / "source")
@@ -51,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     with tarfile.open(sdist) as archive:
         archive.extractall(home / "sdist", filter="data")
     (unpacked,) = (home / "sdist").iterdir()
-    return Built(checkout, sdist, unpacked, wheel, wheel_of_sdist)
+    return Built(checkout=checkout, sdist=sdist, unpacked=unpacked, wheel=wheel, wheel_of_sdist=wheel_of_sdist)
 
 
 @functools.cache
@@ -77,9 +69,6 @@ def requirements(built: Built, extra: str = "") -> dict[str, str]:
     return found
 
 
-# ---- contents
-
-
 def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     files = contents(built.wheel)
     assert {name.split("/")[0] for name in files if ".dist-info/" not in name} == {"hear_byols"}
@@ -100,7 +89,7 @@ def test_the_weights_travel(built: Built) -> None:
     inside = {name.rpartition("/")[2] for name in wheel if name.startswith("hear_byols/checkpoints/")}
     assert inside == {name for name in files if "_byols" not in name}
     assert all(wheel[f"hear_byols/checkpoints/{name}"] == files[name] for name in inside)
-    assert built.wheel.stat().st_size <= MAX_WHEEL_BYTES
+    assert built.wheel.stat().st_size <= 25_000_000
     assert all((built.unpacked / "checkpoints" / name).read_bytes() == content for name, content in files.items())
 
 
@@ -114,9 +103,6 @@ def test_the_sdist_holds_all_that_is_needed_to_work_on_it_and_passes_its_own_tes
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     summary = run(command, cwd=built.unpacked).stdout.splitlines()[-1]
     assert re.search(r"[1-9]\d* passed", summary)
-
-
-# ---- metadata
 
 
 def test_requirements_are_few_and_have_lower_bounds_only(built: Built) -> None:
@@ -168,9 +154,6 @@ def test_licence_and_command_and_what_twine_checks(built: Built) -> None:
     assert wheel.entry_points["hear-byols"].value == "hear_byols.cli.main:main"
     pytest.importorskip("twine")
     run([sys.executable, "-m", "twine", "check", "--strict", built.sdist, built.wheel], cwd=built.checkout)
-
-
-# ---- the installed package
 
 
 @pytest.fixture(scope="session")

@@ -1,42 +1,28 @@
 """Publishing: what is uploaded to a (local) Hub through the real client is what ``load_model`` gets back from there."""
 
+import contextlib
+import io
 import re
 
 import pytest
 import torch
 import yaml
-from hub_client import HubClient
-from hub_server import Fault, HubServer, Repo, sha256
+from hub_client import CONFIG, HubClient, forbid_sockets, save_tiny, set_env, tiny_weights, vector
+from hub_server import HubServer, Repo, sha256
 
 import hear_byols
-from hear_byols.cli.main import main
-from hear_byols.config import EncoderConfig, ModelConfig
-from hear_byols.encoders import build_encoder
+from hear_byols.cli.main import build_parser, main
 from hear_byols.errors import CheckpointError, InputError, OptionError, PublishError, WeightsNotFoundError
-from hear_byols.publish import publish
-from hear_byols.weights.checkpoint import read_checkpoint, save_checkpoint
-from hear_byols.weights.model_card import model_card
-from hear_byols.weights.provenance import add_provenance, read_manifest
+from hear_byols.publish import add_provenance, publish, read_manifest
+from hear_byols.weights.checkpoint import read_checkpoint
+from hear_byols.weights.repository import model_card
 
-CONFIG = ModelConfig(EncoderConfig("cnn", 16))
 PROVENANCE = {
     "name": "tiny: a\n# test",
     "description": 'Random "weights",\n---\nfor a test.',
-    "licence": "MIT",
     "notice": "Not for production.",
     "data": {"hours": 0.5, "sources": ["noise"]},
 }
-
-
-def _weights() -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        return build_encoder(CONFIG.encoder).state_dict()
-
-
-def _save(path, provenance=PROVENANCE, weights=None, half=False):
-    save_checkpoint(path, CONFIG, weights or _weights(), provenance, half=half)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +33,30 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture
-def token(hub):
-    """The client process may write for ana and lab."""
-    hub[1].value("set_env", HF_TOKEN="hf_ana", HEAR_BYOLS_OFFLINE=None)
+def ana(hub):
+    """The server, and a client process that may write for ana and lab."""
+    hub[1].value(set_env, HF_TOKEN="hf_ana", HEAR_BYOLS_OFFLINE="")
+    return hub
 
 
-def _run(hub, *argv) -> str:
-    """Run the command in the client process and return what it printed."""
-    return hub[1].value("publish", argv=[str(word) for word in argv])
+@pytest.fixture
+def path(tmp_path):
+    return save_tiny(tmp_path / "w.pth")
+
+
+def _run(*argv: object) -> str:
+    """Run the command and return what it printed."""
+    args = build_parser().parse_args(["publish", *map(str, argv)])
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert args.run(args) == 0
+    return printed.getvalue().strip()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, suffix):
-    server, client = hub
-    path, repo = _save(tmp_path / f"tiny{suffix}"), f"ana/model{suffix[1:]}"
-    printed = _run(hub, path, "--repo", repo)
+def test_published_weights_are_what_load_model_gets_back(ana, tmp_path, suffix):
+    server, client = ana
+    path, repo = save_tiny(tmp_path / f"tiny{suffix}", **PROVENANCE), f"ana/model{suffix[1:]}"
+    printed = client.value(_run, path, "--repo", repo)
     commit = server.repos[repo].refs["main"]
     files = server.repos[repo].commits[commit]
     weights, digest = files["model.safetensors"], sha256(files["model.safetensors"])
@@ -71,14 +66,13 @@ def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, s
     card = files["README.md"].decode()
     spec = re.search(r'load_model\("(.+)"\)', card)[1]
     assert spec == f"hf://{repo}/model.safetensors#sha256={digest}"
-    audio = torch.linspace(-1, 1, 16000)[None]
-    expected = hear_byols.get_scene_embeddings(audio, hear_byols.load_model(path))[0].tolist()
+    expected = vector(hear_byols.load_model, path)
     for got in (printed, spec):
-        assert client.value("load", spec=got) == expected
-    assert client.value("pretrained", name=repo) == expected
+        assert client.value(vector, hear_byols.load_model, got) == expected
+    assert client.value(vector, hear_byols.from_pretrained, repo) == expected
     metadata = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)[1])
-    assert (metadata["license"], metadata["library_name"]) == ("mit", "hear_byols")
-    assert metadata["pipeline_tag"] == "feature-extraction"
+    about = {"license": "mit", "library_name": "hear_byols", "pipeline_tag": "feature-extraction"}
+    assert metadata == {**about, "tags": metadata["tags"]}
     assert "cnn" in metadata["tags"]
     for words in (
         f'hear_byols.from_pretrained("{repo}")',
@@ -93,7 +87,7 @@ def test_published_weights_are_what_load_model_gets_back(hub, token, tmp_path, s
 
 def test_sources_of_pre_training_become_a_table(tmp_path):
     sources = [{"name": "choir", "hours": 1.25, "licence": "CC0 | MIT"}, {"name": "street\nnoise", "hours": 2.5}]
-    path = _save(tmp_path / "w.pth", {**PROVENANCE, "data": sources})
+    path = save_tiny(tmp_path / "w.pth", data=sources)
     card = model_card(read_checkpoint(path), path, "lab/card")
     table = """## Data
 | name | hours | licence |
@@ -107,68 +101,58 @@ def test_sources_of_pre_training_become_a_table(tmp_path):
     assert "- data" not in card
 
 
-def test_publishing_again_changes_nothing_and_branches_are_made(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
-    first = _run(hub, path, "--repo", "ana/again", "--message", "First")
-    assert _run(hub, path, "--repo", "ana/again") == first
+def test_publishing_again_changes_nothing_and_branches_are_made(ana, path):
+    server, client = ana
+    first = client.value(_run, path, "--repo", "ana/again", "--message", "First")
+    assert client.value(_run, path, "--repo", "ana/again") == first
     repo = server.repos["ana/again"]
     assert len(repo.commits) == 2
-    other = _save(tmp_path / "w.pth", {**PROVENANCE, "licence": "Ours: ask\nus"})
-    printed = _run(hub, other, "--repo", "ana/again", "--revision", "trial")
+    other = save_tiny(path, licence="Ours: ask\nus")
+    printed = client.value(_run, other, "--repo", "ana/again", "--revision", "trial")
     assert repo.refs["trial"] != repo.refs["main"]
     assert repo.refs["trial"] in printed
     card = repo.commits[repo.refs["trial"]]["README.md"].decode()
     assert 'license: other\nlicense_name: "Ours: ask us"\n' in card
     assert "model.safetensors@trial#sha256=" in card
-    client.value("load", spec=printed)
-    client.value("load", spec=first)
 
 
-def test_private_means_private(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
-    _run(hub, path, "--repo", "ana/secret", "--private")
+def test_private_means_private(ana, path):
+    server, client = ana
+    client.value(_run, path, "--repo", "ana/secret", "--private")
     assert server.repos["ana/secret"].private
-    server.repos["ana/open"] = Repo()
-    server.repos["ana/open"].commit({"x": b""})
-    client.refused("publish", PublishError, "is public", argv=[str(path), "--repo", "ana/open", "--private"])
+    server.repos["ana/open"] = Repo({"x": b""})
+    assert "is public" in client.refused(PublishError, _run, path, "--repo", "ana/open", "--private")
     assert list(server.repos["ana/open"].commits[server.repos["ana/open"].refs["main"]]) == ["x"]
 
 
-def test_refusals_are_one_clear_error(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
+def test_refusals_are_one_clear_error(ana, path):
+    server, client = ana
     for env, repo, words in [
-        ({"HF_TOKEN": None}, "ana/x", "no token"),
+        ({"HF_TOKEN": ""}, "ana/x", "no token"),
         ({"HF_TOKEN": "hf_wrong"}, "ana/x", "401"),
-        ({"HF_TOKEN": "hf_reader"}, "ana/x", "may not write to 'ana/x'"),
         ({"HF_TOKEN": "hf_ana"}, "others/x", "may not write to 'others/x'"),
         ({"HF_TOKEN": "hf_ana", "HEAR_BYOLS_OFFLINE": "1"}, "ana/x", "HEAR_BYOLS_OFFLINE"),
     ]:
-        client.value("set_env", **env)
-        client.refused("publish", PublishError, "nothing was published", words, argv=[str(path), "--repo", repo])
+        client.value(set_env, **env)
+        said = client.refused(PublishError, _run, path, "--repo", repo)
+        assert said.startswith("nothing was published")
+        assert words in said
         assert repo not in server.repos
 
 
-def test_a_failing_hub_gets_no_commit(hub, token, tmp_path):
-    server, client = hub
-    path = _save(tmp_path / "w.pth")
-    repo = server.repos["ana/fails"] = Repo()
-    repo.commit({"x": b""})
-    for place in ("/commit/", "/preupload/", "/lfs/", "/api/repos/create", "/api/validate-yaml"):
-        server.faults = [Fault(place, 507)]
-        client.refused("publish", PublishError, "507", argv=[str(path), "--repo", "ana/fails"])
-        server.faults = []
+def test_a_failing_hub_gets_no_commit(ana, path):
+    server, client = ana
+    repo = server.repos["ana/fails"] = Repo({"x": b""})
+    for place in ("/commit/", "/preupload/", "/lfs/", "/files/", "/api/repos/create", "/api/validate-yaml"):
+        server.faults = {place: 507}
+        assert "507" in client.refused(PublishError, _run, path, "--repo", "ana/fails")
+        server.faults = {}
         assert len(repo.commits) == 1
 
 
 def test_dry_run_opens_no_socket_and_prints_the_card(tmp_path, capsys, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    path = _save(tmp_path / "w.pth", half=True)
+    forbid_sockets(monkeypatch.setattr)
+    path = save_tiny(tmp_path / "w.pth", half=True)
     assert main(["publish", str(path), "--repo", "ana/x", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("---\nlicense: mit\n")
@@ -178,59 +162,48 @@ def test_dry_run_opens_no_socket_and_prints_the_card(tmp_path, capsys, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
-# What is not published
-
-
 def _refused(path, error, match, repo="ana/x"):
     with pytest.raises(error, match=match):
         publish(path, repo, dry_run=True)
 
 
 def test_useless_weights_and_those_without_a_licence_are_not_published(tmp_path):
-    path, weights = tmp_path / "w.pth", _weights()
-    _refused(_save(path, weights={k: torch.zeros_like(v) for k, v in weights.items()}), CheckpointError, "collapsed")
+    path, weights = tmp_path / "w.pth", tiny_weights()
+    _refused(save_tiny(path, {k: torch.zeros_like(v) for k, v in weights.items()}), CheckpointError, "collapsed")
     for key in ("fc2.weight", "fc2.bias"):
         weights[key] = torch.full_like(weights[key], 3e38)
-    _refused(_save(path, weights=weights), CheckpointError, "NaN or infinite")
+    _refused(save_tiny(path, weights), CheckpointError, "NaN or infinite")
     for licence in (None, ""):
-        _refused(_save(path, {"name": "x", "licence": licence}), CheckpointError, "states no licence")
+        _refused(save_tiny(path, licence=licence), CheckpointError, "states no licence")
 
 
 def test_bare_state_dicts_are_not_published(tmp_path):
     """Above all not NTT's, whose licence forbids it."""
-    names = {"fc1": "fc.0", "fc2": "fc.3"}
-    for i in range(3):
-        names |= {f"blocks.{i}.conv": f"features.{4 * i}", f"blocks.{i}.norm": f"features.{4 * i + 1}"}
-    state = {re.sub("|".join(names), lambda ours: names[ours[0]], key): value for key, value in _weights().items()}
-    torch.save(state, tmp_path / "w.pth")
+    torch.save(hear_byols.load_model("random_resnetish34").encoder.state_dict(), tmp_path / "w.pth")
     assert read_checkpoint(tmp_path / "w.pth").schema == "original"
     _refused(tmp_path / "w.pth", CheckpointError, "bare state dict")
 
 
-def test_other_things_are_not_published(tmp_path):
-    path = _save(tmp_path / "w.pth")
+def test_other_things_are_not_published(tmp_path, path):
     _refused("random_cnn", OptionError, "no file")
     _refused(tmp_path / "none.pth", WeightsNotFoundError, "none.pth")
     for repo in ("x", "a/b/c", "", "/x", "https://huggingface.co/a/b"):
         _refused(path, OptionError, "owner/name", repo=repo)
     with pytest.raises(OptionError, match="branch"):
         publish(path, "ana/x", revision="../x")
-    (tmp_path / "w.pth").write_bytes(b"junk")
-    _refused(tmp_path / "w.pth", CheckpointError, "not a checkpoint")
-
-
-# Credits that an author adds before publishing
+    path.write_bytes(b"junk")
+    _refused(path, CheckpointError, "not a checkpoint")
 
 
 @pytest.fixture
 def uncredited(tmp_path):
-    weights = _weights()
+    weights = tiny_weights()
     for counter in (value for value in weights.values() if not value.is_floating_point()):
         counter.fill_(2049)  # batches that a norm has seen; float16 has no such number
     manifest = "shard,hours,licence,author,link\nbirds.tar,9,CC0,Ana,https://example.org\nrain.tar,1,CC BY 4.0,Bo,\n"
     (tmp_path / "manifest.csv").write_text(manifest)
     data = [{"name": "birds", "hours": 0.5}, {"name": "rain", "hours": 0.1}]
-    return _save(tmp_path / "encoder.pth", {"name": "run", "data": data}, weights, half=True)
+    return save_tiny(tmp_path / "encoder.pth", weights, half=True, name="run", data=data)
 
 
 def test_credits_join_what_training_knows(uncredited, tmp_path):

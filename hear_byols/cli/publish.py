@@ -34,8 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hear_byols.publish import publish
-    from hear_byols.weights.provenance import add_provenance
+    from hear_byols.publish import add_provenance, publish
 
     given = {name: getattr(args, name) for name in ("licence", "name", "description", "manifest")}
     if args.output:

@@ -16,8 +16,7 @@ from hear_byols.hear import load_encoder, load_model
 from hear_byols.model import EmbeddingModel
 from hear_byols.publish import publish
 from hear_byols.weights.checkpoint import Checkpoint
-from hear_byols.weights.locate import locate
-from hear_byols.weights.model_card import is_repo
+from hear_byols.weights.locate import is_repo, locate
 from hear_byols.weights.registry import find_record
 from hear_byols.weights.repository import WEIGHTS_FILE, write_repository
 

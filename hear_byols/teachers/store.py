@@ -15,14 +15,14 @@ from hear_byols.errors import CheckpointError, WeightsNotFoundError
 from hear_byols.teachers.convert import CONVERTERS
 from hear_byols.teachers.published import READERS, read_npz, read_torch
 from hear_byols.weights.digest import content_digest
-from hear_byols.weights.locate import cache_dir
+from hear_byols.weights.locate import added_teacher, cache_dir
 from hear_byols.weights.records import TeacherFile, TeacherRecord
-from hear_byols.weights.teachers import TEACHERS, added_teacher, how_to_add
+from hear_byols.weights.teachers import TEACHERS, how_to_add
 
 
 def load_weights(record: TeacherRecord) -> dict[str, Tensor]:
     """The weights of a teacher that was added; errors as of ``load_teacher``."""
-    path = added_teacher(record, cache_dir())
+    path = added_teacher(record)
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -1,5 +1,5 @@
 """BYOL-S/CNN, self-supervised alone."""
 
-from hear_byols.variants._bind import bind
+from hear_byols.variants import bind
 
 load_model, get_scene_embeddings, get_timestamp_embeddings = bind("cnn_byols")

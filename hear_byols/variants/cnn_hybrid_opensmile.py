@@ -1,8 +1,5 @@
-"""Hybrid BYOL-S/CNN and openSMILE side by side (paper, section 3.4); research licence.
+"""Hybrid BYOL-S/CNN and openSMILE side by side (paper, section 3.4); research licence."""
 
-A path given to ``load_model`` replaces the weights of the first part.
-"""
-
-from hear_byols.variants._bind import bind
+from hear_byols.variants import bind
 
 load_model, get_scene_embeddings, get_timestamp_embeddings = bind("cnn_hybrid", beside="opensmile")

@@ -1,8 +1,5 @@
-"""Hybrid BYOL-S/CvT and openSMILE side by side (paper, section 3.4 joins BYOL-S/CvT so); research licence.
+"""Hybrid BYOL-S/CvT and openSMILE side by side (paper, section 3.4 joins BYOL-S/CvT so); research licence."""
 
-A path given to ``load_model`` replaces the weights of the first part.
-"""
-
-from hear_byols.variants._bind import bind
+from hear_byols.variants import bind
 
 load_model, get_scene_embeddings, get_timestamp_embeddings = bind("cvt_hybrid", beside="opensmile")

@@ -1,5 +1,5 @@
 """The paper's published Hybrid BYOL-S/CvT."""
 
-from hear_byols.variants._bind import bind
+from hear_byols.variants import bind
 
 load_model, get_scene_embeddings, get_timestamp_embeddings = bind("original_cvt_hybrid")

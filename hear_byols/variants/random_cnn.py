@@ -1,5 +1,5 @@
 """Untrained AudioNTT CNN, a baseline."""
 
-from hear_byols.variants._bind import bind
+from hear_byols.variants import bind
 
 load_model, get_scene_embeddings, get_timestamp_embeddings = bind("random_cnn")

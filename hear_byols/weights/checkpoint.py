@@ -27,25 +27,16 @@ from hear_byols.weights.digest import content_digest
 from hear_byols.weights.reading import ADVICE, METADATA_KEY, first_line, plain_data, read_dictionary, show
 
 SCHEMA = "hear_byols/1"
-_KEYS = {"schema", "config", "provenance", "state_dict"}
-_MEL_STEPS = {"cnn": 8}  # mel bands an encoder's strides divide evenly; 16 for the others
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's content.
+    """A checkpoint's content."""
 
-    Args:
-        config: encoder, front end and normalization.
-        state_dict: the encoder's weights under this package's names.
-        provenance: what the weights are: name, description, data, steps, seed, licence ...
-        schema: version of the layout, or "original" for a state dict of the original.
-    """
-
-    config: ModelConfig
-    state_dict: dict[str, Tensor]
-    provenance: dict[str, Any]
-    schema: str = SCHEMA
+    config: ModelConfig  # encoder, front end and normalization
+    state_dict: dict[str, Tensor]  # the encoder's weights under this package's names
+    provenance: dict[str, Any]  # what the weights are: name, description, data, steps, seed, licence ...
+    schema: str = SCHEMA  # version of the layout, or "original" for a state dict of the original
 
     @property
     def fits_half(self) -> bool:
@@ -161,9 +152,9 @@ def read_checkpoint(path: str | os.PathLike[str], win_length: int | None = None)
 def _check_digest(header: dict[str, Any], weights: dict[str, Tensor], path: Path) -> None:
     """Compare the content with the digest in the file; a file without it has nothing else that is unknown."""
     if "digest" not in header:
-        unknown = next((key for key in header if key not in _KEYS), None)
-        if unknown is not None:
-            raise CheckpointError(f"{path}: the entry {show(unknown)} is not known; {ADVICE}")
+        unknown = [key for key in header if key not in ("schema", "config", "provenance")]
+        if unknown:
+            raise CheckpointError(f"{path}: the entry {show(unknown[0])} is not known; {ADVICE}")
         return
     stated = header.pop("digest")
     if stated != content_digest({**header, "state_dict": weights}):
@@ -236,7 +227,7 @@ def _fit(state: Mapping[str, Tensor], config: ModelConfig, origin: Path) -> dict
 def _expected(config: ModelConfig, origin: Path) -> dict[str, Tensor]:
     """State dict of the encoder that a configuration announces; without data, so that a nonsensical size is cheap."""
     name, n_mels = config.encoder.name, config.frontend.n_mels
-    step = _MEL_STEPS.get(name, 16)
+    step = 8 if name == "cnn" else 16  # its strides divide
     if n_mels % step:
         raise CheckpointError(f"{origin}: the encoder {name!r} takes a multiple of {step} mel bands, got {n_mels}")
     try:

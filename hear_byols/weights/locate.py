@@ -13,16 +13,16 @@ from pathlib import Path
 from hear_byols._util.files import file_digest, git_blob_id, output_path
 from hear_byols.errors import CheckpointError, DownloadError, OptionError, OutputError, WeightsNotFoundError
 from hear_byols.weights.download import download, redacted
-from hear_byols.weights.model_card import is_repo
 from hear_byols.weights.records import TeacherRecord, WeightRecord
 from hear_byols.weights.registry import DEFAULT_MODEL, ORIGINAL_SOURCE, find_record, list_models
-from hear_byols.weights.teachers import added_teacher, list_teachers
+from hear_byols.weights.teachers import how_to_add, list_teachers
 
 _PART = r"(?!\.{1,2}(?:[/@#]|$))[^/@#\s]+"  # of a path: neither empty nor . nor ..
 _HUB_PATTERN = re.compile(
     rf"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>{_PART}(/{_PART})*)(@(?P<revision>{_PART}(/{_PART})*))?"
     r"(#sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
 )
+_OWNER = r"[A-Za-z0-9][\w.-]*"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ def shipped_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "checkpoints"
     return inside if inside.is_dir() else package.parent / "checkpoints"
+
+
+def is_repo(name: str) -> bool:
+    """Whether a name is written as that of a repository, ``owner/name``."""
+    return re.fullmatch(f"{_OWNER}/{_OWNER}", name) is not None
 
 
 def locate(spec: str | os.PathLike[str] = "") -> Source:
@@ -87,7 +92,7 @@ def locate(spec: str | os.PathLike[str] = "") -> Source:
     if record.source in ("random", "opensmile"):
         return Source(None, record)
     if isinstance(record, TeacherRecord):
-        return Source(added_teacher(record, cache_dir()), record)
+        return Source(added_teacher(record), record)
     path = local_file(record)
     if path is None:
         return Source(_downloaded(record), record)
@@ -108,6 +113,21 @@ def local_file(record: WeightRecord) -> Path | None:
     folders = [shipped_dir()] if record.source in ("shipped", "checkout") else []
     folders += [cache_dir()] if record.source in ("url", "teacher", "checkout") else []
     return next((folder / record.file for folder in folders if (folder / record.file).is_file()), None)
+
+
+def added_teacher(record: TeacherRecord) -> Path:
+    """The file of a teacher, not yet compared with its record.
+
+    Raises:
+        WeightsNotFoundError: there is none; the message names the commands that bring it.
+    """
+    path = cache_dir() / record.file
+    if not path.is_file():
+        raise WeightsNotFoundError(
+            f"the teacher {record.name!r} is not on this machine ({path} is missing); two commands bring it: "
+            f"{' && '.join(how_to_add(record))}"
+        )
+    return path
 
 
 def _unknown(spec: str) -> str:

@@ -19,7 +19,7 @@ def _blocks(name: str, n: int) -> list[tuple[str, str]]:
     return [(rf"{name}\.{4 * i + at}\.", f"blocks.{i}.{part}.") for i in range(n) for at, part in parts]
 
 
-# Per encoder: (the original's prefix, ours). \1 etc. carry indices over. What is not here has one name.
+# Per encoder, one after the other: (the original's prefix, ours). What is not here has one name.
 _RENAMES: dict[str, Sequence[tuple[str, str]]] = {
     "cnn": [*_blocks("features", 3), (r"fc\.0\.", "fc1."), (r"fc\.3\.", "fc2.")],
     "clstm": [*_blocks("conv", 2), (r"bilstm\.", "lstm."), (r"fc_final\.0\.", "fc.")],
@@ -27,16 +27,17 @@ _RENAMES: dict[str, Sequence[tuple[str, str]]] = {
         (r"layers\.(\d)\.0\.", r"stages.\1.embed."),
         (r"layers\.(\d)\.1\.", r"stages.\1.embed_norm."),
         (r"layers\.(\d)\.2\.layers\.0\.0\.norm\.", r"stages.\1.attention_norm."),
-        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_q\.net\.0\.", r"stages.\1.attention.query.depthwise."),
-        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_q\.net\.1\.", r"stages.\1.attention.query.norm."),
-        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_q\.net\.2\.", r"stages.\1.attention.query.pointwise."),
-        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_kv\.net\.0\.", r"stages.\1.attention.key_value.depthwise."),
-        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_kv\.net\.1\.", r"stages.\1.attention.key_value.norm."),
-        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_kv\.net\.2\.", r"stages.\1.attention.key_value.pointwise."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_q\.net\.", r"stages.\1.attention.query."),
+        (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_kv\.net\.", r"stages.\1.attention.key_value."),
         (r"layers\.(\d)\.2\.layers\.0\.0\.fn\.to_out\.0\.", r"stages.\1.attention.output."),
         (r"layers\.(\d)\.2\.layers\.0\.1\.norm\.", r"stages.\1.feed_forward_norm."),
         (r"layers\.(\d)\.2\.layers\.0\.1\.fn\.net\.0\.", r"stages.\1.feed_forward.expand."),
         (r"layers\.(\d)\.2\.layers\.0\.1\.fn\.net\.3\.", r"stages.\1.feed_forward.contract."),
+        (r"(.*(?:query|key_value)\.)0\.", r"\1depthwise."),
+        (r"(.*(?:query|key_value)\.)1\.", r"\1norm."),
+        (r"(.*(?:query|key_value)\.)2\.", r"\1pointwise."),
+        (r"(.*_norm)\.g$", r"\1.weight"),
+        (r"(.*_norm)\.b$", r"\1.bias"),
     ),
 }
 # A key that only this encoder has, with the dimension of it that tells the embedding size.
@@ -83,17 +84,12 @@ def convert(state: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
 
     Names that match no rule are kept as they are, so that strict loading reports them.
     """
-    return {_rename(key, encoder): _squeeze(key, value) for key, value in state.items()}
-
-
-def _rename(key: str, encoder: str) -> str:
-    for theirs, ours in _RENAMES.get(encoder, ()):  # one of them at most
-        key = re.sub(f"^{theirs}", ours, key)
-    return re.sub(r"_norm\.g$", "_norm.weight", re.sub(r"_norm\.b$", "_norm.bias", key))
-
-
-def _squeeze(key: str, value: Tensor) -> Tensor:
-    """(1, C, 1, 1) -> (C,) for a channel norm's gain and bias; strict loading reports any other shape."""
-    if key.endswith((".g", ".b")) and value.ndim == 4 and value.shape[0] == value.shape[2] == value.shape[3] == 1:
-        return value[0, :, 0, 0]
-    return value
+    converted = {}
+    for key, value in state.items():
+        # (1, C, 1, 1) -> (C,) for a channel norm's gain and bias; strict loading reports any other shape.
+        if key.endswith((".g", ".b")) and value.ndim == 4 and value.shape[0] == value.shape[2] == value.shape[3] == 1:
+            value = value[0, :, 0, 0]
+        for theirs, ours in _RENAMES.get(encoder, ()):
+            key = re.sub(f"^{theirs}", ours, key)
+        converted[key] = value
+    return converted

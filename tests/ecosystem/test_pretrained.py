@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,17 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hub_client import HubClient
+from hub_client import CONFIG, HubClient, save_tiny, vector
 from hub_server import HubServer, sha256
 
 import hear_byols
-from hear_byols.config import EncoderConfig, ModelConfig
-from hear_byols.ecosystem.hub import HubModel
-from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, OptionError, WeightsNotFoundError
-
-CONFIG = ModelConfig(EncoderConfig("cnn", 16))
-PROVENANCE = {"name": "tiny", "licence": "MIT", "description": "Random weights."}
 
 
 def noise(*lengths: int) -> list[np.ndarray]:
@@ -32,11 +27,7 @@ def noise(*lengths: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        hear_byols.save_checkpoint(path, CONFIG, build_encoder(CONFIG.encoder).state_dict(), PROVENANCE)
-    return path
+    return save_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
 
 
 @pytest.fixture
@@ -44,9 +35,6 @@ def folder(checkpoint, tmp_path) -> Path:
     """A repository in a folder."""
     hear_byols.from_pretrained(checkpoint).save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
-
-
-# ---- from_pretrained, save_pretrained, push_to_hub
 
 
 def test_a_folder_holds_the_model(checkpoint, folder, monkeypatch):
@@ -61,7 +49,7 @@ def test_a_folder_holds_the_model(checkpoint, folder, monkeypatch):
     for name in (folder, str(folder), "saved"):
         model = hear_byols.from_pretrained(name)
         assert np.array_equal(hear_byols.encode([clip], model), expected)
-        assert (model.config, model.provenance) == (CONFIG, PROVENANCE)
+        assert (model.config, model.provenance) == (CONFIG, {"name": "tiny", "licence": "MIT"})
     assert hear_byols.from_pretrained(folder, hop_ms=200, normalization="clip").normalization == "clip"
     with open(folder / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
@@ -74,7 +62,6 @@ def test_names_mean_models_whatever_lies_here(tmp_path, monkeypatch):
     (tmp_path / "random_cnn").mkdir()
     monkeypatch.chdir(tmp_path)
     model = hear_byols.from_pretrained("random_cnn")
-    assert isinstance(model, HubModel)
     assert isinstance(model, hear_byols.EmbeddingModel)
     assert model.scene_embedding_size == 2048
     (clip,) = noise(4000)
@@ -95,26 +82,38 @@ def test_what_cannot_be_loaded_is_said():
             hear_byols.from_pretrained(name, **options)
 
 
+def _push(name: str, repo: str, branch: str) -> str:
+    """By either way."""
+    model = hear_byols.from_pretrained(name)
+    if branch != "main":
+        return model.push_to_hub(repo, branch=branch)
+    with tempfile.TemporaryDirectory() as folder:
+        return model.save_pretrained(folder, push_to_hub=True, repo_id=repo)
+
+
+def _by_transformers(name: str) -> list[float]:
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(name, trust_remote_code=True)
+    return model(torch.linspace(-1, 1, 16000)[None]).pooler_output[0].tolist()
+
+
 def test_the_hub_gives_back_what_was_pushed(checkpoint, tmp_path):
-    """Also to transformers."""
     settings = {"HF_TOKEN": "hf_ana", "HF_MODULES_CACHE": str(tmp_path / "modules")}
     with HubServer() as server, HubClient(tmp_path, server.url, **settings) as client:
-        spec = client.value("push", spec=str(checkpoint), repo="ana/tiny", branch="trial")
+        spec = client.value(_push, checkpoint, "ana/tiny", "trial")
         repo = server.repos["ana/tiny"]
         files = repo.commits[repo.refs["trial"]]
         digest = sha256(files["model.safetensors"])
         assert spec == f"hf://ana/tiny/model.safetensors@{repo.refs['trial']}#sha256={digest}"
-        expected = client.value("load", spec=spec)
-        assert client.value("pretrained", name="ana/tiny", revision="trial") == expected
-        client.refused("pretrained", WeightsNotFoundError, "model.safetensors", name="ana/tiny")
+        expected = client.value(vector, hear_byols.load_model, spec)
+        assert client.value(vector, hear_byols.from_pretrained, "ana/tiny", revision="trial") == expected
+        assert "model.safetensors" in client.refused(WeightsNotFoundError, hear_byols.from_pretrained, "ana/tiny")
         assert 'from_pretrained("ana/tiny", revision="trial")' in files["README.md"].decode()
-        client.refused("push", CheckpointError, "licence", spec="random_cnn", repo="ana/x", branch="main")
-        client.value("push", spec=str(checkpoint), repo="ana/tiny", branch="main")
+        assert "licence" in client.refused(CheckpointError, _push, "random_cnn", "ana/x", "main")
+        client.value(_push, checkpoint, "ana/tiny", "main")
         if find_spec("transformers"):
-            np.testing.assert_allclose(client.value("auto", name="ana/tiny"), expected, atol=1e-6)
-
-
-# ---- transformers
+            np.testing.assert_allclose(client.value(_by_transformers, "ana/tiny"), expected, atol=1e-6)
 
 
 @pytest.fixture
@@ -166,9 +165,6 @@ def test_transformers_says_what_to_install(auto, folder, monkeypatch):
     monkeypatch.delitem(sys.modules, "hear_byols")
     with pytest.raises(ImportError, match="pip install hear_byols"):
         auto.AutoModel.from_pretrained(folder, trust_remote_code=True)
-
-
-# ---- the card
 
 
 def test_the_blocks_of_the_card_run(auto, folder, tmp_path, monkeypatch):
