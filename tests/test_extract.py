@@ -58,6 +58,12 @@ def expected(corpus, model):
     return result
 
 
+@pytest.fixture
+def in_threes(monkeypatch):
+    """Groups of three clips."""
+    monkeypatch.setattr(extract, "group_limits", lambda *_: GroupLimits(3, 600))
+
+
 def assert_close(got, wanted):
     assert got.dtype == np.float32
     assert got.shape == wanted.shape
@@ -382,10 +388,9 @@ def test_the_model_refusing_one_clip_of_a_batch_fails_that_clip_only(tmp_path, m
 @pytest.mark.parametrize(
     ("format", "again"), [("npz", 1), ("npy", 1), pytest.param("parquet", 3, marks=needs_pyarrow), ("csv", 3)]
 )
-def test_only_what_is_new_changed_or_damaged_is_embedded_again(tmp_path, model, monkeypatch, format, again):
+def test_only_what_is_new_changed_or_damaged_is_embedded_again(tmp_path, model, monkeypatch, in_threes, format, again):
     """Of a damaged part all sources; the others keep their rows."""
     folder, output = tmp_path / "in", tmp_path / "out"
-    monkeypatch.setattr(extract, "group_limits", lambda *_: GroupLimits(3, 600))
     embed, names = groups.embed_clips, write_corpus(folder, 6)
 
     def run() -> tuple[list[str], int]:
@@ -507,73 +512,58 @@ def test_wrong_options_and_places_are_refused_before_anything_is_written(tmp_pat
 # Killed, refused by the disk, started twice
 
 
-def status(log: Path, corpus: Path, output: Path, **options) -> int:
-    """Exit status of a run in a process of its own."""
-    process = start(log, [corpus], output, **options)
-    process.join()
-    return process.exitcode
-
-
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Thirty files, and for each format what an uninterrupted run makes of them."""
     folder = tmp_path_factory.mktemp("many")
-    names = write_corpus(folder / "in", 30)
-    whole = {}
+    names, whole = write_corpus(folder / "in", 30), {}
     for format in ("npz", *["parquet"] * HAS_PYARROW):
-        assert status(folder / "log", folder / "in", folder / format, format=format) == 0
+        start([folder / "in"], folder / format, format=format).join()
         assert sorted(recorded(folder / format)) == names
         whole[format] = contents(folder / format)
     return folder / "in", names, whole
 
 
-def finish_and_check(tmp_path, many, format):
-    """Run to the end; nothing that was recorded may be embedded again, and all must be as if never interrupted."""
-    corpus, names, whole = many
-    before, log = recorded(tmp_path / "out"), tmp_path / "last"
-    assert contents(tmp_path / "out", hidden=False).items() <= whole[format].items()  # all that is seen is whole
-    assert status(log, corpus, tmp_path / "out", format=format) == 0
-    again = log.read_text().splitlines() if log.exists() else []
-    assert sorted(before + again) == names
-    assert sorted(recorded(tmp_path / "out")) == names
-    assert contents(tmp_path / "out") == whole[format]  # bit by bit
-
-
+@pytest.mark.parametrize("moment", ["at random", "within a file", "before the record", "within the record"])
 @pytest.mark.parametrize("format", ["npz", PARQUET])
-def test_killed_at_random_and_started_again(tmp_path, many, format):
-    corpus, names, whole = many
-    chance, progress = random.Random(format), []
-    for i in range(4):
-        before, log = recorded(tmp_path / "out"), tmp_path / f"log{i}"
-        process = start(log, [corpus], tmp_path / "out", format=format)
-        while process.is_alive() and len(recorded(tmp_path / "out")) == len(before):
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.15))
-        process.kill()
+def test_killed_and_started_again(tmp_path, many, in_threes, format, moment):
+    """Nothing that was recorded is embedded again, and all is as if never interrupted."""
+    (corpus, names, whole), output = many, tmp_path / "out"
+    if moment == "at random":
+        chance = random.Random(format)
+        for _ in range(4):
+            before = recorded(output)
+            process = start([corpus], output, format=format)
+            while process.is_alive() and len(recorded(output)) == len(before):
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.15))
+            process.kill()
+            process.join()
+            assert before or 0 < len(recorded(output)) < len(names)  # or this shows nothing
+    else:
+        process = start([corpus], output, format=format, die=moment)
         process.join()
-        progress.append(len(recorded(tmp_path / "out")))
-        assert contents(tmp_path / "out", hidden=False).items() <= whole[format].items()
-        if log.exists():
-            assert not set(log.read_text().splitlines()) & set(before)
-    assert 0 < progress[0] < len(names)  # it was killed in the middle, or this test shows nothing
-    finish_and_check(tmp_path, many, format)
-
-
-@pytest.mark.parametrize("moment", ["within a file", "before the record", "within the record"])
-@pytest.mark.parametrize("format", ["npz", PARQUET])
-def test_killed_at_the_worst_moments_and_started_again(tmp_path, many, format, moment):
-    assert status(tmp_path / "log", many[0], tmp_path / "out", format=format, die=moment) == -9
-    assert len(recorded(tmp_path / "out")) == 6  # two groups of three
-    finish_and_check(tmp_path, many, format)
+        assert (process.exitcode, len(recorded(output))) == (-9, 6)
+    before = recorded(output)
+    assert contents(output, hidden=False).items() <= whole[format].items()  # all that is seen is whole
+    report = embed_to_folder([corpus], output, model=MODEL, format=format)
+    assert (report.n_embedded, report.n_present) == (30 - len(before), len(before))
+    assert sorted(recorded(output)) == names
+    assert contents(output) == whole[format]  # bit by bit
 
 
 @pytest.mark.parametrize("format", ["npz", "npy", PARQUET, "csv"])
-def test_no_room_for_a_file_gives_one_clear_error_and_leaves_nothing_half_done(tmp_path, many, format):
-    status(tmp_path / "log", many[0], tmp_path / "out", format=format, room=4096)
-    error = (tmp_path / "log.error").read_text()
-    assert error.startswith("OutputError: ")
-    assert "cannot be written" in error
-    assert "File too large" in error or format == "npy"
+def test_no_room_for_a_file_gives_one_clear_error_and_leaves_nothing_half_done(tmp_path, format):
+    resource = pytest.importorskip("resource")
+    write_corpus(tmp_path / "in", 3)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written") as caught:
+            embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format=format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in str(caught.value) or format == "npy"
     assert contents(tmp_path / "out") == {}
 
 
