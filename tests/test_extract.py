@@ -21,7 +21,7 @@ import hear_byols
 from hear_byols import embed_files, embed_to_folder, read_embeddings
 from hear_byols._util.files import file_digest
 from hear_byols.containers.recording import Recording
-from hear_byols.errors import InputError, MissingDependencyError, OptionError, OutputError
+from hear_byols.errors import InputError, OptionError, OutputError
 from hear_byols.extraction import extract, groups, reader
 from hear_byols.extraction.files import AudioFile, collect
 from hear_byols.extraction.groups import GroupLimits
@@ -493,20 +493,6 @@ def test_folders_of_others_are_refused(tmp_path):
         with pytest.raises(OutputError, match=r"no manifest\.json"):
             embed_to_folder([tmp_path / "in"], tmp_path / "mine", model=MODEL, overwrite=overwrite)
     assert mine.read_text() == "not ours"
-
-
-def test_wrong_options_and_places_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    write_corpus(tmp_path / "in", 1)
-    for options in ({"format": "wav"}, {"device": "toaster"}, {"device": "cuda:99"}, {"batch_size": 0}, {"hop_ms": -1}):
-        with pytest.raises(OptionError):
-            embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, **options)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'hear_byols\[parquet\]'"):
-        embed_to_folder([tmp_path / "in"], tmp_path / "out", model=MODEL, format="parquet")
-    assert not (tmp_path / "out").exists()
-    (tmp_path / "out").touch()
-    with pytest.raises(OutputError, match=r"out/deep cannot be written \(Not a directory\)"):
-        embed_to_folder([tmp_path / "in"], tmp_path / "out" / "deep", model=MODEL)
 
 
 # Killed, refused by the disk, started twice
