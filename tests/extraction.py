@@ -89,11 +89,11 @@ def _run(moment: str, args: tuple, options: dict) -> None:
         number = next(calls)
         if number == 2 and moment == "within a file":
             files.sync_file = cut
-        if number < 3 or not moment:
-            return append(index, entries)
-        if moment == "within the record":
-            index.path.write_text(index.path.read_text() + json.dumps(entries)[:100])
-        os.kill(os.getpid(), signal.SIGKILL)
+        if number == 3 and moment:
+            if moment == "within the record":
+                index.path.write_text(index.path.read_text() + json.dumps(entries)[:100])
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(index, entries)
 
     Index.append = dying
     torch.set_num_threads(1)

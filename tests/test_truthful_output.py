@@ -43,8 +43,8 @@ def is_complete(output: Path) -> bool:
 
 
 @pytest.mark.parametrize("timestamps", [False, True])
-@pytest.mark.parametrize("format", ["csv", "parquet"])
-def test_a_part_keeps_the_rows_of_sources_that_are_not_asked_for_or_gone(tmp_path, format, timestamps):
+@pytest.mark.parametrize("format", ["npz", "csv", "parquet"])
+def test_an_output_keeps_the_rows_of_sources_that_are_not_asked_for_or_gone(tmp_path, format, timestamps):
     if format == "parquet":
         pytest.importorskip("pyarrow")
     names = write_corpus(tmp_path / "in", 5)
