@@ -18,7 +18,7 @@ from extraction import MODEL, noise, recorded, write_corpus
 
 import hear_byols
 from hear_byols._util.files import file_digest
-from hear_byols.cli.demo_sounds import write_examples
+from hear_byols.cli.demo import write_examples
 from hear_byols.cli.main import COMMANDS, main
 from hear_byols.weights import registry
 from hear_byols.weights.records import WeightRecord

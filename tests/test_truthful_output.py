@@ -24,8 +24,7 @@ from hear_byols.extraction.folder import load_its_model
 from hear_byols.extraction.formats import find_format
 from hear_byols.extraction.groups import GroupLimits
 from hear_byols.extraction.output import OutputFolder, open_output
-from hear_byols.extraction.ray import _record
-from hear_byols.extraction.ray_worker import Worker, WorkerTask
+from hear_byols.extraction.ray import Worker, _record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -241,7 +240,7 @@ def test_the_parts_of_a_worker_of_ray_are_those_of_any_other_run_and_its_failure
     (tmp_path / "in" / "bad.wav").write_text("no audio")
     files = [*collect([tmp_path / "in"]), AudioFile("locked", Path("locked"), "the folder cannot be searched")]
     settings = run_settings(load_model(MODEL), MODEL, "parquet", False, "ray: cpu", {})
-    worker = Worker(WorkerTask(MODEL, {}, settings["parameters_sha256"], False, str(output)), "cpu")
+    worker = Worker(MODEL, {}, settings["parameters_sha256"], False, str(output), "cpu")
 
     def embed(pending, folder, bar):
         shard = json.dumps([[file.name, str(file.path), file.error] for file in pending])

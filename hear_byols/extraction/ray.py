@@ -8,26 +8,33 @@ a worker died stands in the output once.
 import json
 import logging
 import os
+import platform
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from hear_byols._util.device import find_device
+from hear_byols._util.files import file_digest
 from hear_byols._util.imports import require
-from hear_byols.errors import OptionError, OutputError
-from hear_byols.extraction.extract import ProgressBar, Report, fill, run_settings
+from hear_byols.errors import CheckpointError, HearByolsError, OptionError, OutputError
+from hear_byols.extraction.extract import ProgressBar, Report, fill, parameters_digest, run_settings
 from hear_byols.extraction.files import AudioFile, PathLike, collect
 from hear_byols.extraction.formats import find_format
-from hear_byols.extraction.groups import Advance, Failure
+from hear_byols.extraction.groups import Advance, Failure, Group, embedded_groups, group_limits
+from hear_byols.extraction.index import source_record
 from hear_byols.extraction.output import OutputFolder, open_output
-from hear_byols.extraction.ray_worker import Worker, WorkerTask
 from hear_byols.hear import load_model, split_spec
 from hear_byols.weights.locate import existing_file
 
 SHARD_FILES = 512
 SHARD_BYTES = 64 << 20  # of audio files: half an hour of 16-bit WAV at 16 kHz, hours of compressed audio
 _SHARDS_PER_WORKER = 8  # at least, so that none waits long for the last
+_GPU_THREADS = 4  # of a worker that has a GPU; one that has a core has one
 _STORE_BYTES = 128 << 20  # what passes between driver and workers is names and records
 
 
@@ -72,7 +79,7 @@ def embed_with_ray(
     files = [replace(file, path=Path(os.path.abspath(file.path))) for file in collect(paths, relative_to)]
     loaded = load_model(model, **options)
     settings = run_settings(loaded, model, "parquet", timestamps, f"ray: {device}", options)
-    task = WorkerTask(_spec(model), options, settings["parameters_sha256"], timestamps, os.path.abspath(output))
+    task = (_spec(model), options, settings["parameters_sha256"], timestamps, os.path.abspath(output))
 
     def embed(pending: Sequence[AudioFile], folder: OutputFolder, bar: ProgressBar) -> list[Failure]:
         if not pending:
@@ -85,6 +92,53 @@ def embed_with_ray(
 
     with open_output(output, form, settings, overwrite) as folder:
         return fill(folder, files, embed, progress)
+
+
+class Worker:
+    """Embeds shards on ``"cpu"`` or ``"cuda"`` and writes their parts under hidden names, in a process of its own.
+
+    ``parameters`` is the digest of the driver's weights: all machines embed with the same.
+    """
+
+    def __init__(
+        self, model: str, options: dict[str, Any], parameters: str, timestamps: bool, output: str, device: str
+    ) -> None:
+        self._timestamps, self._output, self._error = timestamps, output, ""
+        torch.set_num_threads(_GPU_THREADS if device == "cuda" else 1)
+        try:
+            loaded = load_model(model, **options)
+            if parameters_digest(loaded) != parameters:
+                raise CheckpointError(f"the weights of {model!r} are others on {platform.node()}")
+            self._model = loaded.to(find_device(device))
+        except HearByolsError as error:  # told by the first result: an exception here is tried again and again
+            self._error = str(error)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Embed shards; the result has a JSON text for each."""
+        return {"result": [json.dumps(self._embed(json.loads(shard))) for shard in batch["shard"]]}
+
+    def _embed(self, shard: list[list[str]]) -> dict[str, Any]:
+        result: dict[str, Any] = {"parts": [], "failures": [], "error": self._error}
+        if self._error:
+            return result
+        files = [AudioFile(name, Path(path), error) for name, path, error in shard]
+        limits = group_limits(is_table=True, timestamps=self._timestamps)
+        try:
+            with closing(embedded_groups(self._model, files, self._timestamps, limits)) as groups:
+                for group in groups:
+                    result["failures"] += [(failure.name, failure.reason) for failure in group.failures]
+                    if group.items:
+                        result["parts"].append(self._write(group))
+        except (HearByolsError, OSError) as error:
+            result["error"] = str(error)
+        return result
+
+    def _write(self, group: Group) -> tuple[str, str, list[dict[str, Any]]]:
+        """Write a part under a hidden name: its path, its digest, and its sources."""
+        form = find_format("parquet")
+        part = Path(self._output, "embeddings", f".{uuid.uuid4().hex}.part{form.suffix}")
+        form.write(group.items, part)
+        return str(part), file_digest(part), [source_record(clip) for clip in group.clips]
 
 
 def _import_ray() -> Any:
@@ -151,7 +205,7 @@ def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]
 
 
 def _results(
-    ray: Any, shards: Sequence[list[AudioFile]], task: WorkerTask, device: str, n_workers: int
+    ray: Any, shards: Sequence[list[AudioFile]], task: tuple[Any, ...], device: str, n_workers: int
 ) -> Iterator[dict[str, Any]]:
     """Have the shards embedded; what became of each comes as it is done."""
     context = ray.data.DataContext.get_current()
@@ -159,7 +213,7 @@ def _results(
     rows = [{"shard": json.dumps([[file.name, str(file.path), file.error] for file in shard])} for shard in shards]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
-        fn_constructor_args=(task, device),
+        fn_constructor_args=(*task, device),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=n_workers),  # dead workers are replaced, and their shards tried again
         **{"num_gpus" if device == "cuda" else "num_cpus": 1},
