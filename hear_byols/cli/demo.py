@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hear_byols._util.files import atomic_path
-from hear_byols.cli.options import add_command, add_device, add_model, print_failures
+from hear_byols.cli.options import MODEL_HELP, add_command, add_device, print_failures
 
 _DESCRIPTION = """\
 Make eight short sounds, two of a kind, embed them as 'embed' does, print each one's nearest neighbour, and write a page
@@ -31,7 +31,7 @@ _FORMANT_WIDTH_HZ = 90
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = add_command(subparsers, "demo", "embed example audio", run, _DESCRIPTION)
     parser.add_argument("--output", "-o", default="hear-byols-demo", metavar="DIR", help="default: %(default)s")
-    add_model(parser)
+    parser.add_argument("--model", "-m", default="", help=MODEL_HELP)
     add_device(parser, quiet="no progress bar")
 
 

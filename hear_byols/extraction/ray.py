@@ -25,7 +25,7 @@ from hear_byols.errors import CheckpointError, HearByolsError, OptionError, Outp
 from hear_byols.extraction.extract import ProgressBar, Report, fill, parameters_digest, run_settings
 from hear_byols.extraction.files import AudioFile, PathLike, collect
 from hear_byols.extraction.formats import find_format
-from hear_byols.extraction.groups import Advance, Failure, Group, embedded_groups, group_limits
+from hear_byols.extraction.groups import Advance, Failure, embedded_groups, group_limits
 from hear_byols.extraction.index import source_record
 from hear_byols.extraction.output import OutputFolder, open_output
 from hear_byols.hear import load_model, split_spec
@@ -122,23 +122,19 @@ class Worker:
         if self._error:
             return result
         files = [AudioFile(name, Path(path), error) for name, path, error in shard]
-        limits = group_limits(is_table=True, timestamps=self._timestamps)
+        form, limits = find_format("parquet"), group_limits(is_table=True, timestamps=self._timestamps)
         try:
             with closing(embedded_groups(self._model, files, self._timestamps, limits)) as groups:
                 for group in groups:
                     result["failures"] += [(failure.name, failure.reason) for failure in group.failures]
                     if group.items:
-                        result["parts"].append(self._write(group))
+                        part = Path(self._output, "embeddings", f".{uuid.uuid4().hex}.part{form.suffix}")
+                        form.write(group.items, part)
+                        sources = [source_record(clip) for clip in group.clips]
+                        result["parts"].append((str(part), file_digest(part), sources))
         except (HearByolsError, OSError) as error:
             result["error"] = str(error)
         return result
-
-    def _write(self, group: Group) -> tuple[str, str, list[dict[str, Any]]]:
-        """Write a part under a hidden name: its path, its digest, and its sources."""
-        form = find_format("parquet")
-        part = Path(self._output, "embeddings", f".{uuid.uuid4().hex}.part{form.suffix}")
-        form.write(group.items, part)
-        return str(part), file_digest(part), [source_record(clip) for clip in group.clips]
 
 
 def _import_ray() -> Any:
