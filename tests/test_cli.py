@@ -18,7 +18,6 @@ from extraction import MODEL, noise, recorded, write_corpus
 
 import hear_byols
 from hear_byols._util.files import file_digest
-from hear_byols.cli.demo import write_examples
 from hear_byols.cli.main import COMMANDS, main
 from hear_byols.weights import registry
 from hear_byols.weights.records import WeightRecord
@@ -215,64 +214,55 @@ def test_info_describes_a_checkpoint(checkpoint, capsys):
     assert main(["info", str(checkpoint)]) == 2
 
 
-@pytest.fixture
-def cached(checkpoint, tmp_path, monkeypatch):
-    """A zoo of one downloadable file, which lies in the cache."""
+def test_verify_finds_weights_that_are_wrong_absent_or_give_no_numbers(checkpoint, tmp_path, monkeypatch, capsys):
+    """In a zoo of one downloadable file, which lies in the cache."""
     monkeypatch.setenv("HEAR_BYOLS_HOME", str(tmp_path))
-    digest, size = file_digest(checkpoint), checkpoint.stat().st_size
-    record = WeightRecord("mine", "cnn", 2048, "url", "mine.pth", "http://localhost/mine.pth", digest, size)
+    good = checkpoint.read_bytes()
+    digest, url = file_digest(checkpoint), "http://localhost/mine.pth"
+    record = WeightRecord("mine", "cnn", 2048, "url", "mine.pth", url, digest, len(good))
     monkeypatch.setattr(registry, "_RECORDS", (record,))
     monkeypatch.setattr(registry, "_BY_NAME", {"mine": record})
-    return checkpoint
 
-
-def test_verify_finds_weights_that_are_wrong_absent_or_give_no_numbers(cached, monkeypatch, capsys):
     def verify(status: int, *names: str) -> str:
         assert main(["verify", *names]) == status
         return capsys.readouterr().out
 
-    good = cached.read_bytes()
-    assert verify(0).startswith(f"ok      mine: {cached} ({len(good)} bytes, sha256 ")
+    assert verify(0).startswith(f"ok      mine: {checkpoint} ({len(good)} bytes, sha256 ")
     verify(0, "mine")
     verify(2, "yours")
     with monkeypatch.context() as patch:
         patch.setattr("hear_byols.model.EmbeddingModel.scene_embeddings", lambda self, audio: audio * torch.nan)
         assert "not finite" in verify(1)
     middle = len(good) // 2
-    cached.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
-    assert verify(1).startswith(f"FAULT   mine: {cached} is not the file of record 'mine': its sha256 is")
-    cached.unlink()
+    checkpoint.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    assert verify(1).startswith(f"FAULT   mine: {checkpoint} is not the file of record 'mine': its sha256 is")
+    checkpoint.unlink()
     assert verify(0) == "absent  mine: not on this machine\n"
     verify(1, "mine")  # a fault where it was asked for
 
 
 @pytest.mark.parametrize("model", ["cnn_hybrid", "cvt_hybrid"])
 def test_the_demo_finds_the_other_sound_of_a_kind(tmp_path, capsys, model):
+    """Its sounds are the same every time, audible, and of eight kinds of file."""
+    demo, heard = tmp_path / "demo", []
     for _ in range(1 if model == "cnn_hybrid" else 2):  # again over its own output
-        assert main(["demo", "--output", str(tmp_path / "demo"), "--model", model]) == 0
+        assert main(["demo", "--output", str(demo), "--model", model]) == 0
         table, _, rest = capsys.readouterr().out.partition("\n\n")
-    sounds = {path.name for path in (tmp_path / "demo" / "audio").iterdir()}
+        heard.append({path.name: soundfile.read(path, always_2d=True) for path in (demo / "audio").iterdir()})
+    sounds = heard[0]
+    for name, (audio, rate) in sounds.items():
+        assert 1.5 <= len(audio) / rate <= 3
+        assert 0.1 < np.abs(audio).max() < 0.999
+        np.testing.assert_array_equal(audio, heard[-1][name][0])
+    assert len({(name[-4:], rate, audio.shape[1]) for name, (audio, rate) in sounds.items()}) == 8
     rows = [line.split() for line in table.splitlines()[1:]]
-    assert {row[0] for row in rows} == sounds
+    assert {row[0] for row in rows} == sounds.keys()
     for name, nearest, cosine, after in rows:
         assert name != nearest
         assert name.split("_")[0].split(".")[0] == nearest.split("_")[0].split(".")[0]
         assert 1 > float(cosine) > float(after)
-    assert str(tmp_path / "demo" / "embeddings") in rest
-    page = (tmp_path / "demo" / "demo.html").read_text()
-    assert set(re.findall(r'<audio controls src="audio/([^"]+)">', page)) == sounds
+    assert str(demo / "embeddings") in rest
+    page = (demo / "demo.html").read_text()
+    assert set(re.findall(r'<audio controls src="audio/([^"]+)">', page)) == sounds.keys()
     assert len(re.findall("<td style", page)) == len(sounds) ** 2
     assert all(f">{cosine}</td>" in page for _, _, cosine, _ in rows)
-
-
-def test_example_audio_is_audible_and_the_same_every_time(tmp_path):
-    first, second = write_examples(tmp_path / "one"), write_examples(tmp_path / "two")
-    shapes = set()
-    for path, again in zip(first, second, strict=True):
-        audio, rate = soundfile.read(path, always_2d=True)
-        shapes.add((path.suffix, rate, audio.shape[1]))
-        assert 1.5 <= len(audio) / rate <= 3
-        assert 0.1 < np.abs(audio).max() < 0.999
-        np.testing.assert_array_equal(audio, soundfile.read(again, always_2d=True)[0])
-    assert len(shapes) == len(first) == 8
-    assert (".wav", 44100, 2) in shapes
