@@ -70,7 +70,10 @@ def embed_with_ray(
         OptionError: an option is out of range, there are no files, or more workers than the cluster has room for.
         OutputError: the folder cannot be written or holds embeddings made with other settings, or Ray failed.
     """
-    ray = _import_ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    require("ray.data", "the engine ray", "ray")
+    ray = require("ray", "the engine ray", "ray")
     form = find_format("parquet")
     if device not in ("auto", "cpu", "cuda"):
         raise OptionError(f"device of the engine ray must be auto, cpu or cuda, got {device!r}")
@@ -135,13 +138,6 @@ class Worker:
         except (HearByolsError, OSError) as error:
             result["error"] = str(error)
         return result
-
-
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
-    os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    require("ray.data", "the engine ray", "ray")
-    return require("ray", "the engine ray", "ray")
 
 
 @contextmanager
