@@ -73,34 +73,30 @@ def assert_close(got, wanted):
 # What comes back is what the model gives
 
 
-def read_file(folder: Path, format: str, name: str, timestamps: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Vectors and times of a source from its npz or npy file, as the manual describes it."""
-    if format == "npy":
-        times = np.load(folder / f"{name}.timestamps_ms.npy") if timestamps else None
-        return np.load(folder / f"{name}.npy"), times
-    arrays = np.load(folder / f"{name}.npz")
-    assert arrays["source"] == name
-    return (arrays["embeddings"], arrays["timestamps_ms"]) if timestamps else (arrays["embedding"], None)
-
-
-def read_table(folder: Path, format: str, timestamps: bool) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Vectors and times by source from parquet or csv parts, as the manual describes them."""
-    keys, rows = ["source", "timestamp_ms"] if timestamps else ["source"], []
-    if format == "parquet":
-        table = pytest.importorskip("pyarrow.parquet").read_table(folder)  # the folder as one table
-        assert table.column_names == [*keys, "embedding"]
-        rows = [[*list(row.values())[:-1], *row["embedding"]] for row in table.to_pylist()]
-    for path in folder.glob("part-*.csv"):
-        with open(path, newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file)
-        assert header == [*keys, *(f"e{i}" for i in range(2048))]
-        rows += lines
-    found: dict[str, list[np.ndarray]] = {}
-    for name, *numbers in rows:
-        found.setdefault(name, []).append(np.array(numbers, np.float32))
-    if not timestamps:
-        return {name: (vector, None) for name, (vector,) in found.items()}
-    return {name: (np.stack(each)[:, 1:], np.stack(each)[:, 0]) for name, each in found.items()}
+def read_back(folder: Path, format: str, names: list[str], timestamps: bool) -> dict[str, tuple[Any, Any]]:
+    """Vectors and times by source, as the manual describes the files."""
+    if format == "npz":
+        arrays = {name: np.load(folder / f"{name}.npz") for name in names}
+        assert all(array["source"] == name for name, array in arrays.items())
+        keys = ("embeddings", "timestamps_ms") if timestamps else ("embedding",)
+        found = {name: [array[key] for key in keys] for name, array in arrays.items()}
+    elif format == "npy":
+        ends = ("npy", "timestamps_ms.npy") if timestamps else ("npy",)
+        found = {name: [np.load(folder / f"{name}.{end}") for end in ends] for name in names}
+    else:
+        columns, rows = ["source", "timestamp_ms"] if timestamps else ["source"], []
+        if format == "parquet":
+            table = pytest.importorskip("pyarrow.parquet").read_table(folder)  # the folder as one table
+            assert table.column_names == [*columns, "embedding"]
+            rows = [[*list(row.values())[:-1], *row["embedding"]] for row in table.to_pylist()]
+        for path in folder.glob("part-*.csv"):
+            with open(path, newline="", encoding="utf-8") as file:
+                header, *lines = csv.reader(file)
+            assert header == [*columns, *(f"e{i}" for i in range(2048))]
+            rows += lines
+        values = {name: np.array([row[1:] for row in rows if row[0] == name], np.float32) for name, *_ in rows}
+        found = {name: [each[:, 1:], each[:, 0]] if timestamps else [*each] for name, each in values.items()}
+    return {name: (each[0], each[1] if timestamps else None) for name, each in found.items()}
 
 
 @pytest.mark.parametrize("timestamps", [False, True], ids=["scene", "timestamps"])
@@ -111,10 +107,7 @@ def test_every_format_gives_the_models_own_vectors_back(tmp_path, corpus, expect
         folder = tmp_path / format
         report = embed_to_folder([corpus], folder, model=MODEL, format=format, timestamps=timestamps)
         assert (report.n_embedded, report.n_present, report.failures) == (len(expected), 0, ())
-        if format in ("npz", "npy"):
-            found = {name: read_file(folder / "embeddings", format, name, timestamps) for name in expected}
-        else:
-            found = read_table(folder / "embeddings", format, timestamps)
+        found = read_back(folder / "embeddings", format, list(expected), timestamps)
         exact = exact or found
         assert found.keys() == expected.keys()
         for name, (scene, windows, centres) in expected.items():

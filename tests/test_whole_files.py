@@ -56,6 +56,13 @@ def seconds_of(content: bytes, folder: Path, name: str = "x.bin") -> float:
     return len(load_audio(folder / name)) / RATE
 
 
+def assert_read(content: bytes, folder: Path, seconds: float) -> None:
+    """Whole, and counted, from a file and from memory."""
+    assert seconds_of(content, folder) == pytest.approx(seconds, abs=0.1)
+    assert audio_seconds(folder / "x.bin") == pytest.approx(seconds, abs=0.2)
+    assert len(decode_bytes(content, "x")) / RATE == pytest.approx(seconds, abs=0.1)
+
+
 def assert_refused(content: bytes, folder: Path, message: str, name: str = "x.bin") -> None:
     with pytest.raises(InputError, match=message):
         seconds_of(content, folder, name)
@@ -66,9 +73,7 @@ def test_files_are_read_whole_or_refused(tmp_path, form):
     """Whole, with padding behind, cut off, joined, and zeroed in the middle."""
     content = encoded(form)
     for variant in (content, content + bytes(64)):
-        assert seconds_of(variant, tmp_path) == pytest.approx(SECONDS, abs=0.05)
-        assert audio_seconds(tmp_path / "x.bin") == pytest.approx(SECONDS, abs=0.1)
-        assert len(decode_bytes(variant, "x")) / RATE == pytest.approx(SECONDS, abs=0.05)
+        assert_read(variant, tmp_path, SECONDS)
     told = r"it holds [1-4]\.\d+ s of the 4\.\d+ s that its header announces" if form in TELLS_SECONDS else ""
     for share in (0.3, 0.6, 0.97):
         cut = rf"x\.bin: (is cut off|is damaged|cannot be read).*{told}"
@@ -78,9 +83,8 @@ def test_files_are_read_whole_or_refused(tmp_path, form):
     if form not in JOINED:
         assert_refused(content + content, tmp_path, "holds more than")
         return
-    assert seconds_of(content + content, tmp_path) == pytest.approx(2 * SECONDS, abs=0.1)
-    assert audio_seconds(tmp_path / "x.bin") == pytest.approx(2 * SECONDS, abs=0.2)
-    assert seconds_of(content * 2 + encoded(form, channels=2), tmp_path) == pytest.approx(3 * SECONDS, abs=0.1)
+    assert_read(content * 2, tmp_path, 2 * SECONDS)
+    assert_read(content * 2 + encoded(form, channels=2), tmp_path, 3 * SECONDS)
 
 
 def test_a_lost_page_of_ogg_is_found(tmp_path):
@@ -183,8 +187,7 @@ def variable_mp3() -> tuple[bytes, bytes]:
 def test_mp3_of_variable_rate_without_a_length_is_read_whole_or_refused(tmp_path, variable_mp3):
     content, stream = variable_mp3
     for variant, seconds in ((content, 10), (stream, 10), (stream * 2, 20)):
-        assert seconds_of(variant, tmp_path) == pytest.approx(seconds, abs=0.1)
-        assert audio_seconds(tmp_path / "x.bin") == pytest.approx(seconds, abs=0.2)
+        assert_read(variant, tmp_path, seconds)
     assert_refused(without_middle(stream, 5000), tmp_path, "among its frames")
     assert_refused(b"ID3\x04\0\0\0\0\x60\0" + content, tmp_path, "hides audio")
     message = r"the last \d+ bytes hold no audio; \d\.\d\d s were read before them"

@@ -106,7 +106,8 @@ class Worker:
     def __init__(
         self, model: str, options: dict[str, Any], parameters: str, timestamps: bool, output: str, device: str
     ) -> None:
-        self._timestamps, self._output, self._error = timestamps, output, ""
+        self._timestamps, self._output = timestamps, output
+        self._error: HearByolsError | None = None
         torch.set_num_threads(_GPU_THREADS if device == "cuda" else 1)
         try:
             loaded = load_model(model, **options)
@@ -114,19 +115,16 @@ class Worker:
                 raise CheckpointError(f"the weights of {model!r} are others on {platform.node()}")
             self._model = loaded.to(find_device(device))
         except HearByolsError as error:  # told by the first result: an exception here is tried again and again
-            self._error = str(error)
+            self._error = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Embed shards; the result has a JSON text for each."""
-        return {"result": [json.dumps(self._embed(json.loads(shard))) for shard in batch["shard"]]}
-
-    def _embed(self, shard: list[list[str]]) -> dict[str, Any]:
-        result: dict[str, Any] = {"parts": [], "failures": [], "error": self._error}
-        if self._error:
-            return result
-        files = [AudioFile(name, Path(path), error) for name, path, error in shard]
+        """Embed a batch of one shard; the result is a JSON text."""
+        result: dict[str, Any] = {"parts": [], "failures": [], "error": ""}
+        files = [AudioFile(name, Path(path), error) for name, path, error in json.loads(batch["shard"][0])]
         form, limits = find_format("parquet"), group_limits(is_table=True, timestamps=self._timestamps)
         try:
+            if self._error:
+                raise self._error
             with closing(embedded_groups(self._model, files, self._timestamps, limits)) as groups:
                 for group in groups:
                     result["failures"] += [(failure.name, failure.reason) for failure in group.failures]
@@ -137,7 +135,7 @@ class Worker:
                         result["parts"].append((str(part), file_digest(part), sources))
         except (HearByolsError, OSError) as error:
             result["error"] = str(error)
-        return result
+        return {"result": [json.dumps(result)]}
 
 
 @contextmanager
