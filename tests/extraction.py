@@ -48,6 +48,11 @@ def recorded(output: Path) -> list[str]:
     return [source["name"] for line in lines for entry in json.loads(line) for source in entry["sources"]]
 
 
+def is_complete(output: Path) -> bool:
+    """Whether the manifest says that a run came to its end."""
+    return json.loads((output / "manifest.json").read_text())["complete"]
+
+
 def contents(output: Path, hidden: bool = True) -> dict[str, bytes]:
     """All files below embeddings/, by default with the hidden ones."""
     return {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from extraction import MODEL, contents, noise, recorded, rows_of, start, write_corpus
+from extraction import MODEL, contents, is_complete, noise, recorded, rows_of, start, write_corpus
 
 import hear_byols
 from hear_byols import embed_files, embed_to_folder, read_embeddings
@@ -25,7 +25,8 @@ from hear_byols.errors import InputError, OptionError, OutputError
 from hear_byols.extraction import extract, groups, reader
 from hear_byols.extraction.files import AudioFile, collect
 from hear_byols.extraction.groups import GroupLimits
-from hear_byols.extraction.reader import Clip, read_ahead
+from hear_byols.extraction.reader import read_ahead
+from hear_byols.model import EmbeddingModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5  # of the largest component
@@ -354,25 +355,23 @@ def test_bad_files_and_folders_are_reported_and_do_not_stop_the_rest(tmp_path, m
     assert {failure["name"] for failure in manifest["failed"]} == set(reasons)
 
 
-def test_the_model_refusing_one_clip_of_a_batch_fails_that_clip_only(tmp_path, model, monkeypatch):
+def test_the_model_refusing_one_clip_of_a_batch_fails_that_clip_only(tmp_path, monkeypatch):
     names = write_corpus(tmp_path, 5, lengths_s=(0.3,))
-    bad = hear_byols.load_audio(tmp_path / names[2])[0]
-    embed = model.scene_embeddings
+    bad, embed = hear_byols.load_audio(tmp_path / names[2])[0], EmbeddingModel.scene_embeddings
 
-    def picky(audio):
+    def picky(model, audio):
         if bool((audio[:, 0] == bad).any()):
             raise InputError("too dull")
-        return embed(audio)
+        return embed(model, audio)
 
-    monkeypatch.setattr(model, "scene_embeddings", picky)
-    monkeypatch.setattr(extract, "load_model", lambda spec, **options: model)
+    monkeypatch.setattr(EmbeddingModel, "scene_embeddings", picky)
     report = embed_to_folder([tmp_path], tmp_path / "out", model=MODEL)
     assert [failure.name for failure in report.failures] == [names[2]]
     assert report.failures[0].reason.endswith(f"{names[2]}: too dull")
     assert sorted(recorded(tmp_path / "out")) == sorted(set(names) - {names[2]})
-    monkeypatch.setattr(model, "scene_embeddings", lambda audio: {}["a fault of the program, not of a file"])
+    monkeypatch.setattr(EmbeddingModel, "scene_embeddings", lambda *_: {}["a fault of the program, not of a file"])
     with pytest.raises(KeyError):
-        embed_files(tmp_path / names[0], model)
+        embed_files(tmp_path / names[0], MODEL)
 
 
 # Starting again
@@ -388,16 +387,23 @@ def test_only_what_is_new_changed_or_damaged_is_embedded_again(tmp_path, model, 
 
     def run() -> tuple[list[str], int]:
         """Names of the files that reached the model, and the number of those that were there."""
-        embedded: list[Clip] = []
+        embedded: list[str] = []
+
+        def watched(model, clips, *args):
+            assert not is_complete(output)
+            embedded.extend(clip.file.name for clip in clips)
+            return embed(model, clips, *args)
+
         with monkeypatch.context() as patch:
-            patch.setattr(groups, "embed_clips", lambda *args: embedded.extend(args[1]) or embed(*args))
+            patch.setattr(groups, "embed_clips", watched)
             report = embed_to_folder([folder], output, model=MODEL, format=format)
+        assert is_complete(output)
         assert report.n_embedded == len(embedded)
         found = rows_of(output)
         assert sorted(found) == sorted(recorded(output)) == names
         wanted = embed_files([folder / name for name in names], model)
         assert_close(np.array([found[name][0] for name in names], np.float32), wanted)
-        return [clip.file.name for clip in embedded], report.n_present
+        return embedded, report.n_present
 
     assert run() == (names, 0)
     before = contents(output)

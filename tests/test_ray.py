@@ -39,31 +39,29 @@ def wait_for(condition, what: str) -> None:
         time.sleep(0.02)
 
 
-def descendants(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+def family(driver: subprocess.Popen) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The processes of a run, and the workers among them."""
+    processes, workers = psutil.Process(driver.pid).children(recursive=True), []
+    for process in processes:
+        with suppress(psutil.Error):
+            workers += [process] * ("(Worker)" in "".join(process.cmdline()))
+    return processes, workers
 
 
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return "(Worker)" in "".join(process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def test_a_killed_driver_and_a_killed_worker_lose_and_repeat_nothing(tmp_path, capsys):
+def test_a_killed_driver_and_a_killed_worker_lose_and_repeat_nothing(tmp_path):
     corpus, output = tmp_path / "in", tmp_path / "out"
     names = write_corpus(corpus, 24, lengths_s=(2.5, 2.0, 1.5))
     (corpus / "a" / "bad.wav").write_bytes(b"this is no audio")
 
     driver = start(corpus, output)
     wait_for(lambda: recorded(output) or driver.poll() is not None, "record")
-    processes = descendants(driver.pid)
+    processes, workers = family(driver)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
     driver.communicate()
     first = recorded(output)
     assert 0 < len(first) < len(names)
-    psutil.wait_procs([process for process in processes if is_worker(process)], timeout=SECONDS)
+    psutil.wait_procs(workers, timeout=SECONDS)
     assert recorded(output) == first  # workers without a driver record nothing
     for process in processes:  # the rest of the cluster goes by itself, but takes a minute
         with suppress(psutil.NoSuchProcess):
@@ -71,9 +69,8 @@ def test_a_killed_driver_and_a_killed_worker_lose_and_repeat_nothing(tmp_path, c
 
     driver = start(corpus, output)
     wait_for(lambda: len(recorded(output)) > len(first) or driver.poll() is not None, "further record")
-    worker = next(process for process in descendants(driver.pid) if is_worker(process))
-    processes = descendants(driver.pid)
-    os.kill(worker.pid, signal.SIGKILL)
+    processes, workers = family(driver)
+    workers[0].kill()
     assert len(recorded(output)) < len(names)
     out, err = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 1, err  # a file could not be read
