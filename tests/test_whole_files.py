@@ -113,13 +113,14 @@ def test_wave64_of_the_extensible_format_tells_its_seconds(tmp_path):
     assert_refused(content[: len(content) // 2], tmp_path, r"it holds 2\.00 s of the 4\.00 s")
 
 
-def test_the_lengths_that_pipes_write_are_read_to_the_end(tmp_path):
-    """Also where chunks follow the samples."""
-    whole = decode_bytes(encoded("wav"), "file")
+def test_the_lengths_that_pipes_write_are_read_to_the_end_and_what_follows_the_samples_is_none(tmp_path):
+    content = encoded("wav")
+    whole, chunks = decode_bytes(content, "file"), (b"", b"LIST\4\0\0\0INFO", b"LIST\5\0\0\0INFOx\0id3 \3\0\0\0abc")
+    for behind in (*chunks, b"id3 \1\0\0\0x\0", b"LIST\xff\xff\0\0cut off", b"TAG" + bytes(125)):
+        np.testing.assert_array_equal(decode_bytes(content + behind, "file"), whole)
     for length in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000, 0):
-        content = with_length(encoded("wav"), length)
-        for behind in (b"", b"LIST\4\0\0\0INFO", b"LIST\5\0\0\0INFOx\0id3 \3\0\0\0abc"):
-            np.testing.assert_array_equal(decode_bytes(content + behind, "pipe"), whole)
+        for behind in chunks:
+            np.testing.assert_array_equal(decode_bytes(with_length(content, length) + behind, "pipe"), whole)
     au = encoded("au")
     assert seconds_of(au[:8] + b"\xff\xff\xff\xff" + au[12:], tmp_path) == SECONDS
 
@@ -133,12 +134,6 @@ def test_a_length_that_is_too_small_is_refused(tmp_path):
     os.truncate(tmp_path / "big.wav", len(content) + n_bytes)  # sparse
     with pytest.raises(InputError, match=r"the header says 2\.00 s, and 134217\.73 s more follow"):
         load_audio(tmp_path / "big.wav")
-
-
-def test_chunks_and_tags_behind_the_samples_are_no_samples(tmp_path):
-    content = encoded("wav")
-    for behind in (b"LIST\4\0\0\0INFO", b"id3 \1\0\0\0x\0", b"LIST\xff\xff\0\0cut off", b"TAG" + bytes(125)):
-        assert seconds_of(content + behind, tmp_path) == SECONDS
 
 
 def test_absurd_rates_are_refused(tmp_path):
