@@ -9,6 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
+
+from hear_byols import read_embeddings
+from hear_byols._util import files
+from hear_byols.extraction import extract, groups
+from hear_byols.extraction.index import Index
 
 MODEL = "random_cnn"  # needs no file, and is quick
 processes = multiprocessing.get_context("forkserver")  # torch is imported once, not once a run
@@ -42,6 +48,11 @@ def recorded(output: Path) -> list[str]:
     return [source["name"] for line in lines for entry in json.loads(line) for source in entry["sources"]]
 
 
+def is_complete(output: Path) -> bool:
+    """Whether the manifest says that a run came to its end."""
+    return json.loads((output / "manifest.json").read_text())["complete"]
+
+
 def contents(output: Path, hidden: bool = True) -> dict[str, bytes]:
     """All files below embeddings/, by default with the hidden ones."""
     return {
@@ -53,8 +64,6 @@ def contents(output: Path, hidden: bool = True) -> dict[str, bytes]:
 
 def rows_of(output: Path) -> dict[str, list[list[float]]]:
     """The rows of each source, read back: the vector, and the time of a window."""
-    from hear_byols import read_embeddings
-
     content = read_embeddings(output)
     found: dict[str, list[list[float]]] = {}
     for i, name in enumerate(content.names):
@@ -63,72 +72,35 @@ def rows_of(output: Path) -> dict[str, list[list[float]]]:
     return found
 
 
-def start(log: Path, *args: object, **options: object) -> multiprocessing.Process:
-    """Start ``embed_to_folder`` in a process of its own, in groups of three clips."""
-    process = processes.Process(target=_run, args=(log, args, options), daemon=True)
+def start(*args: object, die: str = "", **options: object) -> multiprocessing.Process:
+    """Start ``embed_to_folder`` in a process of its own, in groups of three clips.
+
+    ``die`` names a moment of the third group at which it kills itself: "within a file", "before the record" or "within
+    the record".
+    """
+    process = processes.Process(target=_run, args=(die, args, options), daemon=True)
     process.start()
     return process
 
 
-def _run(log: Path, args: tuple, options: dict) -> None:
-    """Run in the child. ``die`` names a moment at which it kills itself; ``room`` limits the size of files."""
-    import torch
+def _run(moment: str, args: tuple, options: dict) -> None:
+    append, calls = Index.append, count(1)
 
-    from hear_byols import HearByolsError
-    from hear_byols.extraction import extract, groups
-
-    torch.set_num_threads(1)
-    extract.group_limits = lambda *_: groups.GroupLimits(3, 600)
-    _log_embedded(groups, log)
-    if moment := options.pop("die", None):
-        _die_at(moment)
-    if room := options.pop("room", None):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-    try:
-        extract.embed_to_folder(*args, model=MODEL, **options)
-    except HearByolsError as error:
-        log.with_suffix(".error").write_text(f"{type(error).__name__}: {error}")
-
-
-def _log_embedded(groups, log: Path) -> None:
-    embed = groups.embed_clips
-
-    def logged(model, clips, *args):
-        results = embed(model, clips, *args)
-        with open(log, "a") as file:
-            file.writelines(f"{clip.file.name}\n" for clip in clips)
-        return results
-
-    groups.embed_clips = logged
-
-
-def _die_at(moment: str) -> None:
-    """Arrange for a kill in the third group: within a file, before the record, or within the record."""
-    from hear_byols._util import files
-    from hear_byols.extraction.output import OutputFolder
-
-    calls, record, dumps = count(1), OutputFolder.record, json.dumps
-
-    def die() -> None:
+    def cut(path: Path) -> None:
+        os.truncate(path, 14)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def cut_file(path: Path) -> None:
-        os.truncate(path, 14)
-        die()
+    def dying(index: Index, entries: list) -> None:
+        number = next(calls)
+        if number == 2 and moment == "within a file":
+            files.sync_file = cut
+        if number == 3 and moment:
+            if moment == "within the record":
+                index.path.write_text(index.path.read_text() + json.dumps(entries)[:100])
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(index, entries)
 
-    def cut_line(path: Path, line: str) -> None:
-        if moment == "within the record":
-            path.write_text(path.read_text() + line[: len(line) // 2])
-        die()
-
-    def dying(self, clips, items):
-        if next(calls) == 3:
-            if moment == "within a file":
-                files.sync_file = cut_file
-            else:
-                json.dumps = lambda entries: cut_line(self.index.path, dumps(entries))
-        return record(self, clips, items)
-
-    OutputFolder.record = dying
+    Index.append = dying
+    torch.set_num_threads(1)
+    extract.group_limits = lambda *_: groups.GroupLimits(3, 600)
+    extract.embed_to_folder(*args, model=MODEL, **options)

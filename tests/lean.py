@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from importlib import metadata, util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,17 +35,6 @@ CORE = [
 ]
 
 
-class Passed:
-    """Counts passed tests by file."""
-
-    def __init__(self) -> None:
-        self.by_file: Counter[str] = Counter()
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" and report.passed:
-            self.by_file[Path(report.fspath).name] += 1
-
-
 def main(arguments: list[str]) -> int:
     """Return pytest's exit status, or 1 if the environment is not lean or a file of the core ran no test."""
     present = [name for name in OF_EXTRAS if util.find_spec(name)]
@@ -61,10 +51,15 @@ def main(arguments: list[str]) -> int:
     for path in (TESTS.parent / "checkpoints").glob("*_byols.*"):  # which the wheel has not
         shutil.copy2(path, cache_dir())
     print(f"torch {metadata.version('torch')}, and none of {', '.join(OF_EXTRAS)}")
-    passed = Passed()
+    passed: Counter[str] = Counter()  # tests by file
+
+    def count(report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            passed[Path(report.fspath).name] += 1
+
     ignored = [f"--ignore={TESTS / name}" for name in LEFT_OUT]
-    status = pytest.main([str(TESTS), *ignored, *arguments], plugins=[passed])
-    idle = [name for name in CORE if not passed.by_file[name]]
+    status = pytest.main([str(TESTS), *ignored, *arguments], plugins=[SimpleNamespace(pytest_runtest_logreport=count)])
+    idle = [name for name in CORE if not passed[name]]
     if idle and status == 0:
         print(f"tests of the core that did not run here: {', '.join(idle)}")
         return 1

@@ -11,7 +11,6 @@ import torch
 from hear_byols import load_audio, load_model
 from hear_byols.audio import EXTENSIONS, audio_seconds
 from hear_byols.errors import InputError
-from hear_byols.inputs import to_tensor
 
 RATE = 16000
 TONE_HZ = 1000
@@ -88,30 +87,19 @@ def test_decoding_holds_one_block_beside_the_result(tmp_path):
     assert peak < 16e6  # result and its blocks 7.7 MB, a block of six channels 3.1 MB
 
 
-def test_files_that_are_empty_missing_or_not_finite_are_refused_by_name(tmp_path):
-    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
-    cases = {"empty.wav": "holds no samples", "missing.wav": "no such file", ".": "is a folder"}
-    for rate in [RATE, 44100]:
-        for bad in [np.nan, np.inf, -np.inf]:
-            soundfile.write(tmp_path / f"{bad}{rate}.wav", np.append(tone(rate), bad), rate, subtype="FLOAT")
-            cases[f"{bad}{rate}.wav"] = "holds NaN or infinite samples"
-    for name, reason in cases.items():
-        with pytest.raises(InputError, match=reason) as caught:
-            load_audio(tmp_path / name)
-        assert str(tmp_path / name) in str(caught.value)
+def test_samples_that_are_not_finite_are_refused_by_name(tmp_path):
+    for rate in (RATE, 44100):
+        for bad in (np.nan, np.inf, -np.inf):
+            soundfile.write(tmp_path / "a.wav", np.append(tone(rate), bad), rate, subtype="FLOAT")
+            with pytest.raises(InputError, match=rf"{tmp_path / 'a.wav'}: holds NaN or infinite samples"):
+                load_audio(tmp_path / "a.wav")
 
 
 def test_file_array_tensor_and_list_agree(tmp_path):
     samples = (np.random.default_rng(0).uniform(-0.5, 0.5, 8000) * 32767).round() / 32768
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="PCM_16")
     array, tensor = load_audio(tmp_path / "a.wav"), load_audio(tmp_path / "a.wav", as_tensor=True)
-    assert isinstance(array, np.ndarray)
     np.testing.assert_array_equal(array, samples)
     assert torch.equal(tensor, torch.from_numpy(array))
     model = load_model("random_cnn")
-    expected = model.scene_embeddings(tensor[None])
-    for audio in (array[None], [array], tensor[None].double()):
-        assert torch.equal(model.scene_embeddings(audio), expected)
-    assert torch.equal(model(array[None]), model(tensor[None]))
-    assert to_tensor(array[None], device=torch.device("meta")).device.type == "meta"
-    assert to_tensor(tensor[None], device=torch.device("meta")).device.type == "cpu"  # moving it is the caller's
+    assert torch.equal(model.scene_embeddings([array]), model.scene_embeddings(tensor[None]))

@@ -2,7 +2,6 @@
 
 import inspect
 import io
-import json
 import re
 import runpy
 import shlex
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from real_audio import RATE, clip_of
+from task_folders import SPLITS, write_task
 
 import hear_byols
 from hear_byols.cli.main import main
@@ -42,18 +42,16 @@ def write(path: Path, kind: int, number: int = 0, seconds: float = 1.5) -> None:
     soundfile.write(path, clip_of(kind, number, seconds), RATE)
 
 
-def write_task(folder: Path) -> None:
+def write_clips_task(folder: Path) -> None:
     """A scene task in HEAR format, of a few clips of five of the classes."""
-    for i, split in enumerate(("train", "valid", "test")):
-        table = {}
-        for kind, number in product(range(5), range(3 * i, 3 * i + 3)):
-            table[f"{number}-{kind}.wav"] = [str(kind)]
-            write(folder / "16000" / split / f"{number}-{kind}.wav", kind, number)
-        (folder / f"{split}.json").write_text(json.dumps(table))
-    (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{i}\n" for i in range(5)))
-    content = {"task_name": "clips", "version": "v1", "embedding_type": "scene", "prediction_type": "multiclass"}
-    content |= {"split_mode": "trainvaltest", "splits": ["train", "valid", "test"], "evaluation": ["top1_acc"]}
-    (folder / "task_metadata.json").write_text(json.dumps(content))
+    splits = {
+        split: {f"{number}-{kind}.wav": [str(kind)] for kind, number in product(range(5), range(3 * i, 3 * i + 3))}
+        for i, split in enumerate(SPLITS)
+    }
+    write_task(folder, splits, list("01234"), sample_duration=1.5)
+    for split, clips in splits.items():
+        for name, (kind,) in clips.items():
+            write(folder / "16000" / split / name, int(kind), int(name[0]))
 
 
 @pytest.fixture
@@ -66,7 +64,7 @@ def here(tmp_path, monkeypatch):
         write(tmp_path / "recordings" / f"{name}.wav", kind, seconds=4)
         for i in range(2):
             write(tmp_path / "classes" / name / f"{i}.wav", kind, i)
-    write_task(tmp_path / "tasks" / "clips")
+    write_clips_task(tmp_path / "tasks" / "clips")
     return tmp_path
 
 

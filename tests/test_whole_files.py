@@ -56,6 +56,13 @@ def seconds_of(content: bytes, folder: Path, name: str = "x.bin") -> float:
     return len(load_audio(folder / name)) / RATE
 
 
+def assert_read(content: bytes, folder: Path, seconds: float) -> None:
+    """Whole, and counted, from a file and from memory."""
+    assert seconds_of(content, folder) == pytest.approx(seconds, abs=0.1)
+    assert audio_seconds(folder / "x.bin") == pytest.approx(seconds, abs=0.2)
+    assert len(decode_bytes(content, "x")) / RATE == pytest.approx(seconds, abs=0.1)
+
+
 def assert_refused(content: bytes, folder: Path, message: str, name: str = "x.bin") -> None:
     with pytest.raises(InputError, match=message):
         seconds_of(content, folder, name)
@@ -66,9 +73,7 @@ def test_files_are_read_whole_or_refused(tmp_path, form):
     """Whole, with padding behind, cut off, joined, and zeroed in the middle."""
     content = encoded(form)
     for variant in (content, content + bytes(64)):
-        assert seconds_of(variant, tmp_path) == pytest.approx(SECONDS, abs=0.05)
-        assert audio_seconds(tmp_path / "x.bin") == pytest.approx(SECONDS, abs=0.1)
-        assert len(decode_bytes(variant, "x")) / RATE == pytest.approx(SECONDS, abs=0.05)
+        assert_read(variant, tmp_path, SECONDS)
     told = r"it holds [1-4]\.\d+ s of the 4\.\d+ s that its header announces" if form in TELLS_SECONDS else ""
     for share in (0.3, 0.6, 0.97):
         cut = rf"x\.bin: (is cut off|is damaged|cannot be read).*{told}"
@@ -78,9 +83,8 @@ def test_files_are_read_whole_or_refused(tmp_path, form):
     if form not in JOINED:
         assert_refused(content + content, tmp_path, "holds more than")
         return
-    assert seconds_of(content + content, tmp_path) == pytest.approx(2 * SECONDS, abs=0.1)
-    assert audio_seconds(tmp_path / "x.bin") == pytest.approx(2 * SECONDS, abs=0.2)
-    assert seconds_of(content * 2 + encoded(form, channels=2), tmp_path) == pytest.approx(3 * SECONDS, abs=0.1)
+    assert_read(content * 2, tmp_path, 2 * SECONDS)
+    assert_read(content * 2 + encoded(form, channels=2), tmp_path, 3 * SECONDS)
 
 
 def test_a_lost_page_of_ogg_is_found(tmp_path):
@@ -109,13 +113,14 @@ def test_wave64_of_the_extensible_format_tells_its_seconds(tmp_path):
     assert_refused(content[: len(content) // 2], tmp_path, r"it holds 2\.00 s of the 4\.00 s")
 
 
-def test_the_lengths_that_pipes_write_are_read_to_the_end(tmp_path):
-    """Also where chunks follow the samples."""
-    whole = decode_bytes(encoded("wav"), "file")
+def test_the_lengths_that_pipes_write_are_read_to_the_end_and_what_follows_the_samples_is_none(tmp_path):
+    content = encoded("wav")
+    whole, chunks = decode_bytes(content, "file"), (b"", b"LIST\4\0\0\0INFO", b"LIST\5\0\0\0INFOx\0id3 \3\0\0\0abc")
+    for behind in (*chunks, b"id3 \1\0\0\0x\0", b"LIST\xff\xff\0\0cut off", b"TAG" + bytes(125)):
+        np.testing.assert_array_equal(decode_bytes(content + behind, "file"), whole)
     for length in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000, 0):
-        content = with_length(encoded("wav"), length)
-        for behind in (b"", b"LIST\4\0\0\0INFO", b"LIST\5\0\0\0INFOx\0id3 \3\0\0\0abc"):
-            np.testing.assert_array_equal(decode_bytes(content + behind, "pipe"), whole)
+        for behind in chunks:
+            np.testing.assert_array_equal(decode_bytes(with_length(content, length) + behind, "pipe"), whole)
     au = encoded("au")
     assert seconds_of(au[:8] + b"\xff\xff\xff\xff" + au[12:], tmp_path) == SECONDS
 
@@ -129,12 +134,6 @@ def test_a_length_that_is_too_small_is_refused(tmp_path):
     os.truncate(tmp_path / "big.wav", len(content) + n_bytes)  # sparse
     with pytest.raises(InputError, match=r"the header says 2\.00 s, and 134217\.73 s more follow"):
         load_audio(tmp_path / "big.wav")
-
-
-def test_chunks_and_tags_behind_the_samples_are_no_samples(tmp_path):
-    content = encoded("wav")
-    for behind in (b"LIST\4\0\0\0INFO", b"id3 \1\0\0\0x\0", b"LIST\xff\xff\0\0cut off", b"TAG" + bytes(125)):
-        assert seconds_of(content + behind, tmp_path) == SECONDS
 
 
 def test_absurd_rates_are_refused(tmp_path):
@@ -183,8 +182,7 @@ def variable_mp3() -> tuple[bytes, bytes]:
 def test_mp3_of_variable_rate_without_a_length_is_read_whole_or_refused(tmp_path, variable_mp3):
     content, stream = variable_mp3
     for variant, seconds in ((content, 10), (stream, 10), (stream * 2, 20)):
-        assert seconds_of(variant, tmp_path) == pytest.approx(seconds, abs=0.1)
-        assert audio_seconds(tmp_path / "x.bin") == pytest.approx(seconds, abs=0.2)
+        assert_read(variant, tmp_path, seconds)
     assert_refused(without_middle(stream, 5000), tmp_path, "among its frames")
     assert_refused(b"ID3\x04\0\0\0\0\x60\0" + content, tmp_path, "hides audio")
     message = r"the last \d+ bytes hold no audio; \d\.\d\d s were read before them"

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hear_byols.errors import HearByolsError, OutputError
 
@@ -85,18 +84,15 @@ def output_path(path: Path, advice: str = "make room, or choose another output")
         yield part
 
 
-def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256") -> str:
-    """Digest of a file, in hexadecimal."""
-    return _digest(path, hashlib.new(algorithm, usedforsecurity=algorithm == "sha256"))
-
-
-def git_blob_id(path: Path) -> str:
-    """Git's identifier of a file's content: sha1 of ``blob <size>\\0`` and the bytes."""
-    return _digest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
-
-
-def _digest(path: str | os.PathLike[str], digest: Any) -> str:
+def file_digest(path: str | os.PathLike[str], algorithm: str = "sha256", before: bytes = b"") -> str:
+    """Digest of a file, or of bytes before it and the file, in hexadecimal."""
+    digest = hashlib.new(algorithm, before, usedforsecurity=algorithm == "sha256")
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def git_blob_id(path: Path) -> str:
+    """Git's identifier of a file's content: sha1 of ``blob <size>\\0`` and the bytes."""
+    return file_digest(path, "sha1", b"blob %d\0" % path.stat().st_size)

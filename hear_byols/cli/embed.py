@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hear_byols.cli.options import add_command, add_device, add_model
+from hear_byols.cli.options import MODEL_HELP, add_command, add_device
 from hear_byols.config import LAYERS, NORMALIZATION_MODES, PRECISIONS
 from hear_byols.errors import OptionError
 
@@ -36,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--output", "-o", required=True, metavar="DIR", help="folder for the embeddings")
     add("--format", "-f", metavar="npz|npy|parquet|csv", help="default: npz; with --engine ray parquet, and only that")
     add("--timestamps", "-t", action="store_true", help="embed windows instead of whole files")
-    add_model(parser)
+    add("--model", "-m", default="", help=MODEL_HELP)
     add("--frame-ms", type=float, default=1000, metavar="MS", help="window length (default: 1000)")
     add("--hop-ms", type=float, default=50, metavar="MS", help="distance of windows (default: 50)")
     add("--normalization", choices=NORMALIZATION_MODES, help="default: the checkpoint's own")
@@ -54,33 +53,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in _OPTIONS}
-    report = _engine(args)(args.paths, args.output, progress=not args.quiet, **options)
-    _print_report(report, args.output, args.quiet)
-    return 1 if report.failures else 0
-
-
-def _engine(args: argparse.Namespace) -> Callable[..., Report]:
-    """The function that embeds, with the options that it alone takes."""
     if args.engine == "ray":
-        from hear_byols.extraction.ray import embed_with_ray
+        from hear_byols.extraction.ray import embed_with_ray as embed
 
         if args.format not in (None, "parquet"):
             raise OptionError(f"--engine ray writes parquet, got --format {args.format}")
-        return partial(embed_with_ray, address=args.address, workers=args.workers)
-    from hear_byols.extraction.extract import embed_to_folder
+        options |= {"address": args.address, "workers": args.workers}
+    else:
+        from hear_byols.extraction.extract import embed_to_folder as embed
 
-    if args.workers is not None or args.address is not None:
-        raise OptionError("--workers and --address belong to --engine ray")
-    return partial(embed_to_folder, format=args.format or "npz")
+        if args.workers is not None or args.address is not None:
+            raise OptionError("--workers and --address belong to --engine ray")
+        options["format"] = args.format or "npz"
+    report = embed(args.paths, args.output, progress=not args.quiet, **options)
+    _print("not embedded", report.failures)
+    if not args.quiet:
+        _print("warning", report.warnings)
+        _sum_up(report, args.output)
+    return 1 if report.failures else 0
 
 
-def _print_report(report: Report, output: str, quiet: bool) -> None:
-    for failure in report.failures:
-        print(_line("not embedded", failure), file=sys.stderr)
-    if quiet:
-        return
-    for warning in report.warnings:
-        print(_line("warning", warning), file=sys.stderr)
+def _print(what: str, notes: Sequence[Failure]) -> None:
+    """Each in a line of plain characters; a name may hold bytes that are no text, or line breaks."""
+    for note in notes:
+        text = " ".join(f"hear-byols: {what}: {note.name}: {note.reason}".splitlines())
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+
+
+def _sum_up(report: Report, output: str) -> None:
     from hear_byols.audio import FFMPEG_EXTENSIONS
     from hear_byols.containers.ffmpeg import is_available
 
@@ -91,9 +91,3 @@ def _print_report(report: Report, output: str, quiet: bool) -> None:
     if foreign and not is_available():
         failed += f", of them for want of hear_byols[formats]: {', '.join(foreign)}"
     print(f"embedded {report.n_embedded} files into {output}{present}{failed}", file=sys.stderr)
-
-
-def _line(what: str, failure: Failure) -> str:
-    """A line of plain characters; a name may hold bytes that are no text, or line breaks."""
-    text = " ".join(f"hear-byols: {what}: {failure.name}: {failure.reason}".splitlines())
-    return text.encode("utf-8", "backslashreplace").decode()

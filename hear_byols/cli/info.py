@@ -17,26 +17,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    description = _describe(args.checkpoint)
-    if args.json:
-        print(json.dumps(description, indent=2))
-        return 0
-    lines = _lines(description)
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        print(f"{name:<{width}}  {one_line(value, 1000)}")
-    return 0
-
-
-def _describe(spec: str) -> dict[str, Any]:
-    """Load a model and describe it, JSON-able."""
     from hear_byols.hear import load_model
     from hear_byols.weights.locate import locate
 
-    source = locate(spec)
-    path, model = source.path, load_model(spec)
+    source = locate(args.checkpoint)
+    path, model = source.path, load_model(args.checkpoint)
     config = getattr(model, "config", None)
-    return {
+    description = {
         "name": source.record.name if source.record else None,
         "file": str(path) if path else None,
         "bytes": path.stat().st_size if path else None,
@@ -48,6 +35,14 @@ def _describe(spec: str) -> dict[str, Any]:
         "config": config.to_dict() if config else None,
         "provenance": model.provenance,
     }
+    if args.json:
+        print(json.dumps(description, indent=2))
+        return 0
+    lines = _lines(description)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {one_line(value, 1000)}")
+    return 0
 
 
 def _lines(content: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

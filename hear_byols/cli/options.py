@@ -30,11 +30,6 @@ def add_command(
     return parser
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``."""
-    parser.add_argument("--model", "-m", default="", help=MODEL_HELP)
-
-
 def add_device(parser: argparse.ArgumentParser, quiet: str = "") -> None:
     """Add ``--device`` and, with a text that says what it leaves out, ``--quiet``."""
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help="default: auto")

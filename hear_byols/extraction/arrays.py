@@ -87,7 +87,7 @@ def embed_each(
     progress: bool = False,
     strict: bool = False,
 ) -> list[Embedded | Failure]:
-    """Embed files in their order, as :func:`embed_files`: vectors, or why there are none.
+    """Embed files, one name a file, in their order, as :func:`embed_files`: vectors, or why there are none.
 
     Raises:
         InputError: ``strict`` and a file cannot be embedded.
@@ -95,18 +95,19 @@ def embed_each(
     Warns:
         AudioWarning: what is worth knowing of a file, such as channels that cancel each other.
     """
-    results: list[Embedded | Failure] = []
+    results: dict[str, Embedded | Failure] = {}
     limits = group_limits(is_table=False, timestamps=timestamps)
     bar = progress_of(len(files), "file", shown=progress)
     with bar as advance, closing(embedded_groups(model, files, timestamps, limits, advance)) as groups:
         for group in groups:
             if strict and group.failures:
                 raise InputError(group.failures[0].reason)
-            results += [result for _, result in group.results]
+            results |= {item.source: item for item in group.items}
+            results |= {failure.name: failure for failure in group.failures}
             for clip in group.clips:
                 for note in clip.notes:
                     warnings.warn(f"{clip.file.path}: {note}", AudioWarning, stacklevel=3)
-    return results
+    return [results[file.name] for file in files]
 
 
 def encode(clips: Sequence[PathLike | ClipLike], model: AudioModel | PathLike | None = None) -> np.ndarray:

@@ -164,10 +164,9 @@ def run_settings(
 
 def _weights(spec: PathLike) -> dict[str, Any]:
     source = locate(spec)
-    name = source.record.name if source.record else None
-    if source.path is None:
-        return {"name": name, "file": None, "sha256": None}
-    return {"name": name or source.path.name, "file": source.path.name, "sha256": file_digest(source.path)}
+    path = source.path
+    name = source.record.name if source.record else path and path.name
+    return {"name": name, "file": path and path.name, "sha256": path and file_digest(path)}
 
 
 def _embed_pending(

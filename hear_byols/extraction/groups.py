@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from hear_byols.errors import InputError
@@ -51,22 +50,9 @@ class Failure:
 class Group:
     """What became of files that were read and embedded together, in their order."""
 
-    results: tuple[tuple[Clip, Embedded | Failure], ...]
-
-    @property
-    def clips(self) -> list[Clip]:
-        """Those that were embedded."""
-        return [clip for clip, result in self.results if isinstance(result, Embedded)]
-
-    @property
-    def items(self) -> list[Embedded]:
-        """Their embeddings."""
-        return [result for _, result in self.results if isinstance(result, Embedded)]
-
-    @property
-    def failures(self) -> list[Failure]:
-        """Of what could not be embedded."""
-        return [result for _, result in self.results if isinstance(result, Failure)]
+    clips: list[Clip]  # that were embedded
+    items: list[Embedded]  # their embeddings
+    failures: list[Failure]  # of the others
 
 
 def embedded_groups(
@@ -83,8 +69,12 @@ def embedded_groups(
     with closing(read_ahead(files, model.sample_rate)) as clips:
         for group in _groups(clips, limits, model.sample_rate, advance):
             embedded = iter(embed_clips(model, [clip for clip in group if not clip.error], timestamps, advance))
-            results = (Failure(clip.file.name, clip.error) if clip.error else next(embedded) for clip in group)
-            yield Group(tuple(zip(group, results, strict=True)))
+            results = [Failure(clip.file.name, clip.error) if clip.error else next(embedded) for clip in group]
+            yield Group(
+                [clip for clip, result in zip(group, results, strict=True) if isinstance(result, Embedded)],
+                [result for result in results if isinstance(result, Embedded)],
+                [result for result in results if isinstance(result, Failure)],
+            )
 
 
 def _groups(clips: Iterable[Clip], limits: GroupLimits, sample_rate: int, advance: Advance) -> Iterator[list[Clip]]:
@@ -151,10 +141,15 @@ def _mapping(n_workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
 def _embed_equal(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> list[Embedded | Failure]:
     """Embed clips of equal length in one call; if the model refuses it, each alone, to learn which one it refuses."""
     try:
-        vectors, times = _call(model, clips, timestamps)
-    except InputError as error:
+        audio = _on_device(clips, model.device)
+        if timestamps:
+            vectors, times = (values.cpu().numpy() for values in model.timestamp_embeddings(audio))
+        else:
+            vectors, times = model.scene_embeddings(audio).cpu().numpy(), [None] * len(clips)
+    except (InputError, MemoryError, RuntimeError) as error:
+        reason = str(error) if isinstance(error, InputError) else _lack_of_memory(error, model, clips[0])
         if len(clips) == 1:
-            return [Failure(clips[0].file.name, f"{clips[0].file.path}: {error}")]
+            return [Failure(clips[0].file.name, f"{clips[0].file.path}: {reason}")]
         return [result for clip in clips for result in _embed_equal(model, [clip], timestamps)]
     rows = zip(clips, vectors, times, strict=True)
     return [Embedded(clip.file.name, vector, centres) for clip, vector, centres in rows]
@@ -169,31 +164,18 @@ def _on_device(clips: Sequence[Clip], device: torch.device) -> torch.Tensor:
     return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).to(device)  # hours of audio are not copied
 
 
-def _call(model: AudioModel, clips: Sequence[Clip], timestamps: bool) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
-    """Embed clips of equal length: vectors, and a row of timestamps or None for each clip."""
-    try:
-        audio = _on_device(clips, model.device)
-        if not timestamps:
-            return model.scene_embeddings(audio).cpu().numpy(), [None] * len(clips)
-        vectors, times = model.timestamp_embeddings(audio)
-        return vectors.cpu().numpy(), times.cpu().numpy()
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        seconds = len(clips[0].samples) / model.sample_rate
-        raise InputError(
-            f"there is not enough memory to embed {seconds:.1f} s; use a smaller batch_size (--batch-size), "
-            "device='cpu' (--device cpu), or cut the file into shorter ones"
-        ) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was lacking, of a GPU or, which torch tells by its text alone, of the CPU."""
+def _lack_of_memory(error: Exception, model: AudioModel, clip: Clip) -> str:
+    """What to say of an error that is a lack of memory, of a GPU or (torch tells that by its text) of the CPU."""
     text = str(error)
-    return (
+    if not (
         isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
         or "not enough memory" in text
         or ("DefaultCPUAllocator" in text and "allocate" in text)
+    ):
+        raise error
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return (
+        f"there is not enough memory to embed {len(clip.samples) / model.sample_rate:.1f} s; use a smaller batch_size "
+        "(--batch-size), device='cpu' (--device cpu), or cut the file into shorter ones"
     )

@@ -177,17 +177,17 @@ def changed_sources(entry: Entry, files: Mapping[str, Path]) -> set[str]:
     """
     changed = set()
     for source in entry["sources"]:
-        path = files.get(source["name"])
         try:
-            status = path.stat() if path is not None else None
-        except (OSError, ValueError):
-            status = None
-        if status is None or (status.st_size, status.st_mtime_ns) == (source["bytes"], source["mtime_ns"]):
+            path = files[source["name"]]
+            status = path.stat()
+        except (KeyError, OSError, ValueError):
             continue
-        if os.path.abspath(files[source["name"]]) != source["path"]:
+        if (status.st_size, status.st_mtime_ns) == (source["bytes"], source["mtime_ns"]):
+            continue
+        if os.path.abspath(path) != source["path"]:
             raise OutputError(
                 f"{source['name']!r} is recorded from {source['path']} and is now to come from "
-                f"{os.path.abspath(files[source['name']])}, which differs; choose another output folder, or start anew "
+                f"{os.path.abspath(path)}, which differs; choose another output folder, or start anew "
                 "with --overwrite (overwrite=True)"
             )
         changed.add(source["name"])

@@ -52,7 +52,7 @@ class OutputFolder:
                 index.unlink(missing_ok=True)
         self.index = Index(index, form.is_table)
         if overwrite or not begun:
-            self.write_manifest({"complete": False})
+            self.write_manifest(complete=False)
         with writing(self._embeddings):
             self._embeddings.mkdir(exist_ok=True)
 
@@ -86,7 +86,7 @@ class OutputFolder:
         done = {source["name"] for source in self.index.sources()}
         todo = [file for file in files if file.name not in done] + lost
         if todo:
-            self.write_manifest({"complete": False})
+            self.write_manifest(complete=False)
         return todo
 
     def _replace(self, kept: list[Entry], shortened: list[tuple[Entry, set[str]]]) -> None:
@@ -171,23 +171,21 @@ class OutputFolder:
                     "them again"
                 )
         except OutputError:
-            self.write_manifest({"complete": False})
+            self.write_manifest(complete=False)
             raise
         self.write_manifest(
-            {
-                "complete": True,
-                "n_failed": len(failures),
-                "failed": [vars(failure) for failure in failures],
-                "failed_by_extension": Counter(Path(failure.name).suffix.lower() for failure in failures),
-                "warnings": [{"name": warning.name, "warning": warning.reason} for warning in self.warnings()],
-            }
+            complete=True,
+            n_failed=len(failures),
+            failed=[vars(failure) for failure in failures],
+            failed_by_extension=Counter(Path(failure.name).suffix.lower() for failure in failures),
+            warnings=[{"name": warning.name, "warning": warning.reason} for warning in self.warnings()],
         )
 
     def warnings(self) -> list[Failure]:
         """What is worth knowing of recorded sources."""
         return [Failure(source["name"], text) for source in self.index.sources() for text in source.get("warnings", [])]
 
-    def write_manifest(self, state: Mapping[str, Any]) -> None:
+    def write_manifest(self, **state: Any) -> None:
         """Replace the manifest: the settings, and the state of the work."""
         content = {"schema": SCHEMA, **self._settings, "n_recorded": sum(1 for _ in self.index.sources()), **state}
         with writing(self._manifest), atomic_path(self._manifest) as part:

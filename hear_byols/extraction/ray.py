@@ -8,26 +8,33 @@ a worker died stands in the output once.
 import json
 import logging
 import os
+import platform
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from hear_byols._util.device import find_device
+from hear_byols._util.files import file_digest
 from hear_byols._util.imports import require
-from hear_byols.errors import OptionError, OutputError
-from hear_byols.extraction.extract import ProgressBar, Report, fill, run_settings
+from hear_byols.errors import CheckpointError, HearByolsError, OptionError, OutputError
+from hear_byols.extraction.extract import ProgressBar, Report, fill, parameters_digest, run_settings
 from hear_byols.extraction.files import AudioFile, PathLike, collect
 from hear_byols.extraction.formats import find_format
-from hear_byols.extraction.groups import Advance, Failure
+from hear_byols.extraction.groups import Advance, Failure, embedded_groups, group_limits
+from hear_byols.extraction.index import source_record
 from hear_byols.extraction.output import OutputFolder, open_output
-from hear_byols.extraction.ray_worker import Worker, WorkerTask
 from hear_byols.hear import load_model, split_spec
 from hear_byols.weights.locate import existing_file
 
 SHARD_FILES = 512
 SHARD_BYTES = 64 << 20  # of audio files: half an hour of 16-bit WAV at 16 kHz, hours of compressed audio
 _SHARDS_PER_WORKER = 8  # at least, so that none waits long for the last
+_GPU_THREADS = 4  # of a worker that has a GPU; one that has a core has one
 _STORE_BYTES = 128 << 20  # what passes between driver and workers is names and records
 
 
@@ -63,7 +70,10 @@ def embed_with_ray(
         OptionError: an option is out of range, there are no files, or more workers than the cluster has room for.
         OutputError: the folder cannot be written or holds embeddings made with other settings, or Ray failed.
     """
-    ray = _import_ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    require("ray.data", "the engine ray", "ray")
+    ray = require("ray", "the engine ray", "ray")
     form = find_format("parquet")
     if device not in ("auto", "cpu", "cuda"):
         raise OptionError(f"device of the engine ray must be auto, cpu or cuda, got {device!r}")
@@ -72,7 +82,7 @@ def embed_with_ray(
     files = [replace(file, path=Path(os.path.abspath(file.path))) for file in collect(paths, relative_to)]
     loaded = load_model(model, **options)
     settings = run_settings(loaded, model, "parquet", timestamps, f"ray: {device}", options)
-    task = WorkerTask(_spec(model), options, settings["parameters_sha256"], timestamps, os.path.abspath(output))
+    task = (_spec(model), options, settings["parameters_sha256"], timestamps, os.path.abspath(output))
 
     def embed(pending: Sequence[AudioFile], folder: OutputFolder, bar: ProgressBar) -> list[Failure]:
         if not pending:
@@ -87,11 +97,45 @@ def embed_with_ray(
         return fill(folder, files, embed, progress)
 
 
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
-    os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    require("ray.data", "the engine ray", "ray")
-    return require("ray", "the engine ray", "ray")
+class Worker:
+    """Embeds shards on ``"cpu"`` or ``"cuda"`` and writes their parts under hidden names, in a process of its own.
+
+    ``parameters`` is the digest of the driver's weights: all machines embed with the same.
+    """
+
+    def __init__(
+        self, model: str, options: dict[str, Any], parameters: str, timestamps: bool, output: str, device: str
+    ) -> None:
+        self._timestamps, self._output = timestamps, output
+        self._error: HearByolsError | None = None
+        torch.set_num_threads(_GPU_THREADS if device == "cuda" else 1)
+        try:
+            loaded = load_model(model, **options)
+            if parameters_digest(loaded) != parameters:
+                raise CheckpointError(f"the weights of {model!r} are others on {platform.node()}")
+            self._model = loaded.to(find_device(device))
+        except HearByolsError as error:  # told by the first result: an exception here is tried again and again
+            self._error = error
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Embed a batch of one shard; the result is a JSON text."""
+        result: dict[str, Any] = {"parts": [], "failures": [], "error": ""}
+        files = [AudioFile(name, Path(path), error) for name, path, error in json.loads(batch["shard"][0])]
+        form, limits = find_format("parquet"), group_limits(is_table=True, timestamps=self._timestamps)
+        try:
+            if self._error:
+                raise self._error
+            with closing(embedded_groups(self._model, files, self._timestamps, limits)) as groups:
+                for group in groups:
+                    result["failures"] += [(failure.name, failure.reason) for failure in group.failures]
+                    if group.items:
+                        part = Path(self._output, "embeddings", f".{uuid.uuid4().hex}.part{form.suffix}")
+                        form.write(group.items, part)
+                        sources = [source_record(clip) for clip in group.clips]
+                        result["parts"].append((str(part), file_digest(part), sources))
+        except (HearByolsError, OSError) as error:
+            result["error"] = str(error)
+        return {"result": [json.dumps(result)]}
 
 
 @contextmanager
@@ -151,7 +195,7 @@ def _shards(files: Sequence[AudioFile], n_workers: int) -> list[list[AudioFile]]
 
 
 def _results(
-    ray: Any, shards: Sequence[list[AudioFile]], task: WorkerTask, device: str, n_workers: int
+    ray: Any, shards: Sequence[list[AudioFile]], task: tuple[Any, ...], device: str, n_workers: int
 ) -> Iterator[dict[str, Any]]:
     """Have the shards embedded; what became of each comes as it is done."""
     context = ray.data.DataContext.get_current()
@@ -159,7 +203,7 @@ def _results(
     rows = [{"shard": json.dumps([[file.name, str(file.path), file.error] for file in shard])} for shard in shards]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Worker,
-        fn_constructor_args=(task, device),
+        fn_constructor_args=(*task, device),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=n_workers),  # dead workers are replaced, and their shards tried again
         **{"num_gpus" if device == "cuda" else "num_cpus": 1},

@@ -70,27 +70,28 @@ def read_clip(file: AudioFile, sample_rate: int) -> Clip:
     return _decode(file, _survey(file), sample_rate)
 
 
-def _survey(file: AudioFile) -> Recording | str:
-    """A file that can be decoded, or why it cannot."""
+def _survey(file: AudioFile) -> Recording | Clip:
+    """A file that can be decoded, or with why it cannot."""
     try:
-        return file.error or open_audio(file.path)
+        return Clip(file, error=file.error) if file.error else open_audio(file.path)
     except (InputError, MemoryError) as error:
-        return _told(file, error)
+        return _failed(file, error)
 
 
-def _decode(file: AudioFile, begun: Recording | str, sample_rate: int) -> Clip:
-    if isinstance(begun, str):
-        return Clip(file, error=begun)
+def _decode(file: AudioFile, begun: Recording | Clip, sample_rate: int) -> Clip:
+    if isinstance(begun, Clip):
+        return begun
     try:
         audio = begun.read(sample_rate)
         check_values(torch.from_numpy(audio.samples)[None], [str(file.path)])
     except (InputError, MemoryError) as error:
-        return Clip(file, error=_told(file, error))
+        return _failed(file, error)
     return Clip(file, audio.samples, begun.n_bytes, begun.mtime_ns, notes=audio.notes)
 
 
-def _told(file: AudioFile, error: Exception) -> str:
-    return str(error) if isinstance(error, InputError) else f"{file.path}: there is not enough memory to read it"
+def _failed(file: AudioFile, error: Exception) -> Clip:
+    lack = f"{file.path}: there is not enough memory to read it"
+    return Clip(file, error=str(error) if isinstance(error, InputError) else lack)
 
 
 class _Budget:

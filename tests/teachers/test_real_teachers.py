@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hear_byols.cli.demo_sounds import melody, voice
+from hear_byols.cli.demo import melody, voice
 from hear_byols.teachers import load_teacher
 from hear_byols.teachers.store import add_teachers
 
