@@ -1,7 +1,8 @@
 """Targets of the hybrid's supervised loss (paper, section 2.2): features of fixed crops, extracted once, on disk.
 
 openSMILE takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn once.
-Extraction can be interrupted and continued, and more crops can be added later.
+Extraction can be interrupted and continued, and more crops can be added later: a folder holds ``recipe.json``,
+``features.f32`` (float32 rows, one behind the other) and ``features.crc32`` (a checksum of each).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import multiprocessing
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -72,63 +73,18 @@ def begin_or_continue(folder: Path, recipe: dict) -> None:
             part.write_text(json.dumps(recipe), encoding="utf-8")
 
 
-class FeatureStore:
-    """Features of crops on disk, in the order of their positions; complete rows count, whatever follows does not.
-
-    The folder holds ``recipe.json``, ``features.f32`` (float32 rows, one behind the other) and ``features.crc32`` (a
-    checksum of each).
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self._rows_path = self.folder / "features.f32"
-        self._sums_path = self.folder / "features.crc32"
-
-    @property
-    def n_features(self) -> int:
-        """Length of a row; 0 if there is no store."""
-        return read_recipe(self.folder).get("n_features", 0)
-
-    @property
-    def n_done(self) -> int:
-        """Number of complete rows."""
-        present = self.n_features and self._rows_path.exists() and self._sums_path.exists()
-        return min(path.stat().st_size // width for path, width in self._widths()) if present else 0
-
-    def _widths(self) -> list[tuple[Path, int]]:
-        """The files, and bytes of a row in each."""
-        return [(self._rows_path, 4 * self.n_features), (self._sums_path, 4)]
-
-    def _cut(self, n_rows: int) -> None:
-        for path, width in self._widths():
-            with open(path, "ab") as file:
-                file.truncate(n_rows * width)
-
-    def features(self, n_rows: int) -> np.ndarray:
-        """The first rows, at least one, memory-mapped, float32 [shape=(n_rows, n_features)]."""
-        return np.memmap(self._rows_path, np.float32, "r", shape=(n_rows, self.n_features))
-
-    def drop_damaged(self) -> None:
-        """Forget the first row that is not what was written, and all behind it; they have to be extracted again."""
-        if not (n_done := self.n_done):
-            return
-        sums, rows = np.fromfile(self._sums_path, "<u4"), self.features(n_done)
-        n_whole = next((i for i, row in enumerate(rows) if zlib.crc32(row) != sums[i]), n_done)
-        del rows
-        if n_whole < n_done:
-            logger.warning("%s: damaged from row %d on, which is extracted again", self._rows_path, n_whole)
-            self._cut(n_whole)
-
-    def append(self, n_done: int, rows: Iterable[np.ndarray]) -> None:
-        """Write rows behind the first ``n_done``, each float32 [shape=(n_features,)]."""
-        self._cut(n_done)
-        with open(self._rows_path, "ab") as values, open(self._sums_path, "ab") as sums:
-            for row in rows:
-                content = np.ascontiguousarray(row, np.float32).tobytes()
-                with writing(self._rows_path, CONTINUES):
-                    for file, part in ((values, content), (sums, zlib.crc32(content).to_bytes(4, "little"))):
-                        file.write(part)
-                        file.flush()
+def _whole_rows(rows_path: Path, sums_path: Path, n_features: int) -> int:
+    """How many rows of features are what was written; the first other one and all behind it do not count."""
+    if not (n_features and rows_path.exists() and sums_path.exists()):
+        return 0
+    sums, width, n_whole = np.fromfile(sums_path, "<u4"), 4 * n_features, 0
+    n_done = min(rows_path.stat().st_size // width, len(sums))
+    with open(rows_path, "rb") as rows:
+        while n_whole < n_done and zlib.crc32(rows.read(width)) == sums[n_whole]:
+            n_whole += 1
+    if n_whole < n_done:
+        logger.warning("%s: damaged from row %d on, which is extracted again", rows_path, n_whole)
+    return n_whole
 
 
 def feature_positions(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:
@@ -154,7 +110,7 @@ def extract_features(
     """Extract the features of crops, or of those still missing. Processes may share the folder: one works, others wait.
 
     Args:
-        folder: of the :class:`FeatureStore`, which has at least ``n_crops`` rows then.
+        folder: of the features, which has at least ``n_crops`` rows then; made if missing.
         targets: see :func:`hear_byols.training.extractors.make_extractor`.
         workers: processes to extract with; 0 works in this one.
         progress: show a bar.
@@ -168,27 +124,33 @@ def extract_features(
         OptionError: the extractor cannot be loaded.
         InputError: the folder holds features of other crops.
     """
-    store = FeatureStore(folder)
-    store.folder.mkdir(parents=True, exist_ok=True)
-    recipe = {
-        "targets": targets,
-        "n_samples": n_samples,
-        "seed": seed,
-        "sample_rate": SAMPLE_RATE,
-        "pool": pool.digest,
-    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows_path, sums_path = folder / "features.f32", folder / "features.crc32"
     positions = feature_positions(pool, n_crops, n_samples, seed)
-    with FileLock(store.folder / "lock"):
-        remove_parts(store.folder)
-        store.drop_damaged()
-        extractor = make_extractor(targets) if (n_done := store.n_done) < n_crops else None
-        begin_or_continue(store.folder, {**recipe, "n_features": (extractor or store).n_features})
+    recipe = {"targets": targets, "n_samples": n_samples, "seed": seed, "sample_rate": SAMPLE_RATE, "pool": pool.digest}
+    with FileLock(folder / "lock"):
+        remove_parts(folder)
+        n_features = read_recipe(folder).get("n_features", 0)
+        n_done = _whole_rows(rows_path, sums_path, n_features)
+        extractor = make_extractor(targets) if n_done < n_crops else None
+        n_features = extractor.n_features if extractor else n_features
+        begin_or_continue(folder, {**recipe, "n_features": n_features})
         if extractor:
             audio = torch.from_numpy(pool.audio)
             batches = (cut_crops(audio, part, n_samples).numpy() for part in positions[n_done:].split(_BATCH))
             rows = _extract_all(batches, extractor, targets, workers)
-            store.append(n_done, tqdm(rows, "features", n_crops, initial=n_done, unit="crop", disable=not progress))
-    return positions, store.features(n_crops)
+            rows = tqdm(rows, "features", n_crops, initial=n_done, unit="crop", disable=not progress)
+            with open(rows_path, "ab") as values, open(sums_path, "ab") as sums:
+                values.truncate(4 * n_features * n_done)
+                sums.truncate(4 * n_done)
+                for row in rows:
+                    content = np.ascontiguousarray(row, np.float32).tobytes()
+                    with writing(rows_path, CONTINUES):
+                        for file, part in ((values, content), (sums, zlib.crc32(content).to_bytes(4, "little"))):
+                            file.write(part)
+                            file.flush()
+    return positions, np.memmap(rows_path, np.float32, "r", shape=(n_crops, n_features))
 
 
 def _extract_all(batches: Iterator[np.ndarray], extractor, targets: str, workers: int) -> Iterator[np.ndarray]:
