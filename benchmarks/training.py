@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from speed import print_csv, timed
 
-from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import ENCODERS, PretrainConfig
 from hear_byols.training.pool import AudioPool
-from hear_byols.training.pretrain import Pretrainer
+from hear_byols.training.pretrain import CropSampler, Pretrainer, TeacherFeatures
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_positions
 
@@ -56,7 +55,7 @@ def measure(config: PretrainConfig, device: str) -> dict[str, str]:
     def draw():
         return trainer.crops.draw(config.batch_size, generator)
 
-    log_mels = draw().log_mels
+    log_mels, _ = draw()
     data = seconds_of(draw, 3)
     views = seconds_of(lambda: trainer.views(log_mels, generator), 3)
     return {

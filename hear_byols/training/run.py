@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 from hear_byols._util.files import remove_parts, writing
 from hear_byols._util.imports import require
 from hear_byols.errors import OptionError
-from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import load_pool
 from hear_byols.training.distributed import World, process_group
@@ -28,9 +27,8 @@ from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, 
 from hear_byols.training.loop import train
 from hear_byols.training.metrics import Row
 from hear_byols.training.pool import AudioPool
-from hear_byols.training.presets import Run
-from hear_byols.training.pretrain import Pretrainer
-from hear_byols.training.settings import write_settings
+from hear_byols.training.presets import Run, write_settings
+from hear_byols.training.pretrain import CropSampler, Pretrainer, TeacherFeatures
 from hear_byols.training.targets import extract_features
 from hear_byols.training.teaching import TeacherTrainer
 from hear_byols.training.trainer import Trainer

@@ -1,5 +1,7 @@
 """Targets of the hybrid's supervised loss (paper, section 2.2): features of fixed crops, extracted once, on disk.
 
+They are openSMILE's, or those of any HEAR module (section 4, "learnable").
+
 openSMILE takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn once.
 Extraction can be interrupted and continued, and more crops can be added later: a folder holds ``recipe.json``,
 ``features.f32`` (float32 rows, one behind the other) and ``features.crc32`` (a checksum of each).
@@ -12,22 +14,25 @@ import logging
 import multiprocessing
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from hear_byols._util.device import find_device
 from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
-from hear_byols.errors import InputError
-from hear_byols.training.config import SAMPLE_RATE
-from hear_byols.training.extractors import make_extractor
+from hear_byols.errors import HearByolsError, InputError, OptionError
+from hear_byols.opensmile import N_FEATURES, OpenSmileModel
+from hear_byols.training.config import OPENSMILE, SAMPLE_RATE
 from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
 from hear_byols.training.randomness import seeded
 
@@ -37,6 +42,72 @@ CLIP = 5.0  # standard deviations; the few values beyond would rule the squared 
 FIT_ROWS = 20_000  # crops behind the statistics, at most
 _DRAW_BLOCK = 1000  # crops drawn from one seed, so that more crops leave the first ones as they are
 _BATCH = 16
+
+
+class OpenSmileExtractor:
+    """The 6373 ComParE 2016 functionals of openSMILE; NaN where it has none. Needs the package opensmile."""
+
+    n_features = N_FEATURES
+
+    def __init__(self) -> None:
+        self._model = OpenSmileModel()
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, 6373)."""
+        return np.stack([self._model.functionals(crop) for crop in crops])
+
+
+class HearExtractor:
+    """Scene embeddings of any module with the HEAR API; crops are resampled where its model has another rate.
+
+    Args:
+        spec: ``"MODULE"`` or ``"MODULE:PATH"``, such as ``"hear_byols:cvt_hybrid"``; PATH goes to ``load_model``.
+
+    Raises:
+        OptionError: no such module, not a HEAR module, or its ``load_model`` fails.
+    """
+
+    def __init__(self, spec: str) -> None:
+        name, _, path = spec.partition(":")
+        try:
+            module = import_module(name)
+            model = module.load_model(path) if path else module.load_model()
+            self._embed: Callable = module.get_scene_embeddings
+            self.n_features = int(model.scene_embedding_size)
+        except HearByolsError:
+            raise
+        except Exception as error:  # whatever a foreign module raises
+            raise OptionError(
+                f"targets {spec!r} cannot be loaded as a HEAR module ({type(error).__name__}: {error}); "
+                f'accepted: "{OPENSMILE}", "MODULE" or "MODULE:PATH" with load_model and get_scene_embeddings'
+            ) from error
+        self._device = find_device("auto")
+        self._model = model.to(self._device)
+        self._rate = int(model.sample_rate)
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, n_features).
+
+        Raises:
+            OptionError: the module fails, or its embeddings have another shape than its model says.
+        """
+        if self._rate != SAMPLE_RATE:
+            crops = soxr.resample(crops.T, SAMPLE_RATE, self._rate, quality="HQ").T
+        audio = torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
+        try:
+            with torch.no_grad():
+                features = self._embed(audio, self._model).float().cpu().numpy()
+        except Exception as error:  # whatever a foreign module raises
+            raise OptionError(f"the targets' module failed on a crop ({type(error).__name__}: {error})") from error
+        if features.shape != (len(crops), self.n_features):
+            got = f"the targets' module gave embeddings of shape {features.shape} for {len(crops)} crops"
+            raise OptionError(f"{got}; its scene_embedding_size says {(len(crops), self.n_features)}")
+        return features
+
+
+def make_extractor(spec: str) -> OpenSmileExtractor | HearExtractor:
+    """Load an extractor of crops at 16 kHz: ``"opensmile"``, or see :class:`HearExtractor`."""
+    return OpenSmileExtractor() if spec == OPENSMILE else HearExtractor(spec)
 
 
 def read_recipe(folder: Path) -> dict:
@@ -111,7 +182,7 @@ def extract_features(
 
     Args:
         folder: of the features, which has at least ``n_crops`` rows then; made if missing.
-        targets: see :func:`hear_byols.training.extractors.make_extractor`.
+        targets: see :func:`make_extractor`.
         workers: processes to extract with; 0 works in this one.
         progress: show a bar.
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from pretraining import TEACHER_SIZES, BandTeacher, write_clips
+from pretraining import TEACHER_SIZES, band_teacher, write_clips
 
 from hear_byols.errors import InputError, TrainingError
 from hear_byols.opensmile import OpenSmileModel
@@ -106,7 +106,7 @@ def test_small_sources_are_heard_more_than_their_share():
 def test_lessons_hold_the_means_of_the_teachers_frames(folder):
     waveforms, features = folder.read(0)
     assert (waveforms.shape, features.shape) == ((SHARD, N), (SHARD, PARTS, 10))
-    frames = BandTeacher(8)(waveforms[:5].float() / 32767)
+    frames = band_teacher(8)(waveforms[:5].float() / 32767)
     quarters = torch.nn.functional.adaptive_avg_pool1d(frames.transpose(1, 2), PARTS).transpose(1, 2)
     torch.testing.assert_close(features[:5, :, :8].float(), quarters, atol=0.01, rtol=1e-3)
 
