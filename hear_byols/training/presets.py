@@ -1,6 +1,6 @@
-"""Settings by name: of every model of the paper (sections 3.1 to 3.4, Tables 5 to 7), and of the shipped ones.
+"""Settings by name and from files: of every model of the paper, of the shipped ones, and of every run.
 
-And as a TOML file: written by every run, read by ``--config``.
+The paper's models stand in its sections 3.1 to 3.4 and Tables 5 to 7.
 """
 
 import json
@@ -18,8 +18,8 @@ from hear_byols.training.config import PretrainConfig
 
 # Crops of 0.5, 0.95, 1.425 and 2 s (section 3.2). 96 frames are the default; 1.425 s is half as much again.
 WINDOW_FRAMES = {500: 51, 950: 96, 1425: 144, 2000: 201}
-_FORMER = {"band_limit": 0.0, "identity_norm": False}  # settings that every run.toml before 5.2 has, at their defaults
 RATIOS = ("1:4", "1:2", "2:3", "1:1", "3:2", "2:1", "4:1")
+_FORMER = {"band_limit": 0.0, "identity_norm": False}  # settings that every run.toml before 5.2 has, at their defaults
 
 
 @dataclass(frozen=True)

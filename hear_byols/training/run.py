@@ -164,10 +164,8 @@ def _trainer(
         workers = hardware.workers if world.rank == 0 else 0
         n_shards = -(-config.feature_crops // SHARD)
         if config.batch_size > (most := SHARD * min(n_shards, GROUP)):
-            raise OptionError(
-                f"batch_size {config.batch_size} needs more than the {most} lessons that are shuffled together; take "
-                "more feature_crops, or a smaller batch_size"
-            )
+            fault = f"batch_size {config.batch_size} needs more than the {most} lessons that are shuffled together"
+            raise OptionError(f"{fault}; take more feature_crops, or a smaller batch_size")
         lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
         closing.callback(lessons.close)
     else:
@@ -205,9 +203,8 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
         )
         fabric.launch()
     except Exception as error:  # lightning raises many kinds
-        raise OptionError(
-            f"cannot train on {nodes} x {devices} {hardware.device} in {config.precision}: {error}"
-        ) from error
+        place = f"{nodes} x {devices} {hardware.device}"
+        raise OptionError(f"cannot train on {place} in {config.precision}: {error}") from error
     if fabric.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     return fabric

@@ -1,8 +1,6 @@
 """Targets of the hybrid's supervised loss (paper, section 2.2): features of fixed crops, extracted once, on disk.
 
-They are openSMILE's, or those of any HEAR module (section 4, "learnable").
-
-openSMILE takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn once.
+They are openSMILE's, or those of any HEAR module (section 4, "learnable"). openSMILE takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn once.
 Extraction can be interrupted and continued, and more crops can be added later: a folder holds ``recipe.json``,
 ``features.f32`` (float32 rows, one behind the other) and ``features.crc32`` (a checksum of each).
 """
@@ -77,10 +75,9 @@ class HearExtractor:
         except HearByolsError:
             raise
         except Exception as error:  # whatever a foreign module raises
-            raise OptionError(
-                f"targets {spec!r} cannot be loaded as a HEAR module ({type(error).__name__}: {error}); "
-                f'accepted: "{OPENSMILE}", "MODULE" or "MODULE:PATH" with load_model and get_scene_embeddings'
-            ) from error
+            fault = f"targets {spec!r} cannot be loaded as a HEAR module ({type(error).__name__}: {error})"
+            accepted = f'"{OPENSMILE}", "MODULE" or "MODULE:PATH" with load_model and get_scene_embeddings'
+            raise OptionError(f"{fault}; accepted: {accepted}") from error
         self._device = find_device("auto")
         self._model = model.to(self._device)
         self._rate = int(model.sample_rate)

@@ -3,6 +3,7 @@
 import os
 import tarfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -76,14 +77,8 @@ def test_sources_of_one_name_count_together_and_an_index_of_another_kind_is_made
 
 def test_a_file_that_goes_or_cannot_be_opened_is_skipped(cache, tmp_path, monkeypatch):
     paths = [write(tmp_path / f"{name}.wav") for name in "ab"]
-    read = Path.read_bytes
-
-    def refused(path):
-        if path.name == "a.wav":
-            raise PermissionError(13, "Permission denied")
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    contents = [PermissionError(13, "Permission denied"), paths[1].read_bytes()]
+    monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=contents))
     pool = load_pool(paths, cache)
     assert pool.offsets.tolist() == [0, 4000]
     assert "a.wav cannot be read (Permission denied)" in pool.skipped[0]

@@ -48,8 +48,7 @@ def test_a_seed_makes_the_same_waveforms_again_and_another_one_others():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.shape == (16, N)
-    assert first.isfinite().all()
-    assert first.abs().max() <= 1
+    assert first.abs().max() <= 1  # NaN would fail
     quiet = dataclasses.replace(WaveformAugmentation(), noise_db=(-90, -90))
     assert augmented(quiet, 0 * sounds()).abs().max() < 1e-3  # of silence; NaN would fail
     peaks = sounds()[:, :N].abs().amax(1, keepdim=True)
@@ -83,15 +82,12 @@ def test_rooms_ring_on_behind_a_sound():
     click[:, 100] = 1
     ringing = augmented(dataclasses.replace(UNCHANGED, room_share=1), click)
     early, late = ringing[:, 140:1000].square().mean(1), ringing[:, 3000:].square().mean(1)
-    assert (early > 1e-8).all()
-    assert (late < early).all()
+    assert ((early > 1e-8) & (late < early)).all()
 
 
 def test_short_sounds_stand_in_silence():
-    bursts = augmented(dataclasses.replace(UNCHANGED, burst_share=1), sounds())
-    silent = (bursts.abs() < 1e-9).float().mean(1)
-    assert silent.min() > 0
-    assert silent.max() < 1
+    silent = augmented(dataclasses.replace(UNCHANGED, burst_share=1), sounds()).abs() < 1e-9
+    assert (silent.any(1) & ~silent.all(1)).all()
 
 
 def test_small_sources_are_heard_more_than_their_share():

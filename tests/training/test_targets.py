@@ -9,14 +9,8 @@ from pretraining import HEAR_MODULE
 
 from hear_byols.errors import InputError, OptionError
 from hear_byols.training import targets
-from hear_byols.training.pool import AudioPool, cut_crops
+from hear_byols.training.pool import cut_crops
 from hear_byols.training.targets import CLIP, FeatureScaler, extract_features, make_extractor
-
-
-@pytest.fixture(scope="module")
-def pool():
-    audio = (8000 * np.sin(0.03 * np.arange(64000))).astype(np.int16)
-    return AudioPool.from_clips([audio[:16000], audio[16000:]])
 
 
 def test_standardized_features_follow_the_written_formula_and_stay_bounded():
