@@ -1,8 +1,9 @@
 """Targets of the hybrid's supervised loss (paper, section 2.2): features of fixed crops, extracted once, on disk.
 
-They are openSMILE's, or those of any HEAR module (section 4, "learnable"). openSMILE takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn once.
-Extraction can be interrupted and continued, and more crops can be added later: a folder holds ``recipe.json``,
-``features.f32`` (float32 rows, one behind the other) and ``features.crc32`` (a checksum of each).
+They are openSMILE's, or those of any HEAR module (section 4, "learnable"). openSMILE takes tens of milliseconds a crop,
+far longer than a training step on that crop, so the crops are drawn once. Extraction can be interrupted and continued,
+and more crops can be added later: a folder holds ``recipe.json``, ``features.f32`` (float32 rows, one behind the other)
+and ``features.crc32`` (a checksum of each).
 """
 
 from __future__ import annotations
