@@ -59,15 +59,14 @@ def main() -> None:
         for name in task.evaluation:
             sides = [100 * kit_score(each, name) for each in theirs], [100 * each[name] for each in ours]
             by_seed = [" ".join(f"{value:.2f}" for value in values) for values in sides]
-            means = [float(np.mean(values)) for values in sides]
-            compared = [f"{means[0]:.2f} / {means[1]:.2f}", f"{means[1] - means[0]:+.2f}"]
-            writer.writerow([task.name, name, *by_seed, *compared])
+            kit, own = map(np.mean, sides)
+            writer.writerow([task.name, name, *by_seed, f"{kit:.2f} / {own:.2f}", f"{own - kit:+.2f}"])
 
 
 def embed(args: argparse.Namespace, task: Path) -> Path:
     """The kit's embeddings of a task."""
     done = args.work / "embeddings" / MODULE / task.name
-    if not (done / "test.embeddings.npy").exists() and not (done / "fold00.embeddings.npy").exists():
+    if not any((done / f"{split}.embeddings.npy").exists() for split in ("test", "fold00")):
         tasks = args.work / "tasks" / task.name
         tasks.mkdir(parents=True, exist_ok=True)
         (tasks / task.name).unlink(missing_ok=True)

@@ -12,15 +12,12 @@ rates are those of the second half, when all workers have long loaded their mode
 """
 
 import argparse
-import csv
 import json
 import os
 import statistics
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from speed import print_csv, timed
 
 import hear_byols
 from hear_byols.config import ModelConfig, NormalizationConfig
@@ -44,7 +42,6 @@ def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name in args.models or ("random_cvt", "random_cnn", "random_resnetish34", "random_clstm"):
         model = hear_byols.load_model(name)
-        assert isinstance(model, EmbeddingModel)
         for kind, cases in ONNX_CASES.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model.onnx"
@@ -53,8 +50,7 @@ def onnx(args: argparse.Namespace) -> list[dict[str, Any]]:
                 session = open_session(export.path, threads=1)
             for n_clips, seconds in cases:
                 row = {"model": name + ", int8" * args.int8, "output": kind, "clips": n_clips, "seconds": seconds}
-                row["MB"] = size
-                rows.append(row | onnx_case(model, session, kind, n_clips, seconds))
+                rows.append({**row, "MB": size} | onnx_case(model, session, kind, n_clips, seconds))
     return rows
 
 
@@ -79,13 +75,6 @@ def onnx_case(model: EmbeddingModel, session: Any, kind: str, n_clips: int, seco
     }
 
 
-def timed(call: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
-    """Processor time of a call, or the time that a user waits for it by ``time.perf_counter``."""
-    start = clock()
-    call()
-    return clock() - start
-
-
 def write_noise(corpus: Path, lengths: Iterable[int]) -> None:
     """Files of noise, of so many samples."""
     corpus.mkdir()
@@ -99,7 +88,6 @@ def streaming(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name in args.models or ("cvt_hybrid", "random_cnn"):
         loaded = hear_byols.load_model(name)
-        assert isinstance(loaded, EmbeddingModel)
         norm = loaded.config.normalization  # untrained models have no statistics; any will do for the speed
         fixed = NormalizationConfig("dataset", *((-5.0, 5.0) if norm.mean is None else norm.of_dataset))
         model = EmbeddingModel(ModelConfig(loaded.config.encoder, loaded.config.frontend, fixed))
@@ -191,44 +179,30 @@ def folder_parts(name: str, files: list[Path], place: Path) -> dict[str, float]:
 
 def ray(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a number of workers."""
-    rows: list[dict[str, Any]] = []
-    first = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        corpus = Path(folder, "audio")
+        corpus, [model, *_] = Path(folder, "audio"), args.models or ["cvt_hybrid"]
         write_noise(corpus, [round(args.seconds * RATE)] * args.files)
-        for n in args.workers:
-            rate = ray_rate(corpus, Path(folder, f"out{n}"), (args.models or ["cvt_hybrid"])[0], n)
-            first = first or rate
-            row = {"workers": n, "audio (s)": f"{args.files * args.seconds:g}", "wall (x real time)": f"{rate:.0f}"}
-            rows.append(row | {"gain": f"{rate / first:.2f}"})
-    return rows
+        rates = {n: ray_rate(corpus, Path(folder, f"out{n}"), model, n) for n in args.workers}
+    audio, first = f"{args.files * args.seconds:g}", rates[args.workers[0]]
+    return [
+        {"workers": n, "audio (s)": audio, "wall (x real time)": f"{rate:.0f}", "gain": f"{rate / first:.2f}"}
+        for n, rate in rates.items()
+    ]
 
 
 def ray_rate(corpus: Path, output: Path, model: str, workers: int) -> float:
     """Seconds of audio a second."""
     from hear_byols.extraction.ray import embed_with_ray
 
-    moments = [(0.0, 0.0)]  # time, and audio that was recorded until then
-    over = threading.Event()
-    watcher = threading.Thread(target=watch, args=(output / "index.jsonl", moments, over), daemon=True)
-    watcher.start()
     embed_with_ray([corpus], output, model=model, device="cpu", workers=workers)
-    over.set()
-    watcher.join()
-    end, audio = moments[-1]
-    half, until_half = next(moment for moment in moments if moment[1] >= audio / 2)
-    return (audio - until_half) / (end - half)
-
-
-def watch(index: Path, moments: list[tuple[float, float]], over: threading.Event) -> None:
-    """Note a moment whenever a record was added."""
-    while not over.is_set():
-        lines = index.read_text().split("\n")[:-1] if index.exists() else []
-        sources = [source for line in lines for entry in json.loads(line) for source in entry["sources"]]
-        audio = sum(source["n_samples"] for source in sources) / RATE
-        if audio > moments[-1][1]:
-            moments.append((time.perf_counter(), audio))
-        time.sleep(0.05)
+    parts = []  # when each was written, and the samples in it
+    for entry in (entry for line in (output / "index.jsonl").open() for entry in json.loads(line)):
+        written = max((output / name).stat().st_mtime for name in entry["outputs"])
+        parts.append((written, sum(source["n_samples"] for source in entry["sources"])))
+    times, samples = np.array(sorted(parts)).T
+    done = samples.cumsum() / RATE
+    half = np.searchsorted(done, done[-1] / 2)
+    return (done[-1] - done[half]) / (times[-1] - times[half])
 
 
 def main() -> None:
@@ -243,10 +217,7 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="ONNX files of this precision")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {"onnx": onnx, "streaming": streaming, "folder": folder, "ray": ray}[args.what](args)
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    print_csv({"onnx": onnx, "streaming": streaming, "folder": folder, "ray": ray}[args.what](args))
 
 
 if __name__ == "__main__":

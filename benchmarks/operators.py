@@ -140,17 +140,16 @@ def device_rows(name: str, args: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def _device_rows(title: str, call: Callable[[], object], rate: float, args: argparse.Namespace) -> list[dict[str, str]]:
-    device = torch.device(args.device)
     with FlopCounterMode(display=False) as counter:
         call()
     call()
-    wall = seconds_of(call, device, args.turns)
+    wall = seconds_of(call, args.turns)
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        seconds_of(call, device, 1)
+        seconds_of(call, 1)
     seconds: dict[str, float] = defaultdict(float)
     for event in found.key_averages():
         if event.key.startswith("aten::"):
-            spent = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+            spent = event.self_device_time_total if args.device == "cuda" else event.self_cpu_time_total
             seconds[kind_of(event.key, ())] += spent / 1e6
     seconds["waiting for the host"] = max(0.0, wall - sum(seconds.values()))
     table = [{"work": kind, "share of time": f"{spent / wall:.1%}"} for kind, spent in seconds.items() if spent]

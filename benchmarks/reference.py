@@ -15,7 +15,7 @@ from hear_byols.encoders.clstm import CLSTM
 from hear_byols.encoders.cnn import AudioNTT
 from hear_byols.encoders.cvt import Attention, ChannelNorm, CvT, DepthwiseProjection
 from hear_byols.encoders.multilayer import mean_max, time_major
-from hear_byols.encoders.resnetish import BasicBlock, ResNetish34
+from hear_byols.encoders.resnetish import ResNetish34
 from hear_byols.frontend import LOG_OFFSET
 from hear_byols.model import EmbeddingModel
 
@@ -51,17 +51,8 @@ def timestamp_embeddings(audio: Tensor, model: EmbeddingModel) -> Tensor:
 def log_mel(audio: Tensor, model: EmbeddingModel) -> Tensor:
     """A spectrogram of each row: (n, n_samples) -> (n, n_mels, n_frames)."""
     config = model.config.frontend
-    spectrum = torch.stft(
-        audio,
-        config.n_fft,
-        hop_length=config.hop_length,
-        win_length=config.win_length,
-        window=model.log_mel.window,
-        center=True,
-        pad_mode="reflect",
-        return_complex=True,
-    )
-    power = spectrum.abs().pow(2.0)
+    sizes = config.n_fft, config.hop_length, config.win_length
+    power = torch.stft(audio, *sizes, model.log_mel.window, return_complex=True).abs().pow(2.0)  # centred, reflected
     return torch.log(torch.matmul(power.transpose(1, 2), model.log_mel.bank).transpose(1, 2) + LOG_OFFSET)
 
 
@@ -90,16 +81,9 @@ def _resnetish(encoder: ResNetish34, x: Tensor) -> Tensor:
     x = F.max_pool2d(F.relu(encoder.bn1(encoder.conv1(x))), 3, stride=2, padding=1)
     for stage in (encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4):
         for block in stage:
-            x = _basic_block(block, x)
+            out = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x)))))
+            x = F.relu(out + block.downsample(x))
     return x
-
-
-def _basic_block(block: BasicBlock, x: Tensor) -> Tensor:
-    out = F.relu(block.bn1(block.conv1(x)))
-    shortcut = block.downsample
-    if isinstance(shortcut, torch.nn.Sequential):
-        x = shortcut[1](shortcut[0](x))
-    return F.relu(block.bn2(block.conv2(out)) + x)
 
 
 def _cvt(encoder: CvT, x: Tensor) -> Tensor:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "results.md"
 TASKS = ("arabic_keywords", "esc10", "fsdd_digits", "nemo_emotion")
 TASKS += ("philharmonia_instrument", "philharmonia_pitch", "speechocean_age_gender")
-Row = dict[str, str]
 
 _HEAD = """\
 # Results
@@ -26,23 +24,14 @@ The command above a table makes it; `python benchmarks/results.py` writes this p
 
 @dataclass(frozen=True)
 class Result:
-    """A table of the page.
+    """A table of the page."""
 
-    Args:
-        title: its heading; empty for one more table under the same.
-        file: in benchmarks/results/, without suffix; A+B: the rows of both.
-        text: above the table, in Markdown.
-        command: that made it.
-        keep: which of its rows are shown.
-        drop: columns that are not shown.
-    """
-
-    title: str
-    file: str
-    text: str
-    command: str = ""
-    keep: Callable[[Row], bool] = lambda row: True
-    drop: tuple[str, ...] = ()
+    title: str  # its heading; empty for one more table under the same
+    file: str  # in benchmarks/results/, without suffix; A+B: the rows of both
+    text: str  # above the table, in Markdown
+    command: str = ""  # that made it
+    keep: Callable[[dict[str, str]], bool] = lambda row: True  # which of its rows are shown
+    drop: tuple[str, ...] = ()  # columns that are not shown
 
 
 RESULTS = (
@@ -226,4 +215,4 @@ def _table(result: Result) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
+    (HERE.parent / "docs" / "results.md").write_text(render(), encoding="utf-8")

@@ -20,7 +20,8 @@ import math
 import subprocess
 import sys
 import time
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import reference
@@ -54,19 +55,15 @@ class Side:
         self.model, self.way, self.clips = model, way, args.clips
         self.best: dict[Case, dict[str, Any]] = {}
 
-    @cached_property
-    def is_there(self) -> bool:
-        """Whether it has loaded its model; waits for it."""
-        return self._answer() == "ready"
-
-    def _answer(self) -> Any:
+    def answer(self) -> Any:
+        """What it says next, first of all that it is ready; waits for it."""
         assert self._process.stdout
         return json.loads(self._process.stdout.readline() or '"died"')
 
     def run(self, case: Case) -> None:
         """One turn; the best counts."""
         print(json.dumps(case), file=self._process.stdin, flush=True)
-        found = self._answer()
+        found = self.answer()
         self.best[case] = min(self.best.get(case, found), found, key=lambda turn: turn["seconds"])
 
     def growth(self, call: str) -> str:
@@ -85,11 +82,10 @@ def work(settings: dict[str, Any]) -> None:
     try:
         model = hear_byols.load_model(settings["model"], **options).to(settings["device"])
     except HearByolsError as error:
-        print(f"{settings['model']}: {error}", file=sys.stderr)
-        return print(json.dumps("missing"), flush=True)
+        sys.exit(f"{settings['model']}: {error}")
     print(json.dumps("ready"), flush=True)
-    flops: dict[Case, int] = {}
-    deviation: dict[Case, str] = {}
+    clock = time.process_time if (settings["threads"], settings["device"]) == (1, "cpu") else time.perf_counter
+    once: dict[Case, dict[str, Any]] = {}
     for line in sys.stdin:
         call, seconds = case = tuple(json.loads(line))
         audio = (torch.rand(settings["clips"], seconds * model.sample_rate) - 0.5).to(settings["device"])
@@ -97,26 +93,28 @@ def work(settings: dict[str, Any]) -> None:
         embed = getattr(model, name)
         if settings["way"] == "original":
             embed = partial(getattr(reference, name), model=model)
-        if case not in flops:  # which also warms up
+        if case not in once:  # which also warms up
             with FlopCounterMode(display=False) as counter:
                 embed(audio)
-            flops[case] = counter.get_total_flops()
+            once[case] = {"flops": counter.get_total_flops(), "deviation": ""}
             if settings["way"] == "compiled":
                 model.encoder.forward = torch.compile(model.encoder.forward)
             if settings["way"] in ("compiled", "bfloat16"):
                 wanted, got = getattr(reference, name)(audio, model), embed(audio)
                 got = got[0] if isinstance(got, tuple) else got
-                deviation[case] = f"{float((got - wanted).abs().max() / wanted.abs().max()):.1e}"
-        clock = time.process_time if settings["threads"] == 1 and not audio.is_cuda else time.perf_counter
-        start = clock()
-        embed(audio)
-        if audio.is_cuda:
-            torch.cuda.synchronize()
-        elapsed = clock() - start
+                once[case]["deviation"] = f"{float((got - wanted).abs().max() / wanted.abs().max()):.1e}"
+        elapsed = timed(partial(embed, audio), clock)
         peak = torch.cuda.max_memory_allocated() if audio.is_cuda else peak_memory()
-        found = {"seconds": elapsed, "flops": flops[case], "peak": peak, "deviation": deviation.get(case, "")}
-        print(json.dumps(found), flush=True)
-    return None
+        print(json.dumps({"seconds": elapsed, "peak": peak, **once[case]}), flush=True)
+
+
+def timed(call: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
+    """Processor time of a call, or by ``time.perf_counter`` how long a user waits for it and for what a GPU does."""
+    start = clock()
+    call()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 def matrix_rate(args: argparse.Namespace) -> float:
@@ -124,12 +122,7 @@ def matrix_rate(args: argparse.Namespace) -> float:
     clock = time.process_time if args.threads == 1 and args.device == "cpu" else time.perf_counter
     size = 8192 if args.device == "cuda" else 1536
     a, b = (torch.rand(size, size, device=args.device, dtype=getattr(torch, args.precision)) for _ in range(2))
-    times = []
-    for _ in range(5):
-        start = clock()
-        float(torch.mm(a, b)[0, 0])  # waits for a GPU
-        times.append(clock() - start)
-    return 2 * size**3 / min(times)
+    return 2 * size**3 / min(timed(lambda: torch.mm(a, b), clock) for _ in range(5))
 
 
 def rows(sides: list[Side], cases: list[Case], rate: float) -> list[dict[str, str]]:
@@ -139,23 +132,35 @@ def rows(sides: list[Side], cases: list[Case], rate: float) -> list[dict[str, st
         other = next((s for s in sides if s.model == side.model and s.way == "original"), None)
         for case in cases:
             call, seconds = case
-            best = side.best[case]
-            name = side.model if side.way == "ours" else f"{side.model}, {side.way}"
-            row = {"model": name, "call": call, "clip (s)": str(seconds)}
-            seconds *= side.clips
-            row["audio x real time"] = f"{seconds / best['seconds']:.1f}"
-            row["original's way"] = f"{seconds / other.best[case]['seconds']:.1f}" if other else ""
-            row["ratio"] = f"{other.best[case]['seconds'] / best['seconds']:.2f}" if other else ""
-            row["share of limit"] = f"{best['flops'] / rate / best['seconds']:.0%}" if other else ""
-            row["deviation"] = best["deviation"]
-            row["peak GB"] = f"{best['peak'] / 1e9:.2f}"
-            row["original's peak GB"] = f"{other.best[case]['peak'] / 1e9:.2f}" if other else ""
-            found.append(row | {"growth": side.growth(call), "original's growth": other.growth(call) if other else ""})
+            best, theirs = side.best[case], other and other.best[case]
+            audio = seconds * side.clips
+            row = {
+                "model": side.model if side.way == "ours" else f"{side.model}, {side.way}",
+                "call": call,
+                "clip (s)": str(seconds),
+                "audio x real time": f"{audio / best['seconds']:.1f}",
+                "original's way": f"{audio / theirs['seconds']:.1f}" if theirs else "",
+                "ratio": f"{theirs['seconds'] / best['seconds']:.2f}" if theirs else "",
+                "share of limit": f"{best['flops'] / rate / best['seconds']:.0%}" if theirs else "",
+                "deviation": best["deviation"],
+                "peak GB": f"{best['peak'] / 1e9:.2f}",
+                "original's peak GB": f"{theirs['peak'] / 1e9:.2f}" if theirs else "",
+                "growth": side.growth(call),
+                "original's growth": other.growth(call) if other else "",
+            }
+            found.append(row)
     return found
 
 
-def parse() -> argparse.Namespace:
-    """Read the command line."""
+def print_csv(table: list[dict[str, Any]]) -> None:
+    """To standard output, which ``benchmarks/results/`` is filled from."""
+    writer = csv.DictWriter(sys.stdout, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+
+
+def main() -> None:
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=("CNN", "CvT", "YAMNet", "openSMILE"))
     parser.add_argument("--calls", nargs="+", choices=("scene", "timestamp"), default=("scene", "timestamp"))
@@ -168,18 +173,13 @@ def parse() -> argparse.Namespace:
     ways = ("ours", "compiled", "bfloat16", "original")
     parser.add_argument("--ways", nargs="+", choices=ways, default=("ours", "original"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure and print the table."""
-    args = parse()
+    args = parser.parse_args()
     if args.worker:
         return work(json.loads(args.worker))
     torch.set_num_threads(args.threads)
     own = [model for model in args.models if MODELS[model].startswith("random_")]
     sides = [Side(model, way, args) for way in args.ways for model in (args.models if way == "ours" else own)]
-    sides = [side for side in sides if side.is_there]
+    sides = [side for side in sides if side.answer() == "ready"]
     cases = [(call, seconds) for call in args.calls for seconds in sorted(args.lengths)]
     rate = 0.0
     for case in cases:
@@ -187,10 +187,7 @@ def main() -> None:
         for _ in range(args.turns):
             for side in sides:
                 side.run(case)
-    table = rows(sides, cases, rate)
-    writer = csv.DictWriter(sys.stdout, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
+    print_csv(rows(sides, cases, rate))
     return print(f"matrix products: {rate / 1e9:.0f} GFLOP/s", file=sys.stderr)
 
 

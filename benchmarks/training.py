@@ -9,18 +9,16 @@ the same way: neither changes the cost. Prints CSV.
 """
 
 import argparse
-import csv
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from speed import print_csv, timed
 
-from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import ENCODERS, PretrainConfig
 from hear_byols.training.pool import AudioPool
-from hear_byols.training.pretrain import Pretrainer
+from hear_byols.training.pretrain import CropSampler, Pretrainer, TeacherFeatures
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_positions
 
@@ -35,27 +33,15 @@ def make_trainer(config: PretrainConfig, device: str) -> Pretrainer:
     targets = None
     if config.hybrid:
         positions = feature_positions(pool, config.feature_crops, config.crop_samples, 0)
-        features = np.random.default_rng(0).standard_normal((config.feature_crops, N_FEATURES), np.float32)
+        features = rng.standard_normal((config.feature_crops, N_FEATURES), np.float32)
         targets = TeacherFeatures(positions, features, fabric.device)
     crops = CropSampler(pool, config.crop_samples, fabric.device, targets)
     return Pretrainer(config, crops, fabric, total_steps=10**6)
 
 
-def seconds_of(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+def seconds_of(call: Callable[[], object], repeats: int) -> float:
     """Shortest of several timings, so that other processes count least."""
-    times = []
-    for _ in range(repeats):
-        _wait(device)
-        begun = time.perf_counter()
-        call()
-        _wait(device)
-        times.append(time.perf_counter() - begun)
-    return min(times)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return min(timed(call, time.perf_counter) for _ in range(repeats))
 
 
 def measure(config: PretrainConfig, device: str) -> dict[str, str]:
@@ -63,15 +49,15 @@ def measure(config: PretrainConfig, device: str) -> dict[str, str]:
     trainer = make_trainer(config, device)
     for _ in range(2 if device == "cpu" else 20):
         trainer.step()
-    step = seconds_of(trainer.step, trainer.device, 3)
+    step = seconds_of(trainer.step, 3)
     generator = torch.Generator(trainer.device).manual_seed(0)
 
     def draw():
         return trainer.crops.draw(config.batch_size, generator)
 
-    log_mels = draw().log_mels
-    data = seconds_of(draw, trainer.device, 3)
-    views = seconds_of(lambda: trainer.views(log_mels, generator), trainer.device, 3)
+    log_mels, _ = draw()
+    data = seconds_of(draw, 3)
+    views = seconds_of(lambda: trainer.views(log_mels, generator), 3)
     return {
         "encoder": config.encoder,
         "loss": "hybrid" if config.hybrid else "self-supervised",
@@ -91,14 +77,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     options = {"batch_size": args.batch_size, "precision": args.precision, "compile": args.compile}
-    rows = [
+    table = [
         measure(PretrainConfig(encoder=encoder, targets=targets, feature_crops=256, **options), args.device)
         for encoder in args.encoders
         for targets in ("none", "opensmile")
     ]
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    print_csv(table)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,16 @@ import torch
 from torch import nn
 
 from hear_byols.frontend import LogMel
-from hear_byols.teachers import Teacher
-from hear_byols.training import pretrain
-from hear_byols.training.batches import CropSampler, TeacherFeatures
+from hear_byols.training import trainer
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.distributed import World
 from hear_byols.training.pool import AudioPool, cut_crops
+from hear_byols.training.pretrain import CropSampler, Pretrainer, TeacherFeatures
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.targets import feature_positions
 from hear_byols.training.trainer import Trainer
 
-N_FRAMES = 32
+N_FRAMES, N_SAMPLES = 32, 31 * 160  # of a crop
 TEACHER_SIZES = {"mn04": 8, "swift_f0": 2}  # of small teachers under the names of real ones
 SMALL = {"crop_frames": N_FRAMES, "batch_size": 8, "head_hidden": 32, "log_steps": 1}
 QUIET = ["--device=cpu", "--threads=1", "--quiet"]
@@ -75,27 +74,27 @@ def command(audio: Path, output: Path, *options: str) -> list[str]:
     return ["pretrain", "--data", str(audio), "--output", str(output), *small, *QUIET, *options]
 
 
-def band_targets(pool: AudioPool, n_samples: int, n_crops: int = 64) -> TeacherFeatures:
+def band_targets(pool: AudioPool) -> TeacherFeatures:
     """Features of crops: log energies of eight bands."""
-    positions = feature_positions(pool, n_crops, n_samples, seed=0)
-    log_mels = LogMel()(cut_crops(torch.from_numpy(pool.audio), positions, n_samples))
+    positions = feature_positions(pool, 64, N_SAMPLES, seed=0)
+    log_mels = LogMel()(cut_crops(torch.from_numpy(pool.audio), positions, N_SAMPLES))
     features = log_mels.mean(2).unflatten(1, (8, 8)).mean(2).numpy()
     return TeacherFeatures(positions, features, torch.device("cpu"))
 
 
 def make_trainer(
     pool: AudioPool, hybrid: bool = True, total_steps: int = 40, encoder: nn.Module | None = None, **options
-) -> pretrain.Pretrainer:
+) -> Pretrainer:
     """A run of the tiny encoder on one process, or on those that share a process group."""
     config = PretrainConfig(**{**SMALL, "targets": "bands" if hybrid else "none", **options})
     fabric = make_fabric(config, Hardware("cpu"))
     world = World(fabric.global_rank, fabric.world_size)
-    targets = band_targets(pool, config.crop_samples) if hybrid else None
-    crops = CropSampler(pool, config.crop_samples, fabric.device, targets, world)
-    with torch.random.fork_rng(), mock.patch.object(pretrain, "initial_encoder") as initial_encoder:
+    targets = band_targets(pool) if hybrid else None
+    crops = CropSampler(pool, N_SAMPLES, fabric.device, targets, world)
+    with torch.random.fork_rng(), mock.patch.object(trainer, "initial_encoder") as initial_encoder:
         torch.manual_seed(0)
         initial_encoder.return_value = encoder or TinyEncoder()
-        return pretrain.Pretrainer(config, crops, fabric, config.steps or total_steps)
+        return Pretrainer(config, crops, fabric, config.steps or total_steps)
 
 
 def steps(trainer: Trainer, n: int) -> torch.Tensor:
@@ -103,20 +102,6 @@ def steps(trainer: Trainer, n: int) -> torch.Tensor:
     return torch.stack([trainer.step() for _ in range(n)])
 
 
-class BandTeacher(Teacher):
-    """A teacher without weights, whose layers are log energies of bands, a frame every 10 ms."""
-
-    name = "bands"
-    frame_ms = 10
-    LAYERS = range(8)
-    SIZES = (1,) * 8
-
-    def __init__(self, n_bands: int) -> None:
-        super().__init__(range(n_bands))
-        self.log_mel = LogMel()
-
-    def front_end(self, audio):
-        return self.log_mel(audio)
-
-    def network(self, features):
-        return features.unflatten(1, (len(self.layers), -1)).mean(2).transpose(1, 2)
+def band_teacher(n_bands: int):
+    """A teacher without weights, whose frames are log energies of bands."""
+    return lambda audio: LogMel()(audio).unflatten(1, (n_bands, -1)).mean(2).transpose(1, 2)

@@ -70,9 +70,9 @@ def test_a_shard_of_sounds_is_long_enough_varied_and_the_same_for_the_same_seed(
     assert all(np.array_equal(a, b) for a, b in zip(made, same, strict=True))
     assert not np.array_equal(made[0], other[0])
     rows = rows_of(tmp_path / "manifest.csv")
-    assert [row["shard"] for row in rows] == ["a.tar", "b.tar", "c.tar"]
     assert list(rows[0]) == COLUMNS
-    assert (rows[0]["clips"], rows[0]["clean"]) == (str(len(made)), "yes")
+    assert [(row["shard"], row["clean"]) for row in rows] == [("a.tar", "yes"), ("b.tar", "yes"), ("c.tar", "yes")]
+    assert int(rows[0]["clips"]) == len(made)
     assert float(rows[0]["hours"]) == pytest.approx(seconds / 3600, abs=6e-4)
 
 
@@ -80,10 +80,8 @@ def test_every_kind_of_sound_is_finite_audible_and_new_each_time():
     for kind in sounds.KINDS:
         both = np.stack([sounds.sound(np.random.default_rng(seed), kind, 1.5) for seed in (0, 1)])
         assert both.shape == (2, 24000), kind
-        assert np.isfinite(both).all(), kind
-        peaks = np.abs(both).max(1)
-        assert ((peaks >= 0.1) & (peaks <= 0.9)).all(), kind
-        assert (both.std(1) > 0.001).all(), kind
+        peaks = np.abs(both).max(1)  # NaN and infinity would fail
+        assert ((peaks >= 0.1) & (peaks <= 0.9) & (both.std(1) > 0.001)).all(), kind
         assert np.abs(both[0] - both[1]).max() > 0.05, kind
 
 

@@ -8,8 +8,7 @@ import re
 
 from hear_byols.cli.options import add_command, tell
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.presets import PRESETS, make_runs
-from hear_byols.training.settings import parse_settings, read_settings
+from hear_byols.training.presets import PRESETS, make_runs, parse_settings, read_settings
 
 # What is set by hand now and then; everything else is a matter for presets and files.
 OPTIONS = ("encoder", "init", "targets", "alpha", "beta", "feature_crops", "batch_size", "steps")

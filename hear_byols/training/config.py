@@ -180,25 +180,19 @@ class PretrainConfig:
     def _check_teachers(self) -> None:
         idle = [name for name in ("part_weight", "teacher_components", "equalizer") if getattr(self, name)]
         if idle and not self.teachers:
-            raise OptionError(
-                f"{', '.join(idle)} must be 0 without teachers, as targets={self.targets!r} is; several are written A+B"
-            )
+            without = f"without teachers, as targets={self.targets!r} is; several are written A+B"
+            raise OptionError(f"{', '.join(idle)} must be 0 {without}")
         if self.layers == "heads" and not (self.teachers and self.heads_on == "last"):
-            raise OptionError(
-                f"layers 'heads' needs teachers, as in A+B, and heads_on 'last'; got targets={self.targets!r} and "
-                f"heads_on={self.heads_on!r}"
-            )
+            got = f"targets={self.targets!r} and heads_on={self.heads_on!r}"
+            raise OptionError(f"layers 'heads' needs teachers, as in A+B, and heads_on 'last'; got {got}")
         if len(set(self.teachers)) < len(self.teachers):
             raise OptionError(f"targets names a teacher twice: {self.targets!r}")
         if self.teacher_weights and len(self.teacher_weights) != len(self.teachers):
-            raise OptionError(
-                f"teacher_weights must be empty or one a teacher ({len(self.teachers)}), got {self.teacher_weights!r}"
-            )
+            wanted = f"empty or one a teacher ({len(self.teachers)})"
+            raise OptionError(f"teacher_weights must be {wanted}, got {self.teacher_weights!r}")
         if self.encoder == "clstm" and (self.part_weight or self.heads_on == "multi"):
-            raise OptionError(
-                "clstm has no columns, so part_weight must be 0 and heads_on last; "
-                f"got {self.part_weight!r} and {self.heads_on!r}"
-            )
+            got = f"{self.part_weight!r} and {self.heads_on!r}"
+            raise OptionError(f"clstm has no columns, so part_weight must be 0 and heads_on last; got {got}")
 
     @property
     def crop_samples(self) -> int:

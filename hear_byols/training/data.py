@@ -56,12 +56,8 @@ def load_pool(data: Iterable[str | os.PathLike[str]], cache: str | os.PathLike[s
         else:
             remove_parts(cache)
             index_path.unlink(missing_ok=True)
-            index = {
-                "fingerprint": fingerprint,
-                "sample_rate": SAMPLE_RATE,
-                "source_names": [name for name, _ in sources],
-            }
-            index |= _decode(sources, cache / "audio.npy", workers)
+            index: dict = {"fingerprint": fingerprint, "sample_rate": SAMPLE_RATE}
+            index |= {"source_names": [name for name, _ in sources], **_decode(sources, cache / "audio.npy", workers)}
             with output_path(cache / "skipped.txt", CONTINUES) as part:
                 part.write_text("".join(f"{line}\n" for line in index["skipped"]), encoding="utf-8")
             with output_path(index_path, CONTINUES) as part:  # last, so that an index always describes a whole array

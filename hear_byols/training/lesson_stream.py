@@ -161,10 +161,8 @@ class Lessons:
             path = self.folder.path(shard)
             while not path.exists():
                 if not any(process.is_alive() for process in self._processes) and not path.exists():
-                    raise TrainingError(
-                        f"{path} is not there and nothing makes it: the extraction has failed (its own message stands "
-                        "above); the same command continues"
-                    )
+                    fault = f"{path} is not there and nothing makes it: the extraction has failed"
+                    raise TrainingError(f"{fault} (its own message stands above); the same command continues")
                 time.sleep(_POLL)
             read.append(self.folder.read(shard))
         waveforms, features = map(torch.cat, zip(*read, strict=True))

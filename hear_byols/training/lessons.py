@@ -24,10 +24,10 @@ from hear_byols._util.files import CONTINUES, output_path
 from hear_byols.errors import InputError
 from hear_byols.opensmile import N_FEATURES
 from hear_byols.teachers import load_teacher
-from hear_byols.training.extractors import OPENSMILE, OpenSmileExtractor
+from hear_byols.training.config import OPENSMILE
 from hear_byols.training.pool import AudioPool, cut_crops, draw_within
 from hear_byols.training.randomness import seeded
-from hear_byols.training.targets import FeatureScaler, begin_or_continue
+from hear_byols.training.targets import FeatureScaler, OpenSmileExtractor, begin_or_continue
 from hear_byols.training.waveforms import WaveformAugmentation
 from hear_byols.weights.digest import content_digest
 

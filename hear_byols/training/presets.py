@@ -1,17 +1,25 @@
-"""Settings by name: of every model of the paper (sections 3.1 to 3.4, Tables 5 to 7), and of the shipped ones."""
+"""Settings by name and from files: of every model of the paper, of the shipped ones, and of every run.
 
+The paper's models stand in its sections 3.1 to 3.4 and Tables 5 to 7.
+"""
+
+import json
 import os
-from dataclasses import dataclass, field, replace
+import sys
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from hear_byols._util.files import output_path
+from hear_byols._util.imports import require
 from hear_byols.errors import OptionError
 from hear_byols.training.config import PretrainConfig
 
 # Crops of 0.5, 0.95, 1.425 and 2 s (section 3.2). 96 frames are the default; 1.425 s is half as much again.
 WINDOW_FRAMES = {500: 51, 950: 96, 1425: 144, 2000: 201}
 RATIOS = ("1:4", "1:2", "2:3", "1:1", "3:2", "2:1", "4:1")
+_FORMER = {"band_limit": 0.0, "identity_norm": False}  # settings that every run.toml before 5.2 has, at their defaults
 
 
 @dataclass(frozen=True)
@@ -155,3 +163,54 @@ def make_runs(preset: str, output: str | os.PathLike[str], **overrides: Any) -> 
     folder = Path(output).resolve() / "first"
     last = replace(config, init=str(folder / "encoder.pth"))
     return [Run(first, folder, make_config(first, **overrides)), Run(preset, Path(output), last)]
+
+
+def write_settings(config: PretrainConfig, path: Path) -> None:
+    """Write all settings, one a line."""
+    settings = asdict(config).items()
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings]  # as TOML has them
+    with output_path(path) as part:
+        part.write_text("".join(lines), encoding="utf-8")
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read settings from a file, as :func:`make_config` takes them.
+
+    Raises:
+        OptionError: the file cannot be read, is not TOML, names no setting, or gives one of another type.
+        MissingDependencyError: Python 3.10 without tomli.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path} cannot be read as a file of settings ({error})") from error
+    return parse_settings(text, str(path))
+
+
+def parse_settings(text: str, name: str) -> dict[str, Any]:
+    """Read settings from TOML text; ``name`` is what an error calls it, see :func:`read_settings`."""
+    toml = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "--config on Python 3.10", "train")
+    try:
+        given = toml.loads(text)
+    except ValueError as error:
+        raise OptionError(f"{name}: settings are lines like steps = 9 or mel_scale = [0.6, 1.5] ({error})") from error
+    given = {name: value for name, value in given.items() if _FORMER.get(name) != value}
+    defaults = asdict(PretrainConfig())
+    unknown = given.keys() - defaults.keys()
+    if unknown:
+        raise OptionError(f"{name} names no such setting: {', '.join(sorted(unknown))}; known: {', '.join(defaults)}")
+    return {name: _checked(name, value, defaults[name]) for name, value in given.items()}
+
+
+def _checked(name: str, value: Any, default: Any) -> Any:
+    """A value as its setting has it: whole numbers are numbers, lists are tuples of numbers."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, list):
+        if all(type(x) is int for x in value) and PretrainConfig.__dataclass_fields__[name].type == tuple[int, ...]:
+            return tuple(value)
+        if all(type(x) in (int, float) for x in value):
+            return tuple(map(float, value))
+    if type(value) is not type(default):
+        raise OptionError(f"{name} must be like {default!r}, got {value!r}")
+    return value

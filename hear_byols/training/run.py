@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 from hear_byols._util.files import remove_parts, writing
 from hear_byols._util.imports import require
 from hear_byols.errors import OptionError
-from hear_byols.training.batches import CropSampler, TeacherFeatures
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import load_pool
 from hear_byols.training.distributed import World, process_group
@@ -28,9 +27,8 @@ from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, 
 from hear_byols.training.loop import train
 from hear_byols.training.metrics import Row
 from hear_byols.training.pool import AudioPool
-from hear_byols.training.presets import Run
-from hear_byols.training.pretrain import Pretrainer
-from hear_byols.training.settings import write_settings
+from hear_byols.training.presets import Run, write_settings
+from hear_byols.training.pretrain import CropSampler, Pretrainer, TeacherFeatures
 from hear_byols.training.targets import extract_features
 from hear_byols.training.teaching import TeacherTrainer
 from hear_byols.training.trainer import Trainer
@@ -166,10 +164,8 @@ def _trainer(
         workers = hardware.workers if world.rank == 0 else 0
         n_shards = -(-config.feature_crops // SHARD)
         if config.batch_size > (most := SHARD * min(n_shards, GROUP)):
-            raise OptionError(
-                f"batch_size {config.batch_size} needs more than the {most} lessons that are shuffled together; take "
-                "more feature_crops, or a smaller batch_size"
-            )
+            fault = f"batch_size {config.batch_size} needs more than the {most} lessons that are shuffled together"
+            raise OptionError(f"{fault}; take more feature_crops, or a smaller batch_size")
         lessons = Lessons(folder, n_shards, config.replays, workers=workers, device=fabric.device.type)
         closing.callback(lessons.close)
     else:
@@ -207,9 +203,8 @@ def make_fabric(config: PretrainConfig, hardware: Hardware) -> Fabric:
         )
         fabric.launch()
     except Exception as error:  # lightning raises many kinds
-        raise OptionError(
-            f"cannot train on {nodes} x {devices} {hardware.device} in {config.precision}: {error}"
-        ) from error
+        place = f"{nodes} x {devices} {hardware.device}"
+        raise OptionError(f"cannot train on {place} in {config.precision}: {error}") from error
     if fabric.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     return fabric

@@ -1,7 +1,9 @@
 """Targets of the hybrid's supervised loss (paper, section 2.2): features of fixed crops, extracted once, on disk.
 
-openSMILE takes tens of milliseconds a crop, far longer than a training step on that crop, so the crops are drawn once.
-Extraction can be interrupted and continued, and more crops can be added later.
+They are openSMILE's, or those of any HEAR module (section 4, "learnable"). openSMILE takes tens of milliseconds a crop,
+far longer than a training step on that crop, so the crops are drawn once. Extraction can be interrupted and continued,
+and more crops can be added later: a folder holds ``recipe.json``, ``features.f32`` (float32 rows, one behind the other)
+and ``features.crc32`` (a checksum of each).
 """
 
 from __future__ import annotations
@@ -11,22 +13,25 @@ import logging
 import multiprocessing
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from hear_byols._util.device import find_device
 from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
-from hear_byols.errors import InputError
-from hear_byols.training.config import SAMPLE_RATE
-from hear_byols.training.extractors import make_extractor
+from hear_byols.errors import HearByolsError, InputError, OptionError
+from hear_byols.opensmile import N_FEATURES, OpenSmileModel
+from hear_byols.training.config import OPENSMILE, SAMPLE_RATE
 from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
 from hear_byols.training.randomness import seeded
 
@@ -36,6 +41,71 @@ CLIP = 5.0  # standard deviations; the few values beyond would rule the squared 
 FIT_ROWS = 20_000  # crops behind the statistics, at most
 _DRAW_BLOCK = 1000  # crops drawn from one seed, so that more crops leave the first ones as they are
 _BATCH = 16
+
+
+class OpenSmileExtractor:
+    """The 6373 ComParE 2016 functionals of openSMILE; NaN where it has none. Needs the package opensmile."""
+
+    n_features = N_FEATURES
+
+    def __init__(self) -> None:
+        self._model = OpenSmileModel()
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, 6373)."""
+        return np.stack([self._model.functionals(crop) for crop in crops])
+
+
+class HearExtractor:
+    """Scene embeddings of any module with the HEAR API; crops are resampled where its model has another rate.
+
+    Args:
+        spec: ``"MODULE"`` or ``"MODULE:PATH"``, such as ``"hear_byols:cvt_hybrid"``; PATH goes to ``load_model``.
+
+    Raises:
+        OptionError: no such module, not a HEAR module, or its ``load_model`` fails.
+    """
+
+    def __init__(self, spec: str) -> None:
+        name, _, path = spec.partition(":")
+        try:
+            module = import_module(name)
+            model = module.load_model(path) if path else module.load_model()
+            self._embed: Callable = module.get_scene_embeddings
+            self.n_features = int(model.scene_embedding_size)
+        except HearByolsError:
+            raise
+        except Exception as error:  # whatever a foreign module raises
+            fault = f"targets {spec!r} cannot be loaded as a HEAR module ({type(error).__name__}: {error})"
+            accepted = f'"{OPENSMILE}", "MODULE" or "MODULE:PATH" with load_model and get_scene_embeddings'
+            raise OptionError(f"{fault}; accepted: {accepted}") from error
+        self._device = find_device("auto")
+        self._model = model.to(self._device)
+        self._rate = int(model.sample_rate)
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Extract: float32 (n_crops, n_samples) -> float32 (n_crops, n_features).
+
+        Raises:
+            OptionError: the module fails, or its embeddings have another shape than its model says.
+        """
+        if self._rate != SAMPLE_RATE:
+            crops = soxr.resample(crops.T, SAMPLE_RATE, self._rate, quality="HQ").T
+        audio = torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
+        try:
+            with torch.no_grad():
+                features = self._embed(audio, self._model).float().cpu().numpy()
+        except Exception as error:  # whatever a foreign module raises
+            raise OptionError(f"the targets' module failed on a crop ({type(error).__name__}: {error})") from error
+        if features.shape != (len(crops), self.n_features):
+            got = f"the targets' module gave embeddings of shape {features.shape} for {len(crops)} crops"
+            raise OptionError(f"{got}; its scene_embedding_size says {(len(crops), self.n_features)}")
+        return features
+
+
+def make_extractor(spec: str) -> OpenSmileExtractor | HearExtractor:
+    """Load an extractor of crops at 16 kHz: ``"opensmile"``, or see :class:`HearExtractor`."""
+    return OpenSmileExtractor() if spec == OPENSMILE else HearExtractor(spec)
 
 
 def read_recipe(folder: Path) -> dict:
@@ -72,63 +142,18 @@ def begin_or_continue(folder: Path, recipe: dict) -> None:
             part.write_text(json.dumps(recipe), encoding="utf-8")
 
 
-class FeatureStore:
-    """Features of crops on disk, in the order of their positions; complete rows count, whatever follows does not.
-
-    The folder holds ``recipe.json``, ``features.f32`` (float32 rows, one behind the other) and ``features.crc32`` (a
-    checksum of each).
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self._rows_path = self.folder / "features.f32"
-        self._sums_path = self.folder / "features.crc32"
-
-    @property
-    def n_features(self) -> int:
-        """Length of a row; 0 if there is no store."""
-        return read_recipe(self.folder).get("n_features", 0)
-
-    @property
-    def n_done(self) -> int:
-        """Number of complete rows."""
-        present = self.n_features and self._rows_path.exists() and self._sums_path.exists()
-        return min(path.stat().st_size // width for path, width in self._widths()) if present else 0
-
-    def _widths(self) -> list[tuple[Path, int]]:
-        """The files, and bytes of a row in each."""
-        return [(self._rows_path, 4 * self.n_features), (self._sums_path, 4)]
-
-    def _cut(self, n_rows: int) -> None:
-        for path, width in self._widths():
-            with open(path, "ab") as file:
-                file.truncate(n_rows * width)
-
-    def features(self, n_rows: int) -> np.ndarray:
-        """The first rows, at least one, memory-mapped, float32 [shape=(n_rows, n_features)]."""
-        return np.memmap(self._rows_path, np.float32, "r", shape=(n_rows, self.n_features))
-
-    def drop_damaged(self) -> None:
-        """Forget the first row that is not what was written, and all behind it; they have to be extracted again."""
-        if not (n_done := self.n_done):
-            return
-        sums, rows = np.fromfile(self._sums_path, "<u4"), self.features(n_done)
-        n_whole = next((i for i, row in enumerate(rows) if zlib.crc32(row) != sums[i]), n_done)
-        del rows
-        if n_whole < n_done:
-            logger.warning("%s: damaged from row %d on, which is extracted again", self._rows_path, n_whole)
-            self._cut(n_whole)
-
-    def append(self, n_done: int, rows: Iterable[np.ndarray]) -> None:
-        """Write rows behind the first ``n_done``, each float32 [shape=(n_features,)]."""
-        self._cut(n_done)
-        with open(self._rows_path, "ab") as values, open(self._sums_path, "ab") as sums:
-            for row in rows:
-                content = np.ascontiguousarray(row, np.float32).tobytes()
-                with writing(self._rows_path, CONTINUES):
-                    for file, part in ((values, content), (sums, zlib.crc32(content).to_bytes(4, "little"))):
-                        file.write(part)
-                        file.flush()
+def _whole_rows(rows_path: Path, sums_path: Path, n_features: int) -> int:
+    """How many rows of features are what was written; the first other one and all behind it do not count."""
+    if not (n_features and rows_path.exists() and sums_path.exists()):
+        return 0
+    sums, width, n_whole = np.fromfile(sums_path, "<u4"), 4 * n_features, 0
+    n_done = min(rows_path.stat().st_size // width, len(sums))
+    with open(rows_path, "rb") as rows:
+        while n_whole < n_done and zlib.crc32(rows.read(width)) == sums[n_whole]:
+            n_whole += 1
+    if n_whole < n_done:
+        logger.warning("%s: damaged from row %d on, which is extracted again", rows_path, n_whole)
+    return n_whole
 
 
 def feature_positions(pool: AudioPool, n_crops: int, n_samples: int, seed: int) -> Tensor:
@@ -154,8 +179,8 @@ def extract_features(
     """Extract the features of crops, or of those still missing. Processes may share the folder: one works, others wait.
 
     Args:
-        folder: of the :class:`FeatureStore`, which has at least ``n_crops`` rows then.
-        targets: see :func:`hear_byols.training.extractors.make_extractor`.
+        folder: of the features, which has at least ``n_crops`` rows then; made if missing.
+        targets: see :func:`make_extractor`.
         workers: processes to extract with; 0 works in this one.
         progress: show a bar.
 
@@ -168,27 +193,33 @@ def extract_features(
         OptionError: the extractor cannot be loaded.
         InputError: the folder holds features of other crops.
     """
-    store = FeatureStore(folder)
-    store.folder.mkdir(parents=True, exist_ok=True)
-    recipe = {
-        "targets": targets,
-        "n_samples": n_samples,
-        "seed": seed,
-        "sample_rate": SAMPLE_RATE,
-        "pool": pool.digest,
-    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows_path, sums_path = folder / "features.f32", folder / "features.crc32"
     positions = feature_positions(pool, n_crops, n_samples, seed)
-    with FileLock(store.folder / "lock"):
-        remove_parts(store.folder)
-        store.drop_damaged()
-        extractor = make_extractor(targets) if (n_done := store.n_done) < n_crops else None
-        begin_or_continue(store.folder, {**recipe, "n_features": (extractor or store).n_features})
+    recipe = {"targets": targets, "n_samples": n_samples, "seed": seed, "sample_rate": SAMPLE_RATE, "pool": pool.digest}
+    with FileLock(folder / "lock"):
+        remove_parts(folder)
+        n_features = read_recipe(folder).get("n_features", 0)
+        n_done = _whole_rows(rows_path, sums_path, n_features)
+        extractor = make_extractor(targets) if n_done < n_crops else None
+        n_features = extractor.n_features if extractor else n_features
+        begin_or_continue(folder, {**recipe, "n_features": n_features})
         if extractor:
             audio = torch.from_numpy(pool.audio)
             batches = (cut_crops(audio, part, n_samples).numpy() for part in positions[n_done:].split(_BATCH))
             rows = _extract_all(batches, extractor, targets, workers)
-            store.append(n_done, tqdm(rows, "features", n_crops, initial=n_done, unit="crop", disable=not progress))
-    return positions, store.features(n_crops)
+            rows = tqdm(rows, "features", n_crops, initial=n_done, unit="crop", disable=not progress)
+            with open(rows_path, "ab") as values, open(sums_path, "ab") as sums:
+                values.truncate(4 * n_features * n_done)
+                sums.truncate(4 * n_done)
+                for row in rows:
+                    content = np.ascontiguousarray(row, np.float32).tobytes()
+                    with writing(rows_path, CONTINUES):
+                        for file, part in ((values, content), (sums, zlib.crc32(content).to_bytes(4, "little"))):
+                            file.write(part)
+                            file.flush()
+    return positions, np.memmap(rows_path, np.float32, "r", shape=(n_crops, n_features))
 
 
 def _extract_all(batches: Iterator[np.ndarray], extractor, targets: str, workers: int) -> Iterator[np.ndarray]:

@@ -19,7 +19,6 @@ from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.heads import TeacherScale, component_head, make_head
-from hear_byols.training.initial import initial_encoder
 from hear_byols.training.lesson_stream import LessonSource
 from hear_byols.training.lessons import PARTS
 from hear_byols.training.objective import BYOL_PROJECTION, Byol, embedding_spread, self_supervised_loss, update_momentum
@@ -138,13 +137,11 @@ class TeacherTrainer(Trainer[Student]):
         self._weights = torch.tensor([config.alpha * weight for weight in weights], device=self.device)
         self._measure()
 
-    def make_network(self) -> tuple[Student, MultilayerEncoder]:
-        """The student, of a fresh encoder or one to be taught further; the encoder."""
-        encoder = initial_encoder(self.config.encoder, self.config.init)
-        for module in encoder.modules():
+    def make_network(self) -> Student:
+        for module in self.encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.config.dropout
-        return Student(encoder, sum(self.sizes.values()), self.config), encoder
+        return Student(self.encoder, sum(self.sizes.values()), self.config)
 
     def _measure(self) -> None:
         """Mean and standard deviation of the log-mels, and the scale of the features."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hear_byols.encoders import build_encoder
 from hear_byols.encoders.multilayer import MultilayerEncoder
-from hear_byols.errors import CheckpointError
+from hear_byols.errors import CheckpointError, OptionError
+from hear_byols.hear import load_model
 from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
 from hear_byols.training.distributed import World, synchronize_batch_norm
 from hear_byols.training.randomness import derived_seed, seeded
@@ -17,7 +19,7 @@ from hear_byols.training.randomness import derived_seed, seeded
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-
+FORGET_BIAS = 2.0  # a gate of 0.88: what an LSTM saw is half gone after five steps; with torch's 0 after one
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -44,8 +46,8 @@ class Trainer(Generic[Network]):
         self._generator = torch.Generator(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed(config.seed, 0, "weights"))
-            network, self.encoder = self.make_network()
-        self.network = network.to(self.device)
+            self.encoder = initial_encoder(config.encoder, config.init)
+            self.network = self.make_network().to(self.device)
         if self.world.size > 1:
             synchronize_batch_norm(self.network, self.device)
         if config.compile:
@@ -57,8 +59,8 @@ class Trainer(Generic[Network]):
         self.optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay, fused=fused)
         self._module, self._optimizer = fabric.setup(self.network, self.optimizer)
 
-    def make_network(self) -> tuple[Network, MultilayerEncoder]:
-        """Everything that is trained or follows what is trained; and of it the online encoder, the run's product."""
+    def make_network(self) -> Network:
+        """Everything that is trained or follows what is trained, around the online encoder, the run's product."""
         raise NotImplementedError
 
     def checkpoint_head(self) -> nn.Linear | None:
@@ -155,6 +157,31 @@ class Trainer(Generic[Network]):
                 raise CheckpointError(f"{differ}; use its settings, or another output folder")
         if state["data"] != self.data:
             raise CheckpointError("the run to be continued was on other data or features; use another output folder")
+
+
+def initial_encoder(name: str, init: str = "") -> MultilayerEncoder:
+    """Build an untrained encoder, its LSTM's forget gates open (Jozefowicz et al. 2015, section 2.2), or load one.
+
+    The CLSTM's embedding is its LSTM's last output, 24 steps after the beginning of a crop of 0.95 s. ``init`` is a
+    model of that encoder, whose weights it begins with.
+
+    Raises:
+        OptionError: no such encoder, or ``init`` has another one.
+        WeightsNotFoundError: no such model.
+    """
+    encoder = build_encoder(name)
+    if init:
+        given = load_model(init).encoder
+        if not isinstance(given, type(encoder)):
+            raise OptionError(f"init {init!r} has the encoder {type(given).__name__}, not that of {name!r}")
+        given.head = None
+        encoder.load_state_dict(given.state_dict())
+        return encoder
+    for lstm in (module for module in encoder.modules() if isinstance(module, nn.LSTM)):
+        for name, value in lstm.named_parameters():
+            if name.startswith("bias_"):  # input, forget, cell, output gate; the two biases of a gate are added
+                value.detach().unflatten(0, (4, -1))[1] = FORGET_BIAS / 2
+    return encoder
 
 
 def _present_name(key: str) -> str:

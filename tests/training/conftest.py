@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("lightning", reason="pre-training needs the extra: pip install hear_byols[train]")
 
-from pretraining import HEAR_MODULE, TEACHER_SIZES, BandTeacher, tones_and_noise
+from pretraining import HEAR_MODULE, TEACHER_SIZES, band_teacher, tones_and_noise
 
 from hear_byols.training import lessons, pretrain
 from hear_byols.training.pool import AudioPool
@@ -36,7 +36,7 @@ def pool():
 def two_teachers():
     """Those of TEACHER_SIZES, without weights, instead of the real ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lessons, "load_teacher", lambda name, *_, **__: BandTeacher(TEACHER_SIZES[name]))
+        patch.setattr(lessons, "load_teacher", lambda name, *_, **__: band_teacher(TEACHER_SIZES[name]))
         yield
 
 

@@ -1,24 +1,21 @@
 """The audio pool: shards, folders, cache and faults; fair crops, and batches of them."""
 
-import logging
 import os
 import tarfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from pretraining import N_FRAMES, band_targets
+from pretraining import N_SAMPLES, band_targets
 
 from hear_byols.errors import InputError
 from hear_byols.extraction.files import collect
-from hear_byols.training.batches import CropSampler
-from hear_byols.training.config import PretrainConfig
 from hear_byols.training.data import find_sources, load_pool
 from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
-
-N_SAMPLES = PretrainConfig(crop_frames=N_FRAMES).crop_samples
+from hear_byols.training.pretrain import CropSampler, TeacherFeatures
 
 
 def tone(n, pitch=0.05):
@@ -52,19 +49,21 @@ def cache(tmp_path):
 
 def test_shard_and_folder_are_read_once_and_end_to_end(shard, cache, tmp_path, caplog):
     write(tmp_path / "files/c.flac", np.stack([tone(13230), -tone(13230)], axis=1), 44100)
-    with caplog.at_level(logging.WARNING):
-        pool = load_pool([shard, tmp_path / "files"], cache, workers=2)
-    assert len(pool.skipped) == 2
-    assert "tones.tar:broken.opus: cannot be read as audio" in pool.skipped[0]
-    assert "tones.tar:short.wav: 0.006 s are too short" in pool.skipped[1]
+    write(tmp_path / "files/d.wav", 1e6 * tone(4000), subtype="FLOAT")
+    pool = load_pool([shard, tmp_path / "files"], cache, workers=2)
+    broken, short = pool.skipped
+    assert "tones.tar:broken.opus: cannot be read as audio" in broken
+    assert "tones.tar:short.wav: 0.006 s are too short" in short
     assert (cache / "skipped.txt").read_text().splitlines() == list(pool.skipped)
     assert all(line in caplog.text for line in pool.skipped)
-    assert pool.offsets.tolist() == [0, 20000, 28000, 32800]  # the last at 44.1 kHz
-    assert pool.source_names == ("tones", "files")
-    assert pool.source_hours() == pytest.approx({"tones": 28000 / 16000 / 3600, "files": 4800 / 16000 / 3600})
+    assert pool.offsets.tolist() == [0, 20000, 28000, 32800, 36800]  # the third at 44.1 kHz
+    assert pool.source_hours() == pytest.approx({"tones": 28000 / 16000 / 3600, "files": 8800 / 16000 / 3600})
     assert pool.audio.dtype == np.int16
     np.testing.assert_allclose(pool.audio[:20000] / 32768, tone(20000), atol=1e-4)
-    assert not pool.audio[28000:].any()  # the two channels cancel
+    assert not pool.audio[28000:32800].any()  # the two channels cancel
+    # Audio beyond full scale is made quieter, and said.
+    np.testing.assert_allclose(pool.audio[32800:36800] / 32767, tone(4000) / np.abs(tone(4000)).max(), atol=1e-3)
+    assert "d.wav peaks at 5e+05" in caplog.text
 
 
 def test_sources_of_one_name_count_together_and_an_index_of_another_kind_is_made_again(cache, tmp_path):
@@ -76,22 +75,10 @@ def test_sources_of_one_name_count_together_and_an_index_of_another_kind_is_made
         (cache / "index.json").write_text("[1]")
 
 
-def test_audio_beyond_full_scale_is_made_quieter_and_said(cache, tmp_path, caplog):
-    pool = load_pool([write(tmp_path / "loud.wav", 1e6 * tone(4000), subtype="FLOAT")], cache)
-    np.testing.assert_allclose(pool.audio[:4000] / 32767, tone(4000) / np.abs(tone(4000)).max(), atol=1e-3)
-    assert "peaks at 5e+05" in caplog.text
-
-
 def test_a_file_that_goes_or_cannot_be_opened_is_skipped(cache, tmp_path, monkeypatch):
     paths = [write(tmp_path / f"{name}.wav") for name in "ab"]
-    read = Path.read_bytes
-
-    def refused(path):
-        if path.name == "a.wav":
-            raise PermissionError(13, "Permission denied")
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    contents = [PermissionError(13, "Permission denied"), paths[1].read_bytes()]
+    monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=contents))
     pool = load_pool(paths, cache)
     assert pool.offsets.tolist() == [0, 4000]
     assert "a.wav cannot be read (Permission denied)" in pool.skipped[0]
@@ -190,49 +177,41 @@ def test_files_of_the_same_name_and_size_are_not_mistaken_for_each_other(cache, 
     assert load_pool([tmp_path / "c/clips"], cache).digest == digests[-1]
 
 
-def make_pool(lengths):
-    return AudioPool.from_clips([np.arange(1, n + 1, dtype=np.int16) for n in lengths])
-
-
-def places_of(pool, n_crops, n_samples):
-    return draw_positions(torch.from_numpy(pool.offsets), n_crops, n_samples, torch.Generator().manual_seed(0))
+def places_of(offsets, n_crops, n_samples):
+    return draw_positions(torch.tensor(offsets), n_crops, n_samples, torch.Generator().manual_seed(0)).unbind(1)
 
 
 def test_crops_are_cut_out_of_one_clip_wherever_they_fit_and_followed_by_zeros():
-    pool = make_pool([5, 20])
+    pool = AudioPool.from_clips([np.arange(1, n + 1, dtype=np.int16) for n in (5, 20)])
     crops = cut_crops(torch.from_numpy(pool.audio), torch.tensor([[0, 5], [7, 25], [24, 25]]), 8) * 32768
     assert crops.tolist() == [[1, 2, 3, 4, 5, 0, 0, 0], [3, 4, 5, 6, 7, 8, 9, 10], [20, 0, 0, 0, 0, 0, 0, 0]]
-    firsts, stops = places_of(pool, 500, 8).unbind(1)
+    firsts, stops = places_of([0, 5, 25], 500, 8)
     assert (firsts[stops == 5] == 0).all()  # too short: from its beginning
     long = firsts[stops == 25]
     assert (long.min(), long.max()) == (5, 17)
 
 
 def test_places_are_uniform_over_time_not_over_clips():
-    pool = make_pool([1000, 9000])
-    firsts, stops = places_of(pool, 5000, 100).unbind(1)
+    firsts, stops = places_of([0, 1000, 10000], 5000, 100)
     assert (stops == 10000).float().mean().item() == pytest.approx(0.9, abs=0.02)
     within = (firsts[stops == 10000] - 1000) / 8900
     assert within.mean().item() == pytest.approx(0.5, abs=0.02)
-    assert torch.equal(places_of(pool, 50, 100), places_of(pool, 50, 100))
 
 
 def test_features_belong_to_their_crops(pool):
-    targets = band_targets(pool, N_SAMPLES)
+    targets = band_targets(pool)
     hybrid, plain, again = (CropSampler(pool, N_SAMPLES, targets=given) for given in (targets, None, None))
-    batch = hybrid.draw(32, torch.Generator().manual_seed(0))
-    assert batch.log_mels.shape == (32, 1, 64, N_FRAMES)
-    bands = batch.log_mels[:, 0].mean(2).unflatten(1, (8, 8)).mean(2)
-    torch.testing.assert_close(batch.features, targets.standardizer(bands), rtol=0.02, atol=0.02)
-    assert plain.draw(8, torch.Generator()).features is None
+    log_mels, features = hybrid.draw(32, torch.Generator().manual_seed(0))
+    bands = log_mels[:, 0].mean(2).unflatten(1, (8, 8)).mean(2)
+    torch.testing.assert_close(features, targets.standardizer(bands), rtol=0.02, atol=0.02)
+    assert plain.draw(8, torch.Generator())[1] is None
     assert plain.digest == again.digest != hybrid.digest
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_audio_lies_on_the_gpu_and_gives_the_same_log_mels(pool):
-    source = CropSampler(pool, N_SAMPLES, "cuda")
-    assert source._audio.device.type == "cuda"
-    assert source._audio.dtype == torch.int16
-    positions = torch.tensor([[100, 16000], [20000, 32000]])
-    expected = CropSampler(pool, N_SAMPLES)._cut(positions)
-    torch.testing.assert_close(source._cut(positions.cuda()).cpu(), expected)
+def test_a_gpu_gives_the_same_log_mels(pool):
+    log_mels = []
+    for device in map(torch.device, ("cpu", "cuda")):
+        one = TeacherFeatures(torch.tensor([[100, 16000]]), np.zeros((1, 8), np.float32), device)
+        log_mels.append(CropSampler(pool, N_SAMPLES, device, one).draw(2, torch.Generator(device))[0].cpu())
+    torch.testing.assert_close(*log_mels)

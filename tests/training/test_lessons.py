@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from pretraining import TEACHER_SIZES, BandTeacher, write_clips
+from pretraining import TEACHER_SIZES, band_teacher, write_clips
 
 from hear_byols.errors import InputError, TrainingError
 from hear_byols.opensmile import OpenSmileModel
@@ -48,8 +48,7 @@ def test_a_seed_makes_the_same_waveforms_again_and_another_one_others():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.shape == (16, N)
-    assert first.isfinite().all()
-    assert first.abs().max() <= 1
+    assert first.abs().max() <= 1  # NaN would fail
     quiet = dataclasses.replace(WaveformAugmentation(), noise_db=(-90, -90))
     assert augmented(quiet, 0 * sounds()).abs().max() < 1e-3  # of silence; NaN would fail
     peaks = sounds()[:, :N].abs().amax(1, keepdim=True)
@@ -83,15 +82,12 @@ def test_rooms_ring_on_behind_a_sound():
     click[:, 100] = 1
     ringing = augmented(dataclasses.replace(UNCHANGED, room_share=1), click)
     early, late = ringing[:, 140:1000].square().mean(1), ringing[:, 3000:].square().mean(1)
-    assert (early > 1e-8).all()
-    assert (late < early).all()
+    assert ((early > 1e-8) & (late < early)).all()
 
 
 def test_short_sounds_stand_in_silence():
-    bursts = augmented(dataclasses.replace(UNCHANGED, burst_share=1), sounds())
-    silent = (bursts.abs() < 1e-9).float().mean(1)
-    assert silent.min() > 0
-    assert silent.max() < 1
+    silent = augmented(dataclasses.replace(UNCHANGED, burst_share=1), sounds()).abs() < 1e-9
+    assert (silent.any(1) & ~silent.all(1)).all()
 
 
 def test_small_sources_are_heard_more_than_their_share():
@@ -106,7 +102,7 @@ def test_small_sources_are_heard_more_than_their_share():
 def test_lessons_hold_the_means_of_the_teachers_frames(folder):
     waveforms, features = folder.read(0)
     assert (waveforms.shape, features.shape) == ((SHARD, N), (SHARD, PARTS, 10))
-    frames = BandTeacher(8)(waveforms[:5].float() / 32767)
+    frames = band_teacher(8)(waveforms[:5].float() / 32767)
     quarters = torch.nn.functional.adaptive_avg_pool1d(frames.transpose(1, 2), PARTS).transpose(1, 2)
     torch.testing.assert_close(features[:5, :, :8].float(), quarters, atol=0.01, rtol=1e-3)
 

@@ -49,14 +49,12 @@ def test_byol_crosses_the_views_and_trains_only_the_online_network():
     # At the start the target is a copy of the online network: swapped halves (batch statistics do not see the order).
     torch.testing.assert_close(out.targets, out.projections.detach().roll(4, 0), rtol=1e-4, atol=1e-5)
     self_supervised_loss(out.predictions, out.targets).backward()
-    assert all(p.grad is None and not p.requires_grad for p in byol.target.parameters())
-    assert all(p.grad is not None for p in byol.online.parameters())
-    assert all(p.grad is not None for p in byol.prediction_head.parameters())
+    assert all((p.grad is None) == name.startswith("target.") for name, p in byol.named_parameters())
+    assert not any(p.requires_grad for p in byol.target.parameters())
     assert not out.embeddings.requires_grad
 
 
 def test_spread_is_zero_after_collapse_and_full_on_the_sphere():
-    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
     assert embedding_spread(torch.ones(10, 4) * torch.arange(1, 11)[:, None]).item() == pytest.approx(0, abs=1e-6)
-    uniform = torch.randn(4000, 64, generator=generator)
-    assert embedding_spread(uniform).item() == pytest.approx(1, rel=0.02)
+    assert embedding_spread(torch.randn(4000, 64)).item() == pytest.approx(1, rel=0.02)

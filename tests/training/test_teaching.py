@@ -10,12 +10,12 @@ from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training.config import PretrainConfig
 from hear_byols.training.export import export_encoder
 from hear_byols.training.heads import TeacherScale, component_head, make_head
-from hear_byols.training.initial import initial_encoder
 from hear_byols.training.lesson_stream import Lessons
 from hear_byols.training.lessons import SHIFT, LessonFolder, LessonPlan, Teachers
 from hear_byols.training.loop import load_newest, save_state
 from hear_byols.training.run import Hardware, make_fabric
 from hear_byols.training.teaching import TeacherTrainer, equalized, teacher_losses
+from hear_byols.training.trainer import initial_encoder
 
 SMALL = {"encoder": "cnn", "targets": "mn04+swift_f0", "crop_frames": 32, "batch_size": 16, "head_hidden": 32}
 SMALL |= {"beta": 0.0, "dropout": 0.0, "log_steps": 1}
@@ -79,8 +79,7 @@ def test_self_supervised_loss_joins_in_every_nth_step(heard):
     trainer = make(heard, beta=1.0, self_supervised_every=3)
     place = trainer.values.index("loss_self_supervised")
     before = {k: v.clone() for k, v in trainer.network.byol.target.state_dict().items()}
-    present = [bool(trainer.step()[place].isfinite()) for _ in range(6)]
-    assert present == [True, False, False, True, False, False]
+    assert [bool(values[place].isfinite()) for values in steps(trainer, 6)] == [True, False, False, True, False, False]
     after = trainer.network.byol.target.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
@@ -112,16 +111,12 @@ def test_components_keep_what_the_answers_tell_apart_and_do_not_hear_what_was_ne
         answers, linear = head.eval()(embeddings), component_head(head, embeddings, 9)
         components, two = linear(embeddings), component_head(head, embeddings, 2)(embeddings)
     assert components.shape == (300, 5)  # there are no more answers
-    torch.testing.assert_close(distances(components), distances(answers), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.pdist(components), torch.pdist(answers), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(components.mean(0), torch.zeros(5), rtol=0, atol=1e-5)
     assert (components.var(0).diff() < 0).all()
     torch.testing.assert_close(torch.corrcoef(components.T), torch.eye(5), rtol=0, atol=1e-4)
     torch.testing.assert_close(two, components[:, :2])
     assert linear.weight.any(0).tolist() == [i != 3 for i in range(12)]
-
-
-def distances(vectors):
-    return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def test_a_checkpoint_holds_the_heads_components(heard, tmp_path):
