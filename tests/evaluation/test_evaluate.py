@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
-from task_folders import scene_task
+from task_folders import scene_task, tone, write_clip
 
 from hear_byols.cli.main import main
 from hear_byols.errors import OptionError
@@ -100,12 +100,15 @@ def test_a_second_run_computes_nothing(later, monkeypatch):
     assert scores(later) == before
 
 
-def test_new_labels_are_scored_anew_with_the_embeddings_there_are(later):
+def test_new_labels_are_scored_anew_with_the_embeddings_there_are_and_new_audio_is_embedded(later):
     before = by_model_and_probe(later)["stats", "linear"]["mean"]
     path = later / "tasks/tones-v1-test/test.json"
     path.write_text(json.dumps({name: ["mid"] for name in json.loads(path.read_text())}))
     assert evaluate(later, "stats=logmel") == 0
     assert float(by_model_and_probe(later)["stats", "linear"]["mean"]) < float(before)
+    write_clip(path.parent, "test", "test_low0.wav", tone(301))
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):  # in place of what embeds
+        evaluate(later, "stats=logmel")
 
 
 def test_a_disk_that_fills_leaves_no_half_result(later, monkeypatch, capsys):

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from checkout import plain_environment, run
+from checkout import run
 
 KITS = ("heareval==2021.1.3", "hearvalidator==2021.0.2", "xares==0.1.3")
 # What the kits import. Lightning 1 needs pkg_resources, which setuptools 81 dropped.
@@ -53,64 +54,44 @@ for arguments in json.loads(sys.argv[1]):
 
 @dataclass(frozen=True)
 class Kits:
-    """The kits' environment.
+    """The kits' environment."""
 
-    Args:
-        folder: of the virtual environment.
-        checkout: the copy of this project that is installed in it.
-    """
-
-    folder: Path
-    checkout: Path
-
-    @property
-    def python(self) -> Path:
-        return self.folder / "bin" / "python"
+    folder: Path  # of the virtual environment
+    checkout: Path  # the copy of this project that is installed in it
 
     @property
     def weights(self) -> Path:
         """The shipped weights, as a file: hear-eval-kit's ``--model`` must exist on disk."""
         return self.checkout / "checkpoints" / "cvt_hybrid.pth"
 
-    def start(self, command: list[str | Path], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a program of the environment in ``cwd``, whatever its exit status."""
-        program = self.folder / "bin" / command[0]
-        return subprocess.run(
-            [program, *command[1:]],
-            cwd=cwd,
-            env=plain_environment(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", **environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def run(self, command: list[str | Path], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment in ``cwd``; an error shows its output."""
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        return run([self.folder / "bin" / command[0], *command[1:]], cwd, **quiet, **environment)
 
     def validate_all(self, runs: Sequence[Sequence[str]], cwd: Path) -> list[str]:
         """What ``hear-validator`` prints for each module, all in one process, which imports tensorflow once."""
-        result = self.start(["python", "-c", VALIDATE_ALL, json.dumps(runs)], cwd)
-        assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-        return result.stdout.split(SEPARATOR)[1:]
+        return self.run(["python", "-c", VALIDATE_ALL, json.dumps(runs)], cwd).stdout.split(SEPARATOR)[1:]
 
     def embed(self, home: Path, task: Path, module: str, *options: str | Path) -> Path:
         """Embed a task by hear-eval-kit, in a new folder ``home / "tasks"``, as the kit takes all that is there.
 
         Returns:
-            The folder of its embeddings in ``home / "embeddings"``; an error shows the kit's output.
+            The folder of its embeddings in ``home / "embeddings"``.
         """
         tasks, embeddings = home / "tasks", home / "embeddings"
         tasks.mkdir()
         (tasks / task.name).symlink_to(task, target_is_directory=True)
         folders: list[str | Path] = ["--tasks-dir", tasks, "--embeddings-dir", embeddings]
-        self._module("heareval.embeddings.runner", module, *options, *folders, cwd=home)
+        self.run(["python", "-m", "heareval.embeddings.runner", module, *options, *folders], home)
         (found,) = embeddings.iterdir()
         return found / task.name
 
-    def predict(self, *arguments: str | Path, cwd: Path) -> None:
-        """Run hear-eval-kit's predictions; it unpickles checkpoints of its own."""
-        self._module("heareval.predictions.runner", *arguments, cwd=cwd, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
-
-    def _module(self, name: str, *arguments: str | Path, cwd: Path, **environment: str) -> None:
-        result = self.start(["python", "-m", name, *arguments], cwd, **environment)
-        assert result.returncode == 0, f"{name} {arguments}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+    def predict(self, folder: Path, *options: str, launcher: Sequence[str] = ("-m",)) -> Any:
+        """Run hear-eval-kit's predictions on embeddings, and return its scores; it unpickles checkpoints of its own."""
+        arguments = [*launcher, "heareval.predictions.runner", folder, "--grid-points", "2", *options]
+        self.run(["python", *arguments], folder, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
+        return json.loads((folder / "test.predicted-scores.json").read_text())
 
 
 def environment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -6,7 +6,7 @@ Training has randomness of its own; ``benchmarks/agreement.py`` compares its res
 import json
 import pickle
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,85 +47,69 @@ def scene_task(parent: Path) -> Path:
     return folder
 
 
-def run_kit(kits: Kits, home: Path, task: Path) -> Path:
-    """The kit's embeddings and predictions of a task, a grid of short trainings."""
-    done = kits.embed(home, task, MODULE)
-    command = ["python", "-c", LAUNCHER, "heareval.predictions.runner", done, "--grid-points", "2", "--grid", "faster"]
-    result = kits.start(command, home, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
-    assert result.returncode == 0, result.stderr[-4000:]
-    return done
+@dataclass
+class Compared:
+    """A task, the kit's embeddings, predictions and scores of it, and our rows of these embeddings."""
+
+    task: Task
+    done: Path
+    predicted: dict[str, Any]
+    scores: dict[str, Any]
+    rows: dict[str, ProbeData]
+
+
+def compare(kits: Kits, home: Path, folder: Path) -> Compared:
+    """Embeddings and a grid of short trainings by the kit."""
+    task, done = read_task(folder), kits.embed(home, folder, MODULE)
+    scores = kits.predict(done, "--grid", "faster", launcher=["-c", LAUNCHER])
+    predicted = pickle.loads((done / "test.predictions.pkl").read_bytes())
+    return Compared(task, done, predicted, scores, data_of_splits(task, [stored(task, done)]))
 
 
 @pytest.fixture(scope="module")
-def scenes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Path]:
+def scenes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     home = tmp_path_factory.mktemp("scenes")
-    folder = scene_task(home)
-    return read_task(folder), run_kit(kits, home, folder)
+    return compare(kits, home, scene_task(home))
 
 
 @pytest.fixture(scope="module")
-def notes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Path]:
+def notes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """All event scores that the kit knows, on notes loud and sparse enough to be found after ten epochs."""
     home = tmp_path_factory.mktemp("notes")
-    config = replace(SYNTHESES["office"], n_clips=(8, 3, 4), clip_seconds=8.0, level_db=(20.0,))
-    folder = synthesize(home, config)
-    path = folder / "task_metadata.json"
-    names = ["event_onset_200ms_fms", "event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er"]
-    path.write_text(json.dumps({**json.loads(path.read_text()), "evaluation": names}))
-    return read_task(folder), run_kit(kits, home, folder)
-
-
-def rows_of(task: Task, done: Path) -> dict[str, ProbeData]:
-    return data_of_splits(task, [stored(task, done)])
+    names = ("event_onset_200ms_fms", "event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er")
+    small = {"n_clips": (8, 3, 4), "clip_seconds": 8.0, "level_db": (20.0,), "evaluation": names}
+    return compare(kits, home, synthesize(home, replace(SYNTHESES["office"], **small)))
 
 
 @pytest.mark.parametrize("which", ["scenes", "notes"])
 def test_rows_and_targets_are_the_kits(which: str, request: pytest.FixtureRequest) -> None:
-    task, done = request.getfixturevalue(which)
-    for split, rows in rows_of(task, done).items():
-        shape = json.loads((done / f"{split}.embedding-dimensions.json").read_text())
-        np.testing.assert_array_equal(rows.x, np.fromfile(done / f"{split}.embeddings.npy", np.float32).reshape(shape))
-        labels = pickle.loads((done / f"{split}.target-labels.pkl").read_bytes())
+    kit: Compared = request.getfixturevalue(which)
+    for split, rows in kit.rows.items():
+        shape = json.loads((kit.done / f"{split}.embedding-dimensions.json").read_text())
+        stored = np.fromfile(kit.done / f"{split}.embeddings.npy", np.float32).reshape(shape)
+        np.testing.assert_array_equal(rows.x, stored)
+        labels = pickle.loads((kit.done / f"{split}.target-labels.pkl").read_bytes())
         for target, names in zip(rows.y, labels, strict=True):
-            assert {task.vocabulary[i] for i in np.flatnonzero(target)} == set(names)
+            assert {kit.task.vocabulary[i] for i in np.flatnonzero(target)} == set(names)
         assert rows.y.sum() > 0
 
 
-def kit_predictions(kits: Kits, done: Path) -> dict[str, Any]:
-    """What the kit predicted; its pickle holds tensors."""
-    program = (
-        "import pickle, sys, torch\n"
-        "content = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "plain = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in content.items()}\n"
-        "pickle.dump(plain, open(sys.argv[2], 'wb'))\n"
-    )
-    result = kits.start(["python", "-c", program, done / "test.predictions.pkl", done / "plain.pkl"], done)
-    assert result.returncode == 0, result.stderr
-    return pickle.loads((done / "plain.pkl").read_bytes())
-
-
-def test_scene_scores_of_the_kits_predictions_are_the_kits(kits: Kits, scenes: tuple[Task, Path]) -> None:
-    task, done = scenes
-    predicted = kit_predictions(kits, done)
-    theirs = json.loads((done / "test.predicted-scores.json").read_text())
-    for name in task.evaluation:
-        ours = SCENE_SCORES[name](predicted["prediction"], predicted["target"])
-        assert ours == pytest.approx(kit_score(theirs, name), abs=1e-6), name
+def test_scene_scores_of_the_kits_predictions_are_the_kits(scenes: Compared) -> None:
+    for name in scenes.task.evaluation:
+        ours = SCENE_SCORES[name](*(scenes.predicted[key].numpy() for key in ("prediction", "target")))
+        assert ours == pytest.approx(kit_score(scenes.scores, name), abs=1e-6), name
         assert ours > 0.2
 
 
-def test_events_and_their_scores_are_the_kits(kits: Kits, notes: tuple[Task, Path]) -> None:
-    task, done = notes
-    predicted, rows = kit_predictions(kits, done), rows_of(task, done)["test"]
-    theirs = json.loads((done / "test.predicted-scores.json").read_text())
+def test_events_and_their_scores_are_the_kits(notes: Compared) -> None:
+    task, rows, predicted = notes.task, notes.rows["test"], notes.predicted
     np.testing.assert_array_equal(predicted["target"], rows.y)
-    how = Postprocessing(**dict(theirs["postprocessing"]))
-    ours = EventScorer(task).events(rows, predicted["prediction"], how)
+    how = Postprocessing(**dict(notes.scores["postprocessing"]))
+    ours = EventScorer(task).events(rows, predicted["prediction"].numpy(), how)
     as_kit = {name: [asdict(event) for event in events] for name, events in ours.items()}
     assert as_kit == predicted["predicted_events"]
     assert sum(map(len, as_kit.values())) > 3
+    reference = {clip.name: clip.events for clip in rows.clips}
     for name in task.evaluation:
-        for part, value in event_scores(
-            name, ours, {clip.name: clip.events for clip in rows.clips}, task.vocabulary
-        ).items():
-            assert value == pytest.approx(kit_score(theirs, part), abs=1e-6), part
+        for part, value in event_scores(name, ours, reference, task.vocabulary).items():
+            assert value == pytest.approx(kit_score(notes.scores, part), abs=1e-6), part

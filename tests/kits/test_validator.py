@@ -51,8 +51,7 @@ def assert_accepted(output: str, size: int) -> None:
 
 @pytest.mark.parametrize("arguments", [["--model", "cvt_hybrid.pth"], []], ids=["with the shipped file", "without"])
 def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
-    result = kits.start(["hear-validator", "hear_byols", *arguments], tmp_path)
-    assert result.returncode == 0, result.stderr
+    result = kits.run(["hear-validator", "hear_byols", *arguments], tmp_path)
     assert ("weights file: cvt_hybrid.pth" if arguments else "No weight file provided") in result.stdout
     assert_accepted(result.stdout, size_of("cvt_hybrid" if arguments else DEFAULT_MODEL))
     assert "UserWarning" not in result.stderr
@@ -72,9 +71,8 @@ def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
     audio = str(pretraining.write_clips(tmp_path / "audio"))
     small = ["--encoder", "cnn", "--steps", "1", "--batch-size", "4", "--set", "head_hidden=8", "--device", "cpu"]
     assert main(["pretrain", "--data", audio, "--output", str(tmp_path / "run"), *small, "--quiet"]) == 0
-    result = kits.start(["hear-validator", "hear_byols", "--model", tmp_path / "run/encoder.pth"], tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert_accepted(result.stdout, size_of("random_cnn"))
+    (output,) = kits.validate_all([["hear_byols", "--model", str(tmp_path / "run/encoder.pth")]], tmp_path)
+    assert_accepted(output, size_of("random_cnn"))
 
 
 @golden.needs_golden
@@ -101,7 +99,6 @@ def test_it_would_refuse_a_broken_module(kits: Kits, tmp_path: Path) -> None:
         "    times[:, 1] += 2\n"
         "    return vectors, times\n"
     )
-    result = kits.start(["hear-validator", "broken"], tmp_path, PYTHONPATH=str(tmp_path))
-    assert result.returncode != 0
-    assert "ModelError" in result.stderr
-    assert "Looks good!" not in result.stdout
+    with pytest.raises(AssertionError, match=r"(?s)ended with [1-9].*ModelError") as found:
+        kits.run(["hear-validator", "broken"], tmp_path, PYTHONPATH=str(tmp_path))
+    assert "Looks good!" not in str(found.value)
