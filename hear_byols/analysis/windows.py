@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hear_byols.analysis.kernels import MIN_EXAMPLES
+from hear_byols.analysis.similarity import MIN_EXAMPLES
 from hear_byols.audio import audio_seconds
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import AudioFile

@@ -10,7 +10,6 @@ import torch
 from extraction import noise, write_corpus
 
 from hear_byols import load_model
-from hear_byols.analysis.kernels import linear_gram, median_distance, normalized, rbf_gram, u_centred, unbiased_hsic
 from hear_byols.analysis.layers import named_layers, watching
 from hear_byols.analysis.similarity import LayerGrams, _minibatches, compare_layers
 from hear_byols.analysis.windows import read_windows
@@ -34,13 +33,36 @@ def clips(n: int) -> np.ndarray:
 # ---- the estimator
 
 
+class Toy(torch.nn.Module):
+    """A model as small as one can be around an encoder."""
+
+    sample_rate, batch_size, device = 16000, None, torch.device("cpu")
+
+    def __init__(self, encoder: torch.nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def scene_embeddings(self, audio: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.encoder(audio)
+
+
+def linear(seed: int) -> Toy:
+    """Two linear layers over the samples."""
+    toy = Toy(torch.nn.Sequential())
+    for i, shape in enumerate([(6, 20), (4, 6)]):
+        layer = torch.nn.Linear(*reversed(shape), bias=False)
+        layer.weight.data = normal(*shape, seed=seed + i)
+        toy.encoder.add_module(f"fc{i + 1}", layer)
+    return toy
+
+
 def cka(x: torch.Tensor, y: torch.Tensor, kernel: str) -> float:
-    """As the package computes it, of all examples at once."""
-    grams = [linear_gram(activations) for activations in (x, y)]
-    if kernel == "rbf":
-        grams = [rbf_gram(gram, median_distance(gram)) for gram in grams]
-    a, b = (u_centred(gram)[None] for gram in grams)
-    return float(normalized(unbiased_hsic(a, b), unbiased_hsic(a, a)[0], unbiased_hsic(b, b)[0]))
+    """As the package computes it of two models, whose activations stand side by side in the windows."""
+    size = x.shape[1]
+    models = Toy(torch.nn.Module()), Toy(torch.nn.Module())
+    models[0].encoder.forward, models[1].encoder.forward = lambda audio: audio[:, :size], lambda audio: audio[:, size:]
+    return compare_layers(*models, torch.cat([x, y], 1).numpy(), kernel=kernel).values.item()
 
 
 def slow_cka(x: torch.Tensor, y: torch.Tensor, kernel: str) -> float:
@@ -132,31 +154,13 @@ def test_models_compare_as_their_stored_activations_do(kernel):
             assert similarity.values[i, j] == pytest.approx(slow, abs=1e-6)
 
 
-class Toy(torch.nn.Module):
-    """A model as small as one can be: two linear layers over the samples."""
-
-    sample_rate, batch_size, device = 16000, None, torch.device("cpu")
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.encoder = torch.nn.Sequential()
-        for i, shape in enumerate([(6, 20), (4, 6)]):
-            layer = torch.nn.Linear(*reversed(shape), bias=False)
-            layer.weight.data = normal(*shape, seed=seed + i)
-            self.encoder.add_module(f"fc{i + 1}", layer)
-
-    def scene_embeddings(self, audio: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return self.encoder(audio)
-
-
 def test_minibatches_have_no_bias(monkeypatch):
     """The mean over all ways to leave one window out is the estimate from all windows, to the last digits."""
     windows = (normal(9, 20) * torch.linspace(0.2, 3, 20)).numpy()
-    whole = compare_layers(Toy(1), Toy(5), windows, batch_size=9)
+    whole = compare_layers(linear(1), linear(5), windows, batch_size=9)
     each = [np.delete(np.arange(9), i) for i in range(9)]
     monkeypatch.setattr("hear_byols.analysis.similarity._minibatches", lambda *args: each)
-    assert compare_layers(Toy(1), Toy(5), windows).values == pytest.approx(whole.values, abs=1e-6)
+    assert compare_layers(linear(1), linear(5), windows).values == pytest.approx(whole.values, abs=1e-6)
 
 
 def test_every_window_comes_once_a_pass():
@@ -181,9 +185,9 @@ def test_a_model_is_itself_and_left_as_it_was():
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_layer_that_does_not_vary_is_told(kernel, caplog):
-    model = Toy(1)
+    model = linear(1)
     model.encoder.fc2.weight.data.zero_()
-    values = compare_layers(model, Toy(5), normal(8, 20).numpy(), kernel=kernel).values
+    values = compare_layers(model, linear(5), normal(8, 20).numpy(), kernel=kernel).values
     assert "do not vary over the windows, so nothing is similar to them: linear 2, embedding" in caplog.text
     assert np.isnan(values).all(1).tolist() == [False, True, True]
 
@@ -198,7 +202,7 @@ def test_rbf_keeps_the_bandwidth_of_the_first_minibatch():
 
 
 def test_wrong_options_of_a_comparison():
-    toy, windows = Toy(1), normal(8, 20).numpy()
+    toy, windows = linear(1), normal(8, 20).numpy()
     for options, says in (
         ({"model_b": load_model("random_cnn+random_clstm")}, "ConcatenatedModel has no encoder"),
         ({"windows": windows[:3]}, "at least 4 examples, got 3"),

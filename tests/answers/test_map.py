@@ -16,9 +16,16 @@ from task_folders import scene_task, write_task
 
 from hear_byols import embed_files, embed_to_folder, read_embeddings
 from hear_byols.analysis.figures import save_figure
-from hear_byols.analysis.map_data import COLOURS, MAX_CLASSES, NO_LABEL, make_map_data, natural_key
-from hear_byols.analysis.map_picture import draw_map
-from hear_byols.analysis.projection import Projection, project
+from hear_byols.analysis.maps import (
+    COLOURS,
+    MAX_CLASSES,
+    NO_LABEL,
+    Projection,
+    draw_map,
+    make_map_data,
+    natural_key,
+    project,
+)
 from hear_byols.answers.labels import audio_folder, find_labels
 from hear_byols.answers.map_page import make_page
 from hear_byols.answers.mapping import map_folder

@@ -17,9 +17,8 @@ from task_folders import event, scene_task, tone, write_clip, write_event_task
 from hear_byols.audio import load_audio
 from hear_byols.errors import InputError, OutputError, TaskError
 from hear_byols.evaluation.adapters import logmel
-from hear_byols.evaluation.embeddings import batch_size, embed_task
+from hear_byols.evaluation.embeddings import Cost, audio_digest, batch_size, embed_task, read_embeddings
 from hear_byols.evaluation.models import ModelSpec
-from hear_byols.evaluation.store import Cost, audio_digest, read_embeddings
 from hear_byols.evaluation.tasks import read_task
 from hear_byols.evaluation.worker import ModelCrashError, embed_apart, known_folder
 
@@ -119,14 +118,14 @@ def test_batches_are_as_large_as_the_kits_and_costs_of_parts_add_up():
 FRAGILE = """
 import os, signal, time
 from pathlib import Path
-from hear_byols.evaluation import embeddings, store
+from hear_byols.evaluation import embeddings
 from hear_byols.evaluation.adapters import logmel
 from hear_byols.evaluation.adapters.logmel import get_timestamp_embeddings
 
 calls = []
 
 def load_model():
-    store._PART_SECONDS = 0.0
+    embeddings._PART_SECONDS = 0.0
     embeddings.batch_size = lambda *_: 2
     return logmel.load_model()
 

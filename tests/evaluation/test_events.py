@@ -8,9 +8,8 @@ from task_folders import event, write_event_task
 
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.events import Postprocessing, events_of_clip, postprocessing_grid
-from hear_byols.evaluation.probe_data import ProbeData, frame_targets
-from hear_byols.evaluation.scorer import EventScorer
-from hear_byols.evaluation.tasks import Event, TaskClip, read_task
+from hear_byols.evaluation.probe_data import frame_targets
+from hear_byols.evaluation.tasks import Event, read_task
 
 
 def event_task(parent, events=(), **params):
@@ -46,13 +45,6 @@ def test_events_are_those_of_the_obvious_way():
         assert len(expected) > 2
     # One timestamp has no distance of timestamps.
     assert events_of_clip(np.ones((1, 1)), np.zeros(1), Postprocessing(250, 0), ["x"]) == [Event("x", 0.0, 0.0)]
-
-
-def test_clips_do_not_run_into_each_other(tmp_path):
-    clips, times = (TaskClip("a", "test"), TaskClip("b", "test")), np.tile(50.0 * np.arange(4), 2)
-    data = ProbeData(np.zeros((8, 1)), np.zeros((8, 1)), clips, (4, 4), times)
-    found = EventScorer(event_task(tmp_path)).events(data, np.full((8, 1), 0.9), Postprocessing(0, 0))
-    assert found == {"a": [Event("x", 0.0, 150.0)], "b": [Event("x", 0.0, 150.0)]}
 
 
 def test_an_event_holds_from_its_start_to_its_end_inclusive(tmp_path):

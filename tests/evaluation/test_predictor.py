@@ -40,16 +40,13 @@ def trained(point, seed, x, y, criterion=None, multilabel=False, **options):
 def plain(point, seed, x, y, multilabel):
     """The kit's predictor and training, one layer after the other, with torch's own modules and optimizer."""
     torch.manual_seed(seed)
-    layers, width = [], x.shape[1]
-    init = {"xavier_uniform": nn.init.xavier_uniform_, "xavier_normal": nn.init.xavier_normal_}[point.initialization]
-    for i in range(point.hidden_layers):
-        linear = nn.Linear(width, point.hidden_size)
-        init(linear.weight, gain=math.sqrt(2) if i else 1.0)
-        layers += [linear, nn.BatchNorm1d(point.hidden_size), nn.Dropout(point.dropout), nn.ReLU()]
-        width = point.hidden_size
-    last = nn.Linear(width, y.shape[1])
-    init(last.weight, gain=math.sqrt(2))
-    model = nn.Sequential(*layers, last).double()
+    layers, init = [], {"xavier_uniform": nn.init.xavier_uniform_, "xavier_normal": nn.init.xavier_normal_}
+    widths = [x.shape[1], *[point.hidden_size] * point.hidden_layers, y.shape[1]]
+    for i, (width, following) in enumerate(itertools.pairwise(widths)):
+        linear = nn.Linear(width, following)
+        init[point.initialization](linear.weight, gain=math.sqrt(2) if i else 1.0)
+        layers += [linear, nn.BatchNorm1d(following), nn.Dropout(point.dropout), nn.ReLU()]
+    model = nn.Sequential(*layers[:-3]).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=point.learning_rate)
     criterion = nn.BCEWithLogitsLoss() if multilabel else nn.CrossEntropyLoss()
     for _ in range(point.max_epochs):

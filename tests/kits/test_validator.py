@@ -85,10 +85,6 @@ def test_variants_of_the_original(kits: Kits, tmp_path: Path) -> None:
         assert_accepted(output, size_of(name))
 
 
-def test_every_variant_of_the_original_is_named_here() -> None:
-    assert [name for name in VARIANTS if name.startswith("original_")] == sorted(ORIGINALS)
-
-
 def test_it_would_refuse_a_broken_module(kits: Kits, tmp_path: Path) -> None:
     """The exit status that the tests above rely on does tell."""
     (tmp_path / "broken.py").write_text(
