@@ -41,12 +41,6 @@ def by_model_and_probe(tmp_path):
     return {(row["model"], row["probe"].split()[0]): row for row in scores(tmp_path)}
 
 
-BROKEN = """
-from hear_byols.evaluation.adapters.logmel import *
-
-def load_model():
-    raise MemoryError("too big")
-"""
 MODELS = ("stats=logmel", 'both=logmel+logmel{"frame_ms": 500}')
 OPTIONS = {"probe": "both", "seeds": 2, "grid_points": 1, "max_epochs": 6}
 
@@ -58,7 +52,8 @@ def first_run(tmp_path_factory):
     scene_task(home / "tasks")
     bad = scene_task(home / "other", n=1).rename(home / "tasks/bad-v1")
     (bad / "labelvocabulary.csv").unlink()
-    (home / "broken_module.py").write_text(BROKEN)
+    api = "from hear_byols.evaluation.adapters.logmel import *\n"
+    (home / "broken_module.py").write_text(f"{api}def load_model():\n    raise MemoryError('too big')\n")
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(said):
         patch.syspath_prepend(home)
         assert evaluate(home, *MODELS, "broken_module", **OPTIONS) == 1
