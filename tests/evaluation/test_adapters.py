@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from task_folders import tone
 
 from hear_byols.errors import InputError, WeightsNotFoundError
 from hear_byols.evaluation.adapters import crepe, logmel, wav2vec2
@@ -10,8 +11,7 @@ from hear_byols.frontend import LogMel
 
 
 def tones(*hz, seconds=0.6):
-    time = torch.arange(round(seconds * 16000)) / 16000
-    return torch.stack([0.3 * torch.sin(2 * torch.pi * f * time) for f in hz])
+    return torch.from_numpy(np.stack([tone(each, seconds) for each in hz]))
 
 
 def test_log_mel_statistics_are_what_they_are_called_and_windows_those_of_the_scene():

@@ -146,10 +146,10 @@ def test_the_standardizer_uses_the_training_rows_and_clips():
 
 
 def event_task(tmp_path, evaluation=("event_onset_200ms_fms", "segment_1s_er"), **metadata):
-    generator, clips = np.random.default_rng(0), {}
-    for i in range(4):
-        starts = 1000 * np.arange(3) + generator.integers(0, 10, 3) * 50
-        clips[f"{i}.wav"] = [event("xyx"[j], float(start), float(start + 400)) for j, start in enumerate(starts)]
+    clips = {
+        f"{i}.wav": [event(label, start := 1000.0 * j + 100 * i, start + 400) for j, label in enumerate("xyx")]
+        for i in range(4)
+    }
     return read_task(write_event_task(tmp_path, clips, evaluation=list(evaluation), **metadata))
 
 

@@ -32,7 +32,7 @@ def content_digest(folder: Path) -> str:
 def kits(tmp_path_factory: pytest.TempPathFactory) -> Kits:
     """The kits, with the present state of the package beside them."""
     checkout = copy_checkout(tmp_path_factory.mktemp("kits") / "checkout")
-    folder = environment_folder(tmp_path_factory)
+    folder = environment_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # other processes of pytest-xdist share it
         if not (folder / "ready").is_file():

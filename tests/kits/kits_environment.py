@@ -2,13 +2,15 @@
 
 The kits date from 2021: their own pins cannot be installed any more, so they come without dependencies and with those
 packages that they import. X-ARES comes likewise, since the torchaudio that it asks for fits another torch. The
-environment is kept between runs under the user's cache (``HEAR_BYOLS_KITS_ENV`` names another folder; CI starts from
-nothing), but the package is installed anew in every run.
+environment is kept between runs under the user's cache (``HEAR_BYOLS_KITS_ENV`` names another folder), but the package
+is installed anew in every run.
 """
 
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,30 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-from checkout import run
+from checkout import ROOT, run
 
-KITS = ("heareval==2021.1.3", "hearvalidator==2021.0.2", "xares==0.1.3")
-# What the kits import. Lightning 1 needs pkg_resources, which setuptools 81 dropped.
-IMPORTS = (
-    "torch==2.13.0",
-    "tensorflow-cpu==2.21.0",
-    "pytorch-lightning==1.9.5",
-    "setuptools<81",
-    "click",
-    "dcase_util",
-    "intervaltree",
-    "loguru",
-    "more-itertools",
-    "pandas",
-    "python-slugify",
-    "scikit-learn",
-    "scipy",
-    "sed_eval",
-    "soundfile",
-    "torchinfo",
-    "tqdm",
-)
+# What the manual installs: first what the kits import, then the kits. X-ARES and its loguru come likewise.
+MANUAL = (ROOT / "docs" / "hear-kits.md").read_text(encoding="utf-8").replace("\\\n", "")
+COMMANDS = [shlex.split(command) for command in re.findall(r"^kits/bin/pip (install .*)", MANUAL, re.MULTILINE)]
+INSTALL = [[*COMMANDS[0], "loguru"], [*COMMANDS[1], "xares==0.1.3"]]
 SEPARATOR = "==== next module\n"
 VALIDATE_ALL = f"""
 import json, sys
@@ -94,13 +78,11 @@ class Kits:
         return json.loads((folder / "test.predicted-scores.json").read_text())
 
 
-def environment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def environment_folder() -> Path:
     if "HEAR_BYOLS_KITS_ENV" in os.environ:
         return Path(os.environ["HEAR_BYOLS_KITS_ENV"]).resolve()
-    if "CI" in os.environ:
-        return tmp_path_factory.mktemp("kits") / "environment"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = hashlib.sha256("\n".join([_python(), *KITS, *IMPORTS]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(str([_python(), *INSTALL]).encode()).hexdigest()[:12]
     return cache / "hear_byols-tests" / f"kits-{key}"
 
 
@@ -108,9 +90,8 @@ def create_environment(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     run([_python(), "-m", "venv", folder], cwd=folder.parent)
-    pip = [folder / "bin" / "pip", "install", "-q"]
-    run([*pip, *IMPORTS], cwd=folder)
-    run([*pip, "--no-deps", *KITS], cwd=folder)
+    for command in INSTALL:
+        run([folder / "bin" / "pip", "-q", *command], cwd=folder)
     (folder / "ready").touch()
 
 
