@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from checkout import ROOT
-from kits_environment import Kits
 from task_folders import scene_task
 
 pytest.importorskip("sed_eval", reason="needs sed_eval (extra eval)")
@@ -40,7 +39,7 @@ class Compared:
     rows: dict[str, ProbeData]
 
 
-def compare(kits: Kits, home: Path, folder: Path) -> Compared:
+def compare(kits, home: Path, folder: Path) -> Compared:
     """Embeddings and a grid of short trainings by the kit."""
     task, done = read_task(folder), kits.embed(home, folder, MODULE)
     scores = kits.predict(done, "--grid", "faster", launcher=["-c", LAUNCHER])
@@ -49,7 +48,7 @@ def compare(kits: Kits, home: Path, folder: Path) -> Compared:
 
 
 @pytest.fixture(scope="module")
-def scenes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def scenes(kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """All scene scores that the kit knows, on tones of which a third have another label than one can hear."""
     home = tmp_path_factory.mktemp("scenes")
     names = ["top1_acc", "pitch_acc", "chroma_acc", "mAP", "d_prime", "aucroc"]
@@ -61,7 +60,7 @@ def scenes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
 
 
 @pytest.fixture(scope="module")
-def notes(kits: Kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def notes(kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """All event scores that the kit knows, on notes loud and sparse enough to be found after ten epochs."""
     home = tmp_path_factory.mktemp("notes")
     names = ("event_onset_200ms_fms", "event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from kits_environment import Kits
 from task_folders import SPLITS, event, scene_task, tone, write_clip, write_event_task
 
 import hear_byols
@@ -23,7 +22,7 @@ def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def assert_as_python(kits: Kits, folder: Path, task: Path, split: str, name: str) -> None:
+def assert_as_python(kits, folder: Path, task: Path, split: str, name: str) -> None:
     """The kit stored for a clip of a task what the package gives for it alone."""
     audio, _ = soundfile.read(task / "16000" / split / name, dtype="float32")
     model = hear_byols.load_model(kits.weights)
@@ -32,25 +31,25 @@ def assert_as_python(kits: Kits, folder: Path, task: Path, split: str, name: str
 
 
 @pytest.fixture(scope="module")
-def embedded(kits: Kits, task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def embedded(kits, task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kit's embeddings of the whole task with the shipped weights."""
     return kits.embed(tmp_path_factory.mktemp("embedded"), task, "hear_byols", "--model", kits.weights)
 
 
-def test_the_kit_stores_the_vectors_that_python_gives(kits: Kits, embedded: Path, task: Path) -> None:
+def test_the_kit_stores_the_vectors_that_python_gives(kits, embedded: Path, task: Path) -> None:
     for split in SPLITS:
         names = sorted(json.loads((task / f"{split}.json").read_text()))
         for name in names[:: math.ceil(len(names) / 5)]:
             assert_as_python(kits, embedded, task, split, name)
 
 
-def test_the_kit_predicts_digits_well_above_chance(kits: Kits, embedded: Path) -> None:
+def test_the_kit_predicts_digits_well_above_chance(kits, embedded: Path) -> None:
     scores = kits.predict(embedded, "--grid", "fast")["test"]
     assert scores["test_score"] == scores["test_top1_acc"]
     assert scores["test_top1_acc"] > 0.3  # chance is 0.1; two points of a grid of short trainings
 
 
-def test_a_variant_needs_no_model_and_names_its_folder(kits: Kits, tmp_path: Path) -> None:
+def test_a_variant_needs_no_model_and_names_its_folder(kits, tmp_path: Path) -> None:
     task = scene_task(tmp_path, n=2)
     folder = kits.embed(tmp_path, task, "hear_byols.variants.cvt_hybrid")
     assert folder.parent.name == "hear_byols.variants.cvt_hybrid"
@@ -76,7 +75,7 @@ def event_task(tmp_path: Path) -> Path:
     ("options", "suffix"), [({}, ""), ({"frame_ms": 500, "hop_ms": 25}, "-frame-ms=500-hop-ms=25")]
 )
 def test_timestamps_reach_the_kit(
-    kits: Kits, event_task: Path, tmp_path: Path, options: dict[str, float], suffix: str
+    kits, event_task: Path, tmp_path: Path, options: dict[str, float], suffix: str
 ) -> None:
     module = "hear_byols.variants.random_cvt"
     folder = kits.embed(tmp_path, event_task, module, "--model-options", json.dumps(options))

@@ -11,7 +11,6 @@ from pathlib import Path
 import golden
 import pretraining
 import pytest
-from kits_environment import Kits
 
 from hear_byols import variants
 from hear_byols.cli.main import main
@@ -50,14 +49,14 @@ def assert_accepted(output: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--model", "cvt_hybrid.pth"], []], ids=["with the shipped file", "without"])
-def test_the_package(kits: Kits, tmp_path: Path, arguments: list[str]) -> None:
+def test_the_package(kits, tmp_path: Path, arguments: list[str]) -> None:
     result = kits.run(["hear-validator", "hear_byols", *arguments], tmp_path)
     assert ("weights file: cvt_hybrid.pth" if arguments else "No weight file provided") in result.stdout
     assert_accepted(result.stdout, size_of("cvt_hybrid" if arguments else DEFAULT_MODEL))
     assert "UserWarning" not in result.stderr
 
 
-def test_variants_that_need_no_download(kits: Kits, tmp_path: Path) -> None:
+def test_variants_that_need_no_download(kits, tmp_path: Path) -> None:
     names = [name for name in VARIANTS if name not in ORIGINALS]
     records = map(record_of, names)
     weights = [["--model", str(CHECKPOINTS / each.file)] * (each.source == "checkout") for each in records]
@@ -66,7 +65,7 @@ def test_variants_that_need_no_download(kits: Kits, tmp_path: Path) -> None:
         assert_accepted(output, size_of(name))
 
 
-def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
+def test_what_pretrain_makes(kits, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="pre-training needs the extra: pip install hear_byols[train]")
     audio = str(pretraining.write_clips(tmp_path / "audio"))
     small = ["--encoder", "cnn", "--steps", "1", "--batch-size", "4", "--set", "head_hidden=8", "--device", "cpu"]
@@ -76,7 +75,7 @@ def test_what_pretrain_makes(kits: Kits, tmp_path: Path) -> None:
 
 
 @golden.needs_golden
-def test_variants_of_the_original(kits: Kits, tmp_path: Path) -> None:
+def test_variants_of_the_original(kits, tmp_path: Path) -> None:
     runs = [
         [f"hear_byols.variants.{name}", "--model", str(golden.write_original_file(file, tmp_path))]
         for name, file in ORIGINALS.items()
@@ -85,7 +84,7 @@ def test_variants_of_the_original(kits: Kits, tmp_path: Path) -> None:
         assert_accepted(output, size_of(name))
 
 
-def test_it_would_refuse_a_broken_module(kits: Kits, tmp_path: Path) -> None:
+def test_it_would_refuse_a_broken_module(kits, tmp_path: Path) -> None:
     """The exit status that the tests above rely on does tell."""
     (tmp_path / "broken.py").write_text(
         "from hear_byols import get_scene_embeddings, get_timestamp_embeddings as good\n"
