@@ -12,7 +12,6 @@ from torch import nn
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.predictor import GridPoint, fit
 
-EXACT = {"dtype": torch.float64}
 SMALL = {"hidden_size": 16, "batch_size": 20, "max_epochs": 6, "check_every": 3, "dropout": 0.0}
 POINT = GridPoint(1, 1e-2, "xavier_uniform", **SMALL)
 N_LABELS = 3
@@ -34,7 +33,7 @@ def last_epoch():
 
 def trained(point, seed, x, y, criterion=None, multilabel=False, **options):
     """A predictor, with the training rows for validation."""
-    return fit(point, seed, (x, y), x, criterion or last_epoch(), multilabel=multilabel, **EXACT, **options)
+    return fit(point, seed, (x, y), x, criterion or last_epoch(), multilabel=multilabel, dtype=torch.float64, **options)
 
 
 def plain(point, seed, x, y, multilabel):
@@ -84,9 +83,6 @@ def test_dropout_depends_on_the_seed_alone():
     assert np.abs(first - without).max() > 0.01
 
 
-LONG = replace(POINT, max_epochs=100, patience=2)
-
-
 @pytest.mark.parametrize(
     ("scores", "n_used", "epoch", "best"),
     [
@@ -99,7 +95,7 @@ LONG = replace(POINT, max_epochs=100, patience=2)
 def test_training_ends_as_in_the_kit_with_the_state_of_the_best_validation(scores, n_used, epoch, best):
     given = iter(scores)
     x, y = data()
-    result = trained(LONG, 0, x, y, lambda logits: (next(given), "extra"))
+    result = trained(replace(POINT, max_epochs=100, patience=2), 0, x, y, lambda logits: (next(given), "extra"))
     assert (result.epoch, result.score, result.extra) == (epoch, best, "extra")
     assert list(given) == scores[n_used:]
     short = trained(replace(POINT, max_epochs=epoch + 1), 0, x, y)

@@ -27,7 +27,7 @@ def edit(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def test_a_scene_task_is_read(task):
+def test_scene_and_event_tasks_are_read(task, tmp_path):
     read = read_task(task)
     assert (read.name, read.embedding_type, read.evaluation) == ("tones", "scene", ("top1_acc",))
     assert read.vocabulary == ("low", "mid", "high")
@@ -35,12 +35,8 @@ def test_a_scene_task_is_read(task):
     assert read.data_splits() == [(("train",), ("valid",), ("test",))]
     assert read.targets(["mid"], "here").tolist() == [0, 1, 0]
     assert read.audio_path(read.clips["test"][0], 16000).is_file()
-
-
-def test_an_event_task_is_read(tmp_path):
-    folder = write_event_task(tmp_path, {"a.wav": [event("x", 10, 200.5)], "b.wav": []})
-    clips = read_task(folder).clips["train"]
-    assert [clip.events for clip in clips] == [(Event("x", 10.0, 200.5),), ()]
+    read = read_task(write_event_task(tmp_path, {"a.wav": [event("x", 10, 200.5)], "b.wav": []}))
+    assert [clip.events for clip in read.clips["train"]] == [(Event("x", 10.0, 200.5),), ()]
 
 
 def test_folds_rotate_as_in_the_kit(tmp_path):

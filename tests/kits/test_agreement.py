@@ -6,9 +6,9 @@ Training has randomness of its own; ``benchmarks/agreement.py`` compares its res
 import json
 import pickle
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,34 +21,24 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from agreement import LAUNCHER, MODULE, kit_score, stored
 
 from hear_byols.evaluation.events import Postprocessing
-from hear_byols.evaluation.probe_data import ProbeData, data_of_splits
+from hear_byols.evaluation.probe_data import data_of_splits
 from hear_byols.evaluation.scorer import EventScorer
 from hear_byols.evaluation.scores import SCENE_SCORES, event_scores
 from hear_byols.evaluation.synthesis import SYNTHESES, synthesize
-from hear_byols.evaluation.tasks import Task, read_task
+from hear_byols.evaluation.tasks import read_task
 
 
-@dataclass
-class Compared:
-    """A task, the kit's embeddings, predictions and scores of it, and our rows of these embeddings."""
-
-    task: Task
-    done: Path
-    predicted: dict[str, Any]
-    scores: dict[str, Any]
-    rows: dict[str, ProbeData]
-
-
-def compare(kits, home: Path, folder: Path) -> Compared:
-    """Embeddings and a grid of short trainings by the kit."""
+def compare(kits, home: Path, folder: Path) -> SimpleNamespace:
+    """The task, the kit's embeddings of it, predictions and scores of short trainings, and our rows."""
     task, done = read_task(folder), kits.embed(home, folder, MODULE)
     scores = kits.predict(done, "--grid", "faster", launcher=["-c", LAUNCHER])
     predicted = pickle.loads((done / "test.predictions.pkl").read_bytes())
-    return Compared(task, done, predicted, scores, data_of_splits(task, [stored(task, done)]))
+    rows = data_of_splits(task, [stored(task, done)])
+    return SimpleNamespace(task=task, done=done, scores=scores, predicted=predicted, rows=rows)
 
 
 @pytest.fixture(scope="module")
-def scenes(kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def scenes(kits, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """All scene scores that the kit knows, on tones of which a third have another label than one can hear."""
     home = tmp_path_factory.mktemp("scenes")
     names = ["top1_acc", "pitch_acc", "chroma_acc", "mAP", "d_prime", "aucroc"]
@@ -60,7 +50,7 @@ def scenes(kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
 
 
 @pytest.fixture(scope="module")
-def notes(kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def notes(kits, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """All event scores that the kit knows, on notes loud and sparse enough to be found after ten epochs."""
     home = tmp_path_factory.mktemp("notes")
     names = ("event_onset_200ms_fms", "event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er")
@@ -70,7 +60,7 @@ def notes(kits, tmp_path_factory: pytest.TempPathFactory) -> Compared:
 
 @pytest.mark.parametrize("which", ["scenes", "notes"])
 def test_rows_and_targets_are_the_kits(which: str, request: pytest.FixtureRequest) -> None:
-    kit: Compared = request.getfixturevalue(which)
+    kit: SimpleNamespace = request.getfixturevalue(which)
     for split, rows in kit.rows.items():
         shape = json.loads((kit.done / f"{split}.embedding-dimensions.json").read_text())
         stored = np.fromfile(kit.done / f"{split}.embeddings.npy", np.float32).reshape(shape)
@@ -81,14 +71,14 @@ def test_rows_and_targets_are_the_kits(which: str, request: pytest.FixtureReques
         assert rows.y.sum() > 0
 
 
-def test_scene_scores_of_the_kits_predictions_are_the_kits(scenes: Compared) -> None:
+def test_scene_scores_of_the_kits_predictions_are_the_kits(scenes: SimpleNamespace) -> None:
     for name in scenes.task.evaluation:
         ours = SCENE_SCORES[name](*(scenes.predicted[key].numpy() for key in ("prediction", "target")))
         assert ours == pytest.approx(kit_score(scenes.scores, name), abs=1e-6), name
         assert ours > 0.2
 
 
-def test_events_and_their_scores_are_the_kits(notes: Compared) -> None:
+def test_events_and_their_scores_are_the_kits(notes: SimpleNamespace) -> None:
     task, rows, predicted = notes.task, notes.rows["test"], notes.predicted
     np.testing.assert_array_equal(predicted["target"], rows.y)
     how = Postprocessing(**dict(notes.scores["postprocessing"]))
