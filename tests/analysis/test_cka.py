@@ -31,9 +31,6 @@ def clips(n: int) -> np.ndarray:
     return np.stack([noise(0.25, seed=i) for i in range(n)])
 
 
-# ---- the estimator
-
-
 class Toy(torch.nn.Module):
     """A model as small as one can be around an encoder."""
 
@@ -95,9 +92,6 @@ def test_cka_equals_its_definition_whatever_the_rotation_scale_and_shift():
         assert abs(cka(stretched, y, kernel) - value) > 0.05
 
 
-# ---- layers
-
-
 def seen_by(model, windows: np.ndarray, detail: str = "blocks") -> dict[str, torch.Tensor]:
     """Activations by layer, in the order in which they come, all kept: what the package never does."""
     seen: dict[str, torch.Tensor] = {}
@@ -133,9 +127,6 @@ def test_layers_have_readable_names_and_each_its_own_activation(name, steps, wit
     names = set(named_layers(model, "all"))
     assert names > within
     assert not any({"_", "."} & set(layer) for layer in names)
-
-
-# ---- models
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -189,13 +180,14 @@ def test_a_layer_that_does_not_vary_is_told(kernel, caplog):
     assert np.isnan(values).all(1).tolist() == [False, True, True]
 
 
-def test_rbf_keeps_the_bandwidth_of_the_first_minibatch():
+def test_rbf_has_the_bandwidth_of_the_first_minibatch_times_what_is_asked():
     first, second = torch.from_numpy(clips(8)).split(4)
     grams = LayerGrams(load_model("random_cnn"), kernel="rbf")
     grams(first)
     kept = grams(second)
-    alone = LayerGrams(grams.model, kernel="rbf")(second)
-    assert all(not torch.allclose(one, other, rtol=1e-3) for one, other in zip(kept, alone, strict=True))
+    alone, wider = (LayerGrams(grams.model, kernel="rbf", bandwidth=multiple)(second) for multiple in (1, 3))
+    for other in (kept, wider):
+        assert all(not torch.allclose(*pair, rtol=1e-3) for pair in zip(alone, other, strict=True))
 
 
 def test_wrong_options_of_a_comparison():
@@ -210,9 +202,6 @@ def test_wrong_options_of_a_comparison():
     ):
         with pytest.raises(OptionError, match=says):
             compare_layers(**{"model_a": toy, "model_b": toy, "windows": windows, **options})
-
-
-# ---- windows of audio
 
 
 def test_windows_adjoin_short_files_are_followed_by_zeros_and_too_few_are_refused(tmp_path):
@@ -238,9 +227,6 @@ def test_windows_are_drawn_from_all_files_and_the_rest_is_not_read(tmp_path):
     known = {window.tobytes() for window in all_of_them}
     assert len({window.tobytes() for window in drawn.samples} & known) == 10
     assert not np.array_equal(read_windows(files, 16000, window_ms=50, most=10, seed=2).samples, drawn.samples)
-
-
-# ---- the command
 
 
 def test_the_command_writes_picture_table_and_arrays_and_reports_bad_files(tmp_path, capsys):

@@ -30,9 +30,6 @@ HOSTILE = ["</script><script>alert(1)</script>", "<img src='x' onerror='alert(1)
 HOSTILE += ["$\\frac{$", "$x^2$ & 'y'", "_hidden"]  # two of matplotlib's formulas, one of them wrong; a hidden label
 
 
-# ---- labels
-
-
 @pytest.fixture
 def corpus(tmp_path):
     """Eight clips in the folders a and b."""
@@ -96,9 +93,6 @@ def test_what_gives_no_labels_is_named(task, tmp_path):
             find_labels(audio_files("a.wav", "b.wav"), tmp_path / name)
 
 
-# ---- projections
-
-
 def test_pca_finds_the_plane_that_holds_the_variance():
     rng = np.random.default_rng(0)
     plane = rng.standard_normal((60, 2)) * [3, 1]
@@ -139,9 +133,6 @@ def test_umap_keeps_neighbours_together_and_repeats():
     assert project(vectors[:5], "umap").points.shape == (5, 2)
     with pytest.raises(InputError, match="umap map needs at least 5 files"):
         project(vectors[:4], "umap")
-
-
-# ---- marks
 
 
 def map_of(labels: list[str | None], title: str = "title"):
@@ -188,9 +179,6 @@ def test_the_rarest_labels_and_files_without_label_are_grey():
     assert {each.colour for each in content.classes[140:]}.isdisjoint(COLOURS)
     assert sorted(place for each in content.classes for place in each.places) == list(range(283))
     assert content.labels[280] == "rare 1"
-
-
-# ---- pages
 
 
 class Page(HTMLParser):
@@ -248,9 +236,6 @@ def test_strange_names_in_a_picture(tmp_path):
     assert max(map(len, shown)) == 28
 
 
-# ---- the command
-
-
 def test_the_command_maps_a_task_and_reports_bad_files(task, tmp_path, capsys):
     (task / "16000" / "test" / "bad.wav").write_bytes(b"no audio")
     output = tmp_path / "new" / "map.HTML"
@@ -282,9 +267,6 @@ def test_the_command_draws_a_picture_and_its_errors_come_before_anything_is_embe
         assert draw(*arguments) == 2
         assert message in capsys.readouterr().err
     assert [path.name for path in Path().iterdir()] == ["audio"]
-
-
-# ---- what is embedded already
 
 
 def test_an_embed_folder_is_mapped_without_embedding_again(corpus, tmp_path):

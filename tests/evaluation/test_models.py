@@ -7,7 +7,6 @@ import pytest
 import torch
 from task_folders import tone
 
-import hear_byols
 from hear_byols.errors import InputError, OptionError, WeightsNotFoundError
 from hear_byols.evaluation.adapters import crepe, logmel, wav2vec2
 from hear_byols.evaluation.models import Model, ModelSpec, parse_models
@@ -38,6 +37,8 @@ def test_the_grammar(tmp_path):
         (f"x={tmp_path}/a+b.pth", "x", ModelSpec("hear_byols", f"{tmp_path}/a+b.pth")),
     ):
         assert parse_models([text]) == [Model(label, tuple(parts))]
+    module, model = parse_models(['random_cnn{"hop_ms": 25}'])[0].parts[0].load()
+    assert (module.__name__, model.framing.hop_ms) == ("hear_byols", 25)
 
 
 def test_what_is_not_a_model_is_refused(tmp_path, monkeypatch):
@@ -79,12 +80,6 @@ def test_identity_follows_weights_options_and_source(tmp_path, monkeypatch):
 def test_the_paper_standardizes_opensmile_and_concatenations_only():
     models = parse_models(["opensmile", "cvt_hybrid+logmel", "hear_byols.variants.cvt_hybrid_opensmile", "cvt_hybrid"])
     assert [model.wants_standardizing for model in models] == [True, True, True, False]
-
-
-def test_a_part_loads(one_thread):
-    module, model = ModelSpec("hear_byols", "random_cnn", '{"hop_ms": 25}').load()
-    assert module is hear_byols
-    assert float(model.framing.hop_ms) == 25
 
 
 def tones(*hz, seconds=0.6):

@@ -180,15 +180,12 @@ def test_visible_events_are_found(tmp_path, run, metadata, min_duration, chosen_
     assert result.settings["postprocessing"] == [{"median_filter_ms": 250, "min_duration": min_duration}]
 
 
-def test_parts_with_other_timestamps_cannot_be_joined(tmp_path):
+def test_what_fits_neither_parts_nor_vocabulary_is_refused(tmp_path):
     task = event_task(tmp_path)
     one, two = event_embeddings(task), event_embeddings(task)
     two.timestamps = {key: times * 2 for key, times in two.timestamps.items()}
     with pytest.raises(InputError, match="timestamps differ"):
         data_of_splits(task, [one, two])
-
-
-def test_labels_that_do_not_fit_are_refused(tmp_path):
     for labels, says in (
         (["low", "mid"], "a multiclass task needs one label"),
         (["deep"], r"the label 'deep' is not in .*labelvocabulary.csv"),
