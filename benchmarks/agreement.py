@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_byols.evaluation.embeddings import Embeddings
 from hear_byols.evaluation.probe import Search, probe_mlp
 from hear_byols.evaluation.probe_data import data_of_splits
 from hear_byols.evaluation.scorer import make_scorer
-from hear_byols.evaluation.store import Embeddings
 from hear_byols.evaluation.tasks import Task, read_task
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -90,7 +90,7 @@ def draw_view(view: View, model_name: str) -> Figure:
 
 
 def _draw_waveform(axes: Axes, view: View) -> None:
-    low, high = envelope(view.samples, _COLUMNS)
+    low, high = (thin(view.samples, _COLUMNS, choose) for choose in (np.minimum, np.maximum))
     time = np.linspace(0, view.seconds, len(low), endpoint=False) + view.seconds / len(low) / 2
     axes.fill_between(time, low, high, color="#0072b2", linewidth=0.5, edgecolor="#0072b2")
     peak = float(np.abs(view.samples).max()) or 1.0
@@ -137,23 +137,14 @@ def _draw_similarity(axes: Axes, view: View) -> ScalarMappable:
     return image
 
 
-def envelope(samples: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest sample [shape=(n_samples,)] of each of at most ``columns`` equal stretches."""
-    starts = _starts(len(samples), columns)
-    return np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
-
-
-def thin(frames: np.ndarray, columns: int) -> np.ndarray:
-    """Highest value of each of at most ``columns`` equal stretches of time [shape=(n_mels, n_frames)].
+def thin(values: np.ndarray, columns: int, choose: np.ufunc = np.maximum) -> np.ndarray:
+    """Highest (or lowest) values of each of at most ``columns`` equal stretches of time, the last axis.
 
     So short events stay visible.
     """
-    return np.maximum.reduceat(frames, _starts(frames.shape[1], columns), axis=1)
-
-
-def _starts(n: int, columns: int) -> np.ndarray:
-    """Where each of at most ``columns`` equal stretches of ``n`` places begins."""
-    return np.unique(np.linspace(0, n, min(columns, n), endpoint=False).astype(int))
+    n = values.shape[-1]
+    starts = np.unique(np.linspace(0, n, min(columns, n), endpoint=False).astype(int))
+    return choose.reduceat(values, starts, axis=-1)
 
 
 def band_ticks(config: FrontendConfig) -> tuple[list[float], list[str]]:

@@ -1,5 +1,7 @@
 """Similarity of all layers of two models by minibatch CKA (paper, section 4.1 and Figure 3; Nguyen et al. 2021).
 
+Gram matrices, the unbiased HSIC estimator and CKA (Kornblith et al. 2019; Song et al. 2012) are in double precision.
+
 A layer's activation over a window is flattened whole, as in the paper. It becomes a row of a Gram matrix as soon as it
 is computed and is then let go, so memory holds one minibatch's forward pass and its Gram matrices.
 """
@@ -14,11 +16,12 @@ import torch
 from torch import Tensor
 
 from hear_byols._util.progress import progress as progress_of
-from hear_byols.analysis import kernels
-from hear_byols.analysis.kernels import MIN_EXAMPLES, unbiased_hsic
 from hear_byols.analysis.layers import named_layers, watching
 from hear_byols.errors import OptionError
 
+KERNELS = ("linear", "rbf")
+MIN_EXAMPLES = 4  # of the unbiased estimator
+_BLOCK = 8192  # features that are held in double precision at a time
 _MIN_WINDOWS = 50  # windows, below which the estimate is rough
 _log = logging.getLogger(__name__)
 
@@ -42,8 +45,8 @@ class LayerGrams:
     """
 
     def __init__(self, model: Any, detail: str = "blocks", kernel: str = "linear", bandwidth: float = 1.0) -> None:
-        if kernel not in kernels.KERNELS:
-            raise OptionError(f"kernel must be one of {', '.join(kernels.KERNELS)}; got {kernel!r}")
+        if kernel not in KERNELS:
+            raise OptionError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}")
         if not 0 < bandwidth < float("inf"):
             raise OptionError(f"bandwidth must be a positive multiple of the median distance, got {bandwidth!r}")
         self.model = model
@@ -58,12 +61,17 @@ class LayerGrams:
         grams: dict[str, Tensor] = {}
 
         def take(name: str, activation: Tensor) -> None:
-            gram = kernels.linear_gram(activation)
+            gram = linear_gram(activation)
             if self._rbf:
+                norms = gram.diagonal()
+                squares = (norms[:, None] + norms - 2 * gram).clamp_min(0)  # of the Euclidean distances of all pairs
                 if name not in self._bandwidths:
-                    self._bandwidths[name] = self._multiple * kernels.median_distance(gram)
-                gram = kernels.rbf_gram(gram, self._bandwidths[name])
-            grams[name] = kernels.u_centred(gram).cpu()
+                    rows, columns = torch.triu_indices(*gram.shape, offset=1)
+                    self._bandwidths[name] = self._multiple * float(squares[rows, columns].sqrt().median())
+                width = self._bandwidths[name]
+                # A width of 0 (most examples are equal): examples without variation.
+                gram = torch.exp(squares / (-2 * width**2)) if width else torch.zeros_like(gram)
+            grams[name] = u_centred(gram).cpu()
 
         batch_size = self.model.batch_size
         try:
@@ -133,7 +141,8 @@ def compare_layers(
             cross = cross + unbiased_hsic(a, b)
             own_a, own_b = own_a + unbiased_hsic(a, a).diagonal(), own_b + unbiased_hsic(b, b).diagonal()
             advance(1)
-    values = kernels.normalized(cross, own_a, own_b)
+    values = cross / torch.sqrt(own_a[:, None] * own_b)
+    values = torch.where(torch.isfinite(values), values, torch.nan)
     for names, own in ((grams_a.names, own_a), (grams_b.names, own_b)):
         idle = ", ".join(name for name, value in zip(names, own.tolist(), strict=True) if value == 0)
         if idle:
@@ -150,3 +159,44 @@ def _minibatches(n: int, size: int, passes: int, seed: int) -> Iterator[np.ndarr
     rng = np.random.default_rng(seed)
     for _ in range(passes):
         yield from np.array_split(rng.permutation(n), -(-n // size))
+
+
+def linear_gram(activations: Tensor) -> Tensor:
+    """Inner products of all pairs of examples, relative to the first: float64 [shape=(n_examples, n_examples)].
+
+    The shift changes neither distances nor CKA, and keeps a large common offset from eating the digits. All axes of the
+    activations but the first are flattened.
+    """
+    features = activations.flatten(1)
+    if features.device.type == "mps":  # Apple's GPUs have no double precision
+        features = features.cpu()
+    gram = torch.zeros(len(features), len(features), dtype=torch.float64, device=features.device)
+    for block in features.split(_BLOCK, dim=1):
+        shifted = block.double()
+        shifted = shifted - shifted[:1]
+        gram += shifted @ shifted.T
+    return gram
+
+
+def u_centred(gram: Tensor) -> Tensor:
+    """Centre a kernel matrix for the unbiased estimator: zero diagonal, and all rows and columns sum to zero.
+
+    Raises:
+        OptionError: fewer than four examples.
+    """
+    n = len(gram)
+    if n < MIN_EXAMPLES:
+        raise OptionError(f"the unbiased estimator needs at least {MIN_EXAMPLES} examples, got {n}")
+    off = gram.clone().fill_diagonal_(0)
+    sums = off.sum(0)
+    centred = off - (sums[:, None] + sums) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    return centred.fill_diagonal_(0)
+
+
+def unbiased_hsic(centred_a: Tensor, centred_b: Tensor) -> Tensor:
+    """HSIC without bias (Song et al. 2012) of every pair, as inner products of U-centred kernel matrices.
+
+    They are stacked, over the same examples: [shape=(n_a, n, n)] and [shape=(n_b, n, n)] -> float64 [shape=(n_a, n_b)].
+    """
+    n = centred_a.shape[-1]
+    return centred_a.flatten(1) @ centred_b.flatten(1).T / (n * (n - 3))

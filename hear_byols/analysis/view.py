@@ -12,8 +12,7 @@ from hear_byols.frontend import LogMel
 from hear_byols.inputs import pad_short
 
 MAX_WINDOWS = 1200  # more than the picture has dots for
-_FRAMES_MS = ((3, 250.0), (10, 500.0))  # windows of files shorter than so many seconds
-_FRAME_MS = 1000.0
+_FRAMES_MS = ((3, 250.0), (10, 500.0), (np.inf, 1000.0))  # windows of files shorter than so many seconds
 _HOPS_PER_FRAME = 20  # the contract's 50 ms for 1000 ms
 
 
@@ -28,7 +27,9 @@ class View:
     frontend: FrontendConfig  # of the spectrogram
     times: np.ndarray  # centres of the windows in seconds [shape=(n_windows,)]
     similarity: np.ndarray  # cosine of each pair of windows, float32 [shape=(n_windows, n_windows)]
-    change: np.ndarray  # as of change_curve [shape=(n_windows,)]
+    # 1 - cosine of the windows half a frame before and after each moment, float32 [shape=(n_windows,)]; NaN where one
+    # of the two sticks out of the file: it would differ for the silence around it
+    change: np.ndarray
     frame_ms: float  # length of a window
     hop_ms: float  # distance of two windows
 
@@ -50,7 +51,7 @@ def choose_framing(seconds: float, frame_ms: float | None = None, hop_ms: float 
     Raises:
         OptionError: the hop is not positive or gives more than 1200 windows.
     """
-    frame = frame_ms if frame_ms is not None else next((ms for limit, ms in _FRAMES_MS if seconds < limit), _FRAME_MS)
+    frame = frame_ms if frame_ms is not None else next(ms for limit, ms in _FRAMES_MS if seconds < limit)
     least = 1000 * seconds / (MAX_WINDOWS - 1)
     if hop_ms is None:
         # Round numbers: 12.5, 25, 50, 100, 200, 500, 1000, 2000 ...
@@ -80,6 +81,11 @@ def view_of(model: Any, samples: np.ndarray, name: str) -> View:
     units = torch.nn.functional.normalize(vectors, dim=1)
     similarity = (units @ units.T).clamp(-1, 1).numpy()
     framing = model.framing
+    change = np.full(len(similarity), np.nan, np.float32)
+    reach = max(1, round(framing.frame_ms / framing.hop_ms / 2))  # half a frame, so that the two adjoin
+    if len(similarity) > 4 * reach:
+        inside = similarity[reach:-reach, reach:-reach]
+        change[2 * reach : -2 * reach] = 1 - np.diagonal(inside, 2 * reach)
     return View(
         name=name,
         samples=samples,
@@ -88,23 +94,7 @@ def view_of(model: Any, samples: np.ndarray, name: str) -> View:
         frontend=front.config,
         times=times.numpy() / 1000,
         similarity=similarity,
-        change=change_curve(similarity, max(1, round(framing.frame_ms / framing.hop_ms / 2))),
+        change=change,
         frame_ms=framing.frame_ms,
         hop_ms=framing.hop_ms,
     )
-
-
-def change_curve(similarity: np.ndarray, reach: int) -> np.ndarray:
-    """How unlike each other the windows half a frame before and after each moment are, as 1 - cosine [shape=(n,)].
-
-    NaN where one of the two sticks out of the clip: it would differ for the silence around it.
-
-    Args:
-        similarity: [shape=(n, n)].
-        reach: half a frame in windows, so that the two adjoin without overlap.
-    """
-    curve = np.full(len(similarity), np.nan, np.float32)
-    if len(similarity) > 4 * reach:
-        inside = similarity[reach:-reach, reach:-reach]
-        curve[2 * reach : -2 * reach] = 1 - np.diagonal(inside, 2 * reach)
-    return curve

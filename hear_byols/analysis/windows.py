@@ -1,11 +1,11 @@
 """Fixed windows of audio files, drawn at random from all of them: what layers are compared over."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hear_byols.analysis.kernels import MIN_EXAMPLES
+from hear_byols.analysis.similarity import MIN_EXAMPLES
 from hear_byols.audio import audio_seconds
 from hear_byols.errors import InputError, OptionError
 from hear_byols.extraction.files import AudioFile
@@ -46,9 +46,15 @@ def read_windows(
         raise OptionError(f"window_ms must be a positive number of milliseconds, got {window_ms!r}")
     if most < MIN_EXAMPLES:
         raise OptionError(f"at least {MIN_EXAMPLES} windows are needed, got {most}")
+    # Of each file the number of its windows, and where they end among those of all files.
+    counts = [max(1, int(audio_seconds(file.path) * sample_rate) // length) for file in files]
+    ends = np.cumsum(counts)
+    drawn = np.sort(np.random.default_rng(seed).choice(ends[-1], min(most, int(ends[-1])), replace=False))
+    owners = np.searchsorted(ends, drawn, side="right")
     samples: list[np.ndarray] = []
     failures, n_files = [], 0
-    for file, places in _draw(files, sample_rate, length, most, seed):
+    for owner in np.unique(owners):
+        file, places = files[owner], (drawn[owners == owner] - (ends[owner] - counts[owner])).tolist()
         clip = read_clip(file, sample_rate)
         if clip.error:
             failures.append(Failure(file.name, clip.error))
@@ -65,15 +71,3 @@ def read_windows(
             f"some hundreds are sensible; add audio or take shorter windows{reason}"
         )
     return Windows(np.stack(samples), n_files, tuple(failures))
-
-
-def _draw(
-    files: Sequence[AudioFile], sample_rate: int, length: int, most: int, seed: int
-) -> Iterator[tuple[AudioFile, list[int]]]:
-    """Yield files with the places of their windows, counted in windows."""
-    counts = [max(1, int(audio_seconds(file.path) * sample_rate) // length) for file in files]
-    ends = np.cumsum(counts)
-    drawn = np.sort(np.random.default_rng(seed).choice(ends[-1], min(most, int(ends[-1])), replace=False))
-    owners = np.searchsorted(ends, drawn, side="right")
-    for owner in np.unique(owners):
-        yield files[owner], (drawn[owners == owner] - (ends[owner] - counts[owner])).tolist()

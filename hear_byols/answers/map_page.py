@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-from hear_byols.analysis.map_data import MapData
+from hear_byols.analysis.maps import MapData
 
 
 def make_page(data: MapData, folder: Path) -> str:

@@ -7,9 +7,7 @@ from pathlib import Path
 from hear_byols._util.files import output_path
 from hear_byols._util.imports import require
 from hear_byols.analysis.figures import FIGURE_SUFFIXES, check_output, save_figure
-from hear_byols.analysis.map_data import Sound, make_map_data
-from hear_byols.analysis.map_picture import draw_map
-from hear_byols.analysis.projection import check_method, project
+from hear_byols.analysis.maps import Sound, check_method, draw_map, make_map_data, project
 from hear_byols.answers.clusters import cluster_rows
 from hear_byols.answers.compact import units
 from hear_byols.answers.examples import clips_of

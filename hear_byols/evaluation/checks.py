@@ -41,20 +41,22 @@ def check_task(folder: str | os.PathLike[str], sample_rate: int | None = None) -
         task = read_task(folder)
     except TaskError as error:
         return [Finding("format", str(folder), str(error))]
-    findings = [*_check_labels(task), *_check_names(task)]
+    findings = [*_check_labels(task)]
     rates = [sample_rate] if sample_rate else audio_rates(folder)
     if not rates:
         findings.append(Finding("missing", str(folder), "no folder of audio, such as 16000/"))
     for rate in rates:
-        findings += [*_check_audio(task, rate), *_unlisted(task, rate)]
+        findings += _check_audio(task, rate)
     return findings
 
 
 def _check_labels(task: Task) -> Iterator[Finding]:
+    splits_of = defaultdict(list)
     for split in task.splits:
         if not task.clips[split]:
             yield Finding("empty", f"{split}.json", "lists no clips")
         for clip in task.clips[split]:
+            splits_of[clip.name].append(split)
             labels = [*clip.labels, *(event.label for event in clip.events)]
             where = f"{split}.json, {clip.name}"
             unknown = sorted(set(labels) - set(task.vocabulary))
@@ -65,12 +67,6 @@ def _check_labels(task: Task) -> Iterator[Finding]:
             for event in clip.events:
                 if event.start < 0 or event.end <= event.start:
                     yield Finding("event", where, f"{event.label} from {event.start:g} to {event.end:g} ms")
-
-
-def _check_names(task: Task) -> Iterator[Finding]:
-    splits_of = defaultdict(list)
-    for clip in task.all_clips():
-        splits_of[clip.name].append(clip.split)
     for name, splits in splits_of.items():
         if len(splits) > 1:
             yield Finding("leak", name, f"the name is in {' and '.join(splits)}")
@@ -91,6 +87,11 @@ def _check_audio(task: Task, rate: int) -> Iterator[Finding]:
         if len({clip.split for clip in clips}) > 1:
             names = ", ".join(map(str, clips))
             yield Finding("leak", f"{rate}/", f"the same content in different splits: {names}")
+    for split in task.splits:
+        listed = {clip.name for clip in task.clips[split]}
+        present = {path.name for path in (task.folder / str(rate) / split).glob("[!.]*")}
+        for name in sorted(present - listed):
+            yield Finding("unlisted", f"{rate}/{split}/{name}", f"is not in {split}.json")
 
 
 def _faults(task: Task, clip: TaskClip, path: Path, rate: int) -> Iterator[tuple[str, str]]:
@@ -111,11 +112,3 @@ def _faults(task: Task, clip: TaskClip, path: Path, rate: int) -> Iterator[tuple
     for event in clip.events:
         if event.end > 1000 * info.duration + _SLACK_MS:
             yield "event", f"{event.label} ends at {event.end:g} ms, after the clip"
-
-
-def _unlisted(task: Task, rate: int) -> Iterator[Finding]:
-    for split in task.splits:
-        listed = {clip.name for clip in task.clips[split]}
-        present = {path.name for path in (task.folder / str(rate) / split).glob("[!.]*")}
-        for name in sorted(present - listed):
-            yield Finding("unlisted", f"{rate}/{split}/{name}", f"is not in {split}.json")

@@ -101,8 +101,7 @@ def parse_models(texts: Iterable[str]) -> list[Model]:
         label, spec = (match[1].strip(), match[2]) if match else (text, text)
         pieces = _PLUS.split(spec) if "{" in spec else map(str, split_spec(spec))
         models.append(Model(label, tuple(map(_parse_part, pieces))))
-    counts = Counter(model.label for model in models)
-    twice = sorted(label for label, n in counts.items() if n > 1)
+    twice = sorted(label for label, n in Counter(model.label for model in models).items() if n > 1)
     if twice:
         raise OptionError(f"two models are called {', '.join(twice)}; write LABEL=MODEL")
     return models

@@ -20,7 +20,6 @@ from hear_byols.evaluation.tasks import Task
 
 linalg = require("scipy.linalg", "evaluation", "eval")
 LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
-GRID_POINTS = 8
 STRENGTHS = (1e-2, 1e-1, 1.0, 10.0, 100.0)
 _KIT_SEED = 42
 _SLOW_TASKS = {"dcase2016_task2": 10}  # epochs between validations, where the kit has them rarer
@@ -43,7 +42,7 @@ class ProbeResult:
 class Search:
     """Size of the predictor's search; the defaults are hear-eval-kit's."""
 
-    grid_points: int = GRID_POINTS  # of the 16, in an order that the seed draws
+    grid_points: int = 8  # of the 16, in an order that the seed draws
     max_epochs: int = 500
     hidden_size: int = 1024
 
@@ -89,7 +88,8 @@ def probe_mlp(
     points = search.points(scorer.task, seed)
     chosen: list[FittedPredictor] = []
     scores = []
-    for number, (train, valid, test) in enumerate(_folds(scorer, splits)):
+    for number, names in enumerate(scorer.task.data_splits()):
+        train, valid, test = (join(splits, each) for each in names)
         scale = Standardizer(train.x) if standardize else lambda x: x
         data, valid_x, criterion = (scale(train.x), train.y), scale(valid.x), scorer.criterion(valid)
         options: dict[str, Any] = {"multilabel": scorer.multilabel, "device": device}
@@ -111,7 +111,8 @@ def probe_linear(scorer: Scorer, splits: Mapping[str, ProbeData]) -> ProbeResult
     the task's own criterion; of equals the weakest.
     """
     scores, strengths, choices = [], [], []
-    for train, valid, test in _folds(scorer, splits):
+    for names in scorer.task.data_splits():
+        train, valid, test = (join(splits, each) for each in names)
         tried = [(*scorer.choose(valid, predict(valid.x)), strength, predict) for strength, predict in _ridges(train)]
         score, how, strength, predict = max(tried, key=lambda each: each[0] if math.isfinite(each[0]) else -math.inf)
         scores.append(scorer.test(test, predict(test.x), how))
@@ -136,12 +137,6 @@ def _ridges(train: ProbeData) -> Iterator[tuple[float, Callable[[np.ndarray], np
         solution = linalg.solve(matrix, right, assume_a="pos", overwrite_a=True)
         weights = z.T @ solution if dual else solution
         yield strength, lambda x, weights=weights: ((standardize(x) @ weights + offset) + 1) / 2
-
-
-def _folds(scorer: Scorer, splits: Mapping[str, ProbeData]) -> Iterator[list[ProbeData]]:
-    """Training, validation and test of every fold."""
-    for names in scorer.task.data_splits():
-        yield [join(splits, each) for each in names]
 
 
 def _result(

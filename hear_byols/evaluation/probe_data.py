@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hear_byols.errors import InputError, TaskError
-from hear_byols.evaluation.store import Embeddings
+from hear_byols.evaluation.embeddings import Embeddings
 from hear_byols.evaluation.tasks import Task, TaskClip
 
 _INCLUSIVE = 1e-4  # ms: an event holds at the timestamp where it ends

@@ -113,17 +113,15 @@ def sinc_resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np
     return rows[0].T.reshape(-1)[: -(-len(samples) * up // down)].numpy()
 
 
-def _resample(samples: np.ndarray, source_rate: int, sample_rate: int) -> np.ndarray:
+def _resample_file(source: Path, source_rate: int, place: Path, sample_rate: int) -> None:
+    info = audio_info(source, source_rate)
+    samples = load_audio(source, source_rate)
     try:
         from torchaudio.functional import resample
     except (ImportError, OSError):  # OSError: compiled for another torch; ours gives the same
-        return sinc_resample(samples, source_rate, sample_rate)
-    return resample(torch.from_numpy(samples), source_rate, sample_rate).numpy()
-
-
-def _resample_file(source: Path, source_rate: int, place: Path, sample_rate: int) -> None:
-    info = audio_info(source, source_rate)
-    samples = _resample(load_audio(source, source_rate), source_rate, sample_rate)
+        samples = sinc_resample(samples, source_rate, sample_rate)
+    else:
+        samples = resample(torch.from_numpy(samples), source_rate, sample_rate).numpy()
     with atomic_path(place) as part:
         try:
             soundfile.write(part, samples, sample_rate, format=info.format, subtype=info.subtype)

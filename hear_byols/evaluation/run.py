@@ -10,12 +10,12 @@ from typing import Any
 from hear_byols._util.device import find_device
 from hear_byols._util.files import output_path
 from hear_byols.errors import HearByolsError, OptionError, OutputError
+from hear_byols.evaluation.embeddings import Embeddings, read_embeddings
 from hear_byols.evaluation.models import Model, digest_of
 from hear_byols.evaluation.probe import ProbeResult, Search, probe_linear, probe_mlp
 from hear_byols.evaluation.probe_data import ProbeData, data_of_splits
 from hear_byols.evaluation.scorer import Scorer, make_scorer
 from hear_byols.evaluation.scores import is_part
-from hear_byols.evaluation.store import Embeddings, read_embeddings
 from hear_byols.evaluation.tasks import Task, read_task
 from hear_byols.evaluation.worker import embed_apart, known_folder
 
@@ -41,10 +41,6 @@ class Plan:
             raise OptionError(f"seeds must be at least 1, got {self.seeds}")
         if self.standardize not in STANDARDIZE:
             raise OptionError(f"standardize must be one of {', '.join(STANDARDIZE)}, got {self.standardize!r}")
-
-    def jobs(self) -> list[tuple[str, int]]:
-        """Probes and seeds; the linear probe has no randomness and so one seed."""
-        return [(probe, seed) for probe in self.probes for seed in range(self.seeds if probe == "mlp" else 1)]
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,9 @@ def _evaluate_one(
     labels = digest_of([clips, task.vocabulary, task.metadata])
     embeddings: list[Embeddings] = []
     splits: dict[str, ProbeData] = {}
-    for probe, seed in plan.jobs():
+    # The linear probe has no randomness.
+    jobs = [(probe, seed) for probe in plan.probes for seed in range(plan.seeds if probe == "mlp" else 1)]
+    for probe, seed in jobs:
         asked = {"auto": model.wants_standardizing, "always": True, "never": False}[plan.standardize]
         standardize = probe == "linear" or asked
         key = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from hear_byols.audio import load_audio
 from hear_byols.errors import TaskError
-from hear_byols.evaluation.tasks import Task, TaskClip, read_task
+from hear_byols.evaluation.tasks import TaskClip, read_task
 
 SPLITS = ("train", "valid", "test")
 SAMPLE_RATE = 16000
@@ -42,7 +42,11 @@ def sounds_of_task(folder: str | os.PathLike[str]) -> Sounds:
     task = read_task(folder)
     if task.is_event:
         raise TaskError(f"{folder} is an event task; isolated sounds come from a scene task")
-    pool = _pool(task)
+    *train, valid, test = SPLITS if task.split_mode == "trainvaltest" else sorted(task.splits)
+    pool: dict[str, dict[str, list[TaskClip]]] = {split: {} for split in SPLITS}
+    for split, own in zip(SPLITS, (train, [valid], [test]), strict=True):
+        for clip in (clip for source in own for clip in task.clips[source] if len(clip.labels) == 1):
+            pool[split].setdefault(clip.labels[0], []).append(clip)
     labels = tuple(label for label in task.vocabulary if all(pool[split].get(label) for split in SPLITS))
     if not labels:
         raise TaskError(f"{folder} has no label with clips in all of training, validation and test")
@@ -53,16 +57,6 @@ def sounds_of_task(folder: str | os.PathLike[str]) -> Sounds:
         return trim(load_audio(task.audio_path(clip, SAMPLE_RATE), SAMPLE_RATE))
 
     return Sounds(f"clips of {task.name} {task.version}".rstrip(), labels, draw, task.name)
-
-
-def _pool(task: Task) -> dict[str, dict[str, list[TaskClip]]]:
-    """Clips with one label, by split and label."""
-    *train, valid, test = SPLITS if task.split_mode == "trainvaltest" else sorted(task.splits)
-    pool: dict[str, dict[str, list[TaskClip]]] = {split: {} for split in SPLITS}
-    for split, own in zip(SPLITS, (train, [valid], [test]), strict=True):
-        for clip in (clip for source in own for clip in task.clips[source] if len(clip.labels) == 1):
-            pool[split].setdefault(clip.labels[0], []).append(clip)
-    return pool
 
 
 def trim(samples: np.ndarray) -> np.ndarray:

@@ -129,7 +129,6 @@ def read_task(folder: str | os.PathLike[str]) -> Task:
     if mode != "trainvaltest" and len(set(splits)) < 3:
         raise TaskError(f"{path}: {mode} needs at least three different folds, got {splits}")
     embedding_type = _one_of(metadata, "embedding_type", ("scene", "event"), path)
-    read = _read_events if embedding_type == "event" else _read_labels
     return Task(
         folder=folder,
         name=str(metadata.get("task_name") or folder.name),
@@ -141,7 +140,7 @@ def read_task(folder: str | os.PathLike[str]) -> Task:
         sample_duration=_duration(metadata, path),
         evaluation=_strings(metadata, "evaluation", path),
         vocabulary=_read_vocabulary(folder / "labelvocabulary.csv"),
-        clips={split: tuple(read(folder / f"{split}.json", split)) for split in splits},
+        clips={split: tuple(_read_clips(folder, split, embedding_type)) for split in splits},
         metadata=metadata,
     )
 
@@ -231,28 +230,21 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
     return tuple(labels[index] for index in range(len(rows)))
 
 
-def _read_labels(path: Path, split: str) -> Iterator[TaskClip]:
-    for name, labels in _entries(path):
-        if not isinstance(labels, list) or not all(isinstance(label, (str, int)) for label in labels):
-            raise TaskError(f"{path}: {name} must have a list of labels, got {labels!r}")
-        yield TaskClip(name, split, labels=tuple(map(str, labels)))
-
-
-def _read_events(path: Path, split: str) -> Iterator[TaskClip]:
-    for name, events in _entries(path):
-        try:
-            read = tuple(Event(str(e["label"]), _number(e["start"]), _number(e["end"])) for e in events)
-        except (KeyError, TypeError, ValueError) as error:
-            raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
-        yield TaskClip(name, split, events=read)
-
-
-def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    """File names of a split, and what is said of each."""
+def _read_clips(folder: Path, split: str, embedding_type: str) -> Iterator[TaskClip]:
+    path = folder / f"{split}.json"
     for name, said in _read_json(path).items():
         if Path(name).name != name or name in ("", ".", ".."):
             raise TaskError(f"{path}: {name!r} is not the name of a file")
-        yield name, said
+        if embedding_type == "event":
+            try:
+                events = tuple(Event(str(e["label"]), _number(e["start"]), _number(e["end"])) for e in said)
+            except (KeyError, TypeError, ValueError) as error:
+                raise TaskError(f"{path}: {name} must have a list of events with label, start and end in ms") from error
+            yield TaskClip(name, split, events=events)
+        elif isinstance(said, list) and all(isinstance(label, (str, int)) for label in said):
+            yield TaskClip(name, split, labels=tuple(map(str, said)))
+        else:
+            raise TaskError(f"{path}: {name} must have a list of labels, got {said!r}")
 
 
 def _number(value: object) -> float:

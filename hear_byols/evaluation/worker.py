@@ -18,9 +18,8 @@ from pathlib import Path
 
 from hear_byols._util.files import atomic_path
 from hear_byols.errors import HearByolsError
-from hear_byols.evaluation.embeddings import embed_task
+from hear_byols.evaluation.embeddings import cache_folder, embed_task, is_complete
 from hear_byols.evaluation.models import ModelSpec
-from hear_byols.evaluation.store import cache_folder, is_complete
 from hear_byols.evaluation.tasks import Task, read_task
 
 

@@ -8,8 +8,7 @@ import soundfile
 from browser import Browser
 from made_sounds import rows_of
 
-from hear_byols.analysis.map_data import Sound, make_map_data
-from hear_byols.analysis.projection import Projection
+from hear_byols.analysis.maps import Projection, Sound, make_map_data
 from hear_byols.answers.map_page import make_page
 
 POINTS = np.array([[0, 0], [1, 0], [1, 2], [0, 3], [3, 1]], float)

@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
-from task_folders import scene_task
+from task_folders import scene_task, tone, write_clip
 
 from hear_byols.cli.main import main
 from hear_byols.errors import OptionError
@@ -41,12 +41,6 @@ def by_model_and_probe(tmp_path):
     return {(row["model"], row["probe"].split()[0]): row for row in scores(tmp_path)}
 
 
-BROKEN = """
-from hear_byols.evaluation.adapters.logmel import *
-
-def load_model():
-    raise MemoryError("too big")
-"""
 MODELS = ("stats=logmel", 'both=logmel+logmel{"frame_ms": 500}')
 OPTIONS = {"probe": "both", "seeds": 2, "grid_points": 1, "max_epochs": 6}
 
@@ -58,7 +52,8 @@ def first_run(tmp_path_factory):
     scene_task(home / "tasks")
     bad = scene_task(home / "other", n=1).rename(home / "tasks/bad-v1")
     (bad / "labelvocabulary.csv").unlink()
-    (home / "broken_module.py").write_text(BROKEN)
+    api = "from hear_byols.evaluation.adapters.logmel import *\n"
+    (home / "broken_module.py").write_text(f"{api}def load_model():\n    raise MemoryError('too big')\n")
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(said):
         patch.syspath_prepend(home)
         assert evaluate(home, *MODELS, "broken_module", **OPTIONS) == 1
@@ -92,20 +87,21 @@ def test_one_command_from_tasks_to_report(first_run):
     assert standardized == {(256, False), (512, True)}
 
 
-def test_a_second_run_computes_nothing(later, monkeypatch):
+def test_a_second_run_computes_nothing_but_new_labels_are_scored_and_new_audio_is_embedded(later, monkeypatch):
     before = scores(later)
-    monkeypatch.setattr(running, "probe_linear", None)
-    monkeypatch.setattr(running, "probe_mlp", None)
-    assert evaluate(later, *MODELS, **OPTIONS) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "probe_linear", None)
+        patch.setattr(running, "probe_mlp", None)
+        assert evaluate(later, *MODELS, **OPTIONS) == 0
     assert scores(later) == before
-
-
-def test_new_labels_are_scored_anew_with_the_embeddings_there_are(later):
-    before = by_model_and_probe(later)["stats", "linear"]["mean"]
+    mean = float(by_model_and_probe(later)["stats", "linear"]["mean"])
     path = later / "tasks/tones-v1-test/test.json"
     path.write_text(json.dumps({name: ["mid"] for name in json.loads(path.read_text())}))
     assert evaluate(later, "stats=logmel") == 0
-    assert float(by_model_and_probe(later)["stats", "linear"]["mean"]) < float(before)
+    assert float(by_model_and_probe(later)["stats", "linear"]["mean"]) < mean
+    write_clip(path.parent, "test", "test_low0.wav", tone(301))
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):  # in place of what embeds
+        evaluate(later, "stats=logmel")
 
 
 def test_a_disk_that_fills_leaves_no_half_result(later, monkeypatch, capsys):

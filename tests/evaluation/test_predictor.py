@@ -12,7 +12,6 @@ from torch import nn
 from hear_byols.errors import TaskError
 from hear_byols.evaluation.predictor import GridPoint, fit
 
-EXACT = {"dtype": torch.float64}
 SMALL = {"hidden_size": 16, "batch_size": 20, "max_epochs": 6, "check_every": 3, "dropout": 0.0}
 POINT = GridPoint(1, 1e-2, "xavier_uniform", **SMALL)
 N_LABELS = 3
@@ -34,22 +33,19 @@ def last_epoch():
 
 def trained(point, seed, x, y, criterion=None, multilabel=False, **options):
     """A predictor, with the training rows for validation."""
-    return fit(point, seed, (x, y), x, criterion or last_epoch(), multilabel=multilabel, **EXACT, **options)
+    return fit(point, seed, (x, y), x, criterion or last_epoch(), multilabel=multilabel, dtype=torch.float64, **options)
 
 
 def plain(point, seed, x, y, multilabel):
     """The kit's predictor and training, one layer after the other, with torch's own modules and optimizer."""
     torch.manual_seed(seed)
-    layers, width = [], x.shape[1]
-    init = {"xavier_uniform": nn.init.xavier_uniform_, "xavier_normal": nn.init.xavier_normal_}[point.initialization]
-    for i in range(point.hidden_layers):
-        linear = nn.Linear(width, point.hidden_size)
-        init(linear.weight, gain=math.sqrt(2) if i else 1.0)
-        layers += [linear, nn.BatchNorm1d(point.hidden_size), nn.Dropout(point.dropout), nn.ReLU()]
-        width = point.hidden_size
-    last = nn.Linear(width, y.shape[1])
-    init(last.weight, gain=math.sqrt(2))
-    model = nn.Sequential(*layers, last).double()
+    layers, init = [], {"xavier_uniform": nn.init.xavier_uniform_, "xavier_normal": nn.init.xavier_normal_}
+    widths = [x.shape[1], *[point.hidden_size] * point.hidden_layers, y.shape[1]]
+    for i, (width, following) in enumerate(itertools.pairwise(widths)):
+        linear = nn.Linear(width, following)
+        init[point.initialization](linear.weight, gain=math.sqrt(2) if i else 1.0)
+        layers += [linear, nn.BatchNorm1d(following), nn.Dropout(point.dropout), nn.ReLU()]
+    model = nn.Sequential(*layers[:-3]).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=point.learning_rate)
     criterion = nn.BCEWithLogitsLoss() if multilabel else nn.CrossEntropyLoss()
     for _ in range(point.max_epochs):
@@ -87,9 +83,6 @@ def test_dropout_depends_on_the_seed_alone():
     assert np.abs(first - without).max() > 0.01
 
 
-LONG = replace(POINT, max_epochs=100, patience=2)
-
-
 @pytest.mark.parametrize(
     ("scores", "n_used", "epoch", "best"),
     [
@@ -102,7 +95,7 @@ LONG = replace(POINT, max_epochs=100, patience=2)
 def test_training_ends_as_in_the_kit_with_the_state_of_the_best_validation(scores, n_used, epoch, best):
     given = iter(scores)
     x, y = data()
-    result = trained(LONG, 0, x, y, lambda logits: (next(given), "extra"))
+    result = trained(replace(POINT, max_epochs=100, patience=2), 0, x, y, lambda logits: (next(given), "extra"))
     assert (result.epoch, result.score, result.extra) == (epoch, best, "extra")
     assert list(given) == scores[n_used:]
     short = trained(replace(POINT, max_epochs=epoch + 1), 0, x, y)

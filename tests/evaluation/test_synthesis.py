@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
-from task_folders import SPLITS, scene_task, write_clip, write_task
+from task_folders import SPLITS, write_clip, write_task
 
 from hear_byols.cli.main import main
 from hear_byols.errors import OptionError, OutputError, TaskError
@@ -29,10 +29,8 @@ def test_a_task_is_sound_and_the_same_every_time(kind, n_labels, tmp_path):
     assert check_task(first) == []
     assert files(first) == files(second)
     task = read_task(first)
-    assert task.is_event
-    assert task.prediction_type == "multilabel"
+    assert (task.embedding_type, task.prediction_type, len(task.vocabulary)) == ("event", "multilabel", n_labels)
     assert task.metadata["synthesis"]["level_db"] == list(config.level_db)
-    assert len(task.vocabulary) == n_labels
     other = synthesize(tmp_path / "c", replace(config, seed=1))
     more = synthesize(tmp_path / "d", replace(config, n_clips=(2, 1, 1)))  # leaves the others as they are
     clips = [folder / "16000/train/train-0000.wav" for folder in (first, more, other)]
@@ -78,35 +76,29 @@ def test_density_and_overlap_are_as_asked():
         assert overlaps([event for event in events if event["label"] == "x"]) == 0
 
 
-def test_splits_never_share_a_recording(tmp_path):
-    """Every clip of the source holds a constant of its own, so a mixture tells what it is made of."""
-    levels = {"train": [0.02, 0.05, 0.08], "valid": [0.12, 0.15, 0.18], "test": [0.22, 0.25, 0.28]}
-    names = {split: {f"{split}{level}.wav": ["x"] for level in levels[split]} for split in SPLITS}
-    folder = write_task(tmp_path / "source", names, ["x"])
-    for split in SPLITS:
-        for level in levels[split]:
+@pytest.mark.parametrize(
+    ("mode", "splits"), [("trainvaltest", SPLITS), ("new_split_kfold", ("fold00", "fold01", "fold02", "fold03"))]
+)
+def test_splits_never_share_a_recording(mode, splits, tmp_path):
+    """Every clip of the source holds a constant of its own, so a sound tells which clip it is of."""
+    levels = {split: [round(0.1 * i + 0.03 * j, 2) for j in (1, 2, 3)] for i, split in enumerate(splits)}
+    names = {split: {f"{split}{level}.wav": ["x"] for level in own} for split, own in levels.items()}
+    folder = write_task(tmp_path / "steps-v1", names, ["x"], split_mode=mode)
+    for split, own in levels.items():
+        for level in own:
             write_clip(folder, split, f"{split}{level}.wav", np.full(8000, level, np.float32))
-    sounds = sounds_of_task(folder)
-    for split in SPLITS:
-        drawn = {round(float(sounds.draw("x", split, np.random.default_rng(i))[0]), 2) for i in range(40)}
-        assert drawn == set(levels[split])
-
-
-def test_folds_are_kept_apart_too(tmp_path):
-    folder = scene_task(tmp_path, splits=("fold00", "fold01", "fold02", "fold03"), split_mode="new_split_kfold", n=1)
-    assert sounds_of_task(folder).labels == ("low", "mid", "high")
-    config = replace(SYNTHESES["office"], **SMALL)
-    made = synthesize(tmp_path / "out", config, source=folder)
-    assert read_task(made).name == "synthetic_office_of_tones"
+    draw = sounds_of_task(folder).draw
+    *train, valid, test = levels.values()
+    for split, own in zip(SPLITS, (itertools.chain(*train), valid, test), strict=True):
+        assert {round(float(draw("x", split, np.random.default_rng(i))[0]), 2) for i in range(60)} == set(own)
+    made = synthesize(tmp_path / "out", replace(SYNTHESES["office"], **SMALL), source=folder)
+    assert read_task(made).name == "synthetic_office_of_steps"
     assert check_task(made) == []
 
 
-def test_silence_around_a_sound_is_trimmed():
-    sound = np.concatenate([np.zeros(1600), np.full(3200, 0.5), np.zeros(4000)]).astype(np.float32)
-    assert len(trim(sound)) == 3200
-
-
-def test_made_sounds_are_audible_and_differ():
+def test_made_sounds_are_audible_and_trimmed_and_differ_and_a_note_has_its_pitch():
+    silent = np.concatenate([np.zeros(1600), np.full(3200, 0.5), np.zeros(4000)]).astype(np.float32)
+    assert len(trim(silent)) == 3200
     for sounds in MADE.values():
         for label in sounds.labels[:: len(sounds.labels) // 8]:
             a, b = (sounds.draw(label, "train", np.random.default_rng(seed)) for seed in (0, 1))
@@ -114,12 +106,8 @@ def test_made_sounds_are_audible_and_differ():
             assert np.abs(a).max() > 0.05
             assert 0.05 < len(a) / 16000 < 3
             assert not np.array_equal(a[:500], b[:500])
-
-
-def test_a_made_note_has_its_pitch():
     note = MADE["notes"].draw("69", "train", np.random.default_rng(0))
-    spectrum = np.abs(np.fft.rfft(note * np.hanning(len(note))))
-    strongest = spectrum.argmax() * 16000 / len(note)
+    strongest = np.abs(np.fft.rfft(note * np.hanning(len(note)))).argmax() * 16000 / len(note)
     assert min(abs(strongest / n - 440) for n in (1, 2, 3)) < 5
 
 
