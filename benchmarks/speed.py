@@ -8,7 +8,7 @@
 Prints a row a model, call and length of a clip as CSV: seconds of audio a second, those of the original's way
 (``reference.py``) and the ratio, the share of the machine's rate of matrix products, how far compiled and bfloat16
 vectors are off (of the largest component), peak memory, and the power of the length that the time grows with. Every
-side is a process of its own; they take turns, so that other work of the machine hits all, and the best of the turns
+side is a process of its own; they take turns, so that other work of the machine hits all, and the best call
 counts, in processor time where it is one thread. Three minutes on a core. YAMNet needs ``hear-byols teachers add
 yamnet``, openSMILE the extra ``opensmile``; what is not there is left out.
 """
@@ -42,6 +42,7 @@ MODELS = {
     "openSMILE": "opensmile",
 }
 Case = tuple[str, int]  # call, seconds
+TURN_S = 0.3  # that a turn lasts at least, the fastest of its calls counts
 
 
 class Side:
@@ -104,6 +105,7 @@ def work(settings: dict[str, Any]) -> None:
                 got = got[0] if isinstance(got, tuple) else got
                 once[case]["deviation"] = f"{float((got - wanted).abs().max() / wanted.abs().max()):.1e}"
         elapsed = timed(partial(embed, audio), clock)
+        elapsed = min([elapsed, *(timed(partial(embed, audio), clock) for _ in range(int(TURN_S / elapsed)))])
         peak = torch.cuda.max_memory_allocated() if audio.is_cuda else peak_memory()
         print(json.dumps({"seconds": elapsed, "peak": peak, **once[case]}), flush=True)
 
@@ -132,6 +134,7 @@ def rows(sides: list[Side], cases: list[Case], rate: float) -> list[dict[str, st
         other = next((s for s in sides if s.model == side.model and s.way == "original"), None)
         for case in cases:
             call, seconds = case
+            own = MODELS[side.model].startswith("random_")
             best, theirs = side.best[case], other and other.best[case]
             audio = seconds * side.clips
             row = {
@@ -141,7 +144,7 @@ def rows(sides: list[Side], cases: list[Case], rate: float) -> list[dict[str, st
                 "audio x real time": f"{audio / best['seconds']:.1f}",
                 "original's way": f"{audio / theirs['seconds']:.1f}" if theirs else "",
                 "ratio": f"{theirs['seconds'] / best['seconds']:.2f}" if theirs else "",
-                "share of limit": f"{best['flops'] / rate / best['seconds']:.0%}" if theirs else "",
+                "share of limit": f"{best['flops'] / rate / best['seconds']:.0%}" if own else "",
                 "deviation": best["deviation"],
                 "peak GB": f"{best['peak'] / 1e9:.2f}",
                 "original's peak GB": f"{theirs['peak'] / 1e9:.2f}" if theirs else "",

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from hear_byols.frontend import LOG_OFFSET
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.distributed import ALONE, World
-from hear_byols.training.randomness import Draws
+from hear_byols.training.distributed import ALONE, Draws, World
 
 SHORTEST_SOUND = 0.5  # share of the frames that silence leaves at least
 _CUBIC_A = -0.75  # as torch's bicubic interpolation

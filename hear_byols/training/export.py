@@ -12,7 +12,7 @@ import hear_byols
 from hear_byols.config import EncoderConfig, FrontendConfig, ModelConfig, NormalizationConfig
 from hear_byols.teachers import find_teacher
 from hear_byols.training.config import OPENSMILE
-from hear_byols.training.metrics import Row
+from hear_byols.training.loop import Row
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.trainer import Trainer
 from hear_byols.weights.checkpoint import save_checkpoint

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from hear_byols._util.memory import keep_freed_memory
 from hear_byols.errors import HearByolsError, InputError, TrainingError
+from hear_byols.training.distributed import seeded
 from hear_byols.training.lessons import SHARD, LessonFolder, LessonPlan, Teachers
 from hear_byols.training.pool import AudioPool
-from hear_byols.training.randomness import seeded
 
 KEPT = 300 * SHARD  # lessons that stay in the memory of a device whose teachers compute in the step
 GROUP = 4  # shards that are shuffled together

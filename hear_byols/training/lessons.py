@@ -25,8 +25,8 @@ from hear_byols.errors import InputError
 from hear_byols.opensmile import N_FEATURES
 from hear_byols.teachers import load_teacher
 from hear_byols.training.config import OPENSMILE
+from hear_byols.training.distributed import seeded
 from hear_byols.training.pool import AudioPool, cut_crops, draw_within
-from hear_byols.training.randomness import seeded
 from hear_byols.training.targets import FeatureScaler, OpenSmileExtractor, begin_or_continue
 from hear_byols.training.waveforms import WaveformAugmentation
 from hear_byols.weights.digest import content_digest

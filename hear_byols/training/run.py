@@ -24,8 +24,7 @@ from hear_byols.training.distributed import World, process_group
 from hear_byols.training.export import describe, export_encoder
 from hear_byols.training.lesson_stream import GROUP, Lessons, LiveLessons
 from hear_byols.training.lessons import SHARD, SHIFT, LessonFolder, LessonPlan, teacher_sizes
-from hear_byols.training.loop import train
-from hear_byols.training.metrics import Row
+from hear_byols.training.loop import Row, train
 from hear_byols.training.pool import AudioPool
 from hear_byols.training.presets import Run, write_settings
 from hear_byols.training.pretrain import CropSampler, Pretrainer, TeacherFeatures

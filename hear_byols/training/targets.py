@@ -32,8 +32,8 @@ from hear_byols._util.files import CONTINUES, output_path, remove_parts, writing
 from hear_byols.errors import HearByolsError, InputError, OptionError
 from hear_byols.opensmile import N_FEATURES, OpenSmileModel
 from hear_byols.training.config import OPENSMILE, SAMPLE_RATE
+from hear_byols.training.distributed import seeded
 from hear_byols.training.pool import AudioPool, cut_crops, draw_positions
-from hear_byols.training.randomness import seeded
 
 logger = logging.getLogger(__name__)
 

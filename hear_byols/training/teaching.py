@@ -18,11 +18,11 @@ from hear_byols.encoders.multilayer import MultilayerEncoder, map_maxima, mean_m
 from hear_byols.frontend import LOG_OFFSET, LogMel
 from hear_byols.normalization import Moments, halfway, standardize
 from hear_byols.training.config import PretrainConfig
+from hear_byols.training.distributed import seeded
 from hear_byols.training.heads import TeacherScale, component_head, make_head
 from hear_byols.training.lesson_stream import LessonSource
 from hear_byols.training.lessons import PARTS
 from hear_byols.training.objective import BYOL_PROJECTION, Byol, embedding_spread, self_supervised_loss, update_momentum
-from hear_byols.training.randomness import seeded
 from hear_byols.training.trainer import Trainer
 
 if TYPE_CHECKING:

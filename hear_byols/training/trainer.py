@@ -13,8 +13,7 @@ from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.errors import CheckpointError, OptionError
 from hear_byols.hear import load_model
 from hear_byols.training.config import FREE_ON_RESUME, PretrainConfig
-from hear_byols.training.distributed import World, synchronize_batch_norm
-from hear_byols.training.randomness import derived_seed, seeded
+from hear_byols.training.distributed import World, derived_seed, seeded, synchronize_batch_norm
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hear_byols.training.config import SAMPLE_RATE
-from hear_byols.training.randomness import Draws
+from hear_byols.training.distributed import Draws
 
 _QUIET = 1e-4  # peaks below are silence and are not raised
 _FIRST_ECHO = 0.002  # s; the direct sound stands alone up to here

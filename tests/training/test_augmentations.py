@@ -18,7 +18,7 @@ from hear_byols.training.augmentations import (
     normalize_batch,
 )
 from hear_byols.training.config import PretrainConfig
-from hear_byols.training.randomness import Draws
+from hear_byols.training.distributed import Draws
 
 
 def make_views(**settings):

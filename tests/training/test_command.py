@@ -15,7 +15,7 @@ from pretraining import QUIET, command, write_clips
 
 import hear_byols
 from hear_byols.cli.main import main
-from hear_byols.training.metrics import read_log
+from hear_byols.training.loop import read_log
 from hear_byols.weights.checkpoint import read_checkpoint
 
 FINISHED = ["--preset", "byol_s", "--steps", "2", "--seed", "3", "--set", "mel_scale=[1, 1]", 'layers="multi"']

@@ -19,7 +19,7 @@ from pretraining import TinyEncoder, command, make_trainer, write_clips
 import hear_byols
 from hear_byols.errors import OptionError
 from hear_byols.training.distributed import SyncBatchNorm, World, synchronize_batch_norm
-from hear_byols.training.metrics import read_log
+from hear_byols.training.loop import read_log
 
 TESTS = Path(__file__).resolve().parents[1]
 STEPS = 10

@@ -10,8 +10,7 @@ from pretraining import TinyEncoder, make_trainer, steps, write_clips
 from hear_byols.encoders import build_encoder
 from hear_byols.errors import CheckpointError, TrainingError
 from hear_byols.training.config import ENCODERS
-from hear_byols.training.loop import load_newest, save_state, states, train
-from hear_byols.training.metrics import read_log
+from hear_byols.training.loop import load_newest, read_log, save_state, states, train
 from hear_byols.training.presets import make_runs
 from hear_byols.training.run import Hardware, pretrain
 from hear_byols.training.trainer import FORGET_BIAS, initial_encoder
