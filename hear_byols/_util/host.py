@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from hear_byols._util.memory import expect_large_blocks
+
 M = TypeVar("M", bound=nn.Module)
 _FACTORIES = (torch.empty, torch.zeros, torch.ones)  # what modules make their weights with
 
@@ -44,8 +46,9 @@ def no_autocast(device: torch.device) -> Any:
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """No gradients and no autocast; children that are forked later can compute, too."""
+    """No gradients and no autocast; memory is kept from call to call; children forked later can compute, too."""
     _mind_forks()
+    expect_large_blocks()
     with torch.no_grad(), no_autocast(device):
         yield
 

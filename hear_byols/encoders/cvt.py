@@ -129,6 +129,8 @@ class CvT(MultilayerEncoder):
             Stage(WIDTHS[0], WIDTHS[1], kernel=3, stride=2, heads=3),
             Stage(WIDTHS[1], WIDTHS[2], kernel=3, stride=2, heads=6),
         )
+        # The filters lie as the maps do: else every call would copy them first.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See :class:`MultilayerEncoder`; a column covers 16 frames."""

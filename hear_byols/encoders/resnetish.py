@@ -1,5 +1,6 @@
 """ResNetish-34 (paper, section 2.1.1; Hershey et al. 2017): a 34-layer residual network with a stride-1 stem."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,6 +56,8 @@ class ResNetish34(MultilayerEncoder):
         self.layer2 = _stage(WIDTHS[0], WIDTHS[1], depth=4, stride=2)
         self.layer3 = _stage(WIDTHS[1], WIDTHS[2], depth=6, stride=2)
         self.layer4 = _stage(WIDTHS[2], WIDTHS[3], depth=3, stride=2)
+        # The filters lie as the maps do: else every call would copy them first.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See :class:`MultilayerEncoder`; a column covers 16 frames."""
