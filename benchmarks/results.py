@@ -148,7 +148,7 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "",
         "operators",
         "Where timestamps of 8 s spend processor time. All at the rate of matrix products they would be, by the table "
-        "above, ratio / share, 9.6 (CNN) and 2.4 times (CvT) as fast as the original's way. A CvT's windows could "
+        "above, ratio / share, 9.8 (CNN) and 2.3 times (CvT) as fast as the original's way. A CvT's windows could "
         "share the first stage's token embedding, queries, keys and values.",
         "python benchmarks/operators.py --models CNN CvT --seconds 8 --turns 3",
         lambda row: row["work"] not in ("spectrograms", "GELU, ReLU"),
