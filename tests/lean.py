@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from importlib import metadata, util
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -53,12 +52,13 @@ def main(arguments: list[str]) -> int:
     print(f"torch {metadata.version('torch')}, and none of {', '.join(OF_EXTRAS)}")
     passed: Counter[str] = Counter()  # tests by file
 
-    def count(report: pytest.TestReport) -> None:
-        if report.when == "call" and report.passed:
-            passed[Path(report.fspath).name] += 1
+    class Count:
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.when == "call" and report.passed:
+                passed[Path(report.fspath).name] += 1
 
     ignored = [f"--ignore={TESTS / name}" for name in LEFT_OUT]
-    status = pytest.main([str(TESTS), *ignored, *arguments], plugins=[SimpleNamespace(pytest_runtest_logreport=count)])
+    status = pytest.main([str(TESTS), *ignored, *arguments], plugins=[Count()])
     idle = [name for name in CORE if not passed[name]]
     if idle and status == 0:
         print(f"tests of the core that did not run here: {', '.join(idle)}")
