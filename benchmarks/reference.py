@@ -64,7 +64,8 @@ def encode(encoder: torch.nn.Module, x: Tensor) -> Tensor:
         return mean_max(time_major(_resnetish(encoder, x)))
     if isinstance(encoder, AudioNTT):
         x = time_major(_blocks(encoder, x))
-        return mean_max(F.relu(encoder.fc2(encoder.dropout(F.relu(encoder.fc1(x))))))
+        hidden = encoder.dropout(F.relu(F.linear(x, encoder.fc1.weight, encoder.fc1.bias)))
+        return mean_max(F.relu(F.linear(hidden, encoder.fc2.weight, encoder.fc2.bias)))
     if isinstance(encoder, CLSTM):
         sequence, _ = torch.nn.LSTM.forward(encoder.lstm, time_major(_blocks(encoder, x)))
         return F.relu(encoder.fc(sequence[:, -1]))

@@ -4,6 +4,7 @@
 are made lazily from stretches of the signal, and batches hold a limited number of spectrogram frames.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from hear_byols._util.host import evaluation_view, plain_defaults, undisturbed
 from hear_byols._util.numbers import positive_count
 from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
+from hear_byols.encoders.linear import WHOLE
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.encoders.overlap import WindowEncoder
 from hear_byols.errors import InputError, OptionError
@@ -188,7 +190,8 @@ class EmbeddingModel(nn.Module):
         """Windows or clips of ``n_frames`` spectrogram frames that go into one encoder call."""
         if self.batch_size is not None:
             return self.batch_size
-        return max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
+        most = max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
+        return most // WHOLE * WHOLE or most
 
     def window_encoder(self) -> WindowEncoder:
         """What embeds the windows of one signal in ascending order, and keeps what they share."""
@@ -260,6 +263,8 @@ class EmbeddingModel(nn.Module):
         n_windows = self.framing.n_windows(n_samples)
         result = audio.new_empty(n_clips, n_windows, self.timestamp_embedding_size)
         n_batch = self.batch_for(self.window_encoder().n_frames)
+        if self.batch_size is None and n_windows > n_batch and self.window_encoder().shares:
+            n_batch = math.ceil(n_windows / ((n_windows + n_batch // 4) // n_batch))  # fuller rather than a small rest
 
         def moments(clips: Tensor, known: list[Tensor] | None = None) -> Moments:
             stretches = self.framing.stretches(clips, n_batch // len(clips))

@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from test_invariance import sounds
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from untrained import assert_same, make_model
 
 from hear_byols.encoders import ENCODERS, conv_block
 from hear_byols.encoders.cvt import ChannelNorm
+from hear_byols.encoders.linear import Linear, linear
 from hear_byols.extraction import extract
 from hear_byols.extraction.files import AudioFile
 from hear_byols.model import EmbeddingModel
@@ -82,6 +84,47 @@ def test_vectors_gradients_and_learnt_statistics_are_those_of_the_separate_layer
     for key, before in make_encoder(name).state_dict().items():
         assert_same(state[key].double(), wanted_state[key].double())
         assert torch.equal(state[key], before) != (training and key.endswith(("mean", "var", "tracked")))
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_linear_map_is_the_same_by_either_library(gelu):
+    """oneDNN takes whole batches in inference, PyTorch's own all others: alike within rounding, and what is not finite
+    stays so. Inference is what makes the difference: with gradients any batch is PyTorch's."""
+    torch.manual_seed(0)
+    layer, x = Linear(48, 80), torch.randn(33, 5, 48)
+    x[3, 2, 0] = float("nan")
+    exact = F.linear(x.double(), layer.weight.double(), layer.bias.double())
+    exact = (F.gelu(exact) if gelu else exact).detach().float()
+    for n in (0, 1, 16, 31, 32):
+        for grad in (False, True):
+            with torch.set_grad_enabled(grad):
+                got = linear(x[:n], layer.weight, layer.bias, gelu=gelu)
+            assert got.requires_grad == grad
+            assert torch.equal(got.isnan(), exact[:n].isnan())
+            assert_same(got.nan_to_num(), exact[:n].nan_to_num()) if n else None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert linear(x[:16], layer.weight, layer.bias).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="oneDNN is taken with AVX-512 only")
+@pytest.mark.parametrize(("name", "n_layers", "n_rows"), [("cnn", 2, 16), ("cvt", 18, 1)])
+def test_windows_reach_linear_maps_in_batches_of_few_shapes(name, n_layers, n_rows):
+    """oneDNN keeps what it has compiled for a shape: clips of any length come in those of a full batch, or up to 256
+    columns in multiples of 16."""
+    model, shapes = make_model("clip", encoder=name), set()
+
+    class Shapes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "linear_pointwise" in str(func):
+                shapes.add((args[0].shape, args[1].shape))
+            return func(*args, **(kwargs or {}))
+
+    for n_samples in (32000, 35000, 40000, 90000):
+        with Shapes():
+            model.timestamp_embeddings(sounds(1, n_samples, 1))
+    assert len({weight for _, weight in shapes}) >= n_layers / 2  # some layers have the same size
+    assert len(shapes) <= n_layers * n_rows
+    assert all(x[0] % 16 == 0 and x[0] <= 256 for x, _ in shapes)
 
 
 def test_changed_weights_count_at_once():

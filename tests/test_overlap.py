@@ -73,13 +73,14 @@ def test_a_distinct_column_is_computed_once(batch_size):
     model.encoder.fc2.register_forward_hook(lambda module, inputs, output: n_columns.append(len(output)))
     model.timestamp_embeddings(noise(1, 80000))
     n_windows, n_own, n_shared = 101, 3, 500 + 8 * 8 + 1 - 3
-    assert sum(n_columns) <= n_windows * n_own + n_shared + 12
+    n_most = n_windows * n_own + n_shared + 12
+    assert sum(n_columns) <= n_most + 16 * len(n_columns)  # filled up to multiples of 16
     n_columns.clear()
     embedder = StreamingEmbedder(model)
     for chunk in noise(1, 80000)[0].split(800):
         embedder.feed(chunk)
     embedder.finish()
-    assert sum(n_columns) <= n_windows * n_own + n_shared + 12
+    assert sum(n_columns) <= n_most
 
 
 def test_windows_shorter_than_the_analysis_window():

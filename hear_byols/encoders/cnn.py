@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import ConvBlock, block_steps
+from hear_byols.encoders.linear import Linear
 from hear_byols.encoders.multilayer import MultilayerEncoder, Step, channels_last, time_major
 
 CHANNELS = 64
@@ -28,9 +29,9 @@ class AudioNTT(MultilayerEncoder):
     ) -> None:
         super().__init__(embedding_size, CHANNELS * (n_mels // 4 + n_mels // 8), layers, head_components)
         self.blocks = nn.Sequential(*(ConvBlock(1 if i == 0 else CHANNELS, CHANNELS) for i in range(3)))
-        self.fc1 = nn.Linear(CHANNELS * (n_mels // 8), embedding_size)
+        self.fc1 = Linear(CHANNELS * (n_mels // 8), embedding_size)
         self.dropout = nn.Dropout(0.3)
-        self.fc2 = nn.Linear(embedding_size, embedding_size)
+        self.fc2 = Linear(embedding_size, embedding_size)
 
     def columns(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See :class:`MultilayerEncoder`; a column covers 8 frames."""
@@ -42,4 +43,4 @@ class AudioNTT(MultilayerEncoder):
 
     def steps(self) -> Iterator[Step]:
         yield from block_steps(self.blocks)
-        yield Step(lambda x: F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))
+        yield Step(lambda x: F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)), inplace=True)), inplace=True))

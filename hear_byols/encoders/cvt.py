@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import conv_norm
+from hear_byols.encoders.linear import linear
 from hear_byols.encoders.multilayer import MultilayerEncoder, channels_last, time_major
 
 WIDTHS = (64, 256, 512)
@@ -21,9 +22,9 @@ def _channels_first(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)
 
 
-def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """1x1 convolution of the last axis."""
-    return F.linear(x, conv.weight.flatten(1), conv.bias)
+def _pointwise(conv: nn.Conv2d, x: Tensor, *, gelu: bool = False) -> Tensor:
+    """1x1 convolution of the last axis, then GELU where wanted."""
+    return linear(x, conv.weight.flatten(1), conv.bias, gelu=gelu)
 
 
 class ChannelNorm(nn.Module):
@@ -91,7 +92,7 @@ class FeedForward(nn.Module):
         self.contract = nn.Conv2d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _pointwise(self.contract, F.gelu(_pointwise(self.expand, x)))
+        return _pointwise(self.contract, _pointwise(self.expand, x, gelu=True))
 
 
 class Stage(nn.Module):

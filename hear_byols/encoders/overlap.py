@@ -4,15 +4,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hear_byols.encoders.linear import WHOLE
 from hear_byols.encoders.multilayer import MultilayerEncoder, Step
 from hear_byols.framing import Columns, Framing, SharedColumns
 
 # Columns that a convolution takes at a time: on a CPU, what it gathers and makes stays near; a GPU is to be filled.
 _PIECE = {"cpu": 64}
 _PIECE_GPU = 16384  # of all clips together
+_MAX_ROWS = 256  # columns that linear maps take at a time on a CPU
 _MAX_WINDOWS = 512  # that are looked at to see how much they share
 
 
@@ -26,6 +29,7 @@ class WindowEncoder:
     Attributes:
         n_frames: spectrogram frames that count as a window's, for the size of batches: those that it adds, but a
             quarter at least, since its columns are gathered in the end.
+        shares: whether windows share columns.
     """
 
     def __init__(self, encoder: MultilayerEncoder, frames: SharedColumns, framing: Framing) -> None:
@@ -40,7 +44,8 @@ class WindowEncoder:
             del self._shared[1:]
         hop_frames = math.ceil(framing.hop_samples / frames.spacing)
         n_frames, n_own = len(frames.inside), int((~frames.inside).sum())
-        self.n_frames = max(n_frames // 4, min(n_frames, n_own + hop_frames)) if self._shared[1:] else n_frames
+        self.shares = len(self._shared) > 1
+        self.n_frames = max(n_frames // 4, min(n_frames, n_own + hop_frames)) if self.shares else n_frames
 
     def __call__(
         self, starts: Tensor, frames: Callable[[Tensor, Tensor], Iterable[Tensor]], encoder: MultilayerEncoder
@@ -53,17 +58,24 @@ class WindowEncoder:
             encoder: in evaluation mode, of the same weights in all calls.
         """
         columns = self._shared[0](starts, frames)
-        if not self._shared[1:]:
+        if not self.shares:
             spectrograms = columns.of_windows().transpose(2, 3)
             return encoder(spectrograms.flatten(0, 1)[:, None]).unflatten(0, spectrograms.shape[:2])
         columns, maps = Columns(columns.rows[..., None], columns.at), []
         for step, shared in zip(encoder.steps(), self._shared[1:], strict=True):
             columns = shared(starts, partial(_compute, step, columns))
             if step.is_map and encoder.layers == "multi":
-                maps.append(columns.of_windows().flatten(0, 1).permute(0, 3, 2, 1))
-        sequence = columns.of_windows()
-        vectors = encoder.fuse(encoder.pool(sequence.flatten(0, 1).flatten(2)), *maps)
-        return vectors.unflatten(0, sequence.shape[:2])
+                maps.append(columns)
+        parts = torch.arange(len(starts)).split(WHOLE if columns.rows.is_cpu else len(starts))
+        return torch.cat([_pooled(encoder, columns, maps, part) for part in parts], 1)
+
+
+def _pooled(encoder: MultilayerEncoder, columns: Columns, maps: list[Columns], windows: Tensor) -> Tensor:
+    """Vectors of windows, by number: [shape=(n_clips, n, embedding_size)]."""
+    sequence = columns.take(columns.at[windows])
+    parts = (x.take(x.at[windows]).flatten(0, 1).permute(0, 3, 2, 1) for x in maps)
+    vectors = encoder.fuse(encoder.pool(sequence.flatten(0, 1).flatten(2)), *parts)
+    return vectors.unflatten(0, sequence.shape[:2])
 
 
 def _compute(step: Step, columns: Columns, windows: Tensor, places: Tensor) -> Iterator[Tensor]:
@@ -71,7 +83,15 @@ def _compute(step: Step, columns: Columns, windows: Tensor, places: Tensor) -> I
     zeros = columns.rows.shape[1] - 1
     padded = F.pad(columns.at, (step.padding, step.padding), value=zeros)
     inputs = padded.unfold(1, step.n_inputs, step.stride)[windows, places].to(columns.rows.device)
-    piece = _PIECE.get(inputs.device.type, max(1, _PIECE_GPU // len(columns.rows)))
-    for part in inputs.split(piece if step.n_inputs > 1 else max(len(inputs), 1)):
+    n = len(inputs)
+    if step.n_inputs > 1:
+        parts = inputs.split(_PIECE.get(inputs.device.type, max(1, _PIECE_GPU // len(columns.rows))))
+    elif inputs.is_cpu and n > 4 * WHOLE:  # equal parts, filled up with zeros, so that few shapes occur
+        size = math.ceil(n / math.ceil(n / _MAX_ROWS) / WHOLE) * WHOLE
+        parts = F.pad(inputs, (0, 0, 0, -n % WHOLE), value=zeros).split(size)
+    else:
+        parts = (inputs,)
+    for part in parts:
         taken = columns.take(part)
-        yield step.compute(taken.flatten(0, 1)).unflatten(0, taken.shape[:2])
+        yield step.compute(taken.flatten(0, 1)).unflatten(0, taken.shape[:2])[:, :n]
+        n -= len(part)
