@@ -20,7 +20,6 @@ from hear_byols._util.host import evaluation_view, plain_defaults, undisturbed
 from hear_byols._util.numbers import positive_count
 from hear_byols.config import PRECISIONS, ModelConfig
 from hear_byols.encoders import build_encoder
-from hear_byols.encoders.linear import WHOLE
 from hear_byols.encoders.multilayer import MultilayerEncoder
 from hear_byols.encoders.overlap import WindowEncoder
 from hear_byols.errors import InputError, OptionError
@@ -191,7 +190,7 @@ class EmbeddingModel(nn.Module):
         if self.batch_size is not None:
             return self.batch_size
         most = max(1, _FRAMES_PER_BATCH.get(self.device.type, _FRAMES_PER_BATCH_GPU) // n_frames)
-        return most // WHOLE * WHOLE or most
+        return most // self.encoder.batch_multiple * self.encoder.batch_multiple or most
 
     def window_encoder(self) -> WindowEncoder:
         """What embeds the windows of one signal in ascending order, and keeps what they share."""

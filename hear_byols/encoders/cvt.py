@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hear_byols.encoders.conv_block import conv_norm
-from hear_byols.encoders.linear import linear
+from hear_byols.encoders.linear import WHOLE, linear
 from hear_byols.encoders.multilayer import MultilayerEncoder, channels_last, time_major
 
 WIDTHS = (64, 256, 512)
@@ -121,6 +121,7 @@ class CvT(MultilayerEncoder):
 
     min_frames = 1
     column_frames = 16
+    batch_multiple = WHOLE
 
     def __init__(self, n_mels: int = 64, layers: str = "last", head_components: int = 0) -> None:
         hidden_size = WIDTHS[0] * (n_mels // 4) + WIDTHS[1] * (n_mels // 8)

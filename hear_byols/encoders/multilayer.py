@@ -33,6 +33,7 @@ class MultilayerEncoder(nn.Module):
 
     min_frames: int
     column_frames: int  # that a column of the last layer covers
+    batch_multiple = 1  # of spectrograms that it takes in the least time each
     map_frames: tuple[int, ...] = ()  # that a column of each map before it covers
     # Frames beyond a stretch's edge that its columns see, where these are local: a multiple of column_frames. None: a
     # column sees the whole clip.

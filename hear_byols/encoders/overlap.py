@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -65,17 +64,10 @@ class WindowEncoder:
         for step, shared in zip(encoder.steps(), self._shared[1:], strict=True):
             columns = shared(starts, partial(_compute, step, columns))
             if step.is_map and encoder.layers == "multi":
-                maps.append(columns)
-        parts = torch.arange(len(starts)).split(WHOLE if columns.rows.is_cpu else len(starts))
-        return torch.cat([_pooled(encoder, columns, maps, part) for part in parts], 1)
-
-
-def _pooled(encoder: MultilayerEncoder, columns: Columns, maps: list[Columns], windows: Tensor) -> Tensor:
-    """Vectors of windows, by number: [shape=(n_clips, n, embedding_size)]."""
-    sequence = columns.take(columns.at[windows])
-    parts = (x.take(x.at[windows]).flatten(0, 1).permute(0, 3, 2, 1) for x in maps)
-    vectors = encoder.fuse(encoder.pool(sequence.flatten(0, 1).flatten(2)), *parts)
-    return vectors.unflatten(0, sequence.shape[:2])
+                maps.append(columns.of_windows().flatten(0, 1).permute(0, 3, 2, 1))
+        sequence = columns.of_windows()
+        vectors = encoder.fuse(encoder.pool(sequence.flatten(0, 1).flatten(2)), *maps)
+        return vectors.unflatten(0, sequence.shape[:2])
 
 
 def _compute(step: Step, columns: Columns, windows: Tensor, places: Tensor) -> Iterator[Tensor]:
