@@ -120,7 +120,7 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "the power of the length that the time grows with. YAMNet's windows of 0.96 s lie side by side.",
         "python benchmarks/speed.py",
         lambda row: row["model"] in ("CNN", "CvT") or row["clip (s)"] == "8",
-        ("original's peak GB", "original's growth"),
+        ("deviation", "original's peak GB", "original's growth"),
     ),
     Result(
         "",
@@ -148,7 +148,7 @@ python benchmarks/agreement.py --kits kits --work work --grid-points 1 --tasks m
         "",
         "operators",
         "Where timestamps of 8 s spend processor time. All at the rate of matrix products they would be, by the table "
-        "above, ratio / share, 9.8 (CNN) and 2.3 times (CvT) as fast as the original's way. A CvT's windows could "
+        "above, ratio / share, 10.9 (CNN) and 2.2 times (CvT) as fast as the original's way. A CvT's windows could "
         "share the first stage's token embedding, queries, keys and values.",
         "python benchmarks/operators.py --models CNN CvT --seconds 8 --turns 3",
         lambda row: row["work"] not in ("spectrograms", "GELU, ReLU"),

@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--calls", nargs="+", choices=("scene", "timestamp"), default=("scene", "timestamp"))
     parser.add_argument("--lengths", nargs="+", type=int, default=(2, 8), help="of a clip in seconds")
     parser.add_argument("--clips", type=int, default=1, help="that are embedded together")
-    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of ours")

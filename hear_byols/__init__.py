@@ -9,7 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "5.3.0"
+__version__ = "5.4.0"
 
 _HOMES = {
     "load_model": "hear",
